@@ -1,0 +1,57 @@
+"""Everything HashSearch raises on purpose.
+
+A message is one sentence that says what came and what was wanted; it is shown
+to users as it stands.
+"""
+
+
+class HashSearchError(Exception):
+    """The root of all errors raised on purpose."""
+
+
+class InvalidImage(HashSearchError):
+    """Bytes of an accepted format that cannot be turned into a picture."""
+
+
+class ImageTooLarge(InvalidImage):
+    """A picture with more pixels, or a file with more bytes, than is decoded."""
+
+
+class UnsupportedFormat(InvalidImage):
+    """Bytes that are in none of the accepted image formats."""
+
+
+class CodeShapeError(HashSearchError):
+    """A code that is not as wide as the codes it should meet."""
+
+
+class InvalidQuery(HashSearchError):
+    """A question that cannot be answered as it was put: k, radius, method, id."""
+
+
+class NotInGallery(HashSearchError):
+    """An image id that the gallery does not hold."""
+
+
+class InvalidModel(HashSearchError):
+    """A model folder that is missing, damaged or of an unknown format."""
+
+
+class InvalidGallery(HashSearchError):
+    """A gallery folder that is missing, damaged or of an unknown format."""
+
+
+class GalleryBusy(HashSearchError):
+    """Another job holds the gallery's lock."""
+
+
+class ArtifactMismatch(HashSearchError):
+    """Two artifacts that were not made for each other: a model and a gallery."""
+
+
+class InvalidSource(HashSearchError):
+    """A source of images that is missing, of no known kind, or empty."""
+
+
+class TrainingError(HashSearchError):
+    """A training that cannot start, or that went astray."""

@@ -1,0 +1,171 @@
+"""Untrusted bytes to tiny images, and to the thumbnails people look at.
+
+There is one `decode`, for queries and galleries alike. Its rules carry a
+version, `PREPROCESSING`, which is part of every model's fingerprint: change
+what `decode` makes of any file, and the version must change with it.
+"""
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from hashsearch.errors import ImageTooLarge, InvalidImage, UnsupportedFormat
+
+PREPROCESSING = "1"
+
+TINY_SIDE = 32
+TINY_BYTES = TINY_SIDE * TINY_SIDE * 3
+THUMBNAIL_SIDE = 128
+MAX_PIXELS = 64_000_000
+MAX_FILE_BYTES = 256 * 2**20  # 64 megapixels of 8-bit RGBA, uncompressed
+
+# Pillow's names. A phone's multi-picture JPEG (MPO) comes in as JPEG.
+ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+ACCEPTED_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+)
+
+_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 exchange width and height
+_WIDE_SAMPLES = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A picture as the model sees it.
+
+    tiny: (32, 32, 3) uint8 RGB. width, height: of the upright original, in
+    pixels. thumbnail: the centre square as JPEG, at most 128 px a side; None
+    where none was asked for, or where the original is no larger than `tiny`.
+    """
+
+    tiny: NDArray[np.uint8]
+    width: int
+    height: int
+    thumbnail: bytes | None = None
+
+
+def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
+    """Turn the bytes of an image file into a tiny image.
+
+    Upright after EXIF, white under transparency, first frame, 16 bits brought
+    down to their high 8, the centre square, area-averaged to 32×32; a 32×32
+    picture is left untouched. JPEG is decoded at the smallest of libjpeg's
+    scales (1, 1/2, 1/4, 1/8) whose shorter side is still at least 128 px.
+
+    Raises UnsupportedFormat if the bytes are in none of ACCEPTED_FORMATS,
+    ImageTooLarge above MAX_PIXELS (known from the header: nothing is decoded),
+    InvalidImage if they are damaged or of a kind with no
+    defined brightness (32-bit samples).
+    """
+    image = _open(data)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageTooLarge(
+            f"the image has {width}×{height} pixels; at most {MAX_PIXELS:,} are decoded"
+        )
+    try:
+        image.draft(None, (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        image.load()
+        if image.getexif().get(_ORIENTATION, 1) >= 5:
+            width, height = height, width
+        square = _to_rgb(_centre_square(ImageOps.exif_transpose(image)))
+        return DecodedImage(
+            tiny=np.asarray(_shrink(square, TINY_SIDE)),
+            width=width,
+            height=height,
+            thumbnail=_thumbnail(square) if thumbnail else None,
+        )
+    except InvalidImage:
+        raise
+    except Exception as error:  # Pillow raises many classes on bad bytes
+        raise InvalidImage(
+            f"the {image.format} image of {len(data):,} bytes is damaged or cut short"
+        ) from error
+
+
+def read_image_file(path: Path) -> bytes:
+    """A file's bytes. Raises ImageTooLarge before reading more than MAX_FILE_BYTES."""
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ImageTooLarge(f"the file has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+    return path.read_bytes()
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """Write (height, width, 3) uint8 RGB as PNG."""
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def quiet_pillow() -> None:
+    """Stop Pillow's own warning about large images; for a program's start.
+
+    Pillow warns from 89 megapixels on; `decode` has refused those by then.
+    """
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(data), formats=ACCEPTED_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLarge(
+            f"the image has more pixels than the {MAX_PIXELS:,} that are decoded"
+        ) from error
+    except Exception as error:
+        if _has_accepted_signature(data):
+            raise InvalidImage(
+                f"the image of {len(data):,} bytes is damaged or cut short"
+            ) from error
+        raise UnsupportedFormat(
+            f"the {len(data):,} bytes are no image in an accepted format; "
+            f"accepted are {', '.join(ACCEPTED_FORMATS)}"
+        ) from error
+
+
+def _has_accepted_signature(data: bytes) -> bool:
+    Image.init()
+    tests = (Image.OPEN[name][1] for name in ACCEPTED_FORMATS if name in Image.OPEN)
+    return any(accept is not None and accept(data[:16]) for accept in tests)
+
+
+def _centre_square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    if image.width == image.height:
+        return image
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _WIDE_SAMPLES:
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise InvalidImage(
+            "the image has 32-bit samples, whose black and white are not defined; "
+            "8 or 16 bits a sample are wanted"
+        )
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _shrink(square: Image.Image, side: int) -> Image.Image:
+    if square.width == side:
+        return square
+    return square.resize((side, side), Image.Resampling.BOX)
+
+
+def _thumbnail(square: Image.Image) -> bytes | None:
+    if square.width <= TINY_SIDE:
+        return None
+    buffer = BytesIO()
+    _shrink(square, min(square.width, THUMBNAIL_SIDE)).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()

@@ -1,0 +1,219 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image, ImageOps
+
+from hashsearch.errors import ImageTooLarge, InvalidImage, UnsupportedFormat
+from hashsearch.images import MAX_FILE_BYTES, decode, encode_png, read_image_file
+from tests.conftest import PHOTOGRAPHS
+
+ROUNDED_TWICE = 1.0  # Pillow averages rows, then columns, each rounded to 8 bits
+
+
+def saved(image: Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def box_mean(pixels: np.ndarray) -> np.ndarray:
+    """Area average to 32×32 of a square whose side is a multiple of 32, by reshaping."""
+    step = len(pixels) // 32
+    return pixels.reshape(32, step, 32, step, -1).mean(axis=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> Image.Image:
+    return Image.open(PHOTOGRAPHS / "astronaut.png").convert("RGB")  # 512×512
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The beginning of a PNG that claims a size and holds no pixel."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 1000) + b"IDAT"
+
+
+def test_a_32_by_32_picture_is_left_untouched(tiny_images):
+    for tiny in tiny_images[:20]:
+        assert_array_equal(decode(encode_png(tiny)).tiny, tiny)
+
+
+def test_a_32_by_32_jpeg_is_what_pillow_decodes(image_files):
+    path = sorted(image_files.rglob("*.*"))[0]
+    pillow = np.asarray(Image.open(path).convert("RGB"))
+    assert_array_equal(decode(path.read_bytes()).tiny, pillow)
+
+
+def test_a_larger_picture_is_area_averaged(astronaut):
+    tiny = decode(saved(astronaut, "PNG")).tiny
+    assert np.abs(tiny - box_mean(np.asarray(astronaut, np.float64))).max() < ROUNDED_TWICE
+
+
+def test_the_centre_square_is_taken(astronaut):
+    wide = Image.new("RGB", (1024, 512), "red")
+    wide.paste(astronaut, (256, 0))
+    decoded = decode(saved(wide, "PNG"))
+    assert_array_equal(decoded.tiny, decode(saved(astronaut, "PNG")).tiny)
+    assert (decoded.width, decoded.height) == (1024, 512)
+
+
+@pytest.mark.parametrize("side", [1, 5, 31])
+def test_a_smaller_picture_is_enlarged(side):
+    grey = Image.new("RGB", (side, side), (10, 20, 30))
+    assert (decode(saved(grey, "PNG")).tiny == (10, 20, 30)).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_rotated_photograph_is_set_upright(astronaut, orientation):
+    """A file stored any way round with its EXIF tag decodes to the same picture."""
+    upright = astronaut.crop((0, 0, 480, 320))
+    # How a camera stores the picture so that the tag brings it back.
+    back = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    stored = upright.transpose(back) if back is not None else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decoded = decode(saved(stored, "PNG", exif=exif))
+    assert_array_equal(decoded.tiny, decode(saved(upright, "PNG")).tiny)
+    assert (decoded.width, decoded.height) == (480, 320)
+
+
+def test_transparency_becomes_white(astronaut):
+    clear = astronaut.copy()
+    clear.putalpha(0)
+    assert (decode(saved(clear, "PNG")).tiny == 255).all()
+    half = Image.new("RGBA", (64, 64), (0, 0, 0, 128))
+    assert np.unique(decode(saved(half, "PNG")).tiny).tolist() == [127]
+
+
+def test_a_palette_picture_with_a_transparent_colour_becomes_white_there():
+    palette = Image.new("P", (32, 32), 1)
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.paste(0, (0, 0, 16, 32))
+    tiny = decode(saved(palette, "GIF", transparency=0)).tiny
+    assert (tiny[:, :16] == 255).all()
+    assert (tiny[:, 16:] == (0, 0, 255)).all()
+
+
+def test_the_first_frame_of_an_animation_is_taken(astronaut):
+    other = ImageOps.invert(astronaut)
+    for format in ("GIF", "WEBP", "PNG"):
+        options = {"lossless": True} if format == "WEBP" else {}
+        moving = saved(astronaut, format, save_all=True, append_images=[other], **options)
+        still = saved(astronaut, format, **options)
+        assert_array_equal(decode(moving).tiny, decode(still).tiny)
+
+
+def test_cmyk_becomes_rgb(astronaut):
+    tiny = decode(saved(astronaut.convert("CMYK"), "TIFF")).tiny
+    expected = box_mean(np.asarray(astronaut.convert("CMYK").convert("RGB"), np.float64))
+    assert np.abs(tiny - expected).max() < ROUNDED_TWICE
+
+
+def test_sixteen_bits_are_brought_down_to_their_high_eight():
+    values = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32) * 64
+    for format in ("PNG", "TIFF"):
+        tiny = decode(saved(Image.fromarray(values), format)).tiny
+        assert_array_equal(tiny, np.repeat((values >> 8)[..., None], 3, axis=2))
+
+
+def test_grey_and_black_and_white_become_rgb(astronaut):
+    for mode in ("L", "1", "LA"):
+        tiny = decode(saved(astronaut.convert(mode), "PNG")).tiny
+        assert (tiny == tiny[..., :1]).all()
+
+
+def test_a_jpeg_is_decoded_at_reduced_scale_and_stays_close(astronaut):
+    large = astronaut.resize((2048, 2048), Image.Resampling.BICUBIC)
+    exact = box_mean(np.asarray(Image.open(io.BytesIO(saved(large, "JPEG"))), np.float64))
+    decoded = decode(saved(large, "JPEG"))
+    assert np.abs(decoded.tiny - exact).mean() < 1
+    assert (decoded.width, decoded.height) == (2048, 2048)
+
+
+def test_a_thumbnail_is_the_centre_square_of_at_most_128_pixels(photograph):
+    thumbnail = decode(photograph, thumbnail=True).thumbnail
+    assert thumbnail is not None
+    with Image.open(io.BytesIO(thumbnail)) as image:
+        assert (image.format, image.size) == ("JPEG", (128, 128))
+        small = image.resize((32, 32), Image.Resampling.BOX)
+    assert np.abs(np.asarray(small, float) - decode(photograph).tiny).mean() < 3
+
+
+def test_there_is_no_thumbnail_of_what_is_no_larger_than_the_tiny_image(tiny_images):
+    assert decode(encode_png(tiny_images[0]), thumbnail=True).thumbnail is None
+
+
+def test_thumbnails_or_not_the_tiny_image_is_the_same(photograph):
+    assert_array_equal(decode(photograph, thumbnail=True).tiny, decode(photograph).tiny)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.3, 0.9])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_truncated_file_is_refused(astronaut, format, share):
+    data = saved(astronaut, format)
+    with pytest.raises(InvalidImage, match="damaged or cut short") as caught:
+        decode(data[: max(16, int(len(data) * share))])
+    assert not isinstance(caught.value, UnsupportedFormat)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"hello", b"%PDF-1.7\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\0" * 1000],
+)
+def test_what_is_no_image_is_refused_with_the_accepted_formats(data):
+    with pytest.raises(UnsupportedFormat, match="accepted are JPEG, PNG"):
+        decode(data)
+
+
+def test_a_format_that_pillow_reads_and_we_do_not_is_refused(astronaut):
+    for format in ("PPM", "ICO", "JPEG2000"):
+        with pytest.raises(UnsupportedFormat):
+            decode(saved(astronaut.resize((64, 64)), format))
+
+
+@pytest.mark.parametrize("size", [(10_000, 10_000), (8_001, 8_000), (2**31 - 1, 1), (50_000,) * 2])
+def test_too_many_pixels_are_refused_by_the_header_alone(size):
+    """The file ends after its header: had a pixel been asked for, it would be 'cut short'."""
+    with pytest.raises(ImageTooLarge, match="64,000,000"):
+        decode(png_header(*size))
+
+
+def test_32_bit_samples_are_refused(astronaut):
+    with pytest.raises(InvalidImage, match="32-bit samples"):
+        decode(saved(astronaut.convert("F"), "TIFF"))
+
+
+def test_garbage_in_the_middle_never_escapes_as_another_error(photograph, tiny_images):
+    rng = np.random.default_rng(0)
+    for data in (photograph, encode_png(tiny_images[0])):
+        for _ in range(150):
+            damaged = bytearray(data)
+            for position in rng.integers(0, len(data), 8):
+                damaged[position] = rng.integers(256)
+            try:
+                tiny = decode(bytes(damaged)).tiny
+            except InvalidImage:
+                continue
+            assert tiny.shape == (32, 32, 3)
+
+
+def test_a_file_of_too_many_bytes_is_not_read(tmp_path):
+    path = tmp_path / "huge.jpg"
+    with path.open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)  # sparse
+    with pytest.raises(ImageTooLarge, match="at most 268,435,456 are read"):
+        read_image_file(path)

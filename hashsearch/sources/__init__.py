@@ -1,0 +1,54 @@
+"""Where images come from: one reader a file, and `open_source`, which chooses among them."""
+
+import tarfile
+from pathlib import Path
+
+from hashsearch.errors import InvalidSource
+from hashsearch.sources.archive import TarArchive
+from hashsearch.sources.base import SPLITS, Source, SourceImage, locate
+from hashsearch.sources.cifar import CifarBatches, holds_cifar_batches
+from hashsearch.sources.datasets import DataFolders, known_dataset
+from hashsearch.sources.folder import Folder
+
+__all__ = ["DataFolders", "Source", "SourceImage", "locate", "open_source"]
+
+
+def open_source(spec: str, folders: DataFolders) -> Source:
+    """Open a path whose kind is recognised, or a data set by its name.
+
+    spec: `photos/`, `photos.tar.gz`, `cifar-10-batches-py`, `cifar10`; those
+    with splits take `:train` or `:test` behind, and mean train without. A path
+    that exists is preferred to a name.
+    Raises InvalidSource, naming what was wanted, where nothing fits.
+    """
+    if Path(spec).exists():
+        return _open_path(Path(spec), None)
+    name, colon, split = spec.rpartition(":")
+    if not colon:
+        name, split = spec, ""
+    elif split not in SPLITS:
+        raise InvalidSource(f"{spec} does not exist; a split is one of {', '.join(SPLITS)}")
+    if Path(name).exists():
+        return _open_path(Path(name), split)
+    source = known_dataset(name, split or "train", folders)
+    if source is None:
+        raise InvalidSource(
+            f"{spec} does not exist; a folder, a tar archive, CIFAR-10's batches "
+            "or one of the names cifar10 and samples was wanted"
+        )
+    return source
+
+
+def _open_path(path: Path, split: str | None) -> Source:
+    if path.is_dir():
+        if holds_cifar_batches(path):
+            return CifarBatches(path, split or "train")
+    elif not path.is_file() or not tarfile.is_tarfile(path):
+        raise InvalidSource(
+            f"{path} is neither a folder nor a tar archive; to index a picture, name its folder"
+        )
+    elif holds_cifar_batches(path):
+        return CifarBatches(path, split or "train")
+    if split:
+        raise InvalidSource(f"{path} has no splits; {path} without :{split} means all of it")
+    return Folder(path) if path.is_dir() else TarArchive(path)

@@ -1,0 +1,72 @@
+"""What every source of images yields, and how an image is named within it."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote, unquote_to_bytes
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.errors import InvalidImage
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """One image of a source, not yet decoded.
+
+    place: where it is within the source, percent-encoded: `/a/b.jpg` in a
+    folder, `!/a/b.jpg` in an archive, either followed by `#<row>` in a file of
+    many. The image's uri is the source's name followed by this.
+    label: None where the source tells none.
+    size, mtime: of the file, in bytes and nanoseconds.
+    content: the file to read, its bytes, a finished (32, 32, 3) uint8 tiny
+    image, or the reason why there is none of these.
+    """
+
+    place: str
+    label: str | None
+    size: int
+    mtime: int
+    content: Path | bytes | NDArray[np.uint8] | InvalidImage
+
+
+class Source(Protocol):
+    """A folder, an archive or a file of images.
+
+    Iterating yields the images in an order that repeats, so that the first of
+    two equal images is the same one in every run.
+    """
+
+    root: Path
+    """What the source's name stands for: an absolute path."""
+    passed_over: Counter[str]
+    """Files of other kinds met so far, by suffix."""
+
+    def __iter__(self) -> Iterator[SourceImage]: ...
+
+
+def encode_path(path: str) -> str:
+    """Percent-encode a relative path, bytes that are not UTF-8 included."""
+    return quote(os.fsencode(path), safe="/")
+
+
+def decode_path(encoded: str) -> str:
+    """The inverse of `encode_path`, as a name that the file system takes."""
+    return os.fsdecode(unquote_to_bytes(encoded))
+
+
+def locate(root: str, place: str) -> str:
+    """Name an image for a person: a path that opens, where there is one.
+
+    root: the source's absolute path; place: as in SourceImage. What lies in an
+    archive or a file of many is named by that file, then `!/` and `#`.
+    """
+    path, hash_sign, row = place.partition("#")
+    separator = "!" if path.startswith("!") else ""
+    return f"{root}{separator}{decode_path(path.removeprefix('!'))}{hash_sign}{row}"

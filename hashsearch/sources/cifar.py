@@ -1,0 +1,178 @@
+"""CIFAR-10's official batches, python and binary, in a folder or an archive.
+
+Source: https://www.cs.toronto.edu/~kriz/cifar.html. The python batches are
+pickles, written by Python 2; they are read by an unpickler that admits NumPy's
+array reconstruction and nothing else.
+"""
+
+import pickle
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.errors import InvalidSource
+from hashsearch.images import TINY_BYTES, TINY_SIDE
+from hashsearch.sources.archive import read_tar
+from hashsearch.sources.base import SourceImage, encode_path
+
+CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+BATCHES = {
+    "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
+    "test": ("test_batch",),
+}
+
+_MAX_BATCH_BYTES = 64 * 2**20  # twice the official 31 MB
+_BINARY_ROW = 1 + TINY_BYTES  # the label, then the red, green and blue planes
+
+
+class Batch(NamedTuple):
+    """images: (n, 32, 32, 3) uint8 RGB; labels: (n,) int64, indices into CLASSES."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+class CifarBatches:
+    """The images of CIFAR-10's own files, one split of them, in the order of the files."""
+
+    def __init__(self, root: Path, split: str = "train"):
+        self.root = root.resolve()
+        self.split = split
+        self.passed_over: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[SourceImage]:
+        found = 0
+        for place, mtime, data in self._files():
+            found += 1
+            batch = read_batch(data, f"{self.root}{place}")
+            for row, (image, label) in enumerate(zip(*batch, strict=True)):
+                yield SourceImage(
+                    place=f"{place}#{row}",
+                    label=CLASSES[label],
+                    size=TINY_BYTES,
+                    mtime=mtime,
+                    content=image,
+                )
+        if found < len(BATCHES[self.split]):
+            raise InvalidSource(
+                f"{self.root} holds {found} of CIFAR-10's {len(BATCHES[self.split])} "
+                f"{self.split} batches"
+            )
+
+    def _files(self) -> Iterator[tuple[str, int, bytes]]:
+        """Yield (place, mtime in ns, bytes) of each batch of the split."""
+        if self.root.is_dir():
+            for name in BATCHES[self.split]:
+                for path in (self.root / name, self.root / f"{name}.bin"):
+                    if path.is_file():
+                        status = path.stat()
+                        _require_batch_size(status.st_size, str(path))
+                        yield f"/{path.name}", status.st_mtime_ns, path.read_bytes()
+                        break
+            return
+        with read_tar(self.root) as archive:
+            for member in archive:
+                name = PurePosixPath(member.name).name.removesuffix(".bin")
+                if member.isfile() and name in BATCHES[self.split]:
+                    _require_batch_size(member.size, f"{self.root}!/{member.name}")
+                    stream = archive.extractfile(member)
+                    assert stream is not None, "a regular file has a stream"
+                    place = "!/" + encode_path(member.name)
+                    yield place, int(member.mtime * 1e9), stream.read()
+
+
+def holds_cifar_batches(path: Path) -> bool:
+    """Whether a folder, or a tar archive by its first members, holds CIFAR-10's batches."""
+    if path.is_dir():
+        names = [entry.name for entry in path.iterdir()]
+        return any(name.removesuffix(".bin") in BATCHES["train"] for name in names)
+    with read_tar(path) as archive:
+        for member, _ in zip(archive, range(3), strict=False):
+            if PurePosixPath(member.name).parts[:1] in (
+                ("cifar-10-batches-py",),
+                ("cifar-10-batches-bin",),
+            ):
+                return True
+    return False
+
+
+def read_batch(data: bytes, name: str) -> Batch:
+    """Read one official batch, python or binary.
+
+    name: for messages. Raises InvalidSource on anything that is neither.
+    """
+    if data[:1] == b"\x80":  # a pickle's first byte; in a binary batch, a label below 10
+        planes, labels = _unpickle_batch(data, name)
+    elif data and len(data) % _BINARY_ROW == 0:
+        rows = np.frombuffer(data, np.uint8).reshape(-1, _BINARY_ROW)
+        planes, labels = rows[:, 1:], rows[:, 0].astype(np.int64)
+    else:
+        raise InvalidSource(f"{name} is no CIFAR-10 batch, or one cut short")
+    if labels.size and (labels.min() < 0 or labels.max() >= len(CLASSES)):
+        raise InvalidSource(f"{name} has labels outside CIFAR-10's 0 to 9")
+    images = planes.reshape(-1, 3, TINY_SIDE, TINY_SIDE).transpose(0, 2, 3, 1)
+    return Batch(np.ascontiguousarray(images), labels)
+
+
+def _unpickle_batch(data: bytes, name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    try:
+        batch = _ArrayUnpickler(BytesIO(data), encoding="bytes").load()
+        planes, labels = batch[b"data"], np.asarray(batch[b"labels"], dtype=np.int64)
+    except Exception as error:  # a pickle from outside can raise anything
+        raise InvalidSource(f"{name} is no CIFAR-10 batch: {error}") from error
+    fits = isinstance(planes, np.ndarray) and planes.dtype == np.uint8
+    if not fits or planes.shape != (len(labels), TINY_BYTES):
+        raise InvalidSource(f"{name} is no CIFAR-10 batch: its data is not (n, 3072) uint8")
+    return planes, labels
+
+
+def _empty_array(*_: object) -> NDArray[np.uint8]:
+    """What a pickled array starts as; its state, which follows, gives it shape and bytes.
+
+    NumPy's own `_reconstruct` would allocate whatever shape the pickle asks for.
+    """
+    return np.empty(0, np.uint8)
+
+
+# What a pickled array asks for, in NumPy's old and new module names.
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds dicts, lists, strings, numbers and NumPy arrays, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"the pickle asks for {module}.{name}; arrays alone are admitted"
+            ) from None
+
+
+def _require_batch_size(size: int, name: str) -> None:
+    if size > _MAX_BATCH_BYTES:
+        raise InvalidSource(
+            f"{name} has {size:,} bytes; a CIFAR-10 batch has at most {_MAX_BATCH_BYTES:,}"
+        )

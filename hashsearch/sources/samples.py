@@ -1,0 +1,74 @@
+"""Crops of the sample photographs that scikit-image ships: images without a network."""
+
+from collections import Counter
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hashsearch.errors import InvalidSource
+from hashsearch.images import TINY_BYTES, TINY_SIDE
+from hashsearch.sources.base import SourceImage
+
+# Those in scikit-image's wheel; the rest of its photographs need a download.
+PHOTOGRAPHS = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+CROPS = {"train": 300, "test": 20}  # of each photograph
+_SEEDS = {"train": 0, "test": 1}
+_CROP_SIDES = (48, 200)  # pixels, least and greatest
+
+
+class Samples:
+    """Seeded square crops of each photograph as tiny images, labelled by its name."""
+
+    def __init__(self, split: str = "train"):
+        if find_spec("skimage") is None:
+            raise InvalidSource(
+                "the sample photographs come with scikit-image, which is not installed: "
+                "pip install 'hashsearch[demo]'"
+            )
+        with as_file(files("skimage") / "data") as folder:
+            self.root = Path(folder).resolve()
+        self.split = split
+        self.passed_over: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[SourceImage]:
+        for name in PHOTOGRAPHS:
+            path = self.root / name
+            mtime = path.stat().st_mtime_ns
+            with Image.open(path) as photograph:
+                rgb = photograph.convert("RGB")
+            random = np.random.default_rng([_SEEDS[self.split], PHOTOGRAPHS.index(name)])
+            for number in range(CROPS[self.split]):
+                side = int(random.integers(*_CROP_SIDES, endpoint=True))
+                left = int(random.integers(rgb.width - side, endpoint=True))
+                top = int(random.integers(rgb.height - side, endpoint=True))
+                crop = rgb.resize(
+                    (TINY_SIDE, TINY_SIDE),
+                    Image.Resampling.BOX,
+                    box=(left, top, left + side, top + side),
+                )
+                yield SourceImage(
+                    place=f"/{name}#{self.split}-{number}",
+                    label=path.stem,
+                    size=TINY_BYTES,
+                    mtime=mtime,
+                    content=np.asarray(crop),
+                )

@@ -1,0 +1,78 @@
+"""Fetching CIFAR-10, from a server of our own on this machine."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from hashsearch.errors import InvalidSource
+from hashsearch.sources import DataFolders, datasets, open_source
+from tests.test_sources import python_batch, tar_of
+
+
+@pytest.fixture
+def archive(tmp_path, tiny_images) -> bytes:
+    """An archive of CIFAR-10's form, small."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
+        (folder / name).write_bytes(python_batch(tiny_images[:10], list(range(10))))
+    return tar_of(folder, tmp_path / "made.tar.gz").read_bytes()
+
+
+@pytest.fixture
+def server(archive, monkeypatch):
+    """Serves `server.body` where CIFAR-10's authors serve their archive; counts requests."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            serving.requests += 1
+            self.send_response(serving.status)
+            self.send_header("Content-Length", str(len(archive)))
+            self.end_headers()
+            self.wfile.write(serving.body)
+
+        def log_message(self, *_):
+            pass
+
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serving.body, serving.status, serving.requests = archive, 200, 0
+    monkeypatch.setattr(
+        datasets, "CIFAR10_URL", f"http://127.0.0.1:{serving.server_port}/cifar-10-python.tar.gz"
+    )
+    monkeypatch.setattr(datasets, "CIFAR10_SHA256", hashlib.sha256(archive).hexdigest())
+    thread = threading.Thread(target=serving.serve_forever)
+    thread.start()
+    yield serving
+    serving.shutdown()
+    thread.join()
+    serving.server_close()
+
+
+def test_cifar10_is_downloaded_once_and_kept(server, tmp_path):
+    folders = DataFolders(None, tmp_path / "cache")
+    assert len(list(open_source("cifar10", folders))) == 50
+    assert len(list(open_source("cifar10:test", folders))) == 10
+    assert server.requests == 1
+    assert [path.name for path in folders.cache.iterdir()] == ["cifar-10-python.tar.gz"]
+
+
+@pytest.mark.parametrize("damage", ["another", "cut", "missing"])
+def test_a_download_that_is_not_the_file_leaves_nothing(server, tmp_path, damage):
+    folders = DataFolders(None, tmp_path / "cache")
+    if damage == "another":
+        server.body = server.body[:-1] + b"x"
+    elif damage == "cut":
+        server.body = server.body[:1000]
+    else:
+        server.status = 404
+    with pytest.raises(InvalidSource, match=r"its download from .* failed"):
+        open_source("cifar10", folders)
+    assert list(folders.cache.iterdir()) == []
+
+
+def test_a_network_that_is_not_there_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "CIFAR10_URL", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    with pytest.raises(InvalidSource, match=r"failed \(ConnectionError\)"):
+        open_source("cifar10", DataFolders(None, tmp_path / "cache"))

@@ -1,0 +1,1 @@
+"""Autoencoders: their architectures, and the folders they are kept in."""

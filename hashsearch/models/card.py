@@ -1,0 +1,79 @@
+"""A model's card: what it is, how it was made, and how it is told from others."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import Tensor
+
+from hashsearch.errors import InvalidModel
+from hashsearch.images import PREPROCESSING
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What stands in a model folder's `card.json`.
+
+    kind, architecture: the class of autoencoder and the settings it is built
+    with. preprocessing: the version of `images.decode`'s rules. bits: of the
+    code; address_bits: of the second, shorter code, 0 where the model has none.
+    fingerprint: see `fingerprint`. training: the preset, its settings, data,
+    seed, time and hardware. metrics: what was measured, by name.
+    """
+
+    kind: str
+    architecture: dict[str, Any]
+    bits: int
+    fingerprint: str
+    preprocessing: str = PREPROCESSING
+    address_bits: int = 0
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+def card_from_json(text: str) -> Card:
+    """Read a card. Raises InvalidModel, saying what is wrong with it."""
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise InvalidModel(f"card.json is not JSON: {error}") from error
+    if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        raise InvalidModel(
+            f"card.json is of format {version!r}; this version of hashsearch reads {FORMAT_VERSION}"
+        )
+    wanted = {entry.name: entry.type for entry in fields(Card)}
+    if raw.keys() != wanted.keys():
+        odd = ", ".join(sorted(raw.keys() ^ wanted.keys()))
+        raise InvalidModel(f"card.json lacks, or has beyond the format, the entries: {odd}")
+    for name, kind in (("architecture", dict), ("bits", int), ("fingerprint", str)):
+        if not isinstance(raw[name], kind):
+            raise InvalidModel(f"card.json has a {name} that is no {kind.__name__}")
+    return Card(**raw)
+
+
+def fingerprint(kind: str, architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hexadecimal, over architecture, preprocessing and weights.
+
+    Two models of one fingerprint give the same codes; the training notes and
+    metrics beside them do not count.
+    """
+    settings = {
+        "kind": kind,
+        "architecture": architecture,
+        "preprocessing": PREPROCESSING,
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name in sorted(weights):
+        array = weights[name].detach().cpu().contiguous().numpy()
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

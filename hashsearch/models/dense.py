@@ -1,0 +1,95 @@
+"""The paper's deep autoencoder: fully connected layers down to a binary code and back.
+
+Source: Krizhevsky and Hinton, Using Very Deep Autoencoders for Content-Based
+Image Retrieval, ESANN 2011.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hashsearch.codes import CODE_BITS
+from hashsearch.errors import InvalidModel
+from hashsearch.images import TINY_BYTES, TINY_SIDE
+from hashsearch.models.binarize import binarize
+
+_HIDDEN_UNITS = {"logistic": nn.Sigmoid, "relu": nn.ReLU}
+_MAX_WIDTH = 2**16
+
+
+class DenseAutoencoder(nn.Module):
+    """3072 pixels, hidden layers of any widths, code bits, and the same backwards.
+
+    widths: 3072, the hidden layers', the code's bits. hidden: the units of the
+    hidden layers, "logistic" as in the paper, or "relu". The code layer is
+    logistic and rounded, the output linear. Pixels are standardised with a mean
+    for each of the 3072 and one standard deviation for all.
+    """
+
+    kind = "dense"
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, widths: Sequence[int], hidden: str):
+        super().__init__()
+        _require_architecture(widths, hidden)
+        self.widths = tuple(widths)
+        self.hidden = hidden
+        self.register_buffer("pixel_mean", torch.zeros(TINY_BYTES))
+        self.register_buffer("pixel_std", torch.ones(()))
+        self.encoder = _layers(self.widths, hidden)
+        self.decoder = _layers(self.widths[::-1], hidden)
+
+    @property
+    def bits(self) -> int:
+        return self.widths[-1]
+
+    def architecture(self) -> dict[str, Any]:
+        """The settings that `__init__` takes, as the card keeps them."""
+        return {"widths": list(self.widths), "hidden": self.hidden}
+
+    def standardize(self, tiny: Tensor) -> Tensor:
+        """(n, 32, 32, 3) uint8 to (n, 3072) float of mean 0 and variance 1."""
+        return (tiny.flatten(1) - self.pixel_mean) / self.pixel_std
+
+    def code_logits(self, tiny: Tensor) -> Tensor:
+        """(n, 32, 32, 3) uint8 to (n, bits) float; a bit is 1 where the logit is ≥ 0."""
+        logits: Tensor = self.encoder(self.standardize(tiny))
+        return logits
+
+    def reconstruct(self, bits: Tensor) -> Tensor:
+        """(n, bits) float zeros and ones to (n, 32, 32, 3) float, in grey levels, unclipped."""
+        standardized = self.decoder(bits)
+        pixels: Tensor = standardized * self.pixel_std + self.pixel_mean
+        return pixels.unflatten(1, (TINY_SIDE, TINY_SIDE, 3))
+
+    def forward(self, tiny: Tensor) -> Tensor:
+        """Squared error of each image's reconstruction from its bits, standardised.
+
+        tiny: (n, 32, 32, 3) uint8. Returns (n,) float, the mean over 3072 values.
+        """
+        pixels = self.standardize(tiny)
+        output = self.decoder(binarize(self.encoder(pixels)))
+        return (output - pixels).square().mean(dim=1)
+
+
+def _layers(widths: Sequence[int], hidden: str) -> nn.Sequential:
+    """Linear layers of these widths, hidden units between them and none at the end."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), _HIDDEN_UNITS[hidden]()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _require_architecture(widths: Sequence[int], hidden: str) -> None:
+    whole = all(isinstance(width, int) and 0 < width <= _MAX_WIDTH for width in widths)
+    if len(widths) < 2 or not whole or widths[0] != TINY_BYTES or widths[-1] != CODE_BITS:
+        raise InvalidModel(
+            f"widths from {TINY_BYTES} to {CODE_BITS}, each at most {_MAX_WIDTH}, "
+            f"were wanted; got {list(widths)}"
+        )
+    if hidden not in _HIDDEN_UNITS:
+        raise InvalidModel(f"hidden units are {' or '.join(_HIDDEN_UNITS)}; got {hidden!r}")

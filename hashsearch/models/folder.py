@@ -1,0 +1,111 @@
+"""Model folders: `weights.safetensors` and `card.json`, written whole or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from hashsearch.errors import ArtifactMismatch, InvalidModel
+from hashsearch.images import PREPROCESSING
+from hashsearch.models.card import Card, card_from_json, fingerprint
+from hashsearch.models.dense import DenseAutoencoder
+
+ARCHITECTURES = {DenseAutoencoder.kind: DenseAutoencoder}
+
+_WEIGHTS, _CARD = "weights.safetensors", "card.json"
+
+
+def save_model(
+    folder: Path,
+    model: DenseAutoencoder,
+    *,
+    training: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> Card:
+    """Write a model folder; it appears under its name when it is complete.
+
+    Raises InvalidModel if something already lies there.
+    """
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    card = Card(
+        kind=model.kind,
+        architecture=model.architecture(),
+        bits=model.bits,
+        fingerprint=fingerprint(model.kind, model.architecture(), weights),
+        training=dict(training),
+        metrics=dict(metrics),
+    )
+    require_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        save_file(weights, temporary / _WEIGHTS)
+        (temporary / _CARD).write_text(card.to_json(), encoding="utf-8")
+        temporary.chmod(0o755)  # mkdtemp makes it the owner's alone
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return card
+
+
+def load_model(folder: Path) -> tuple[DenseAutoencoder, Card]:
+    """Read a model folder, on the CPU and ready for inference.
+
+    Raises InvalidModel if it is missing, damaged or of an unknown format, and
+    ArtifactMismatch if its weights are not those its card tells of.
+    """
+    card = read_card(folder)
+    if card.kind not in ARCHITECTURES:
+        raise InvalidModel(
+            f"{folder} is an autoencoder of kind {card.kind!r}; "
+            f"known are {', '.join(sorted(ARCHITECTURES))}"
+        )
+    if card.preprocessing != PREPROCESSING:
+        raise ArtifactMismatch(
+            f"{folder} was trained for version {card.preprocessing} of the image rules; "
+            f"this is version {PREPROCESSING}"
+        )
+    try:
+        with torch.device("meta"):  # nothing is allocated for what the card may claim
+            model = ARCHITECTURES[card.kind](**card.architecture)
+        weights = load_file(folder / _WEIGHTS)
+        model.load_state_dict(weights, assign=True)
+    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
+        raise InvalidModel(f"{folder} holds no usable {_WEIGHTS}: {error}") from error
+    found = fingerprint(card.kind, card.architecture, weights)
+    if found != card.fingerprint:
+        raise ArtifactMismatch(
+            f"{folder}: the weights have fingerprint {found[:12]}, "
+            f"the card tells of {card.fingerprint[:12]}"
+        )
+    return model.requires_grad_(False).eval(), card
+
+
+def read_card(folder: Path) -> Card:
+    """Read a model folder's card alone. Raises InvalidModel."""
+    try:
+        text = (folder / _CARD).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidModel(
+            f"{folder} is no model folder: {_CARD} cannot be read ({type(error).__name__})"
+        ) from error
+    return card_from_json(text)
+
+
+def copy_model(folder: Path, target: Path) -> None:
+    """Copy a model folder's two files into a new folder."""
+    target.mkdir()
+    for name in (_WEIGHTS, _CARD):
+        shutil.copyfile(folder / name, target / name)
+
+
+def require_free(folder: Path) -> None:
+    """Raise InvalidModel if something already lies where a model should be saved."""
+    if folder.exists():
+        raise InvalidModel(f"{folder} already exists; a model is saved under a new name")

@@ -1,0 +1,136 @@
+"""Real images for every test: CIFAR-10 where HASHSEARCH_DATA has it, photographs otherwise."""
+
+import io
+import os
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+from numpy.typing import NDArray
+from PIL import Image
+
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import index_sources
+from hashsearch.sources import DataFolders
+from hashsearch.sources.archive import TarArchive
+from hashsearch.sources.folder import Folder
+from hashsearch.sources.samples import Samples
+from training.presets import DensePreset
+from training.reconstruct import train_reconstruction
+
+PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
+N_FILES = 300
+# Trained in seconds; good enough that like pictures get like codes.
+TINY_PRESET = DensePreset(
+    widths=(3072, 128, 256), hidden="relu", steps=150, batch=64, learning_rate=2e-3
+)
+
+
+def cifar_archive() -> Path | None:
+    """The data folder's CIFAR-10 as JPEG files, or None where it is not."""
+    data = os.environ.get("HASHSEARCH_DATA")
+    path = Path(data) / "cifar10.tar.gz" if data else None
+    return path if path is not None and path.is_file() else None
+
+
+def pytest_report_header() -> str:
+    if archive := cifar_archive():
+        return f"images: CIFAR-10 from {archive}"
+    return (
+        "images: NO CIFAR-10 under HASHSEARCH_DATA, so crops of scikit-image's "
+        "photographs stand in, and the tests of CIFAR-10's archive are skipped"
+    )
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> Path:
+    """The CIFAR-10 archive; tests that need it say so by asking for this."""
+    archive = cifar_archive()
+    if archive is None:
+        pytest.skip("CIFAR-10's JPEG archive is not under HASHSEARCH_DATA")
+    return archive
+
+
+@pytest.fixture(scope="session")
+def image_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 300 real 32×32 image files, in folders named by what they show."""
+    folder = tmp_path_factory.mktemp("files") / "pictures"
+    archive = cifar_archive()
+    if archive is not None:
+        # Every 30th of the test images: some of each class.
+        chosen = islice(TarArchive(archive, under="cifar10/test/"), 0, None, 10_000 // N_FILES)
+        files = [(f"{i.label}", i.content) for i in islice(chosen, N_FILES)]
+    else:
+        chosen = islice(Samples(), 0, None, 14 * 300 // N_FILES)
+        files = [(f"{i.label}", _png(i.content)) for i in islice(chosen, N_FILES)]
+    for number, (label, data) in enumerate(files):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        suffix = "jpg" if data[:2] == b"\xff\xd8" else "png"
+        (folder / label / f"{number:04}.{suffix}").write_bytes(data)
+    return folder
+
+
+def _png(array: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def tiny_images(image_files: Path) -> NDArray[np.uint8]:
+    """(300, 32, 32, 3) uint8: the pixels of `image_files`, read by Pillow alone."""
+    return np.stack(
+        [
+            np.asarray(Image.open(path).convert("RGB"))
+            for path in sorted(image_files.rglob("*.*"), key=os.fspath)
+        ]
+    )
+
+
+@pytest.fixture(scope="session")
+def photograph() -> bytes:
+    """A real photograph, a JPEG of 640×427 pixels."""
+    return (PHOTOGRAPHS / "rocket.jpg").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_images: NDArray[np.uint8]) -> Path:
+    """A real model, trained in seconds."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    train_reconstruction(
+        "tiny", TINY_PRESET, tiny_images, folder, data="tests", seed=0, device="cpu"
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_model_folder(
+    tmp_path_factory: pytest.TempPathFactory, tiny_images: NDArray[np.uint8]
+) -> Path:
+    """The same training from another seed: other weights, another fingerprint."""
+    folder = tmp_path_factory.mktemp("model") / "other"
+    train_reconstruction(
+        "tiny", TINY_PRESET, tiny_images, folder, data="tests", seed=1, device="cpu"
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gallery_folder(
+    tmp_path_factory: pytest.TempPathFactory, model_folder: Path, image_files: Path
+) -> Path:
+    """A gallery of `image_files`. Tests that write make their own."""
+    folder = tmp_path_factory.mktemp("gallery") / "gallery"
+    gallery = Gallery.create(folder, model_folder)
+    index_sources(gallery, [Folder(image_files)], workers=2)
+    gallery.close()
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> DataFolders:
+    """The data folder of this run, and an empty cache."""
+    archive = cifar_archive()
+    return DataFolders(archive.parent if archive else None, tmp_path / "cache")

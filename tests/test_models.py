@@ -1,0 +1,201 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from safetensors.torch import load_file, save_file
+
+from hashsearch.encoder import Encoder
+from hashsearch.errors import ArtifactMismatch, InvalidModel
+from hashsearch.models.binarize import binarize
+from hashsearch.models.dense import DenseAutoencoder
+from hashsearch.models.folder import copy_model, load_model, read_card, save_model
+
+
+def small(hidden: str = "relu") -> DenseAutoencoder:
+    torch.manual_seed(0)
+    return DenseAutoencoder((3072, 16, 256), hidden)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    save_model(tmp_path / "model", small(), training={"seed": 0}, metrics={"psnr_db": 12.5})
+    return tmp_path / "model"
+
+
+def rewrite_card(folder, **changes):
+    card = json.loads((folder / "card.json").read_text())
+    card.update(changes)
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def test_bits_are_exact_and_a_logit_of_zero_becomes_one():
+    logits = torch.tensor([[-3.0, -1e-9, 0.0, 1e-9, 40.0]])
+    assert binarize(logits).tolist() == [[0.0, 0.0, 1.0, 1.0, 1.0]]
+
+
+def test_the_gradient_passes_the_rounding_as_the_logistic_functions_own():
+    logits = torch.linspace(-4, 4, 9, requires_grad=True)
+    weights = torch.arange(9.0)
+    (binarize(logits) * weights).sum().backward()
+    probabilities = torch.sigmoid(logits.detach())
+    torch.testing.assert_close(logits.grad, weights * probabilities * (1 - probabilities))
+
+
+@pytest.mark.parametrize("hidden", ["relu", "logistic"])
+def test_a_dense_autoencoder_computes_what_numpy_computes(tiny_images, hidden):
+    model = small(hidden)
+    model.pixel_mean.fill_(100.0)
+    model.pixel_std.fill_(50.0)
+    weights = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    activate = {"relu": lambda x: np.maximum(x, 0), "logistic": lambda x: 1 / (1 + np.exp(-x))}
+    values = (tiny_images[:8].reshape(8, -1) - 100.0) / 50.0
+    values = values @ weights["encoder.0.weight"].T + weights["encoder.0.bias"]
+    logits = activate[hidden](values) @ weights["encoder.2.weight"].T + weights["encoder.2.bias"]
+    found = model.code_logits(torch.from_numpy(tiny_images[:8])).detach()
+    np.testing.assert_allclose(found, logits, atol=1e-4)
+
+    bits = (logits >= 0).astype(float)
+    values = activate[hidden](bits @ weights["decoder.0.weight"].T + weights["decoder.0.bias"])
+    pixels = (values @ weights["decoder.2.weight"].T + weights["decoder.2.bias"]) * 50 + 100
+    decoded = model.reconstruct(torch.from_numpy(bits).float()).detach()
+    np.testing.assert_allclose(decoded.reshape(8, -1), pixels, atol=1e-2)
+    error = ((pixels - tiny_images[:8].reshape(8, -1)) / 50) ** 2
+    found = model(torch.from_numpy(tiny_images[:8])).detach()
+    np.testing.assert_allclose(found, error.mean(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "widths",
+    [(3072,), (3072, 255), (3000, 256), (3072, 0, 256), (3072, 10**9, 256), (3072, 1.5, 256)],
+)
+def test_widths_that_make_no_code_are_refused(widths):
+    with pytest.raises(InvalidModel, match="widths from 3072 to 256"):
+        DenseAutoencoder(widths, "relu")
+
+
+def test_hidden_units_that_are_not_known_are_refused():
+    with pytest.raises(InvalidModel, match="logistic or relu; got 'gelu'"):
+        DenseAutoencoder((3072, 256), "gelu")
+
+
+def test_a_saved_model_loads_with_the_same_weights_and_card(saved):
+    model, card = load_model(saved)
+    for name, tensor in small().state_dict().items():
+        assert_array_equal(model.state_dict()[name], tensor)
+    assert card.metrics == {"psnr_db": 12.5}
+    assert card.training == {"seed": 0}
+    assert (card.kind, card.bits, card.architecture["widths"]) == ("dense", 256, [3072, 16, 256])
+
+
+def test_the_fingerprint_depends_on_weights_and_architecture_alone(saved, tmp_path):
+    again = save_model(tmp_path / "again", small(), training={"seed": 9}, metrics={})
+    assert again.fingerprint == read_card(saved).fingerprint
+    logistic = save_model(tmp_path / "logistic", small("logistic"), training={}, metrics={})
+    changed = small()
+    changed.pixel_mean[0] += 1
+    weights = save_model(tmp_path / "weights", changed, training={}, metrics={})
+    assert len({again.fingerprint, logistic.fingerprint, weights.fingerprint}) == 3
+
+
+def test_a_model_is_never_saved_over_another(saved):
+    before = sorted(saved.parent.iterdir())
+    with pytest.raises(InvalidModel, match="already exists"):
+        save_model(saved, small(), training={}, metrics={})
+    assert sorted(saved.parent.iterdir()) == before
+
+
+def test_a_copy_of_a_model_is_the_model(saved, tmp_path):
+    copy_model(saved, tmp_path / "copy")
+    assert load_model(tmp_path / "copy")[1] == load_model(saved)[1]
+
+
+def test_weights_that_are_not_the_cards_are_refused(saved):
+    weights = load_file(saved / "weights.safetensors")
+    weights["pixel_mean"][7] += 1
+    save_file(weights, saved / "weights.safetensors")
+    with pytest.raises(ArtifactMismatch, match="the weights have fingerprint"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "of format 2; this version of hashsearch reads 1"),
+        ({"kind": "transformer"}, "of kind 'transformer'; known are dense"),
+        ({"surprise": 1}, "beyond the format, the entries: surprise"),
+        ({"architecture": {"widths": [3072, 32, 256], "hidden": "relu"}}, "no usable weights"),
+        ({"architecture": {"width": 3}}, "no usable weights"),
+        ({"architecture": []}, "architecture that is no dict"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(saved, changes, message):
+    rewrite_card(saved, **changes)
+    with pytest.raises(InvalidModel, match=message):
+        load_model(saved)
+
+
+def test_a_model_for_other_image_rules_is_refused(saved):
+    rewrite_card(saved, preprocessing="0")
+    with pytest.raises(ArtifactMismatch, match="version 0 of the image rules"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"not json", b"[1]"])
+def test_a_damaged_card_is_refused(saved, content):
+    (saved / "card.json").write_bytes(content)
+    with pytest.raises(InvalidModel, match=r"card\.json"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, 1000])
+def test_truncated_weights_are_refused(saved, size):
+    whole = (saved / "weights.safetensors").read_bytes()
+    (saved / "weights.safetensors").write_bytes(whole[:size])
+    with pytest.raises(InvalidModel, match="no usable weights"):
+        load_model(saved)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(InvalidModel, match=r"no model folder: card\.json cannot be read"):
+        load_model(tmp_path)
+
+
+def test_codes_are_the_packed_signs_of_the_logits(model_folder, tiny_images):
+    model, _ = load_model(model_folder)
+    logits = model.code_logits(torch.from_numpy(tiny_images)).numpy()
+    clear = np.abs(logits) > 1e-4  # no rounding reaches these
+    codes = Encoder.load(model_folder).encode(tiny_images)
+    assert codes.shape == (len(tiny_images), 32)
+    bits = np.unpackbits(codes, axis=1)
+    assert_array_equal(bits[clear], logits[clear] >= 0)
+
+
+def test_a_code_does_not_depend_on_what_it_is_encoded_beside(model_folder, tiny_images):
+    encoder = Encoder.load(model_folder)
+    together = encoder.encode(tiny_images)
+    shuffled = np.random.default_rng(0).permutation(len(tiny_images))
+    assert_array_equal(encoder.encode(tiny_images[shuffled]), together[shuffled])
+    for size in (1, 7, 33):
+        parts = [
+            encoder.encode(tiny_images[start : start + size])
+            for start in range(0, len(tiny_images), size)
+        ]
+        assert_array_equal(np.concatenate(parts), together)
+
+
+def test_no_images_give_no_codes(model_folder):
+    encoder = Encoder.load(model_folder)
+    codes = encoder.encode(np.empty((0, 32, 32, 3), np.uint8))
+    assert codes.shape == (0, 32)
+    assert encoder.reconstruct(codes).shape == (0, 32, 32, 3)
+
+
+def test_a_code_decodes_to_something_like_its_image(model_folder, tiny_images):
+    encoder = Encoder.load(model_folder)
+    decoded = encoder.reconstruct(encoder.encode(tiny_images)).astype(float)
+    assert decoded.shape == tiny_images.shape
+    own = np.square(decoded - tiny_images).mean()
+    other = np.square(decoded - np.roll(tiny_images, 1, axis=0)).mean()
+    assert own < 0.6 * other

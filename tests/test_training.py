@@ -1,0 +1,100 @@
+import json
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from safetensors.numpy import load_file
+
+from hashsearch.errors import InvalidModel, TrainingError
+from hashsearch.models.folder import load_model
+from hashsearch.sources.folder import Folder
+from tests.conftest import TINY_PRESET
+from training.data import load_tiny_images, split_off
+from training.presets import PRESETS, DensePreset
+from training.reconstruct import train_reconstruction
+
+
+def train(images, out, preset=TINY_PRESET, seed=0):
+    return train_reconstruction("tiny", preset, images, out, data="tests", seed=seed, device="cpu")
+
+
+def test_training_lowers_the_error_of_reconstruction(model_folder, tiny_images, tmp_path):
+    untrained = DensePreset(**{**_settings(TINY_PRESET), "steps": 1, "learning_rate": 1e-9})
+    before = train(tiny_images, tmp_path / "before", untrained).metrics["psnr_db"]
+    after = load_model(model_folder)[1].metrics["psnr_db"]
+    assert after > before + 2
+
+
+def test_the_same_seed_gives_the_same_weights(
+    model_folder, other_model_folder, tiny_images, tmp_path
+):
+    train(tiny_images, tmp_path / "again")
+    first = load_file(model_folder / "weights.safetensors")
+    again = load_file(tmp_path / "again" / "weights.safetensors")
+    other = load_file(other_model_folder / "weights.safetensors")
+    for name in first:
+        assert_array_equal(first[name], again[name])
+    assert (first["encoder.0.weight"] != other["encoder.0.weight"]).any()
+
+
+def test_the_pixels_mean_and_standard_deviation_are_those_of_the_images(model_folder, tiny_images):
+    train_images, _ = split_off(tiny_images, 1000, np.random.default_rng(0))
+    flat = train_images.reshape(len(train_images), -1).astype(float)
+    weights = load_file(model_folder / "weights.safetensors")
+    np.testing.assert_allclose(weights["pixel_mean"], flat.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(weights["pixel_std"], (flat - flat.mean(axis=0)).std(), rtol=1e-4)
+
+
+def test_the_card_tells_how_the_model_was_made(model_folder, tiny_images):
+    training = json.loads((model_folder / "card.json").read_text())["training"]
+    assert training["preset"] == "tiny"
+    assert training["settings"]["widths"] == [3072, 128, 256]
+    assert training["images"] == len(tiny_images) - len(tiny_images) // 10
+    assert training["seed"] == 0
+    assert training["data"] == "tests"
+
+
+def test_held_out_images_are_not_trained_on(tiny_images):
+    train_images, held_out = split_off(tiny_images, 20, np.random.default_rng(0))
+    together = np.concatenate([train_images, held_out])
+    assert len(held_out) == 20
+    assert_array_equal(np.sort(together, axis=0), np.sort(tiny_images, axis=0))
+    assert len(split_off(tiny_images[:5], 20, np.random.default_rng(0))[1]) == 0
+
+
+def test_a_model_is_not_trained_where_one_lies(tiny_images, model_folder):
+    with pytest.raises(InvalidModel, match="already exists"):
+        train(tiny_images, model_folder)
+
+
+def test_too_few_images_are_refused(tiny_images, tmp_path):
+    with pytest.raises(TrainingError, match="27 images are fewer than one batch of 64"):
+        train(tiny_images[:30], tmp_path / "model")
+
+
+def test_a_diverging_loss_stops_with_the_step_and_saves_nothing(tiny_images, tmp_path):
+    wild = DensePreset(**{**_settings(TINY_PRESET), "learning_rate": 1e30})
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at step \d+"):
+        train(tiny_images, tmp_path / "model", wild)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_cannot_be_read_are_left_out(image_files, tmp_path):
+    good = sorted(image_files.rglob("*.*"))[0]
+    (tmp_path / "good.jpg").write_bytes(good.read_bytes())
+    (tmp_path / "bad.jpg").write_bytes(good.read_bytes()[:200])
+    assert load_tiny_images(Folder(tmp_path)).shape == (1, 32, 32, 3)
+
+
+def test_no_image_at_all_is_an_error(tmp_path):
+    with pytest.raises(TrainingError, match="no image that can be read"):
+        load_tiny_images(Folder(tmp_path))
+
+
+def test_every_preset_makes_a_256_bit_code():
+    for preset in PRESETS.values():
+        assert (preset.widths[0], preset.widths[-1]) == (3072, 256)
+
+
+def _settings(preset: DensePreset) -> dict:
+    return {name: getattr(preset, name) for name in DensePreset.__dataclass_fields__}

@@ -1,0 +1,1 @@
+"""Jobs that make models. They run without faiss and without the service."""

@@ -1,0 +1,24 @@
+"""Which device to train on, and what it can do."""
+
+import torch
+
+
+def default_device() -> str:
+    """CUDA where there is one, the CPU otherwise."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def describe(device: str) -> str:
+    """The device in words, for a model's card."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    name = torch.cpu.get_capabilities().get("cpu_name", "CPU")
+    return f"{name}, {torch.get_num_threads()} threads"

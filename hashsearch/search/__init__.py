@@ -1,0 +1,1 @@
+"""Nearest codes: FAISS behind one small interface."""

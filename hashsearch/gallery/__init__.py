@@ -1,0 +1,1 @@
+"""Galleries: the searched collection on disk, and the job that fills it."""

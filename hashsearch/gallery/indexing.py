@@ -1,0 +1,295 @@
+"""The batch job that fills a gallery: read, decode in workers, encode, write.
+
+Images are taken in the sources' order, whatever the number of workers, and
+committed shard by shard. A job that is killed loses what it had not committed;
+the same command finds the rest again and ends with the same content.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from sqlite3 import Error as SQLiteError
+
+import numpy as np
+
+from hashsearch.encoder import Encoder
+from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource
+from hashsearch.gallery.catalog import Failure, KnownFile, NewImage
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.prepare import Prepared, prepare, start_worker
+from hashsearch.gallery.shards import MAX_ROWS, ShardWriter
+from hashsearch.progress import progress_report
+from hashsearch.sources.base import Source, SourceImage
+
+COMMIT_EVERY_S = 60.0  # what a killed job loses at most, in time
+_CHUNK_IMAGES = 256
+_CHUNK_BYTES = 32 * 2**20
+
+
+@dataclass(slots=True)
+class IndexSummary:
+    """What a job did: images by what became of them."""
+
+    indexed: int = 0
+    duplicates: int = 0  # the same bytes are in the gallery under another uri
+    unchanged: int = 0  # in the gallery already
+    failed: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)  # other files, by suffix
+    seconds: float = 0.0
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "indexed": self.indexed,
+            "duplicates": self.duplicates,
+            "unchanged": self.unchanged,
+            "failed": self.failed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Images to prepare, their uris, and what the catalog knew of those that changed."""
+
+    images: list[SourceImage]
+    uris: list[str]
+    changed: dict[str, KnownFile]
+    unchanged: int
+
+
+def require_images(source: Source) -> None:
+    """Raise InvalidSource if a source holds no image at all."""
+    if next(iter(source), None) is None:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in source.passed_over.items())
+        raise InvalidSource(
+            f"{source.root} holds no image files" + (f" (but {kinds})" if kinds else "")
+        )
+
+
+def index_sources(gallery: Gallery, sources: Sequence[Source], *, workers: int) -> IndexSummary:
+    """Add every image of the sources that the gallery does not hold yet.
+
+    Raises GalleryBusy if another job is at work. If a source breaks off, or on
+    Ctrl-C, what was read by then is committed before the error goes on; on a
+    disk's error the last commit stands.
+    """
+    summary = IndexSummary()
+    started = time.monotonic()
+    with gallery.job_lock():
+        names = [gallery.catalog.source_name(source.root) for source in sources]
+        job = gallery.catalog.start_job(names)
+        filling = _Filling(gallery, summary)
+        state = "failed"
+        try:
+            try:
+                _fill(filling, list(zip(names, sources, strict=True)), workers)
+            except (KeyboardInterrupt, HashSearchError) as stop:
+                state = "stopped" if isinstance(stop, KeyboardInterrupt) else "failed"
+                filling.commit()
+                raise
+            filling.commit()
+            state = "done"
+        finally:
+            filling.discard()
+            with suppress(SQLiteError):  # on a full disk the first error is the one to tell
+                gallery.catalog.update_job(job, summary.counts(), state)
+    for source in sources:
+        summary.passed_over += source.passed_over
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def _fill(filling: "_Filling", sources: list[tuple[str, Source]], workers: int) -> None:
+    with (
+        progress_report("indexing") as report,
+        ProcessPoolExecutor(workers, get_context("spawn"), start_worker) as pool,
+    ):
+        try:
+            for name, source in sources:
+                chunks = _chunks(filling.gallery, name, source)
+                for chunk, results in _prepared(chunks, pool, ahead=2 * workers):
+                    filling.take(chunk, results)
+                    failed = f"{filling.summary.failed:,} failed" if filling.summary.failed else ""
+                    report.advance(len(chunk.images) + chunk.unchanged, failed)
+        except BrokenProcessPool as error:
+            raise InvalidSource(
+                "a decoding process was killed, perhaps for want of memory; "
+                "the same command goes on from here, --workers 1 needs least"
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _chunks(gallery: Gallery, name: str, source: Source) -> Iterator[_Chunk]:
+    """Cut a source into chunks bounded in images and bytes, known files left out.
+
+    If the source breaks off, its error follows the last image that was whole.
+    """
+    images: list[SourceImage] = []
+    size = 0
+    broken: InvalidSource | None = None
+    try:
+        for image in source:
+            images.append(image)
+            size += image.size
+            if len(images) == _CHUNK_IMAGES or size >= _CHUNK_BYTES:
+                yield _unknown(gallery, name, images)
+                images, size = [], 0
+    except InvalidSource as error:
+        broken = error
+    if images:
+        yield _unknown(gallery, name, images)
+    if broken is not None:
+        raise broken
+
+
+def _unknown(gallery: Gallery, name: str, images: list[SourceImage]) -> _Chunk:
+    uris = [name + image.place for image in images]
+    known = gallery.catalog.known_files(uris)
+    fresh, fresh_uris, changed = [], [], {}
+    for image, uri in zip(images, uris, strict=True):
+        old = known.get(uri)
+        if old is not None and (old.size, old.mtime) == (image.size, image.mtime):
+            continue
+        if old is not None:
+            changed[uri] = old
+        fresh.append(image)
+        fresh_uris.append(uri)
+    return _Chunk(fresh, fresh_uris, changed, len(images) - len(fresh))
+
+
+def _prepared(
+    chunks: Iterator[_Chunk], pool: ProcessPoolExecutor, ahead: int
+) -> Iterator[tuple[_Chunk, list[Prepared | InvalidImage]]]:
+    """Prepare chunks in worker processes, at most `ahead` of them before they are taken."""
+    waiting: deque[tuple[_Chunk, Future[list[Prepared | InvalidImage]]]] = deque()
+    broken: InvalidSource | None = None
+    try:
+        for chunk in chunks:
+            waiting.append((chunk, _submit(pool, chunk.images)))
+            if len(waiting) > ahead:
+                first, future = waiting.popleft()
+                yield first, future.result()
+    except InvalidSource as error:
+        broken = error
+    for chunk, future in waiting:
+        yield chunk, future.result()
+    if broken is not None:
+        raise broken
+
+
+def _submit(
+    pool: ProcessPoolExecutor, images: list[SourceImage]
+) -> Future[list[Prepared | InvalidImage]]:
+    if all(isinstance(image.content, np.ndarray) for image in images):
+        done: Future[list[Prepared | InvalidImage]] = Future()
+        done.set_result(prepare(images))  # nothing to decode: not worth the way to a worker
+        return done
+    return pool.submit(prepare, images)
+
+
+class _Filling:
+    """The rows of a job that are not committed yet."""
+
+    def __init__(self, gallery: Gallery, summary: IndexSummary):
+        self.gallery = gallery
+        self.summary = summary
+        self._encoder: Encoder = gallery.encoder()
+        self._writer: ShardWriter | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._images: list[NewImage] = []
+        self._keys: set[bytes] = set()
+        self._freed: set[bytes] = set()  # keys whose image is replaced
+        self._replaced: list[str] = []
+        self._touched: list[tuple[str, int, int]] = []
+        self._failures: list[Failure] = []
+        self._since = time.monotonic()
+
+    def take(self, chunk: _Chunk, results: list[Prepared | InvalidImage]) -> None:
+        """Sort out duplicates and failures, encode the rest, and write it to the shard."""
+        self.summary.unchanged += chunk.unchanged
+        stored = self.gallery.catalog.known_keys(
+            [result.key for result in results if isinstance(result, Prepared)]
+        )
+        fresh: list[Prepared] = []
+        for image, uri, result in zip(chunk.images, chunk.uris, results, strict=True):
+            if isinstance(result, InvalidImage):
+                self._failures.append(Failure(uri, str(result), image.size, image.mtime))
+                self.summary.failed += 1
+            elif self._is_new(image, uri, result.key, stored, chunk.changed.get(uri)):
+                fresh.append(result)
+                self._images.append(_new_image(image, uri, result))
+        if fresh:
+            self._write(fresh)
+        full = self._writer is not None and self._writer.rows + _CHUNK_IMAGES > MAX_ROWS
+        if full or time.monotonic() - self._since >= COMMIT_EVERY_S:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make what was taken so far part of the gallery."""
+        if self._images or self._replaced or self._touched or self._failures:
+            self.gallery.commit(
+                self._writer,
+                self._images,
+                replaced=self._replaced,
+                touched=self._touched,
+                failures=self._failures,
+            )
+        self._writer = None
+        self._start()
+
+    def discard(self) -> None:
+        """Drop what was not committed."""
+        if self._writer is not None:
+            self._writer.discard()
+
+    def _is_new(
+        self,
+        image: SourceImage,
+        uri: str,
+        key: bytes,
+        stored: set[bytes],
+        old: KnownFile | None,
+    ) -> bool:
+        """Whether the gallery lacks this content; notes what became of it otherwise."""
+        if old is not None and old.key == key:
+            self._touched.append((uri, image.size, image.mtime))
+            self.summary.unchanged += 1
+            return False
+        if old is not None:
+            self._replaced.append(uri)
+            self._freed.add(old.key)
+        if key in self._keys or (key in stored and key not in self._freed):
+            self.summary.duplicates += 1
+            return False
+        self._keys.add(key)
+        self.summary.indexed += 1
+        return True
+
+    def _write(self, fresh: list[Prepared]) -> None:
+        tiny = np.stack([result.tiny for result in fresh])
+        if self._writer is None:
+            self._writer = self.gallery.new_shard()
+        self._writer.append(
+            {"codes": self._encoder.encode(tiny), "pixels": tiny.reshape(len(tiny), -1)},
+            [result.thumbnail for result in fresh],
+        )
+
+
+def _new_image(image: SourceImage, uri: str, result: Prepared) -> NewImage:
+    return NewImage(
+        key=result.key,
+        uri=uri,
+        label=image.label,
+        width=result.width,
+        height=result.height,
+        size=image.size,
+        mtime=image.mtime,
+    )

@@ -1,0 +1,76 @@
+"""What worker processes do to one image: read, identify, decode.
+
+This module imports no torch, so that a worker starts quickly and stays small.
+"""
+
+import hashlib
+import os
+import signal
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from threading import Thread
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.errors import InvalidImage
+from hashsearch.images import decode, quiet_pillow, read_image_file
+from hashsearch.sources.base import SourceImage
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A decoded image and its key, the SHA-256 of what it was read from."""
+
+    key: bytes
+    tiny: NDArray[np.uint8]
+    width: int
+    height: int
+    thumbnail: bytes | None
+
+
+def prepare(images: list[SourceImage]) -> list[Prepared | InvalidImage]:
+    """Prepare images one by one; a bad one gives its error, and stops no other."""
+    return [_prepare_or_error(image) for image in images]
+
+
+def start_worker() -> None:
+    """Set up a worker process: it leaves Ctrl-C to its parent, and dies with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+    quiet_pillow()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None, "a worker has a parent"
+    parent.join()
+    os._exit(1)
+
+
+def _prepare_or_error(image: SourceImage) -> Prepared | InvalidImage:
+    try:
+        return _prepare(image)
+    except InvalidImage as error:
+        # Without its cause: Pillow's errors need not survive the way between processes.
+        return InvalidImage(str(error))
+    except OSError as error:
+        return InvalidImage(f"the file cannot be read: {error.strerror}")
+
+
+def _prepare(image: SourceImage) -> Prepared:
+    if isinstance(image.content, InvalidImage):
+        raise image.content
+    if isinstance(image.content, np.ndarray):
+        height, width, _ = image.content.shape
+        key = hashlib.sha256(image.content.tobytes()).digest()
+        return Prepared(key, image.content, width, height, None)
+    data = image.content if isinstance(image.content, bytes) else read_image_file(image.content)
+    decoded = decode(data, thumbnail=True)
+    return Prepared(
+        key=hashlib.sha256(data).digest(),
+        tiny=decoded.tiny,
+        width=decoded.width,
+        height=decoded.height,
+        thumbnail=decoded.thumbnail,
+    )

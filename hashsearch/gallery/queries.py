@@ -1,0 +1,157 @@
+"""Answers from a gallery: a picture, an id or a code in, ranked neighbours out."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.baselines.pixels import PixelBlock, PixelIndex
+from hashsearch.codes import CODE_BYTES, require_code_bytes
+from hashsearch.errors import InvalidQuery
+from hashsearch.gallery.catalog import ImageRecord
+from hashsearch.gallery.folder import Gallery
+from hashsearch.images import TINY_BYTES, decode
+from hashsearch.search.exact import NO_ID, ExactIndex
+
+Method = Literal["codes", "pixels"]
+METHODS: tuple[Method, ...] = get_args(Method)
+UNITS = {"codes": "bits", "pixels": "squared grey levels"}
+IMAGE_BYTES = {"codes": CODE_BYTES, "pixels": TINY_BYTES}
+DEFAULT_K = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is searched for.
+
+    code: (32,) uint8. tiny: (32, 32, 3) uint8, or None where there are no
+    pixels to compare. image_id: the gallery's own image that is asked about,
+    which its answer leaves out; None otherwise.
+    """
+
+    code: NDArray[np.uint8]
+    tiny: NDArray[np.uint8] | None = None
+    image_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Neighbours, nearest first, equal distances in id order.
+
+    ids, distances: (n,), int64 and int32 in the method's unit. truncated:
+    whether a cap cut off images within the radius. latency_ms: of the search.
+    """
+
+    method: Method
+    ids: NDArray[np.int64]
+    distances: NDArray[np.int32]
+    truncated: bool
+    latency_ms: float
+
+
+class Searcher:
+    """A gallery's model and indexes in memory, as of the moment it was made."""
+
+    def __init__(self, gallery: Gallery):
+        self.gallery = gallery
+        self.encoder = gallery.encoder()
+        rows = gallery.catalog.rows()
+        self.generation = rows.generation
+        self.ids = rows.ids
+        codes = gallery.column("codes", rows)
+        assert codes is not None, "every shard has codes"
+        self._codes = ExactIndex(rows.ids, codes)
+        shards = list(gallery.shards(rows.shards))
+        self._pixels = None
+        if all(shard.has("pixels") for shard, _ in shards):
+            blocks = []
+            for shard, chosen in shards:
+                order = np.argsort(rows.rows[chosen])
+                placed = rows.rows[chosen][order]
+                blocks.append(PixelBlock(shard.column("pixels"), placed, rows.ids[chosen][order]))
+            self._pixels = PixelIndex(blocks)
+
+    def query_by_image(self, data: bytes) -> Query:
+        """Raises InvalidImage."""
+        return self.query_by_tiny(decode(data).tiny)
+
+    def query_by_tiny(self, tiny: NDArray[np.uint8]) -> Query:
+        """tiny: (32, 32, 3) uint8."""
+        return Query(self.encoder.encode(tiny[np.newaxis])[0], tiny)
+
+    def query_by_id(self, image_id: int) -> Query:
+        """Raises NotInGallery."""
+        return Query(self.gallery.code(image_id), self.gallery.pixels(image_id), image_id)
+
+    def query_by_code(self, code: NDArray[np.uint8]) -> Query:
+        """Raises CodeShapeError unless the code is (32,) uint8."""
+        require_code_bytes(code[np.newaxis], CODE_BYTES)
+        return Query(code)
+
+    def search(
+        self,
+        query: Query,
+        method: Method = "codes",
+        *,
+        k: int | None = None,
+        radius: int | None = None,
+        cap: int | None = None,
+    ) -> Ranking:
+        """Rank the gallery for a query.
+
+        k and radius: at most k within the radius, which is inclusive and in the
+        method's unit; radius alone: all within, but no more than `cap`; neither:
+        the nearest ten. Raises InvalidQuery if k is below 1, the radius below 0,
+        or the method needs pixels that the query or the gallery has not.
+        """
+        if k is not None and k < 1:
+            raise InvalidQuery(f"k is at least 1; got {k}")
+        if radius is not None and radius < 0:
+            raise InvalidQuery(f"a radius is at least 0; got {radius}")
+        if k is None and radius is None:
+            k = DEFAULT_K
+        started = time.perf_counter()
+        ids, distances = self._rank(query, method, k, radius)
+        others = ids != (NO_ID if query.image_id is None else query.image_id)
+        ids, distances = ids[others][:k], distances[others][:k]
+        truncated = k is None and cap is not None and len(ids) > cap
+        latency_ms = 1000 * (time.perf_counter() - started)
+        return Ranking(method, ids[:cap], distances[:cap], truncated, latency_ms)
+
+    def hits(self, ranking: Ranking) -> list[tuple[ImageRecord, int]]:
+        """The ranked images' records with their distances; one removed since is left out."""
+        distances = dict(zip(ranking.ids.tolist(), ranking.distances.tolist(), strict=True))
+        records = self.gallery.catalog.records(distances)
+        return [(record, distances[record.id]) for record in records]
+
+    def _rank(
+        self, query: Query, method: Method, k: int | None, radius: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The nearest, one more than k of them in case the query itself is among them."""
+        if method == "pixels":
+            index, vector = self._pixels_or_refuse(query)
+            if k is None:
+                assert radius is not None
+                return index.search_radius(vector, radius)
+            ids, distances = index.search(vector, k + 1)
+        elif k is None:
+            assert radius is not None
+            return self._codes.search_radius(query.code, radius)
+        elif len(self.ids) == 0:
+            return np.empty(0, np.int64), np.empty(0, np.int32)
+        else:
+            wanted = min(k + 1, len(self.ids))
+            found = self._codes.search(query.code[np.newaxis], wanted)
+            ids, distances = found[0][0], found[1][0]
+        if radius is not None:
+            ids, distances = ids[distances <= radius], distances[distances <= radius]
+        return ids, distances
+
+    def _pixels_or_refuse(self, query: Query) -> tuple[PixelIndex, NDArray[np.uint8]]:
+        if self._pixels is None:
+            raise InvalidQuery("the gallery keeps no pixels, which the method pixels compares")
+        if query.tiny is None:
+            raise InvalidQuery("a query by code has no pixels, which the method pixels compares")
+        return self._pixels, query.tiny.reshape(TINY_BYTES)

@@ -1,0 +1,155 @@
+"""Shards: up to 65,536 rows of a gallery as arrays on disk, never changed once made.
+
+A shard is written row by row to a temporary folder, so that memory stays flat;
+`seal` makes its files and folder durable, and the catalog then gives it its
+name. `codes.npy`, `addresses.npy` and `pixels.npy` are (rows, width) uint8, and
+those that the gallery does not keep are absent. Thumbnails are one file of
+bytes and one of (rows + 1,) uint64 offsets into it; an image without one has
+none between its two offsets.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from hashsearch.codes import ADDRESS_BYTES, CODE_BYTES
+from hashsearch.errors import InvalidGallery
+from hashsearch.images import TINY_BYTES
+
+MAX_ROWS = 65_536
+WIDTHS = {"codes": CODE_BYTES, "addresses": ADDRESS_BYTES, "pixels": TINY_BYTES}
+THUMBNAILS, OFFSETS = "thumbnails.bin", "thumbnail_offsets.npy"
+
+
+class ShardWriter:
+    """Collects the rows of one shard in a temporary folder.
+
+    columns: those of WIDTHS that the gallery keeps. Close it by `seal` or `discard`.
+    """
+
+    def __init__(self, folder: Path, columns: frozenset[str], thumbnails: bool):
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.rows = 0
+        self._files: dict[str, BinaryIO] = {}
+        self._offsets = [0]
+        for name in sorted(columns):
+            self._files[name] = (folder / f"{name}.npy").open("w+b")
+            _write_header(self._files[name], 0, WIDTHS[name])
+        self._thumbnails = (folder / THUMBNAILS).open("w+b") if thumbnails else None
+
+    def append(
+        self, columns: Mapping[str, NDArray[np.uint8]], thumbnails: list[bytes | None]
+    ) -> None:
+        """Add rows: for each column (n, width) uint8, and n thumbnails or None."""
+        if columns.keys() != self._files.keys():
+            raise ValueError(f"columns {sorted(columns)} given, {sorted(self._files)} kept")
+        count = len(thumbnails)
+        for name, rows in columns.items():
+            if rows.shape != (count, WIDTHS[name]) or rows.dtype != np.uint8:
+                raise ValueError(f"{name} of shape {rows.shape} and type {rows.dtype}")
+            self._files[name].write(np.ascontiguousarray(rows).data)
+        if self._thumbnails is not None:
+            for thumbnail in thumbnails:
+                self._thumbnails.write(thumbnail or b"")
+                self._offsets.append(self._offsets[-1] + len(thumbnail or b""))
+        self.rows += count
+
+    def seal(self) -> dict[str, str]:
+        """Finish the files and make them and their folder durable.
+
+        Returns the SHA-256 of each file, in hexadecimal, by its name.
+        """
+        for name, file in self._files.items():
+            file.seek(0)
+            _write_header(file, self.rows, WIDTHS[name])
+            _sync_and_close(file)
+        if self._thumbnails is not None:
+            _sync_and_close(self._thumbnails)
+            with (self.folder / OFFSETS).open("w+b") as file:
+                npy.write_array(file, np.array(self._offsets, np.uint64), allow_pickle=False)
+                _sync_and_close(file)
+        sync_folder(self.folder)
+        return {path.name: sha256_of_file(path) for path in sorted(self.folder.iterdir())}
+
+    def discard(self) -> None:
+        """Drop the rows written so far, and the folder."""
+        for file in (*self._files.values(), self._thumbnails):
+            if file is not None:
+                # On a full disk, flushing at the close fails; the file goes anyway.
+                with suppress(OSError):
+                    file.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Shard:
+    """A finished shard, read through the page cache."""
+
+    def __init__(self, folder: Path, rows: int):
+        self.folder = folder
+        self.rows = rows
+
+    def column(self, name: str) -> NDArray[np.uint8]:
+        """(rows, width) uint8, memory-mapped. Raises InvalidGallery if damaged."""
+        column: NDArray[np.uint8] = self._map(f"{name}.npy")
+        if column.shape != (self.rows, WIDTHS[name]) or column.dtype != np.uint8:
+            raise InvalidGallery(
+                f"{self.folder / name}.npy has shape {column.shape} and type {column.dtype}; "
+                f"({self.rows}, {WIDTHS[name]}) uint8 was wanted"
+            )
+        return column
+
+    def has(self, name: str) -> bool:
+        return (self.folder / f"{name}.npy").is_file()
+
+    def thumbnail(self, row: int) -> bytes | None:
+        """The thumbnail's bytes, or None where the row has none."""
+        if not (self.folder / THUMBNAILS).is_file():
+            return None
+        start, end = (int(offset) for offset in self._map(OFFSETS)[row : row + 2])
+        with (self.folder / THUMBNAILS).open("rb") as file:
+            file.seek(start)
+            return file.read(end - start) or None
+
+    def _map(self, file_name: str) -> Any:
+        try:
+            return np.load(self.folder / file_name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InvalidGallery(
+                f"{self.folder / file_name} is missing or damaged: {error}"
+            ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_header(file: BinaryIO, rows: int, width: int) -> None:
+    """Write the .npy header; NumPy pads it so that `rows` can grow in place."""
+    npy.write_array_header_1_0(
+        file, {"descr": "|u1", "fortran_order": False, "shape": (rows, width)}
+    )
+
+
+def _sync_and_close(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()

@@ -1,0 +1,415 @@
+"""The gallery folder: shards, catalog, and what a reader finds."""
+
+import hashlib
+import io
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from hashsearch.errors import (
+    ArtifactMismatch,
+    CodeShapeError,
+    GalleryBusy,
+    InvalidGallery,
+    InvalidImage,
+    InvalidModel,
+    InvalidQuery,
+    NotInGallery,
+)
+from hashsearch.gallery.catalog import Catalog, Failure, NewImage
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.queries import Query, Searcher
+from hashsearch.gallery.shards import Shard, ShardWriter, sha256_of_file
+from hashsearch.images import decode
+from hashsearch.models.folder import copy_model
+from hashsearch.search.exact import ExactIndex
+
+
+@pytest.fixture
+def gallery(gallery_folder, tmp_path):
+    """A copy of the session's gallery, which the test may change."""
+    shutil.copytree(gallery_folder, tmp_path / "gallery")
+    opened = Gallery(tmp_path / "gallery")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def searcher(gallery_folder):
+    return Searcher(Gallery(gallery_folder))
+
+
+def remove(gallery: Gallery, image_id: int) -> None:
+    with gallery.catalog.transaction() as db:
+        db.execute("UPDATE images SET removed = 1 WHERE id = ?", (image_id,))
+
+
+# Shards
+
+
+def write_shard(folder: Path, rows: int, columns=("codes", "addresses", "pixels")) -> dict:
+    rng = np.random.default_rng(rows)
+    widths = {"codes": 32, "addresses": 4, "pixels": 3072}
+    data = {name: rng.integers(0, 256, (rows, widths[name]), np.uint8) for name in columns}
+    thumbnails = [bytes([n % 256]) * (n % 5) or None for n in range(rows)]
+    writer = ShardWriter(folder, frozenset(columns), thumbnails=True)
+    for start in range(0, rows, 7):
+        part = {name: values[start : start + 7] for name, values in data.items()}
+        writer.append(part, thumbnails[start : start + 7])
+    return {"data": data, "thumbnails": thumbnails, "checksums": writer.seal()}
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_a_shard_holds_what_was_written_in_plain_npy_files(tmp_path, rows):
+    written = write_shard(tmp_path / "s", rows)
+    shard = Shard(tmp_path / "s", rows)
+    for name, values in written["data"].items():
+        assert_array_equal(shard.column(name), values)
+        assert_array_equal(np.load(tmp_path / "s" / f"{name}.npy"), values)
+    assert [shard.thumbnail(row) for row in range(rows)] == written["thumbnails"]
+
+
+def test_a_shards_checksums_are_sha256_of_its_files(tmp_path):
+    checksums = write_shard(tmp_path / "s", 20)["checksums"]
+    assert set(checksums) == {
+        "addresses.npy", "codes.npy", "pixels.npy", "thumbnail_offsets.npy", "thumbnails.bin"
+    }  # fmt: skip
+    for name, checksum in checksums.items():
+        assert hashlib.sha256((tmp_path / "s" / name).read_bytes()).hexdigest() == checksum
+        assert sha256_of_file(tmp_path / "s" / name) == checksum
+
+
+def test_columns_that_are_not_kept_are_absent(tmp_path):
+    write_shard(tmp_path / "s", 5, columns=("codes",))
+    shard = Shard(tmp_path / "s", 5)
+    assert shard.has("codes")
+    assert not shard.has("pixels")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"x" * 500])
+def test_a_damaged_column_is_told(tmp_path, content):
+    write_shard(tmp_path / "s", 5)
+    (tmp_path / "s" / "codes.npy").write_bytes(content)
+    with pytest.raises(InvalidGallery, match=r"codes\.npy is missing or damaged"):
+        Shard(tmp_path / "s", 5).column("codes")
+
+
+def test_a_column_of_another_shape_or_of_pickles_is_refused(tmp_path):
+    write_shard(tmp_path / "s", 5)
+    np.save(tmp_path / "s" / "codes.npy", np.zeros((4, 32), np.uint8))
+    with pytest.raises(InvalidGallery, match=r"\(5, 32\) uint8 was wanted"):
+        Shard(tmp_path / "s", 5).column("codes")
+    np.save(tmp_path / "s" / "codes.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(InvalidGallery, match="damaged"):
+        Shard(tmp_path / "s", 5).column("codes")
+
+
+def test_a_discarded_shard_leaves_nothing(tmp_path):
+    writer = ShardWriter(tmp_path / "s", frozenset({"codes"}), thumbnails=True)
+    writer.append({"codes": np.zeros((3, 32), np.uint8)}, [b"x", None, b"y"])
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+# The folder
+
+
+def test_a_new_gallery_is_empty_and_holds_its_model(tmp_path, model_folder):
+    gallery = Gallery.create(tmp_path / "g", model_folder)
+    assert gallery.catalog.count() == 0
+    assert (gallery.catalog.setting("generation"), gallery.catalog.setting("precision")) == (
+        "0",
+        "float32",
+    )
+    for name in ("weights.safetensors", "card.json"):
+        assert (tmp_path / "g" / "model" / name).read_bytes() == (model_folder / name).read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
+    searcher = Searcher(gallery)
+    for method in ("codes", "pixels"):
+        query = Query(np.zeros(32, np.uint8), np.zeros((32, 32, 3), np.uint8))
+        assert len(searcher.search(query, method).ids) == 0
+        assert len(searcher.search(query, method, radius=10**6).ids) == 0
+
+
+def test_a_gallery_is_not_made_over_other_things(tmp_path, model_folder):
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "letter.txt").write_text("dear")
+    with pytest.raises(InvalidGallery, match="exists and is no gallery"):
+        Gallery.create(tmp_path / "g", model_folder)
+    assert [path.name for path in (tmp_path / "g").iterdir()] == ["letter.txt"]
+
+
+def test_a_gallery_is_not_made_without_a_whole_model(tmp_path):
+    with pytest.raises(InvalidModel):
+        Gallery.create(tmp_path / "g", tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gallery_whose_model_was_exchanged_is_refused_naming_both(gallery, other_model_folder):
+    shutil.rmtree(gallery.model_folder)
+    copy_model(other_model_folder, gallery.model_folder)
+    with pytest.raises(ArtifactMismatch) as caught:
+        Gallery(gallery.folder)
+    card = json.loads((other_model_folder / "card.json").read_text())
+    assert gallery.fingerprint[:12] in str(caught.value)
+    assert card["fingerprint"][:12] in str(caught.value)
+
+
+def test_a_folder_that_is_no_gallery_is_refused(tmp_path):
+    with pytest.raises(InvalidGallery, match=r"is no gallery: it holds no catalog\.sqlite"):
+        Gallery(tmp_path)
+    (tmp_path / "catalog.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(InvalidGallery, match="cannot be read"):
+        Gallery(tmp_path)
+
+
+def test_a_catalog_of_another_format_is_refused(gallery):
+    with sqlite3.connect(gallery.folder / "catalog.sqlite") as db:
+        db.execute("PRAGMA user_version = 7")
+    with pytest.raises(InvalidGallery, match="of format 7; this version of hashsearch reads 1"):
+        Gallery(gallery.folder)
+
+
+def test_a_gallery_tells_where_each_image_came_from(gallery_folder, image_files):
+    gallery = Gallery(gallery_folder)
+    records = gallery.catalog.records(gallery.catalog.rows().ids.tolist())
+    paths = {str(path) for path in image_files.rglob("*") if path.is_file()}
+    assert {record.path for record in records} == paths
+    for record in records:
+        assert record.label == Path(record.path).parent.name
+        assert (record.width, record.height) == (32, 32)
+        assert record.uri == "pictures/" + str(Path(record.path).relative_to(image_files))
+
+
+def test_keys_are_sha256_of_the_files(gallery_folder):
+    gallery = Gallery(gallery_folder)
+    records = gallery.catalog.records(gallery.catalog.rows().ids.tolist())
+    known = gallery.catalog.known_files([record.uri for record in records])
+    for record in records:
+        digest = hashlib.sha256(Path(record.path).read_bytes()).digest()
+        assert known[record.uri].key == digest
+
+
+def test_stored_codes_and_pixels_are_those_of_the_files(gallery_folder):
+    gallery = Gallery(gallery_folder)
+    rows = gallery.catalog.rows()
+    records = gallery.catalog.records(rows.ids.tolist())
+    tiny = np.stack([decode(Path(record.path).read_bytes()).tiny for record in records])
+    assert_array_equal(gallery.column("pixels", rows), tiny.reshape(len(tiny), -1))
+    assert_array_equal(gallery.column("codes", rows), gallery.encoder().encode(tiny))
+    assert gallery.column("addresses", rows) is None
+
+
+def test_a_removed_image_is_gone_from_every_answer(gallery):
+    searcher = Searcher(gallery)
+    victim = int(searcher.search(searcher.query_by_id(5), k=1).ids[0])
+    remove(gallery, victim)
+    again = Searcher(gallery)
+    assert len(again.ids) == len(searcher.ids) - 1
+    for method in ("codes", "pixels"):
+        assert victim not in again.search(again.query_by_id(5), method, k=10**6).ids
+    with pytest.raises(NotInGallery, match=f"no image with id {victim}"):
+        again.query_by_id(victim)
+    # A searcher that was opened before still ranks it, and tells no record of it.
+    ranking = searcher.search(searcher.query_by_id(5), k=3)
+    assert victim in ranking.ids
+    assert victim not in [record.id for record, _ in searcher.hits(ranking)]
+
+
+def test_an_orphaned_shard_is_replaced_and_what_no_row_names_does_not_exist(gallery):
+    """As after a crash between the renaming and the commit."""
+    number = max(gallery.catalog.shard_rows()) + 1
+    orphan = gallery.folder / "shards" / str(number)
+    orphan.mkdir()
+    (orphan / "codes.npy").write_bytes(b"half written")
+    before = gallery.catalog.count()
+    with gallery.job_lock():
+        writer = gallery.new_shard()
+        rows = {"codes": np.ones((1, 32), np.uint8), "pixels": np.ones((1, 3072), np.uint8)}
+        writer.append(rows, [None])
+        image = NewImage(b"k" * 32, "pictures/new.png", None, 32, 32, 3072, 0)
+        gallery.commit(writer, [image])
+    assert gallery.catalog.count() == before + 1
+    assert number in gallery.catalog.shard_rows()
+    assert_array_equal(np.load(orphan / "codes.npy"), rows["codes"])
+
+
+def test_an_image_whose_key_came_in_meanwhile_is_left_out(gallery):
+    uri = gallery.catalog.record(1).uri
+    known = gallery.catalog.known_files([uri])[uri]
+    with gallery.job_lock():
+        writer = gallery.new_shard()
+        rows = {"codes": np.ones((1, 32), np.uint8), "pixels": np.ones((1, 3072), np.uint8)}
+        writer.append(rows, [None])
+        gallery.commit(writer, [NewImage(known.key, "pictures/copy.png", None, 32, 32, 9, 0)])
+    assert gallery.catalog.count() == 300
+    assert gallery.catalog.known_files(["pictures/copy.png"]) == {}
+    assert uri in gallery.catalog.known_files([uri])
+
+
+def test_every_commit_is_a_new_generation(gallery):
+    before = int(gallery.catalog.setting("generation"))
+    gallery.commit(None, [], failures=[Failure("pictures/x.jpg", "because", 1, 2)])
+    assert int(gallery.catalog.setting("generation")) == before + 1
+    ((failure, _),) = gallery.catalog.failures()
+    assert failure == Failure("pictures/x.jpg", "because", 1, 2)
+
+
+def test_two_roots_of_one_name_get_two_names(gallery):
+    names = [
+        gallery.catalog.source_name(Path(root))
+        for root in ("/a/my photos", "/b/my photos", "/c/my photos", "/a/my photos")
+    ]
+    assert names == ["my%20photos", "my%20photos~2", "my%20photos~3", "my%20photos"]
+
+
+def test_a_second_job_is_told_who_holds_the_lock(gallery):
+    script = (
+        "import sys; from pathlib import Path; from hashsearch.gallery.folder import Gallery\n"
+        "g = Gallery(Path(sys.argv[1]))\n"
+        "with g.job_lock():\n"
+        "    g.catalog.start_job(['pictures']); print('held', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(gallery.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(GalleryBusy, match=f"process {holder.pid} on "),
+            gallery.job_lock(),
+        ):
+            pass
+        holder.kill()  # the lock goes with its holder
+        holder.wait()
+    with gallery.job_lock():
+        pass
+
+
+def test_a_catalog_is_shared_between_threads_and_with_other_writers(gallery):
+    other = Catalog(gallery.folder / "catalog.sqlite")
+    errors = []
+
+    def write(catalog: Catalog, name: str) -> None:
+        try:
+            for number in range(30):
+                catalog.source_name(Path(f"/{name}/{number}"))
+                catalog.rows()
+        except Exception as error:
+            errors.append(error)
+
+    writers = [(gallery.catalog, "a"), (gallery.catalog, "b"), (other, "c")]
+    threads = [threading.Thread(target=write, args=writer) for writer in writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.close()
+    assert errors == []
+
+
+# Queries
+
+
+def test_an_image_of_the_gallery_finds_itself_at_distance_zero(searcher):
+    record = searcher.gallery.catalog.record(9)
+    query = searcher.query_by_image(Path(record.path).read_bytes())
+    for method in ("codes", "pixels"):
+        ranking = searcher.search(query, method, k=5)
+        assert ranking.distances[0] == 0
+        assert 9 in ranking.ids[ranking.distances == 0]
+
+
+def test_a_query_by_id_leaves_itself_out(searcher):
+    query = searcher.query_by_id(9)
+    for method in ("codes", "pixels"):
+        ids = searcher.search(query, method, k=10**6).ids
+        assert sorted(ids.tolist()) == [one for one in range(1, 301) if one != 9]
+
+
+def test_k_and_radius_bound_the_answer_together(searcher):
+    query = searcher.query_by_id(9)
+    for method in ("codes", "pixels"):
+        everything = searcher.search(query, method, k=299)
+        radius = int(everything.distances[20])
+        within = everything.ids[everything.distances <= radius]
+        assert_array_equal(searcher.search(query, method, radius=radius).ids, within)
+        assert_array_equal(searcher.search(query, method, k=5, radius=radius).ids, within[:5])
+        capped = searcher.search(query, method, radius=radius, cap=7)
+        assert_array_equal(capped.ids, within[:7])
+        assert capped.truncated
+        assert not searcher.search(query, method, radius=radius, cap=len(within)).truncated
+    assert len(searcher.search(query).ids) == 10
+
+
+def test_the_ranking_by_code_is_the_exact_indexes_own(searcher):
+    rows = searcher.gallery.catalog.rows()
+    codes = searcher.gallery.column("codes", rows)
+    query = searcher.query_by_image(Path(searcher.gallery.catalog.record(3).path).read_bytes())
+    ids, distances = ExactIndex(rows.ids, codes, slices=1).search(query.code[np.newaxis], 10)
+    ranking = searcher.search(query)
+    assert_array_equal(ranking.ids, ids[0])
+    assert_array_equal(ranking.distances, distances[0])
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_below_one_is_refused(searcher, k):
+    with pytest.raises(InvalidQuery, match=f"k is at least 1; got {k}"):
+        searcher.search(searcher.query_by_id(1), k=k)
+
+
+def test_a_negative_radius_is_refused(searcher):
+    with pytest.raises(InvalidQuery, match="a radius is at least 0; got -1"):
+        searcher.search(searcher.query_by_id(1), radius=-1)
+
+
+def test_a_query_by_code_has_no_pixels(searcher):
+    query = searcher.query_by_code(searcher.query_by_id(4).code)
+    assert searcher.search(query, k=1).distances[0] == 0
+    with pytest.raises(InvalidQuery, match="a query by code has no pixels"):
+        searcher.search(query, "pixels")
+
+
+def test_a_code_of_31_bytes_is_refused(searcher):
+    with pytest.raises(CodeShapeError):
+        searcher.query_by_code(np.zeros(31, np.uint8))
+
+
+def test_a_picture_that_is_none_is_refused(searcher):
+    with pytest.raises(InvalidImage):
+        searcher.query_by_image(b"hello")
+
+
+def test_an_unknown_id_is_refused(searcher):
+    with pytest.raises(NotInGallery, match="no image with id 12345"):
+        searcher.query_by_id(12345)
+
+
+def test_a_thumbnail_is_kept_for_what_is_larger_than_a_tiny_image(
+    tmp_path, model_folder, photograph
+):
+    from hashsearch.gallery.indexing import index_sources
+    from hashsearch.sources.folder import Folder
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(photograph)
+    gallery = Gallery.create(tmp_path / "g", model_folder)
+    index_sources(gallery, [Folder(tmp_path / "photos")], workers=1)
+    thumbnail = gallery.thumbnail(1)
+    assert thumbnail == decode(photograph, thumbnail=True).thumbnail
+    with Image.open(io.BytesIO(thumbnail)) as image:
+        assert image.size == (128, 128)
+    record = gallery.catalog.record(1)
+    assert (record.width, record.height, record.label) == (640, 427, None)

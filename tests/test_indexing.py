@@ -1,0 +1,326 @@
+"""The batch job: what it adds, what it skips, and what is left when it is stopped."""
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from hashsearch.errors import InvalidSource
+from hashsearch.gallery import indexing
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import index_sources, require_images
+from hashsearch.gallery.shards import ShardWriter
+from hashsearch.images import encode_png
+from hashsearch.sources.archive import TarArchive
+from hashsearch.sources.folder import Folder
+from tests.test_sources import tar_of
+
+
+def content(gallery: Gallery) -> set[tuple]:
+    """What a gallery holds, whatever the ids: (key, uri, label, code, pixels)."""
+    rows = gallery.catalog.rows()
+    records = gallery.catalog.records(rows.ids.tolist())
+    known = gallery.catalog.known_files([record.uri for record in records])
+    codes, pixels = gallery.column("codes", rows), gallery.column("pixels", rows)
+    return {
+        (known[record.uri].key, record.uri, record.label, code.tobytes(), values.tobytes())
+        for record, code, values in zip(records, codes, pixels, strict=True)
+    }
+
+
+@pytest.fixture
+def pictures(tmp_path, image_files) -> Path:
+    """A folder of 40 real pictures that a test may change."""
+    for path in sorted(image_files.rglob("*.*"))[:40]:
+        target = tmp_path / "pictures" / path.relative_to(image_files)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def gallery(tmp_path, model_folder):
+    opened = Gallery.create(tmp_path / "gallery", model_folder)
+    yield opened
+    opened.close()
+
+
+def index(gallery: Gallery, folder: Path, workers: int = 1):
+    return index_sources(gallery, [Folder(folder)], workers=workers)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.*") if path.is_file())
+
+
+def test_a_second_run_finds_everything_there(gallery, pictures):
+    first = index(gallery, pictures)
+    before = content(gallery)
+    second = index(gallery, pictures)
+    assert (first.indexed, first.unchanged) == (40, 0)
+    assert (second.indexed, second.unchanged) == (0, 40)
+    assert content(gallery) == before
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path, model_folder, pictures):
+    found = []
+    for workers in (1, 3):
+        gallery = Gallery.create(tmp_path / f"g{workers}", model_folder)
+        index(gallery, pictures, workers)
+        found.append((content(gallery), gallery.catalog.rows().ids.tolist()))
+        gallery.close()
+    assert found[0] == found[1]
+
+
+def test_equal_files_are_stored_once_under_the_first_uri(gallery, pictures):
+    first, *_ = files(pictures)
+    shutil.copy(first, pictures / "zz-copy.jpg")
+    summary = index(gallery, pictures)
+    assert (summary.indexed, summary.duplicates) == (40, 1)
+    assert gallery.catalog.known_files(["pictures/zz-copy.jpg"]) == {}
+    assert index(gallery, pictures).duplicates == 1
+
+
+def test_new_files_are_added(gallery, pictures, photograph):
+    index(gallery, pictures)
+    (pictures / "new.jpg").write_bytes(photograph)
+    summary = index(gallery, pictures)
+    assert (summary.indexed, summary.unchanged) == (1, 40)
+
+
+def test_a_changed_file_replaces_its_image(gallery, pictures, photograph):
+    index(gallery, pictures)
+    changed = files(pictures)[3]
+    old = changed.read_bytes()
+    changed.write_bytes(photograph)
+    # Its old content, elsewhere and later in the order, is a new image again.
+    (pictures / "zz.jpg").write_bytes(old)
+    summary = index(gallery, pictures)
+    assert (summary.indexed, summary.unchanged, summary.duplicates) == (2, 39, 0)
+    paths = {record.path for record in gallery.catalog.records(gallery.catalog.rows().ids.tolist())}
+    assert paths == {str(path) for path in files(pictures)}
+
+
+def test_a_touched_file_is_known_again_without_being_stored_again(gallery, pictures):
+    index(gallery, pictures)
+    before, touched = content(gallery), files(pictures)[0]
+    os.utime(touched, ns=(1, 1))
+    assert index(gallery, pictures).unchanged == 40
+    assert content(gallery) == before
+    ((_, known),) = gallery.catalog.known_files(
+        [f"pictures/{touched.relative_to(pictures)}"]
+    ).items()
+    assert known.mtime == 1
+
+
+def test_bad_images_are_recorded_and_stop_nothing(gallery, pictures, photograph):
+    (pictures / "none.jpg").write_bytes(b"hello")
+    (pictures / "cut.jpg").write_bytes(photograph[:5000])
+    (pictures / "empty.png").write_bytes(b"")
+    (pictures / "secret.jpg").write_bytes(photograph)
+    (pictures / "notes.txt").write_text("not looked at")
+    summary = index(gallery, pictures)
+    assert (summary.indexed, summary.failed) == (41, 3)
+    assert summary.passed_over == Counter({".txt": 1})
+    reasons = {failure.uri: failure.reason for failure, _ in gallery.catalog.failures()}
+    assert set(reasons) == {"pictures/cut.jpg", "pictures/empty.png", "pictures/none.jpg"}
+    assert "damaged or cut short" in reasons["pictures/cut.jpg"]
+    assert "no image in an accepted format" in reasons["pictures/none.jpg"]
+
+
+def test_a_bad_image_that_was_mended_is_no_failure_any_more(gallery, pictures, photograph):
+    (pictures / "cut.jpg").write_bytes(photograph[:5000])
+    index(gallery, pictures)
+    (pictures / "cut.jpg").write_bytes(photograph)
+    assert index(gallery, pictures).indexed == 1
+    assert gallery.catalog.failures() == []
+
+
+def test_a_batch_of_nothing_but_bad_images_ends_as_any_other(gallery, tmp_path):
+    (tmp_path / "bad").mkdir()
+    for number in range(300):  # more than one chunk
+        (tmp_path / "bad" / f"{number}.png").write_bytes(b"bad %d" % number)
+    summary = index(gallery, tmp_path / "bad", workers=2)
+    assert (summary.indexed, summary.failed) == (0, 300)
+    assert gallery.catalog.last_job()["state"] == "done"
+    assert gallery.catalog.count() == 0
+
+
+def test_a_file_that_vanishes_or_may_not_be_read_is_a_failure(gallery, pictures, monkeypatch):
+    victim = files(pictures)[5]
+    original = indexing._submit
+
+    def submit(pool, images):
+        victim.unlink(missing_ok=True)
+        return original(pool, images)
+
+    monkeypatch.setattr(indexing, "_submit", submit)
+    summary = index(gallery, pictures)
+    assert (summary.indexed, summary.failed) == (39, 1)
+    ((failure, _),) = gallery.catalog.failures()
+    assert failure.reason == "the file cannot be read: No such file or directory"
+
+
+def test_a_file_name_that_is_not_utf8_is_indexed(gallery, pictures, photograph):
+    name = os.fsencode(pictures) + b"/na\xefve \xff.jpg"
+    Path(os.fsdecode(name)).write_bytes(photograph)
+    assert index(gallery, pictures).indexed == 41
+    ((uri, _),) = gallery.catalog.known_files(["pictures/na%EFve%20%FF.jpg"]).items()
+    records = gallery.catalog.records(gallery.catalog.rows().ids.tolist())
+    (path,) = [record.path for record in records if record.uri == uri]
+    assert os.fsencode(path) == name
+
+
+def test_an_empty_folder_is_refused_and_tells_what_is_there(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidSource, match=r"holds no image files$"):
+        require_images(Folder(tmp_path / "empty"))
+    (tmp_path / "empty" / "a.heic").write_bytes(b"")
+    with pytest.raises(InvalidSource, match=r"holds no image files \(but 1 \.heic\)"):
+        require_images(Folder(tmp_path / "empty"))
+
+
+def test_shards_are_committed_as_they_fill(gallery, image_files, monkeypatch):
+    monkeypatch.setattr(indexing, "MAX_ROWS", 100)
+    monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 30)
+    index(gallery, image_files)
+    sizes = gallery.catalog.shard_rows()
+    assert sum(sizes.values()) == 300
+    assert all(60 < rows <= 100 for rows in list(sizes.values())[:-1])
+    assert len(content(gallery)) == 300
+
+
+def test_a_source_that_breaks_off_leaves_what_was_read(gallery, image_files, tmp_path):
+    whole = tar_of(image_files, tmp_path / "a.tar.gz").read_bytes()
+    (tmp_path / "a.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InvalidSource, match="damaged"):
+        index_sources(gallery, [TarArchive(tmp_path / "a.tar.gz")], workers=1)
+    assert gallery.catalog.last_job()["state"] == "failed"
+    partial = gallery.catalog.count()
+    assert 0 < partial < 300
+    (tmp_path / "a.tar.gz").write_bytes(whole)
+    summary = index_sources(gallery, [TarArchive(tmp_path / "a.tar.gz")], workers=1)
+    assert (summary.indexed, summary.unchanged) == (300 - partial, partial)
+
+
+@pytest.mark.parametrize("failing", ["append", "seal"])
+def test_a_full_disk_leaves_the_last_commit_and_no_litter(
+    gallery, image_files, monkeypatch, failing
+):
+    monkeypatch.setattr(indexing, "MAX_ROWS", 100)
+    monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 30)
+    calls = Counter()
+    original = getattr(ShardWriter, failing)
+
+    def full(self, *arguments):
+        calls[failing] += 1
+        if calls[failing] == (5 if failing == "append" else 2):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(self, *arguments)
+
+    monkeypatch.setattr(ShardWriter, failing, full)
+    with pytest.raises(OSError, match="No space left"):
+        index(gallery, image_files)
+    assert gallery.catalog.count() == 90
+    assert not any((gallery.folder / "unfinished").iterdir())
+    assert gallery.catalog.last_job()["state"] == "failed"
+    monkeypatch.setattr(ShardWriter, failing, original)
+    index(gallery, image_files)
+    assert len(content(gallery)) == 300
+
+
+# Killing the whole command
+
+
+def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
+    """`hashsearch index` in a process of its own, with small shards: more to break."""
+    script = (
+        "import sys\n"
+        "from hashsearch.gallery import indexing\n"
+        "from hashsearch.cli import main\n"
+        "if __name__ == '__main__':\n"
+        "    indexing.MAX_ROWS, indexing._CHUNK_IMAGES = 50, 10\n"
+        "    sys.exit(main(sys.argv[1:]))\n"
+    )
+    runner = gallery.parent / "runner.py"
+    runner.write_text(script)
+    return subprocess.Popen(
+        [sys.executable, runner, "index", source, "--gallery", gallery, "--model", model],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_killed_job_is_completed_by_the_same_command(
+    image_files, model_folder, gallery_folder, tmp_path
+):
+    """SIGKILL at random moments; then the gallery is the same as one made without a break."""
+    rng = random.Random(0)
+    target = tmp_path / "gallery"
+    for _ in range(5):
+        job = start_index(image_files, target, model_folder)
+        time.sleep(rng.uniform(1.5, 5.0))
+        workers = psutil.Process(job.pid).children() if job.poll() is None else []
+        job.kill()
+        job.communicate()
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert not alive, "workers outlive a killed job"
+        if Gallery.exists(target):
+            partial = Gallery(target)
+            content(partial)
+            partial.close()
+    job = start_index(image_files, target, model_folder)
+    _, errors = job.communicate()
+    assert job.returncode == 0, errors
+    finished, unbroken = Gallery(target), Gallery(gallery_folder)
+    assert content(finished) == content(unbroken)
+    assert sorted(p.name for p in (target / "shards").iterdir()) == sorted(
+        str(number) for number in finished.catalog.shard_rows()
+    )
+    assert not (target / "unfinished").exists() or not any((target / "unfinished").iterdir())
+    finished.close()
+    unbroken.close()
+
+
+def test_ctrl_c_commits_what_was_read_and_says_so(model_folder, tmp_path, tiny_images):
+    """An endless trickle of images: a fifo would do, a slow folder is simpler."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(4000):
+        noise = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        (pictures / f"{number:05}.png").write_bytes(encode_png(noise))
+    job = start_index(pictures, tmp_path / "gallery", model_folder)
+    while not Gallery.exists(tmp_path / "gallery") or not _count(tmp_path / "gallery"):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+    job.send_signal(signal.SIGINT)
+    _, errors = job.communicate(timeout=30)
+    assert job.returncode == 130
+    assert (
+        errors.strip()
+        .splitlines()[-1]
+        .endswith("stopped; what was committed is safe, and the same command goes on")
+    )
+    assert "Traceback" not in errors
+    gallery = Gallery(tmp_path / "gallery")
+    assert gallery.catalog.last_job()["state"] == "stopped"
+    assert 0 < gallery.catalog.count() < 4000
+    gallery.close()
+
+
+def _count(folder: Path) -> int:
+    gallery = Gallery(folder)
+    try:
+        return gallery.catalog.count()
+    finally:
+        gallery.close()

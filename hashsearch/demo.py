@@ -1,0 +1,126 @@
+"""The demonstration: a sample gallery, one search, and the page, from nothing.
+
+The only place, beside the command line itself, that brings training and
+service together.
+"""
+
+import hashlib
+import os
+import sys
+from itertools import islice
+from pathlib import Path
+
+from hashsearch.errors import InvalidSource
+from hashsearch.gallery.catalog import ImageRecord
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import index_sources, require_images
+from hashsearch.gallery.prepare import Prepared, prepare
+from hashsearch.gallery.queries import IMAGE_BYTES, METHODS, UNITS, Query, Searcher
+from hashsearch.models.folder import read_card
+from hashsearch.sources import DataFolders, locate, open_source
+
+PRESET = "dense256-quick"
+# Which of the held-out images is searched for: one that is more than sky.
+_QUERY_NUMBER = {"cifar10": 7000, "samples": 60}
+
+
+def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
+    """Index a sample gallery in the user's cache, training a model for it if need be.
+
+    dataset: `cifar10`, `samples` or a path; None means CIFAR-10 where it is to
+    be had, and the sample photographs otherwise. Returns the gallery's folder,
+    and the data set it came to.
+    """
+    dataset = dataset or _at_hand(folders)
+    source = open_source(dataset, folders)
+    require_images(source)
+    model = _model(dataset, folders)
+    # Another model, or another place of the data, is another gallery.
+    identity = f"{read_card(model).fingerprint} {source.root}"
+    name = f"{source.root.name}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]}"
+    folder = folders.cache / "demo" / name
+    gallery = Gallery(folder) if Gallery.exists(folder) else Gallery.create(folder, model)
+    index_sources(gallery, [source], workers=os.cpu_count() or 1)
+    gallery.close()
+    return folder, dataset
+
+
+def show_search(folder: Path, dataset: str, folders: DataFolders) -> None:
+    """Print one search in the gallery, by code and by pixels, side by side."""
+    gallery = Gallery(folder)
+    searcher = Searcher(gallery)
+    query, title = _sample_query(dataset, searcher, folders)
+    print(f"Searching {gallery.catalog.count():,} images for {title}\n")
+    columns = []
+    for method in METHODS:
+        ranking = searcher.search(query, method, k=10)
+        title = f"by {method}: {IMAGE_BYTES[method]:,} bytes an image, {ranking.latency_ms:.1f} ms"
+        columns.append(_column(title, UNITS[method], searcher.hits(ranking)))
+    width = max(map(len, columns[0])) + 4
+    for left, right in zip(*columns, strict=True):
+        print(f"{left:<{width}}{right}".rstrip())
+    gallery.close()
+
+
+def _at_hand(folders: DataFolders) -> str:
+    """The data set to show: CIFAR-10, or what stands in for it, which is said."""
+    try:
+        open_source("cifar10", folders)
+    except InvalidSource as error:
+        print(f"{error}; crops of scikit-image's sample photographs stand in", file=sys.stderr)
+        return "samples"
+    return "cifar10"
+
+
+def _model(dataset: str, folders: DataFolders) -> Path:
+    """A model trained on the data set, or for a path on any; made on first need and kept."""
+    suitable = (dataset,) if dataset in _QUERY_NUMBER else tuple(_QUERY_NUMBER)
+    kept = {name: folders.cache / "models" / f"{PRESET}-{name}" for name in _QUERY_NUMBER}
+    for name in suitable:
+        if kept[name].exists():
+            return kept[name]
+    from training.data import load_tiny_images
+    from training.device import default_device
+    from training.presets import PRESETS
+    from training.reconstruct import train_reconstruction
+
+    name = dataset if dataset in kept else _at_hand(folders)
+    print(f"training a first model on {name}, once; it is kept", file=sys.stderr)
+    train_reconstruction(
+        PRESET,
+        PRESETS[PRESET],
+        load_tiny_images(open_source(name, folders)),
+        kept[name],
+        data=f"{name}:train",
+        seed=0,
+        device=default_device(),
+    )
+    return kept[name]
+
+
+def _sample_query(dataset: str, searcher: Searcher, folders: DataFolders) -> tuple[Query, str]:
+    """A held-out image where the gallery is of a data set that has some; one of its own otherwise.
+
+    Returns the query and what to call it.
+    """
+    records = searcher.gallery.catalog.records(searcher.ids[:1].tolist())
+    if not records:
+        raise InvalidSource("none of the images could be read, so there is nothing to search")
+    if dataset not in _QUERY_NUMBER:
+        return searcher.query_by_id(records[0].id), f"{records[0].path}, one of them"
+    source = open_source(f"{dataset}:test", folders)
+    image = next(islice(source, _QUERY_NUMBER[dataset], None))
+    (prepared,) = prepare([image])
+    assert isinstance(prepared, Prepared), "the test images are whole"
+    path = locate(str(source.root), image.place)
+    return searcher.query_by_tiny(prepared.tiny), f"a held-out image ({image.label}): {path}"
+
+
+def _column(title: str, unit: str, hits: list[tuple[ImageRecord, int]]) -> list[str]:
+    """Lines of a table: distance and the end of the path."""
+    rows = [(f"{distance:,}", record) for record, distance in hits]
+    width = max([len(unit), *(len(distance) for distance, _ in rows)])
+    lines = [title, f"{unit:>{width}}  image"]
+    for distance, record in rows:
+        lines.append(f"{distance:>{width}}  {'/'.join(record.path.split('/')[-2:])}")
+    return lines

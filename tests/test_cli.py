@@ -1,0 +1,275 @@
+"""The command: what it prints, where, and how it ends."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hashsearch.cli import main
+from hashsearch.gallery.folder import Gallery
+from tests.test_images import png_header
+
+COMMAND = Path(sys.executable).with_name("hashsearch")
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    """Run a command in this process, which has torch loaded already."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        status = main([str(argument) for argument in arguments])
+    for stream in streams:
+        stream.flush()
+    output = [os.fsdecode(stream.buffer.getvalue()) for stream in streams]
+    return subprocess.CompletedProcess(arguments, status, *output)
+
+
+def run_process(*arguments) -> subprocess.CompletedProcess:
+    """Run a command as a user does."""
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        timeout=300,
+    )
+
+
+def error_of(done: subprocess.CompletedProcess) -> str:
+    """The one clear line of a command that failed."""
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("hashsearch: ")
+    return line.removeprefix("hashsearch: ")
+
+
+@pytest.fixture(scope="module")
+def picture(image_files) -> Path:
+    return sorted(image_files.rglob("*.*"))[7]
+
+
+def test_index_query_and_info_go_together(image_files, model_folder, tmp_path, picture):
+    gallery = tmp_path / "gallery"
+    done = run_process("index", image_files, "--gallery", gallery, "--model", model_folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{gallery}: 300 images; 300 new, 0 already there, 0 duplicates")
+
+    done = run("index", image_files, "--gallery", gallery, "--json")
+    summary = json.loads(done.stdout)
+    assert (summary["indexed"], summary["unchanged"], summary["total"]) == (0, 300, 300)
+
+    done = run_process("query", picture, "--gallery", gallery, "-k", 3)
+    heading, *rows = done.stdout.splitlines()
+    assert heading.split() == ["bits", "id", "label", "image"]
+    assert len(rows) == 3
+    distance, _, label, path = rows[0].split(maxsplit=3)
+    assert (distance, label, path) == ("0", picture.parent.name, str(picture))
+
+    info = json.loads(run("gallery", "info", gallery, "--json").stdout)
+    assert (info["images"], info["failures"]) == (300, 0)
+    assert info["last job"]["state"] == "done"
+
+
+@pytest.mark.parametrize("method", ["codes", "pixels"])
+def test_a_query_by_image_id_or_code_gives_the_same_neighbours(gallery_folder, method):
+    gallery = Gallery(gallery_folder)
+    record, code = gallery.catalog.record(20), gallery.code(20).tobytes().hex()
+    gallery.close()
+    answers = []
+    for query in (record.path, "20") + ((code,) if method == "codes" else ()):
+        done = run(
+            "query", query, "--gallery", gallery_folder, "-k", 8, "--method", method, "--json"
+        )
+        answer = json.loads(done.stdout)
+        assert answer["method"] == method
+        answers.append([(hit["id"], hit["distance"]) for hit in answer["hits"]])
+    by_image, by_id, *by_code = answers
+    assert (20, 0) in by_image
+    assert [hit for hit in by_image if hit[0] != 20] == by_id[:7]
+    assert by_code in ([], [by_image])
+
+
+def test_a_radius_takes_all_within(gallery_folder):
+    hits = json.loads(run("query", 3, "--gallery", gallery_folder, "-k", 1000, "--json").stdout)
+    distances = [hit["distance"] for hit in hits["hits"]]
+    assert len(distances) == 299
+    radius = distances[40]
+    within = json.loads(
+        run("query", 3, "--gallery", gallery_folder, "--radius", radius, "--json").stdout
+    )
+    assert len(within["hits"]) == sum(distance <= radius for distance in distances)
+
+
+def test_a_million_neighbours_are_all_there_are(gallery_folder):
+    done = run("query", 3, "--gallery", gallery_folder, "-k", 1_000_000)
+    assert len(done.stdout.splitlines()) == 1 + 299
+
+
+def test_a_path_that_is_not_utf8_is_printed_so_that_it_opens(picture, model_folder, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    name = os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy(picture, folder / name)
+    assert (
+        run("index", folder, "--gallery", tmp_path / "g", "--model", model_folder).returncode == 0
+    )
+    done = run_process("query", folder / name, "--gallery", tmp_path / "g")
+    path = done.stdout.splitlines()[1].split(maxsplit=2)[-1]
+    assert Path(path).read_bytes() == picture.read_bytes()
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("none.jpg", b"hello", "the 5 bytes are no image in an accepted format; accepted are JPEG"),
+        ("huge.png", png_header(10_000, 10_000), "more pixels than the 64,000,000|10000×10000"),
+        ("big.png", png_header(8_001, 8_000), "the image has 8001×8000 pixels; at most 64,000,000"),
+    ],
+)
+def test_a_query_by_what_is_no_usable_image_is_refused(
+    gallery_folder, tmp_path, name, data, message
+):
+    path = write(tmp_path / name, data)
+    assert re.search(message, error_of(run("query", path, "--gallery", gallery_folder)))
+
+
+def test_a_truncated_photograph_is_refused(gallery_folder, tmp_path, photograph):
+    path = write(tmp_path / "cut.jpg", photograph[:20_000])
+    assert "damaged or cut short" in error_of(run("query", path, "--gallery", gallery_folder))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["3", "-k", "0"], "k is at least 1; got 0"),
+        (["3", "--radius", "-1"], "a radius is at least 0; got -1"),
+        (["999999"], "the gallery holds no image with id 999999"),
+        (["ab" * 31], "a code is 32 bytes, written as 64 hexadecimal digits; got 62 characters"),
+        (["no-such-file.jpg"], "no-such-file.jpg is neither an image file, an id of the gallery"),
+        (["ab" * 32, "--method", "pixels"], "a query by code has no pixels"),
+    ],
+)
+def test_a_query_that_cannot_be_answered_is_refused(gallery_folder, arguments, message):
+    assert message in error_of(run("query", *arguments, "--gallery", gallery_folder))
+
+
+def test_a_gallery_made_by_another_model_is_refused_naming_both(
+    gallery_folder, model_folder, other_model_folder, image_files
+):
+    message = error_of(
+        run("index", image_files, "--gallery", gallery_folder, "--model", other_model_folder)
+    )
+    for folder in (model_folder, other_model_folder):
+        assert json.loads((folder / "card.json").read_text())["fingerprint"][:12] in message
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{tmp}/nowhere", "nowhere does not exist"),
+        ("{tmp}/empty", "empty holds no image files"),
+        ("{picture}", "to index a picture, name its folder"),
+    ],
+)
+def test_a_source_without_images_makes_no_gallery(source, message, tmp_path, model_folder, picture):
+    (tmp_path / "empty").mkdir()
+    source = source.format(tmp=tmp_path, picture=picture)
+    done = run("index", source, "--gallery", tmp_path / "g", "--model", model_folder)
+    assert message in error_of(done)
+    assert not (tmp_path / "g").exists()
+
+
+def test_a_new_gallery_needs_a_model(image_files, tmp_path):
+    message = error_of(run("index", image_files, "--gallery", tmp_path / "g"))
+    assert "is new, so it needs --model" in message
+    message = error_of(run("index", image_files, "--gallery", tmp_path / "g", "--model", tmp_path))
+    assert "is no model folder" in message
+    assert not (tmp_path / "g").exists()
+
+
+@pytest.mark.parametrize("command", ["query 1 --gallery", "serve --gallery", "gallery info"])
+def test_a_folder_that_is_no_gallery_is_refused(command, tmp_path):
+    assert "is no gallery" in error_of(run(*command.split(), tmp_path))
+
+
+def test_failures_are_listed_with_their_reasons(image_files, model_folder, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "bad.jpg").write_bytes(b"hello")
+    done = run("index", folder, "--gallery", tmp_path / "g", "--model", model_folder)
+    assert done.returncode == 1  # a gallery of nothing
+    assert "1 failed" in done.stdout
+    assert f"hashsearch gallery failures {tmp_path / 'g'}" in done.stdout
+    done = run("gallery", "failures", tmp_path / "g")
+    assert "pictures/bad.jpg: the 5 bytes are no image" in done.stdout
+    (failure,) = json.loads(run("gallery", "failures", tmp_path / "g", "--json").stdout)
+    assert failure["uri"] == "pictures/bad.jpg"
+
+
+def test_an_error_is_one_line_on_stderr_and_no_traceback(tmp_path):
+    assert "is no gallery" in error_of(run_process("query", "1", "--gallery", tmp_path))
+
+
+def test_training_on_a_test_split_is_refused(tmp_path):
+    done = run("train", "dense256-quick", "--data", "cifar10:test", "--out", tmp_path / "m")
+    assert "cifar10:test is for evaluation alone" in error_of(done)
+
+
+def test_training_over_an_existing_folder_is_refused_at_once(model_folder):
+    done = run("train", "dense256-quick", "--data", "samples", "--out", model_folder)
+    assert "already exists" in error_of(done)
+
+
+def test_model_info_tells_what_the_card_says(model_folder):
+    done = run("model", "info", model_folder)
+    card = json.loads(run("model", "info", model_folder, "--json").stdout)
+    assert card["fingerprint"] in done.stdout
+    assert "psnr_db" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(gallery_folder):
+    pipeline = f"{COMMAND} query 3 --gallery {gallery_folder} -k 1000000 | head -1"
+    done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_commands_that_need_no_torch_start_without_it():
+    script = "import sys, hashsearch.cli as c; c._parser(); print(int('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "0\n"
+
+
+def test_an_image_of_100_megapixels_is_never_decoded(gallery_folder, tmp_path):
+    """A whole, valid one: its pixels would take 300 MB; the process stays far below."""
+    side = 10_000
+    with Image.new("1", (side, side)) as image:
+        image.save(tmp_path / "huge.png")
+    script = (
+        "import resource, sys; from hashsearch.images import decode\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "from hashsearch.errors import ImageTooLarge\n"
+        "try: decode(open(sys.argv[1], 'rb').read())\n"
+        "except ImageTooLarge: pass\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "huge.png"], capture_output=True, text=True
+    )
+    assert int(done.stdout) < 30, done.stderr
+    assert "64,000,000" in error_of(
+        run("query", tmp_path / "huge.png", "--gallery", gallery_folder)
+    )

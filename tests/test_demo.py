@@ -1,0 +1,85 @@
+"""The demonstration, from what is at hand to the printed search."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hashsearch import demo
+from hashsearch.gallery.folder import Gallery
+from hashsearch.sources import DataFolders, datasets
+from training import presets
+
+
+@pytest.fixture
+def cache(tmp_path, model_folder) -> Path:
+    """A user's cache in which models have been trained before."""
+    for name in ("cifar10", "samples"):
+        shutil.copytree(model_folder, tmp_path / "cache/models" / f"{demo.PRESET}-{name}")
+    return tmp_path / "cache"
+
+
+def rows_of(printed: str) -> list[str]:
+    """The lines of the printed table below its headings."""
+    lines = printed.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("by codes"))
+    return lines[start + 2 :]
+
+
+def test_without_cifar10_or_network_the_samples_stand_in_and_that_is_said(
+    cache, monkeypatch, capfd
+):
+    monkeypatch.setattr(datasets, "CIFAR10_URL", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    folders = DataFolders(None, cache)
+    gallery, dataset = demo.build_demo(None, folders)
+    assert dataset == "samples"
+    said = [line for line in capfd.readouterr().err.splitlines() if "stand in" in line]
+    assert len(said) == 1
+    demo.show_search(gallery, dataset, folders)
+    printed = capfd.readouterr().out
+    assert printed.startswith("Searching 4,1")  # 14 photographs × 300 crops, less doubles
+    assert len(rows_of(printed)) == 10
+
+
+def test_a_second_demonstration_uses_what_the_first_one_made(cache, capfd):
+    folders = DataFolders(None, cache)
+    first, _ = demo.build_demo("samples", folders)
+    generation = _generation(first)
+    again, _ = demo.build_demo("samples", folders)
+    assert again == first
+    assert _generation(again) == generation
+
+
+def test_a_folder_of_ones_own_is_searched_by_one_of_its_pictures(
+    cache, image_files, monkeypatch, capfd
+):
+    folders = DataFolders(None, cache)
+    # With a model at hand, CIFAR-10 is not asked for.
+    monkeypatch.setattr(datasets, "_download_cifar10", None)
+    gallery, dataset = demo.build_demo(str(image_files), folders)
+    demo.show_search(gallery, dataset, folders)
+    printed = capfd.readouterr().out
+    assert printed.startswith(f"Searching 300 images for {image_files}/")
+    assert len(rows_of(printed)) == 10
+
+
+def test_a_model_is_trained_on_first_need_and_kept(tmp_path, monkeypatch, capfd):
+    from tests.conftest import TINY_PRESET
+
+    monkeypatch.setitem(presets.PRESETS, demo.PRESET, TINY_PRESET)
+    folders = DataFolders(None, tmp_path / "cache")
+    gallery, _ = demo.build_demo("samples", folders)
+    assert "training a first model on samples, once; it is kept" in capfd.readouterr().err
+    model = tmp_path / "cache/models" / f"{demo.PRESET}-samples"
+    assert (model / "card.json").is_file()
+    demo.build_demo("samples", folders)
+    assert "training a first model" not in capfd.readouterr().err
+    assert Gallery(gallery).catalog.count() > 4000
+
+
+def _generation(folder: Path) -> int:
+    gallery = Gallery(folder)
+    try:
+        return int(gallery.catalog.setting("generation"))
+    finally:
+        gallery.close()

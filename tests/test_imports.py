@@ -1,0 +1,98 @@
+"""The house's law: imports run downwards, and light rooms stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# From the ground up; a module may import from its own floor and those below.
+FLOORS = (
+    ("errors", "codes", "metrics", "images", "progress"),
+    ("sources", "models"),
+    ("encoder",),
+    ("search", "baselines"),
+    ("gallery",),
+    ("demo", "cli"),
+)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Dotted names of everything a module imports, in functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.add(node.module)
+    return found
+
+
+def floor_of(module: str) -> int:
+    (floor,) = [number for number, names in enumerate(FLOORS) if module.split(".")[1] in names]
+    return floor
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def test_imports_within_the_library_run_downwards():
+    for path in modules("hashsearch"):
+        if path == ROOT / "hashsearch/__init__.py":
+            continue
+        own = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for imported in imports_of(path):
+            if imported.startswith("hashsearch."):
+                assert floor_of(imported) <= floor_of(own), f"{own} imports {imported}"
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [("training", "service"), ("service", "training"), ("training", "faiss")],
+)
+def test_a_package_does_not_import_what_it_must_not(package, forbidden):
+    for path in modules(package):
+        for imported in imports_of(path):
+            assert imported.split(".")[0] != forbidden, f"{path} imports {imported}"
+
+
+def test_the_library_brings_in_training_and_service_for_its_commands_alone():
+    for path in modules("hashsearch"):
+        if path.name not in ("cli.py", "demo.py"):
+            for imported in imports_of(path):
+                assert imported.split(".")[0] not in ("training", "service", "fastapi"), path
+
+
+def imports_without(missing: list[str], statement: str) -> subprocess.CompletedProcess:
+    """Run an import in a fresh process in which some packages are not to be had."""
+    block = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in missing)
+    return subprocess.run(
+        [sys.executable, "-c", block + statement], capture_output=True, text=True, cwd=ROOT
+    )
+
+
+def test_the_ground_floor_needs_neither_torch_nor_faiss():
+    statement = "import hashsearch.codes, hashsearch.metrics, hashsearch.images, hashsearch.errors"
+    done = imports_without(["torch", "faiss"], statement)
+    assert done.returncode == 0, done.stderr
+
+
+def test_training_needs_torch_numpy_pillow_safetensors_and_rich_alone():
+    missing = (
+        "faiss fastapi pydantic pydantic_settings uvicorn filelock pooch platformdirs requests"
+    )
+    statement = (
+        "import training.reconstruct, training.data, training.presets\n"
+        "from hashsearch.sources import open_source"
+    )
+    done = imports_without(missing.split(), statement)
+    assert done.returncode == 0, done.stderr
+
+
+def test_workers_start_without_torch():
+    done = imports_without(["torch", "faiss"], "import hashsearch.gallery.prepare")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,18 @@
+"""What the routes share."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.body import read_query
+from service.engine import Engine
+from service.schemas import QueryBody
+
+
+def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+TheEngine = Annotated[Engine, Depends(_engine)]
+TheQuery = Annotated[bytes | QueryBody, Depends(read_query)]

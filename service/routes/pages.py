@@ -1,0 +1,21 @@
+"""The page that compares methods."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from fastapi.templating import Jinja2Templates
+
+from service.routes.dependencies import TheEngine
+
+router = APIRouter(include_in_schema=False)
+
+_EXAMPLES = 12
+_templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
+
+
+@router.get("/")
+def index(request: Request, engine: TheEngine) -> HTMLResponse:
+    """The comparison page, with a few images of the gallery to begin from."""
+    context = {"images": len(engine), "examples": engine.sample_ids(_EXAMPLES)}
+    return _templates.TemplateResponse(request, "index.html", context)

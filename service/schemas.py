@@ -1,0 +1,107 @@
+"""What goes over the wire."""
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hashsearch.gallery.queries import DEFAULT_K, Method
+
+MAX_K = 1000
+
+K = Annotated[int, Field(ge=1, le=MAX_K, description="how many hits at most")]
+
+
+class SearchParameters(BaseModel):
+    """The query string of a search; without k and radius, the nearest ten."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    k: K | None = None
+    radius: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            lt=2**31,
+            description="greatest distance, inclusive, in the method's unit; "
+            f"alone, all within it but at most {MAX_K}",
+        ),
+    ] = None
+    method: Method = "codes"
+
+
+class CompareParameters(BaseModel):
+    """The query string of a comparison."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    k: K = DEFAULT_K
+
+
+class QueryBody(BaseModel):
+    """A query as JSON: exactly one of these."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_base64: str | None = Field(default=None, description="an image file, base64")
+    id: int | None = Field(default=None, ge=0, lt=2**63, description="an image of the gallery")
+    code: str | None = Field(default=None, description="64 hexadecimal digits")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("exactly one of image_base64, id and code is wanted")
+        return self
+
+
+class Hit(BaseModel):
+    """An image of the gallery that was found."""
+
+    id: int
+    distance: int = Field(description="in the method's unit")
+    label: str | None
+    uri: str = Field(description="source and path, percent-encoded")
+    thumbnail: str = Field(description="where its picture is, on this server")
+
+
+class MethodAnswer(BaseModel):
+    """The hits of one method, nearest first, equal distances in id order."""
+
+    method: Method
+    unit: str = Field(description="of the distances")
+    image_bytes: int = Field(description="what the method keeps for an image")
+    latency_ms: float = Field(description="of the search alone")
+    truncated: bool = Field(description="whether a cap cut off images within the radius")
+    hits: list[Hit]
+
+
+class SearchAnswer(MethodAnswer):
+    """The answer to a search."""
+
+    code: str = Field(description="the query's own code, hexadecimal")
+
+
+class Overlap(BaseModel):
+    """How much two methods' hits have in common."""
+
+    methods: tuple[Method, Method]
+    share: float = Field(description="of the first k hits, those that both found")
+
+
+class CompareAnswer(BaseModel):
+    """The answers of several methods to one query."""
+
+    code: str = Field(description="the query's own code, hexadecimal")
+    k: int
+    methods: list[MethodAnswer]
+    overlap_at_k: list[Overlap]
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="a stable name for programs")
+    request_id: str

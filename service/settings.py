@@ -1,0 +1,15 @@
+"""The service's settings, read from the environment."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """HASHSEARCH_GALLERY, HASHSEARCH_MAX_BODY_BYTES."""
+
+    model_config = SettingsConfigDict(env_prefix="HASHSEARCH_", frozen=True)
+
+    gallery: Path
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1)

@@ -1,0 +1,133 @@
+"use strict";
+
+const K = 20;
+const TITLES = { codes: "By 256-bit code", pixels: "By pixels" };
+
+const byId = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat("en");
+let latest = 0; // an answer that a newer question has overtaken is dropped
+let pictureUrl = null;
+
+async function ask(body, contentType, picture) {
+  const turn = ++latest;
+  byId("problem").hidden = true;
+  byId("columns").setAttribute("aria-busy", "true");
+  try {
+    const headers = contentType ? { "Content-Type": contentType } : {};
+    const response = await fetch(`/v1/compare?k=${K}`, { method: "POST", headers, body });
+    const answer = await response.json();
+    if (turn !== latest) return;
+    if (response.ok) showAnswer(answer, picture);
+    else showProblem(answer.detail);
+  } catch {
+    if (turn === latest) showProblem("the service cannot be reached");
+  } finally {
+    if (turn === latest) byId("columns").removeAttribute("aria-busy");
+  }
+}
+
+function askByFile(file) {
+  if (pictureUrl) URL.revokeObjectURL(pictureUrl);
+  pictureUrl = URL.createObjectURL(file);
+  history.replaceState(null, "", location.pathname);
+  return ask(file, "application/octet-stream", pictureUrl);
+}
+
+function askById(id) {
+  history.replaceState(null, "", `?id=${id}`);
+  return ask(JSON.stringify({ id }), "application/json", `/v1/images/${id}/thumbnail`);
+}
+
+function showProblem(detail) {
+  byId("problem").textContent = `No answer: ${detail}`;
+  byId("problem").hidden = false;
+  byId("query").hidden = true; // an older answer would look like this one's
+  byId("columns").replaceChildren();
+}
+
+function showAnswer(answer, picture) {
+  byId("query").hidden = false;
+  byId("query-picture").src = picture;
+  drawCode(answer.code);
+  const found = answer.methods.map((method) => new Set(method.hits.map((hit) => hit.id)));
+  const common = new Set([...found[0]].filter((id) => found.every((ids) => ids.has(id))));
+  byId("agreement").textContent =
+    `The two agree on ${common.size} of ${answer.k}` +
+    (common.size ? ", which are outlined." : ".") +
+    " Click any picture to search from it.";
+  byId("columns").replaceChildren(...answer.methods.map((method) => column(method, common)));
+}
+
+function column(method, common) {
+  const section = byId("column").content.cloneNode(true);
+  section.querySelector("h2").textContent = TITLES[method.method];
+  section.querySelector(".cost").textContent =
+    `${number.format(method.image_bytes)} bytes an image, ` +
+    `${method.latency_ms.toFixed(1)} ms; distance in ${unit(method)}`;
+  section.querySelector("ol").replaceChildren(
+    ...method.hits.map((hit) => hitItem(hit, method, common.has(hit.id))),
+  );
+  return section;
+}
+
+function hitItem(hit, method, inBoth) {
+  const item = byId("hit").content.cloneNode(true);
+  const button = item.querySelector("button");
+  button.dataset.id = hit.id;
+  button.title = hit.uri;
+  button.classList.toggle("both", inBoth);
+  item.querySelector("img").src = hit.thumbnail;
+  item.querySelector("img").alt = hit.label ?? `image ${hit.id}`;
+  item.querySelector(".distance").textContent = number.format(distance(hit, method));
+  item.querySelector(".label").textContent = hit.label ?? "";
+  return item;
+}
+
+// The pixels' distances come squared, so that they are whole numbers; people read the root.
+function distance(hit, method) {
+  return method.method === "pixels" ? Math.round(Math.sqrt(hit.distance)) : hit.distance;
+}
+
+function unit(method) {
+  return method.method === "pixels" ? "grey levels (Euclidean)" : method.unit;
+}
+
+// 32 bytes as 16 × 16 squares, the highest bit of each byte first.
+function drawCode(hex) {
+  const context = byId("query-code").getContext("2d");
+  for (let bit = 0; bit < 256; bit++) {
+    const byte = parseInt(hex.slice(2 * (bit >> 3), 2 * (bit >> 3) + 2), 16);
+    context.fillStyle = byte & (128 >> (bit & 7)) ? "#111" : "#eee";
+    context.fillRect(bit % 16, bit >> 4, 1, 1);
+  }
+}
+
+byId("file").addEventListener("change", (event) => {
+  if (event.target.files.length) askByFile(event.target.files[0]);
+  event.target.value = ""; // the same file may be chosen again
+});
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-id]");
+  if (!button) return;
+  askById(Number(button.dataset.id));
+  window.scrollTo({ top: 0, behavior: "smooth" });
+});
+
+const drop = byId("drop");
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  drop.classList.add("over");
+});
+document.addEventListener("dragleave", () => drop.classList.remove("over"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  drop.classList.remove("over");
+  if (event.dataTransfer.files.length) askByFile(event.dataTransfer.files[0]);
+});
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) askByFile(event.clipboardData.files[0]);
+});
+
+const shared = new URLSearchParams(location.search).get("id");
+if (shared && /^\d{1,15}$/.test(shared)) askById(Number(shared));

@@ -1,0 +1,163 @@
+"""The page, in a real Chromium, against a real server process."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# No request leaves for Chromium's own servers; root needs --no-sandbox.
+_SWITCHES = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    found = next(filter(None, map(shutil.which, _NAMES)), None)
+    with sync_playwright() as playwright:
+        path = found or playwright.chromium.executable_path
+        if not Path(path).exists():
+            message = f"no Chromium: none of {', '.join(_NAMES)} is on the PATH"
+            pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        launched = playwright.chromium.launch(executable_path=path, args=list(_SWITCHES))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def address(gallery_folder):
+    """A server process of the session's gallery."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = Path(sys.executable).with_name("hashsearch")
+    with subprocess.Popen(
+        [command, "serve", "--gallery", gallery_folder, "--port", str(port)],
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            assert server.poll() is None, "the server ended"
+            with suppress(OSError):
+                urllib.request.urlopen(f"{address}/readyz").close()
+                break
+            time.sleep(0.1)
+        yield address
+        server.terminate()
+        assert server.wait(timeout=15) in (0, -15)
+
+
+@pytest.fixture
+def page(browser: Browser, address: str):
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.goto(address)
+    yield opened
+    context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def picture(image_files) -> Path:
+    return sorted(image_files.rglob("*.*"))[7]
+
+
+def columns(page: Page):
+    return page.locator("section.column")
+
+
+def test_an_uploaded_picture_is_answered_by_both_methods_side_by_side(page, picture):
+    page.set_input_files("#file", picture)
+    expect(columns(page)).to_have_count(2)
+    for number, heading in enumerate(("By 256-bit code", "By pixels")):
+        column = columns(page).nth(number)
+        expect(column.locator("h2")).to_have_text(heading)
+        expect(column.locator("li")).to_have_count(20)
+        expect(column.locator("li").first.locator(".distance")).to_have_text("0")
+        expect(column.locator("li").first.locator(".label")).to_have_text(picture.parent.name)
+    left, right = (columns(page).nth(number).bounding_box() for number in (0, 1))
+    assert left["x"] + left["width"] <= right["x"]
+    assert left["y"] == right["y"]
+    page.wait_for_load_state("networkidle")
+    broken = page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).length")
+    assert broken == 0
+
+
+def test_the_outlined_pictures_are_those_that_both_methods_found(page, picture):
+    page.set_input_files("#file", picture)
+    expect(columns(page)).to_have_count(2)
+    found = [
+        set(
+            columns(page).nth(n).locator("button").evaluate_all("all => all.map(b => b.dataset.id)")
+        )
+        for n in (0, 1)
+    ]
+    outlined = page.locator(".hits .both").evaluate_all("all => all.map(b => b.dataset.id)")
+    assert set(outlined) == found[0] & found[1]
+    said = re.search(r"agree on (\d+) of 20", page.locator("#agreement").inner_text())
+    assert int(said[1]) == len(found[0] & found[1])
+
+
+def test_any_picture_is_the_next_query_and_its_address_can_be_shared(page, address):
+    example = page.locator("#examples button").first
+    example.click()
+    expect(columns(page)).to_have_count(2)
+    asked = example.get_attribute("data-id")
+    assert page.url.endswith(f"?id={asked}")
+    first = columns(page).first.locator("button").first
+    following = first.get_attribute("data-id")
+    assert following != asked
+    first.click()
+    expect(page).to_have_url(f"{address}/?id={following}")
+    page.reload()
+    expect(columns(page)).to_have_count(2)
+    expect(page.locator("#query-picture")).to_have_attribute(
+        "src", f"/v1/images/{following}/thumbnail"
+    )
+
+
+def test_what_is_no_image_gets_a_sentence_and_the_page_lives_on(page, picture, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    page.set_input_files("#file", tmp_path / "notes.txt")
+    expect(page.locator("#problem")).to_contain_text("no image in an accepted format")
+    expect(columns(page)).to_have_count(0)
+    page.set_input_files("#file", picture)
+    expect(columns(page)).to_have_count(2)
+    expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_a_dropped_picture_is_searched_for(page, picture):
+    data = page.evaluate_handle(
+        "bytes => { const d = new DataTransfer();"
+        " d.items.add(new File([new Uint8Array(bytes)], 'x.jpg')); return d; }",
+        list(picture.read_bytes()),
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": data})
+    expect(columns(page)).to_have_count(2)
+
+
+def test_nothing_spills_over_on_a_narrow_screen(page, picture):
+    page.set_viewport_size({"width": 360, "height": 700})
+    page.set_input_files("#file", picture)
+    expect(columns(page)).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360

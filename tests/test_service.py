@@ -1,0 +1,309 @@
+"""The HTTP interface, through the real application on real images."""
+
+import base64
+import json
+import shutil
+import sqlite3
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from hashsearch.errors import ArtifactMismatch, InvalidGallery
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.queries import Searcher
+from hashsearch.models.folder import copy_model
+from service.app import create_app
+from service.settings import Settings
+from tests.test_images import png_header
+
+MAX_BODY = 2 * 2**20
+
+
+@pytest.fixture(scope="module")
+def client(gallery_folder):
+    with TestClient(
+        create_app(Settings(gallery=gallery_folder, max_body_bytes=MAX_BODY))
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def picture(image_files) -> bytes:
+    return sorted(image_files.rglob("*.*"))[7].read_bytes()
+
+
+def problem(response, status: int, code: str) -> str:
+    """Check a problem's shape; returns its sentence."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert set(body) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert (body["status"], body["code"]) == (status, code)
+    assert response.headers["x-request-id"] == body["request_id"]
+    return body["detail"]
+
+
+def test_an_image_finds_itself_and_its_neighbours(client, picture, gallery_folder):
+    answer = client.post("/v1/search", content=picture).json()
+    searcher = Searcher(Gallery(gallery_folder))
+    query = searcher.query_by_image(picture)
+    ranking = searcher.search(query)
+    assert answer["code"] == query.code.tobytes().hex()
+    assert [hit["id"] for hit in answer["hits"]] == ranking.ids.tolist()
+    assert [hit["distance"] for hit in answer["hits"]] == ranking.distances.tolist()
+    assert answer["hits"][0]["distance"] == 0
+    assert (answer["method"], answer["unit"], answer["image_bytes"]) == ("codes", "bits", 32)
+    assert answer["truncated"] is False
+    assert answer["hits"][0]["uri"].startswith("pictures/")
+
+
+def test_every_way_to_send_an_image_gives_the_same_answer(client, picture):
+    def hits(**request):
+        response = client.post("/v1/search?k=7", **request)
+        assert response.status_code == 200, response.text
+        return response.json()["hits"]
+
+    expected = hits(content=picture)
+    assert len(expected) == 7
+    assert hits(content=picture, headers={"Content-Type": "image/jpeg"}) == expected
+    # What curl --data-binary says unless told otherwise.
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert hits(content=picture, headers=form) == expected
+    assert hits(files={"image": ("any name.jpg", picture)}) == expected
+    assert hits(json={"image_base64": base64.b64encode(picture).decode()}) == expected
+
+
+def test_a_query_by_id_leaves_itself_out_and_one_by_code_does_not(client):
+    by_id = client.post("/v1/search", json={"id": 12}).json()
+    assert 12 not in [hit["id"] for hit in by_id["hits"]]
+    by_code = client.post("/v1/search", json={"code": by_id["code"]}).json()
+    assert 12 in [hit["id"] for hit in by_code["hits"] if hit["distance"] == 0]
+
+
+def test_pixels_rank_by_squared_euclidean_distance(client, picture, tiny_images):
+    answer = client.post("/v1/search?method=pixels&k=5", content=picture).json()
+    tiny = np.asarray(Image.open(BytesIO(picture)).convert("RGB")).astype(int)
+    distances = np.sort(((tiny_images.astype(int) - tiny) ** 2).sum(axis=(1, 2, 3)))
+    assert [hit["distance"] for hit in answer["hits"]] == distances[:5].tolist()
+    assert answer["unit"] == "squared grey levels"
+
+
+def test_k_and_radius_go_together(client):
+    everything = client.post("/v1/search?k=299", json={"id": 5}).json()["hits"]
+    radius = everything[30]["distance"]
+    within = [hit for hit in everything if hit["distance"] <= radius]
+    found = client.post(f"/v1/search?radius={radius}", json={"id": 5}).json()
+    assert found["hits"] == within
+    both = client.post(f"/v1/search?radius={radius}&k=4", json={"id": 5}).json()
+    assert both["hits"] == within[:4]
+
+
+def test_compare_puts_the_methods_side_by_side(client, picture):
+    answer = client.post("/v1/compare?k=9", content=picture).json()
+    assert [method["method"] for method in answer["methods"]] == ["codes", "pixels"]
+    assert [method["image_bytes"] for method in answer["methods"]] == [32, 3072]
+    found = []
+    for method in answer["methods"]:
+        alone = client.post(f"/v1/search?k=9&method={method['method']}", content=picture).json()
+        assert method["hits"] == alone["hits"]
+        assert method["latency_ms"] > 0
+        found.append({hit["id"] for hit in method["hits"]})
+    (overlap,) = answer["overlap_at_k"]
+    assert overlap == {"methods": ["codes", "pixels"], "share": len(found[0] & found[1]) / 9}
+
+
+def test_a_thumbnail_is_the_picture_itself_where_that_is_tiny(client, tiny_images):
+    hit = client.post("/v1/search?k=1&method=pixels", json={"id": 30}).json()["hits"][0]
+    response = client.get(hit["thumbnail"])
+    assert response.headers["content-type"] == "image/png"
+    pixels = np.asarray(Image.open(BytesIO(response.content)))
+    assert (pixels == tiny_images[hit["id"] - 1]).all()
+
+
+def test_health_and_documentation_answer(client):
+    assert client.get("/livez").json() == {"status": "alive"}
+    assert client.get("/readyz").json() == {"status": "ready", "images": 300}
+    assert client.get("/docs").status_code == 200
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/v1/search", "/v1/compare", "/v1/images/{image_id}/thumbnail"} <= set(paths)
+    body = paths["/v1/search"]["post"]["requestBody"]["content"]
+    assert set(body) == {"image/*", "multipart/form-data", "application/json"}
+
+
+def test_the_page_shows_the_gallerys_size_and_examples(client):
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "<strong>300</strong> images" in page.text
+    assert page.text.count("data-id=") == 12
+    for path in ("/static/page.js", "/static/page.css", "/static/icon.svg"):
+        assert client.get(path).status_code == 200
+
+
+# Bad input
+
+
+def test_what_is_no_image_is_refused_with_415(client):
+    detail = problem(client.post("/v1/search", content=b"hello"), 415, "unsupported-format")
+    assert "hello" not in detail
+    assert "accepted are JPEG" in detail
+
+
+def test_a_truncated_upload_is_refused_with_422(client, picture):
+    response = client.post("/v1/search", content=picture[:100])
+    assert "damaged or cut short" in problem(response, 422, "invalid-image")
+
+
+def test_an_image_of_100_megapixels_is_refused_with_413(client):
+    response = client.post("/v1/search", content=png_header(10_000, 10_000))
+    assert "64,000,000" in problem(response, 413, "image-too-large")
+
+
+def test_an_empty_body_is_refused_with_400(client):
+    for response in (
+        client.post("/v1/search"),
+        client.post("/v1/search", files={"image": ("x.jpg", b"")}),
+        client.post("/v1/search", json={"image_base64": ""}),
+    ):
+        assert "the body is empty" in problem(response, 400, "malformed-request")
+
+
+def test_a_body_that_is_too_large_is_refused_with_413_announced_or_not(client):
+    def pieces():
+        for _ in range(4):
+            yield b"x" * (MAX_BODY // 3)
+
+    for content in (b"x" * (MAX_BODY + 1), pieces()):
+        response = client.post("/v1/search", content=content)
+        assert f"{MAX_BODY:,} bytes" in problem(response, 413, "body-too-large")
+    response = client.post("/v1/search", files={"image": ("x.jpg", b"x" * MAX_BODY)})
+    problem(response, 413, "body-too-large")
+
+
+def test_a_body_of_just_the_limit_is_read(client):
+    response = client.post("/v1/search", content=b"x" * MAX_BODY)
+    problem(response, 415, "unsupported-format")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "malformed-request"),
+        (b"\xff\xfe", 400, "malformed-request"),
+        (b"[" * 100_000, 400, "malformed-request"),
+        (b"[]", 422, "invalid-parameter"),
+        (b"{}", 422, "invalid-parameter"),
+        (b'{"id": 1, "code": "ab"}', 422, "invalid-parameter"),
+        (b'{"id": "x"}', 422, "invalid-parameter"),
+        (b'{"id": -1}', 422, "invalid-parameter"),
+        (b'{"id": 99999999999999999999}', 422, "invalid-parameter"),
+        (b'{"secret": 1}', 422, "invalid-parameter"),
+        (b'{"id": 123456}', 404, "not-in-gallery"),
+        (b'{"image_base64": "&&&"}', 400, "malformed-request"),
+        (b'{"image_base64": "aGVsbG8="}', 415, "unsupported-format"),
+    ],
+)
+def test_json_that_is_no_query_is_refused(client, body, status, code):
+    response = client.post("/v1/search", content=body, headers={"Content-Type": "application/json"})
+    assert "secret" not in problem(response, status, code)
+
+
+@pytest.mark.parametrize("code", ["ab" * 31, "ab" * 33, "zz" * 32, ""])
+def test_a_code_that_is_none_is_refused_with_422(client, code):
+    response = client.post("/v1/search", json={"code": code})
+    assert "a code is 32 bytes" in problem(response, 422, "invalid-code")
+
+
+def test_a_code_has_no_pixels_to_compare(client):
+    code = "00" * 32
+    for path in ("/v1/search?method=pixels", "/v1/compare"):
+        detail = problem(client.post(path, json={"code": code}), 422, "invalid-query")
+        assert "a query by code has no pixels" in detail
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "k=0",
+        "k=-1",
+        "k=1000000",
+        "k=many",
+        "radius=-1",
+        "radius=9999999999",
+        "method=magic",
+        "top=3",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/compare"])
+def test_a_parameter_that_cannot_be_used_is_refused_with_422(client, path, query):
+    response = client.post(f"{path}?{query}", json={"id": 1})
+    detail = problem(response, 422, "invalid-parameter")
+    assert query.split("=")[1] not in detail
+
+
+def test_a_form_without_the_image_is_refused_with_400(client, picture):
+    response = client.post("/v1/search", files={"photo": ("x.jpg", picture)})
+    assert "no file in a field named image" in problem(response, 400, "malformed-request")
+    response = client.post("/v1/search", data={"image": "text"}, files={"other": b""})
+    problem(response, 400, "malformed-request")
+    response = client.post(
+        "/v1/search", content=b"junk", headers={"Content-Type": "multipart/form-data; boundary=x"}
+    )
+    problem(response, 400, "bad-request")
+
+
+def test_unknown_paths_methods_and_images_are_problems_too(client):
+    problem(client.get("/nowhere"), 404, "not-found")
+    problem(client.get("/v1/search"), 405, "method-not-allowed")
+    problem(client.get("/v1/images/9999/thumbnail"), 404, "not-in-gallery")
+    problem(client.get("/v1/images/abc/thumbnail"), 422, "invalid-parameter")
+    problem(client.get("/static/../app.py"), 404, "not-found")
+    problem(client.get("/static/%2e%2e/app.py"), 404, "not-found")
+
+
+def test_a_failure_of_the_service_tells_nothing_but_its_id(
+    gallery_folder, picture, monkeypatch, caplog
+):
+    app = create_app(Settings(gallery=gallery_folder))
+
+    def fail(*_):
+        raise sqlite3.OperationalError("secret path")
+
+    monkeypatch.setattr(app.state.engine, "search", fail)
+    response = TestClient(app, raise_server_exceptions=False).post("/v1/search", content=picture)
+    assert "secret" not in problem(response, 500, "internal-error")
+    assert response.json()["request_id"] in caplog.text
+    app.state.engine.close()
+
+
+def test_the_service_lives_on_after_all_that(client, picture):
+    assert client.post("/v1/search", content=picture).status_code == 200
+
+
+def test_a_broken_gallery_fails_at_the_start(gallery_folder, other_model_folder, tmp_path):
+    with pytest.raises(InvalidGallery):
+        create_app(Settings(gallery=tmp_path))
+    shutil.copytree(gallery_folder, tmp_path / "g")
+    shutil.rmtree(tmp_path / "g" / "model")
+    copy_model(other_model_folder, tmp_path / "g" / "model")
+    with pytest.raises(ArtifactMismatch):
+        create_app(Settings(gallery=tmp_path / "g"))
+
+
+def test_a_gallery_without_images_answers_with_none(model_folder, tmp_path, picture):
+    Gallery.create(tmp_path / "g", model_folder).close()
+    with TestClient(create_app(Settings(gallery=tmp_path / "g"))) as client:
+        answer = client.post("/v1/compare", content=picture).json()
+        assert [method["hits"] for method in answer["methods"]] == [[], []]
+        assert "<strong>0</strong> images" in client.get("/").text
+
+
+def test_settings_come_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("HASHSEARCH_GALLERY", str(tmp_path))
+    monkeypatch.setenv("HASHSEARCH_MAX_BODY_BYTES", "1000")
+    settings = Settings()
+    assert (settings.gallery, settings.max_body_bytes) == (Path(tmp_path), 1000)
+    assert json.loads(settings.model_dump_json())["max_body_bytes"] == 1000

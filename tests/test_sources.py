@@ -3,6 +3,7 @@ import io
 import os
 import pickle
 import shutil
+import subprocess
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from hashsearch.errors import ImageTooLarge, InvalidSource
+from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
 from hashsearch.images import MAX_FILE_BYTES
 from hashsearch.sources import locate, open_source
 from hashsearch.sources.archive import TarArchive
@@ -131,6 +132,50 @@ def test_a_folder_passes_over_other_files_hidden_ones_and_links_that_lead_out(
     assert source.passed_over == Counter({".txt": 1, ".heic": 1, "": 2})
 
 
+def test_one_entrys_trouble_is_not_the_folders(image_files, tmp_path):
+    """A link to itself, a folder that may not be read, one a thousand levels deep."""
+    picture = sorted(image_files.rglob("*.*"))[0]
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "a.jpg")
+    shutil.copy(picture, tmp_path / "b.jpg")
+    images = {image.place: image for image in Folder(tmp_path)}
+    assert isinstance(images["/b.jpg"].content, Path)
+    assert set(images) <= {"/a.jpg", "/b.jpg"}
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure_of_its_own(image_files, tmp_path, monkeypatch):
+    shutil.copytree(image_files, tmp_path / "pictures")
+    closed = next(path for path in (tmp_path / "pictures").iterdir() if path.is_dir())
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    images = list(Folder(tmp_path / "pictures"))
+    (failed,) = [image for image in images if isinstance(image.content, InvalidImage)]
+    assert failed.place == f"/{closed.name}"
+    assert str(failed.content) == "it cannot be read: Permission denied"
+    monkeypatch.undo()
+    assert len(images) == 1 + 300 - len(list(closed.iterdir()))
+
+
+def test_folders_may_be_nested_deeper_than_python_recurses(image_files, tmp_path):
+    # Each level on its own: a path of that length cannot be named at once.
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    shutil.copy(sorted(image_files.rglob("*.*"))[0], tmp_path / "x.jpg")
+    found = [image.place for image in Folder(tmp_path)]
+    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # Python's own rmtree recurses
+    assert found[-1] == "/x.jpg"
+
+
 def test_a_file_name_that_is_not_utf8_is_no_obstacle(image_files, tmp_path):
     picture = sorted(image_files.rglob("*.*"))[0]
     folder = tmp_path / os.fsdecode(b"caf\xe9")
@@ -170,6 +215,37 @@ def test_links_and_devices_in_an_archive_are_left_out(image_files, tmp_path):
     (image,) = TarArchive(tmp_path / "a.tar")
     assert image.place == "!/../../outside.jpg"  # a name, never a path: nothing is extracted
     assert image.content == picture
+
+
+def test_of_two_members_of_one_name_the_first_counts(image_files, tmp_path):
+    first, second = (path.read_bytes() for path in sorted(image_files.rglob("*.*"))[:2])
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for data in (first, second):
+            member = tarfile.TarInfo("same.jpg")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    (image,) = TarArchive(tmp_path / "a.tar")
+    assert image.content == first
+
+
+@pytest.mark.parametrize("mtime", ["nan", "inf", "-inf", "1e11", "-1e300"])
+def test_a_members_time_that_is_none_counts_as_zero(image_files, tmp_path, mtime):
+    picture = sorted(image_files.rglob("*.*"))[0].read_bytes()
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a.jpg")
+        member.size, member.pax_headers = len(picture), {"mtime": mtime}
+        archive.addfile(member, io.BytesIO(picture))
+    (image,) = TarArchive(tmp_path / "a.tar")
+    assert (image.mtime, image.content) == (0, picture)
+
+
+def test_a_size_that_no_archive_could_hold_is_refused(tmp_path):
+    member = tarfile.TarInfo("a.jpg")
+    member.pax_headers = {"size": str(10**15)}
+    data = member.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(InvalidSource, match="a member claims 1,000,000,000,000,000 bytes"):
+        list(TarArchive(tmp_path / "a.tar"))
 
 
 def test_an_archives_huge_member_is_passed_by_unread(tmp_path):
@@ -241,6 +317,26 @@ class Malicious:
         return os.system, ("touch /tmp/hashsearch-was-here",)
 
 
+class Pointers:
+    """An array of objects whose pointers the pickle itself supplies."""
+
+    def __reduce__(self):
+        return np.ndarray, ((1,), "O", b"A" * 8)
+
+
+class Reconstructed:
+    """An array as NumPy pickles it, with any state."""
+
+    def __init__(self, *state):
+        self.state = state
+
+    def __reduce__(self):
+        return np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), self.state
+
+
+U1 = np.dtype("u1")
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -248,17 +344,12 @@ class Malicious:
         {b"data": Malicious(), b"labels": [0]},
         {b"data": np.zeros((1, 3072), np.uint8), b"labels": [Malicious()]},
         {b"data": np.array([Path()], object), b"labels": [0]},
-    ],
-)
-def test_a_pickle_that_asks_for_more_than_arrays_is_refused(content):
-    with pytest.raises(InvalidSource, match="arrays alone are admitted"):
-        read_batch(pickle.dumps(content, protocol=3), "data_batch_1")
-    assert not Path("/tmp/hashsearch-was-here").exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
+        {b"data": Pointers(), b"labels": [0]},
+        {b"data": Reconstructed(1, (1, 3072), np.dtype("V8"), False, b"A" * 3072), b"labels": [0]},
+        {b"data": Reconstructed(1, (1, 3072), U1, True, b"A" * 3072), b"labels": [0]},
+        {b"data": Reconstructed(1, (10**9, 3072), U1, False, b"A" * 3072), b"labels": [0]},
+        {b"data": Reconstructed(1, (1, 3072), U1, False, "A" * 3072), b"labels": [0]},
+        {b"data": Reconstructed(), b"labels": [0]},
         [],
         {},
         {b"data": np.zeros((2, 3072), np.uint8), b"labels": [0]},
@@ -266,11 +357,20 @@ def test_a_pickle_that_asks_for_more_than_arrays_is_refused(content):
         {b"data": np.zeros((1, 3000), np.uint8), b"labels": [0]},
         {b"data": b"x" * 3072, b"labels": [0]},
         {b"data": np.zeros((1, 3072), np.uint8), b"labels": [b"cat"]},
+        {b"data": np.zeros((1, 3072), np.uint8), b"labels": [[0]]},
+        {b"data": np.zeros((1, 3072), np.uint8), b"labels": 0},
     ],
 )
-def test_a_pickle_that_is_no_batch_is_refused(content):
+def test_a_pickle_that_is_no_batch_or_asks_for_more_than_bytes_is_refused(content):
     with pytest.raises(InvalidSource, match="is no CIFAR-10 batch"):
         read_batch(pickle.dumps(content, protocol=3), "data_batch_1")
+    assert not Path("/tmp/hashsearch-was-here").exists()
+
+
+@pytest.mark.parametrize("label", [-1, 10, 2**70])
+def test_labels_outside_cifars_ten_in_a_pickle_are_refused(tiny_images, label):
+    with pytest.raises(InvalidSource, match="labels outside"):
+        read_batch(python_batch(tiny_images[:1], [label]), "data_batch_1")
 
 
 @pytest.mark.parametrize("label", [10, 255])

@@ -10,7 +10,7 @@ from hashsearch.sources.cifar import CifarBatches, holds_cifar_batches
 from hashsearch.sources.datasets import DataFolders, known_dataset
 from hashsearch.sources.folder import Folder
 
-__all__ = ["DataFolders", "Source", "SourceImage", "locate", "open_source"]
+__all__ = ["DataFolders", "Source", "SourceImage", "known_dataset", "locate", "open_source"]
 
 
 def open_source(spec: str, folders: DataFolders) -> Source:

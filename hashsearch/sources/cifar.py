@@ -1,8 +1,8 @@
 """CIFAR-10's official batches, python and binary, in a folder or an archive.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html. The python batches are
-pickles, written by Python 2; they are read by an unpickler that admits NumPy's
-array reconstruction and nothing else.
+pickles, written by Python 2; they are read by an unpickler that admits arrays of
+bytes and nothing else.
 """
 
 import pickle
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidSource
 from hashsearch.images import TINY_BYTES, TINY_SIDE
-from hashsearch.sources.archive import read_tar
+from hashsearch.sources.archive import members, mtime_ns, read_tar
 from hashsearch.sources.base import SourceImage, encode_path
 
 CLASSES = (
@@ -87,14 +87,14 @@ class CifarBatches:
                         break
             return
         with read_tar(self.root) as archive:
-            for member in archive:
+            for member in members(archive):
                 name = PurePosixPath(member.name).name.removesuffix(".bin")
                 if member.isfile() and name in BATCHES[self.split]:
                     _require_batch_size(member.size, f"{self.root}!/{member.name}")
                     stream = archive.extractfile(member)
                     assert stream is not None, "a regular file has a stream"
                     place = "!/" + encode_path(member.name)
-                    yield place, int(member.mtime * 1e9), stream.read()
+                    yield place, mtime_ns(member), stream.read()
 
 
 def holds_cifar_batches(path: Path) -> bool:
@@ -103,7 +103,7 @@ def holds_cifar_batches(path: Path) -> bool:
         names = [entry.name for entry in path.iterdir()]
         return any(name.removesuffix(".bin") in BATCHES["train"] for name in names)
     with read_tar(path) as archive:
-        for member, _ in zip(archive, range(3), strict=False):
+        for member, _ in zip(members(archive), range(3), strict=False):
             if PurePosixPath(member.name).parts[:1] in (
                 ("cifar-10-batches-py",),
                 ("cifar-10-batches-bin",),
@@ -133,34 +133,63 @@ def read_batch(data: bytes, name: str) -> Batch:
 def _unpickle_batch(data: bytes, name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
         batch = _ArrayUnpickler(BytesIO(data), encoding="bytes").load()
-        planes, labels = batch[b"data"], np.asarray(batch[b"labels"], dtype=np.int64)
+        array, labels = batch[b"data"], batch[b"labels"]
     except Exception as error:  # a pickle from outside can raise anything
         raise InvalidSource(f"{name} is no CIFAR-10 batch: {error}") from error
-    fits = isinstance(planes, np.ndarray) and planes.dtype == np.uint8
-    if not fits or planes.shape != (len(labels), TINY_BYTES):
-        raise InvalidSource(f"{name} is no CIFAR-10 batch: its data is not (n, 3072) uint8")
-    return planes, labels
+    whole = type(labels) is list and all(type(label) is int for label in labels)
+    planes = array.values if isinstance(array, _PickledArray) else None
+    if not whole or planes is None or planes.shape != (len(labels), TINY_BYTES):
+        raise InvalidSource(
+            f"{name} is no CIFAR-10 batch: n rows of 3,072 bytes and n labels were wanted"
+        )
+    try:
+        return planes, np.array(labels, np.int64)
+    except OverflowError as error:
+        raise InvalidSource(f"{name} has labels outside CIFAR-10's 0 to 9") from error
 
 
-def _empty_array(*_: object) -> NDArray[np.uint8]:
-    """What a pickled array starts as; its state, which follows, gives it shape and bytes.
+class _PickledType:
+    """What stands in for `numpy.dtype`: remembers what type is meant, and is none."""
 
-    NumPy's own `_reconstruct` would allocate whatever shape the pickle asks for.
+    def __init__(self, code: object, *_: object):
+        self.is_uint8 = code in (b"u1", "u1")
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and fields, of which a uint8 has none."""
+
+
+class _PickledArray:
+    """What stands in for an array while it is unpickled: bytes and a shape, both checked.
+
+    NumPy's own reconstruction trusts the pickle with types that hold pointers.
     """
-    return np.empty(0, np.uint8)
+
+    values: NDArray[np.uint8] | None = None
+
+    def __init__(self, *_: object):
+        """The class, shape and type to begin with; the state has the real ones."""
+
+    def __setstate__(self, state: tuple[object, tuple[int, ...], object, object, object]) -> None:
+        _, shape, kind, column_major, raw = state
+        if not isinstance(kind, _PickledType) or not kind.is_uint8 or column_major:
+            raise pickle.UnpicklingError("an array is not of uint8, row by row")
+        if not isinstance(raw, bytes):
+            raise pickle.UnpicklingError("an array has no bytes")
+        self.values = np.frombuffer(raw, np.uint8).reshape(shape)
 
 
-# What a pickled array asks for, in NumPy's old and new module names.
+# What a pickled array asks for, in NumPy's old and new module names. The class
+# `ndarray` is only ever named, so a name is all that it gets.
 _ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
+    ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): _PickledType,
 }
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds dicts, lists, strings, numbers and NumPy arrays, and nothing else."""
+    """Builds dicts, lists, strings, numbers and checked uint8 arrays, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:

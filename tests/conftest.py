@@ -13,6 +13,7 @@ from PIL import Image
 
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources
+from hashsearch.gallery.queries import Searcher
 from hashsearch.sources import DataFolders
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
@@ -134,3 +135,9 @@ def folders(tmp_path: Path) -> DataFolders:
     """The data folder of this run, and an empty cache."""
     archive = cifar_archive()
     return DataFolders(archive.parent if archive else None, tmp_path / "cache")
+
+
+def open_searcher(folder: Path) -> Searcher:
+    """A searcher over a gallery folder that nobody changes."""
+    gallery = Gallery(folder)
+    return Searcher(gallery, gallery.encoder())

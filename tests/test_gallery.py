@@ -32,6 +32,7 @@ from hashsearch.gallery.shards import Shard, ShardWriter, sha256_of_file
 from hashsearch.images import decode
 from hashsearch.models.folder import copy_model
 from hashsearch.search.exact import ExactIndex
+from tests.conftest import open_searcher
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def gallery(gallery_folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def searcher(gallery_folder):
-    return Searcher(Gallery(gallery_folder))
+    return open_searcher(gallery_folder)
 
 
 def remove(gallery: Gallery, image_id: int) -> None:
@@ -95,7 +96,7 @@ def test_columns_that_are_not_kept_are_absent(tmp_path):
     assert not shard.has("pixels")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"x" * 500])
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"x" * 500, b"PK\x05\x06" + bytes(18)])
 def test_a_damaged_column_is_told(tmp_path, content):
     write_shard(tmp_path / "s", 5)
     (tmp_path / "s" / "codes.npy").write_bytes(content)
@@ -111,6 +112,23 @@ def test_a_column_of_another_shape_or_of_pickles_is_refused(tmp_path):
     np.save(tmp_path / "s" / "codes.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(InvalidGallery, match="damaged"):
         Shard(tmp_path / "s", 5).column("codes")
+
+
+@pytest.mark.parametrize("offsets", [np.zeros(3, np.uint64), np.array([9] * 5 + [2**40], "<u8")])
+def test_thumbnail_offsets_that_cannot_be_are_refused(tmp_path, offsets):
+    write_shard(tmp_path / "s", 5)
+    np.save(tmp_path / "s" / "thumbnail_offsets.npy", offsets)
+    with pytest.raises(InvalidGallery, match=r"thumbnail_offsets\.npy"):
+        Shard(tmp_path / "s", 5).thumbnail(4)
+
+
+@pytest.mark.parametrize("change", ["row = row + 1000", "shard = shard + 7"])
+def test_a_catalog_that_names_what_no_shard_has_is_refused(gallery, change):
+    with sqlite3.connect(gallery.folder / "catalog.sqlite") as db:
+        db.execute(f"UPDATE images SET {change} WHERE id = 300")
+    db.close()
+    with pytest.raises(InvalidGallery, match="the catalog names rows that no shard has"):
+        Searcher(gallery, gallery.encoder())
 
 
 def test_a_discarded_shard_leaves_nothing(tmp_path):
@@ -133,11 +151,20 @@ def test_a_new_gallery_is_empty_and_holds_its_model(tmp_path, model_folder):
     for name in ("weights.safetensors", "card.json"):
         assert (tmp_path / "g" / "model" / name).read_bytes() == (model_folder / name).read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["g"]
-    searcher = Searcher(gallery)
+    searcher = Searcher(gallery, gallery.encoder())
     for method in ("codes", "pixels"):
         query = Query(np.zeros(32, np.uint8), np.zeros((32, 32, 3), np.uint8))
         assert len(searcher.search(query, method).ids) == 0
         assert len(searcher.search(query, method, radius=10**6).ids) == 0
+
+
+def test_a_gallery_is_made_in_an_empty_folder_and_over_a_broken_attempt(tmp_path, model_folder):
+    """An empty folder may be a volume's mount point, which cannot be renamed over."""
+    (tmp_path / "g" / "lost+found").mkdir(parents=True)
+    (tmp_path / "g" / "model").mkdir()  # what a crash left
+    (tmp_path / "g" / "model" / "card.json").write_text("{")
+    Gallery.create(tmp_path / "g", model_folder).close()
+    Gallery(tmp_path / "g").close()
 
 
 def test_a_gallery_is_not_made_over_other_things(tmp_path, model_folder):
@@ -210,14 +237,14 @@ def test_stored_codes_and_pixels_are_those_of_the_files(gallery_folder):
 
 
 def test_a_removed_image_is_gone_from_every_answer(gallery):
-    searcher = Searcher(gallery)
+    searcher = Searcher(gallery, gallery.encoder())
     victim = int(searcher.search(searcher.query_by_id(5), k=1).ids[0])
     remove(gallery, victim)
-    again = Searcher(gallery)
+    again = Searcher(gallery, gallery.encoder())
     assert len(again.ids) == len(searcher.ids) - 1
     for method in ("codes", "pixels"):
         assert victim not in again.search(again.query_by_id(5), method, k=10**6).ids
-    with pytest.raises(NotInGallery, match=f"no image with id {victim}"):
+    with pytest.raises(NotInGallery, match="no image with this id"):
         again.query_by_id(victim)
     # A searcher that was opened before still ranks it, and tells no record of it.
     ranking = searcher.search(searcher.query_by_id(5), k=3)
@@ -241,6 +268,43 @@ def test_an_orphaned_shard_is_replaced_and_what_no_row_names_does_not_exist(gall
     assert gallery.catalog.count() == before + 1
     assert number in gallery.catalog.shard_rows()
     assert_array_equal(np.load(orphan / "codes.npy"), rows["codes"])
+
+
+def test_a_job_begins_by_removing_what_no_transaction_made_exist(gallery):
+    orphan = gallery.folder / "shards" / "77"
+    orphan.mkdir()
+    (orphan / "codes.npy").write_bytes(b"left by a full disk")
+    others = gallery.folder / "unfinished" / "someone-elses"
+    others.mkdir(parents=True)
+    with gallery.job_lock():
+        assert not orphan.exists()
+    assert others.exists()
+
+
+def test_a_commit_needs_an_image_for_every_row(gallery):
+    with gallery.job_lock():
+        writer = gallery.new_shard()
+        rows = {"codes": np.ones((2, 32), np.uint8), "pixels": np.ones((2, 3072), np.uint8)}
+        writer.append(rows, [None, None])
+        with pytest.raises(AssertionError):
+            gallery.commit(writer, [NewImage(b"k", "pictures/x.png", None, 32, 32, 9, 0)])
+        writer.discard()
+
+
+def test_a_disk_that_fills_up_during_the_transaction_is_told_as_that(gallery):
+    """SQLite ends the transaction itself then; there is nothing left to roll back."""
+
+    def fill() -> None:
+        with gallery.catalog.transaction() as db:
+            (pages,) = db.execute("PRAGMA page_count").fetchone()
+            db.execute(f"PRAGMA max_page_count = {pages}")
+            rows = ((f"{n}", b"%d" % n + bytes(2000)) for n in range(1000))
+            db.executemany("INSERT INTO sources VALUES (?, ?)", rows)
+
+    with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+        fill()
+    assert gallery.catalog.count() == 300
+    gallery.catalog.generation()
 
 
 def test_an_image_whose_key_came_in_meanwhile_is_left_out(gallery):
@@ -393,7 +457,7 @@ def test_a_picture_that_is_none_is_refused(searcher):
 
 
 def test_an_unknown_id_is_refused(searcher):
-    with pytest.raises(NotInGallery, match="no image with id 12345"):
+    with pytest.raises(NotInGallery, match="no image with this id"):
         searcher.query_by_id(12345)
 
 

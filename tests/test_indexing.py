@@ -1,6 +1,7 @@
 """The batch job: what it adds, what it skips, and what is left when it is stopped."""
 
 import errno
+import hashlib
 import os
 import random
 import shutil
@@ -14,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from hashsearch.errors import InvalidSource
 from hashsearch.gallery import indexing
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources, require_images
+from hashsearch.gallery.prepare import prepare
 from hashsearch.gallery.shards import ShardWriter
 from hashsearch.images import encode_png
 from hashsearch.sources.archive import TarArchive
@@ -111,6 +114,25 @@ def test_a_changed_file_replaces_its_image(gallery, pictures, photograph):
     assert paths == {str(path) for path in files(pictures)}
 
 
+def test_files_that_change_places_are_both_kept(gallery, pictures):
+    index(gallery, pictures)
+    first, second = files(pictures)[:2]
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+    os.utime(first, ns=(1, 1))  # the same second, perhaps the same size
+    os.utime(second, ns=(2, 2))
+    summary = index(gallery, pictures)
+    assert (summary.indexed, summary.unchanged, summary.duplicates) == (2, 38, 0)
+    known = gallery.catalog.known_files(
+        [f"pictures/{p.relative_to(pictures)}" for p in (first, second)]
+    )
+    assert [file.key for file in known.values()] == [
+        hashlib.sha256(data).digest() for data in (other, one)
+    ]
+    assert index(gallery, pictures).unchanged == 40
+
+
 def test_a_touched_file_is_known_again_without_being_stored_again(gallery, pictures):
     index(gallery, pictures)
     before, touched = content(gallery), files(pictures)[0]
@@ -146,6 +168,38 @@ def test_a_bad_image_that_was_mended_is_no_failure_any_more(gallery, pictures, p
     assert gallery.catalog.failures() == []
 
 
+def test_a_bad_image_that_became_a_duplicate_or_itself_again_is_no_failure(gallery, pictures):
+    index(gallery, pictures)
+    victim, other = files(pictures)[:2]
+    good = victim.read_bytes()
+    for mended in (good, other.read_bytes()):
+        victim.write_bytes(b"bad")
+        index(gallery, pictures)
+        assert len(gallery.catalog.failures()) == 1
+        victim.write_bytes(mended)
+        index(gallery, pictures)
+        assert gallery.catalog.failures() == []
+
+
+def test_an_image_that_kills_its_worker_is_a_failure_and_no_more(gallery, pictures, monkeypatch):
+    """A worker of ours that dies on one picture, as for want of memory or by a codec's fault."""
+    (pictures / "deadly.jpg").write_bytes(b"deadly")
+    monkeypatch.setattr(indexing, "prepare", prepare_or_die)
+    monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 10)
+    summary = index(gallery, pictures, workers=2)
+    assert (summary.indexed, summary.failed) == (40, 1)
+    ((failure, _),) = gallery.catalog.failures()
+    assert failure.uri == "pictures/deadly.jpg"
+    assert failure.reason == "decoding it killed a process, perhaps for want of memory"
+
+
+def prepare_or_die(images):
+    for image in images:
+        if image.place == "/deadly.jpg":
+            os.kill(os.getpid(), signal.SIGKILL)
+    return prepare(images)
+
+
 def test_a_batch_of_nothing_but_bad_images_ends_as_any_other(gallery, tmp_path):
     (tmp_path / "bad").mkdir()
     for number in range(300):  # more than one chunk
@@ -158,13 +212,13 @@ def test_a_batch_of_nothing_but_bad_images_ends_as_any_other(gallery, tmp_path):
 
 def test_a_file_that_vanishes_or_may_not_be_read_is_a_failure(gallery, pictures, monkeypatch):
     victim = files(pictures)[5]
-    original = indexing._submit
+    original = indexing._Workers.submit
 
-    def submit(pool, images):
+    def submit(workers, images):
         victim.unlink(missing_ok=True)
-        return original(pool, images)
+        return original(workers, images)
 
-    monkeypatch.setattr(indexing, "_submit", submit)
+    monkeypatch.setattr(indexing._Workers, "submit", submit)
     summary = index(gallery, pictures)
     assert (summary.indexed, summary.failed) == (39, 1)
     ((failure, _),) = gallery.catalog.failures()
@@ -232,14 +286,49 @@ def test_a_full_disk_leaves_the_last_commit_and_no_litter(
     with pytest.raises(OSError, match="No space left"):
         index(gallery, image_files)
     assert gallery.catalog.count() == 90
-    assert not any((gallery.folder / "unfinished").iterdir())
+    assert not any((gallery.folder / "unfinished").glob("job/*"))
     assert gallery.catalog.last_job()["state"] == "failed"
     monkeypatch.setattr(ShardWriter, failing, original)
     index(gallery, image_files)
     assert len(content(gallery)) == 300
 
 
-# Killing the whole command
+# Killing
+
+_SHARDS, _FOLDER = "hashsearch.gallery.shards", "hashsearch.gallery.folder"
+POINTS = {
+    "after the shard is durable": (_SHARDS, "ShardWriter.seal", "after"),
+    "before the shard is renamed": (_FOLDER, "Gallery._adopt", "before"),
+    "after the shard is renamed": (_FOLDER, "Gallery._adopt", "after"),
+    "after the images are inserted": (_FOLDER, "insert_images", "after"),
+    "before the commit": (_FOLDER, "next_generation", "after"),
+    "after the commit": (_FOLDER, "Gallery.commit", "after"),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_job_killed_at_any_point_of_a_commit_is_completed(
+    point, gallery, image_files, gallery_folder
+):
+    """SIGKILL strikes while the second of the shards is committed."""
+    runner = Path(__file__).with_name("kill_at.py")
+    done = subprocess.run(
+        [sys.executable, runner, image_files, gallery.folder, *POINTS[point]],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    survived = 180 if point == "after the commit" else 90
+    assert gallery.catalog.count() == survived
+    unbroken = Gallery(gallery_folder)
+    expected = content(unbroken)
+    unbroken.close()
+    assert content(gallery) < expected
+    summary = index(gallery, image_files)
+    assert (summary.indexed, summary.unchanged) == (300 - survived, survived)
+    assert content(gallery) == expected
+    shards = {str(number) for number in gallery.catalog.shard_rows()}
+    assert {path.name for path in (gallery.folder / "shards").iterdir()} == shards
 
 
 def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
@@ -261,49 +350,60 @@ def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
     )
 
 
+@pytest.mark.parametrize("kills", [2, pytest.param(150, marks=pytest.mark.soak)])
 def test_a_killed_job_is_completed_by_the_same_command(
-    image_files, model_folder, gallery_folder, tmp_path
+    kills, image_files, model_folder, gallery_folder, tmp_path
 ):
-    """SIGKILL at random moments; then the gallery is the same as one made without a break."""
-    rng = random.Random(0)
+    """SIGKILL at random moments; the gallery ends the same as one made without a break."""
+    rng = random.Random(kills)
     target = tmp_path / "gallery"
-    for _ in range(5):
+    unbroken = Gallery(gallery_folder)
+    expected = content(unbroken)
+    unbroken.close()
+    for _ in range(kills):
         job = start_index(image_files, target, model_folder)
-        time.sleep(rng.uniform(1.5, 5.0))
-        workers = psutil.Process(job.pid).children() if job.poll() is None else []
+        time.sleep(rng.uniform(1.0, 4.0))
+        if job.poll() is not None:  # it was done before; begin another gallery
+            check_complete(target, expected, job)
+            shutil.rmtree(target)
+            continue
+        workers = psutil.Process(job.pid).children()
         job.kill()
         job.communicate()
         _, alive = psutil.wait_procs(workers, timeout=10)
         assert not alive, "workers outlive a killed job"
         if Gallery.exists(target):
             partial = Gallery(target)
-            content(partial)
+            assert content(partial) <= expected
             partial.close()
-    job = start_index(image_files, target, model_folder)
+    check_complete(target, expected, start_index(image_files, target, model_folder))
+
+
+def check_complete(target: Path, expected: set[tuple], job: subprocess.Popen) -> None:
+    """Once the job has ended, the gallery is whole, with no litter beside it."""
     _, errors = job.communicate()
     assert job.returncode == 0, errors
-    finished, unbroken = Gallery(target), Gallery(gallery_folder)
-    assert content(finished) == content(unbroken)
-    assert sorted(p.name for p in (target / "shards").iterdir()) == sorted(
-        str(number) for number in finished.catalog.shard_rows()
-    )
-    assert not (target / "unfinished").exists() or not any((target / "unfinished").iterdir())
+    finished = Gallery(target)
+    assert content(finished) == expected
+    shards = {str(number) for number in finished.catalog.shard_rows()}
     finished.close()
-    unbroken.close()
+    assert {path.name for path in (target / "shards").iterdir()} == shards
+    assert not any(target.glob("unfinished/job/*"))
 
 
-def test_ctrl_c_commits_what_was_read_and_says_so(model_folder, tmp_path, tiny_images):
-    """An endless trickle of images: a fifo would do, a slow folder is simpler."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_job_commits_what_was_read_and_says_so(number, model_folder, tmp_path):
+    """Many images and small shards: some are committed, and some not, when the signal comes."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    for number in range(4000):
-        noise = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
-        (pictures / f"{number:05}.png").write_bytes(encode_png(noise))
+    for seed in range(4000):
+        noise = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
+        (pictures / f"{seed:05}.png").write_bytes(encode_png(noise))
     job = start_index(pictures, tmp_path / "gallery", model_folder)
     while not Gallery.exists(tmp_path / "gallery") or not _count(tmp_path / "gallery"):
         assert job.poll() is None, job.communicate()
         time.sleep(0.05)
-    job.send_signal(signal.SIGINT)
+    job.send_signal(number)
     _, errors = job.communicate(timeout=30)
     assert job.returncode == 130
     assert (
@@ -314,8 +414,16 @@ def test_ctrl_c_commits_what_was_read_and_says_so(model_folder, tmp_path, tiny_i
     assert "Traceback" not in errors
     gallery = Gallery(tmp_path / "gallery")
     assert gallery.catalog.last_job()["state"] == "stopped"
-    assert 0 < gallery.catalog.count() < 4000
+    stored = content(gallery)
+    assert 0 < len(stored) == gallery.catalog.count() < 4000
+    tiny = {record_bytes(pictures, uri): pixels for _, uri, _, _, pixels in stored}
+    assert all(data == pixels for data, pixels in tiny.items())
     gallery.close()
+
+
+def record_bytes(pictures: Path, uri: str) -> bytes:
+    """The pixels of the file at a uri, read by Pillow alone."""
+    return np.asarray(Image.open(pictures / uri.removeprefix("pictures/"))).tobytes()
 
 
 def _count(folder: Path) -> int:

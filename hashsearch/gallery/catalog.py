@@ -139,6 +139,7 @@ class Catalog:
     def __init__(self, path: Path):
         if not path.is_file():
             raise InvalidGallery(f"{path.parent} is no gallery: it holds no {path.name}")
+        self._path = path
         self._lock = threading.RLock()
         try:
             self._db = _connect(path)
@@ -154,6 +155,7 @@ class Catalog:
     def create(cls, path: Path, settings: Mapping[str, str]) -> "Catalog":
         """Make an empty catalog of generation 0 with these settings."""
         db = _connect(path)
+        db.execute("PRAGMA journal_mode = WAL")  # kept by the file
         db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT_VERSION}; COMMIT;")
         rows = {**settings, "generation": "0"}
         db.executemany("INSERT INTO settings VALUES (?, ?)", rows.items())
@@ -171,10 +173,11 @@ class Catalog:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite ends it itself where the disk is full
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     # Settings and sources
 
@@ -183,6 +186,10 @@ class Catalog:
         if not found:
             raise InvalidGallery(f"the catalog has no setting {name!r}")
         return str(found[0][0])
+
+    def generation(self) -> int:
+        """A number that grows with every change of the images."""
+        return int(self.setting("generation"))
 
     def count(self) -> int:
         """Number of images, those removed left out."""
@@ -212,16 +219,15 @@ class Catalog:
 
     def rows(self) -> Rows:
         """Where every image's data lies, as of one moment."""
-        with self._lock:
-            self._db.execute("BEGIN")
-            try:
-                generation = int(self.setting("generation"))
-                cursor = self._db.execute(
-                    "SELECT id, shard, row FROM images WHERE removed = 0 ORDER BY id"
-                )
-                flat = np.fromiter((value for row in cursor for value in row), np.int64)
-            finally:
-                self._db.execute("COMMIT")
+        db = _connect(self._path)  # its own, so that nobody waits for ten million rows
+        try:
+            db.execute("BEGIN")
+            query = "SELECT value FROM settings WHERE name = 'generation'"
+            generation = int(db.execute(query).fetchone()[0])
+            cursor = db.execute("SELECT id, shard, row FROM images WHERE removed = 0 ORDER BY id")
+            flat = np.fromiter((value for row in cursor for value in row), np.int64)
+        finally:
+            db.close()
         ids, shards, rows = flat.reshape(-1, 3).T.copy()
         return Rows(generation, ids, shards, rows)
 
@@ -247,7 +253,7 @@ class Catalog:
         """Raises NotInGallery if there is no such image, or no more."""
         found = self.records([image_id])
         if not found:
-            raise NotInGallery(f"the gallery holds no image with id {image_id}")
+            raise NotInGallery("the gallery holds no image with this id")
         return found[0]
 
     def known_files(self, uris: Sequence[str]) -> dict[str, KnownFile]:
@@ -348,7 +354,7 @@ def insert_images(db: sqlite3.Connection, shard: int, images: Sequence[NewImage]
             for row, i in enumerate(images)
         ),
     )
-    db.executemany("DELETE FROM failures WHERE uri = ?", ((image.uri,) for image in images))
+    forget_failures(db, (image.uri for image in images))
 
 
 def retire(db: sqlite3.Connection, uris: Iterable[str]) -> None:
@@ -356,6 +362,11 @@ def retire(db: sqlite3.Connection, uris: Iterable[str]) -> None:
     db.executemany(
         "UPDATE images SET removed = 1 WHERE uri = ? AND removed = 0", ((uri,) for uri in uris)
     )
+
+
+def forget_failures(db: sqlite3.Connection, uris: Iterable[str]) -> None:
+    """Drop what is noted of images that can be read by now, within a transaction."""
+    db.executemany("DELETE FROM failures WHERE uri = ?", ((uri,) for uri in uris))
 
 
 def touch(db: sqlite3.Connection, files: Iterable[tuple[str, int, int]]) -> None:
@@ -385,7 +396,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(
         path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
-    db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
     return db

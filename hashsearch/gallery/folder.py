@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, GalleryBusy, InvalidGallery
 from hashsearch.gallery.catalog import (
@@ -18,6 +18,7 @@ from hashsearch.gallery.catalog import (
     Failure,
     NewImage,
     Rows,
+    forget_failures,
     insert_images,
     insert_shard,
     next_generation,
@@ -25,7 +26,7 @@ from hashsearch.gallery.catalog import (
     retire,
     touch,
 )
-from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter, sync_folder
+from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter
 from hashsearch.models.folder import copy_model, load_model, read_card
 
 _CATALOG, _MODEL, _SHARDS, _UNFINISHED, _LOCK = (
@@ -60,26 +61,29 @@ class Gallery:
 
     @classmethod
     def create(cls, folder: Path, model: Path) -> "Gallery":
-        """Make an empty gallery with a copy of a model; it appears when it is complete.
+        """Make an empty gallery with a copy of a model; its catalog comes last, and makes it one.
 
-        Raises InvalidGallery if the folder exists and is not empty, and what
-        `load_model` raises if the model is not whole.
+        folder: a new one, an empty one (a volume's mount point, say), or one that
+        an earlier attempt left without a catalog. Raises InvalidGallery if it
+        holds anything else, and what `load_model` raises if the model is not whole.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InvalidGallery(f"{folder} exists and is no gallery; name a new folder")
         _, card = load_model(model)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            copy_model(model, temporary / _MODEL)
-            (temporary / _SHARDS).mkdir()
-            settings = {"fingerprint": card.fingerprint, "precision": PRECISION}
-            Catalog.create(temporary / _CATALOG, settings).close()
-            temporary.chmod(0o755)  # mkdtemp makes it the owner's alone
-            temporary.replace(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        if card.address_bits:
+            raise InvalidGallery("this version of hashsearch keeps no addresses")
+        if folder.exists() and (not folder.is_dir() or _foreign(folder)):
+            raise InvalidGallery(f"{folder} exists and is no gallery; name a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in (_MODEL, _SHARDS, _UNFINISHED):
+            shutil.rmtree(folder / leftover, ignore_errors=True)
+        copy_model(model, folder / _MODEL)
+        (folder / _SHARDS).mkdir()
+        (folder / _UNFINISHED).mkdir()
+        settings = {"fingerprint": card.fingerprint, "precision": PRECISION}
+        Catalog.create(folder / _UNFINISHED / _CATALOG, settings).close()
+        sync_tree(folder)
+        (folder / _UNFINISHED / _CATALOG).replace(folder / _CATALOG)
+        sync_folder(folder)
+        sync_folder(folder.parent)
         return cls(folder)
 
     @staticmethod
@@ -101,17 +105,27 @@ class Gallery:
     def column(self, name: str, rows: Rows) -> NDArray[np.uint8] | None:
         """One column of these images in memory: (n, width) uint8, or None if not kept."""
         values = np.empty((len(rows.ids), WIDTHS[name]), np.uint8)
-        for shard, chosen in self.shards(rows.shards):
+        for shard, positions in self.shards(rows):
             if not shard.has(name):
                 return None
-            values[chosen] = shard.column(name)[rows.rows[chosen]]
+            values[positions] = shard.column(name)[rows.rows[positions]]
         return values
 
-    def shards(self, numbers: NDArray[np.int64]) -> Iterator[tuple[Shard, NDArray[np.bool_]]]:
-        """Each shard met in `numbers` (n,), with the (n,) mask of where it stands."""
+    def shards(self, rows: Rows) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
+        """Each shard with the positions in `rows` of its images, ordered by their row.
+
+        Raises InvalidGallery if the catalog names what a shard does not hold.
+        """
         sizes = self.catalog.shard_rows()
-        for number in np.unique(numbers).tolist():
-            yield self._shard(number, sizes[number]), numbers == number
+        order = np.lexsort((rows.rows, rows.shards))
+        numbers, starts = np.unique(rows.shards[order], return_index=True)
+        for number, positions in zip(
+            numbers.tolist(), np.split(order, starts[1:]), strict=bool(len(numbers))
+        ):
+            in_shard = rows.rows[positions]
+            if number not in sizes or in_shard[0] < 0 or in_shard[-1] >= sizes[number]:
+                raise InvalidGallery(f"{self.folder}: the catalog names rows that no shard has")
+            yield self._shard(number, sizes[number]), positions
 
     def pixels(self, image_id: int) -> NDArray[np.uint8] | None:
         """An image's (32, 32, 3) uint8 tiny image, or None if the gallery keeps none."""
@@ -140,20 +154,31 @@ class Gallery:
         """
         try:
             with FileLock(self.folder / _LOCK, timeout=0):
-                shutil.rmtree(self.folder / _UNFINISHED, ignore_errors=True)
+                shutil.rmtree(self._unfinished, ignore_errors=True)
+                self._drop_orphans()
                 yield
         except Timeout as error:
             job = self.catalog.last_job()
-            holder = (
-                f": process {job['pid']} on {job['host']} since {job['started']}" if job else ""
-            )
-            raise GalleryBusy(f"another job is writing to {self.folder}{holder}") from error
+            holder = "process {pid} on {host} since {started}".format(**job) if job else "unknown"
+            raise GalleryBusy(f"another job is writing to {self.folder}: {holder}") from error
 
     def new_shard(self) -> ShardWriter:
         """A writer for the columns this gallery keeps. Call it with the job lock held."""
-        columns = {"codes", "pixels"} | ({"addresses"} if self.card.address_bits else set())
-        folder = Path(self.folder / _UNFINISHED / os.urandom(8).hex())
-        return ShardWriter(folder, frozenset(columns), thumbnails=True)
+        folder = self._unfinished / os.urandom(8).hex()
+        return ShardWriter(folder, frozenset({"codes", "pixels"}), thumbnails=True)
+
+    @property
+    def _unfinished(self) -> Path:
+        """Where a job writes; other writers have other folders beside it."""
+        return self.folder / _UNFINISHED / "job"
+
+    def _drop_orphans(self) -> None:
+        """Remove shards that no transaction made exist: a crash or a full disk left them."""
+        with self.catalog.transaction():  # so that no writer is between renaming and commit
+            known = {str(number) for number in self.catalog.shard_rows()}
+            for path in (self.folder / _SHARDS).iterdir():
+                if path.name not in known:
+                    shutil.rmtree(path)
 
     def commit(
         self,
@@ -162,14 +187,17 @@ class Gallery:
         *,
         replaced: Iterable[str] = (),
         touched: Iterable[tuple[str, int, int]] = (),
+        mended: Iterable[str] = (),
         failures: Iterable[Failure] = (),
     ) -> None:
         """Make a finished shard and its images part of the gallery, in one transaction.
 
         images: one a row of the shard. replaced: uris whose content is no
-        longer there; touched, failures: as in `catalog`. The shard is durable
-        on disk before the transaction that makes it exist begins to commit.
+        longer there; mended: those that can be read by now; touched, failures:
+        as in `catalog`. The shard is durable on disk before the transaction that
+        makes it exist begins to commit.
         """
+        assert len(images) == (writer.rows if writer else 0), "an image for every row"
         checksums = writer.seal() if writer else {}
         with self.catalog.transaction() as db:
             retire(db, replaced)
@@ -178,6 +206,7 @@ class Gallery:
                 self._adopt(writer.folder, number)
                 insert_images(db, number, images)
             touch(db, touched)
+            forget_failures(db, mended)
             record_failures(db, failures)
             next_generation(db)
 
@@ -195,3 +224,9 @@ class Gallery:
 
     def _shard(self, number: int, rows: int) -> Shard:
         return Shard(self.folder / _SHARDS / str(number), rows)
+
+
+def _foreign(folder: Path) -> list[str]:
+    """What a folder holds that no attempt at making a gallery leaves."""
+    ours = {_MODEL, _SHARDS, _UNFINISHED, _LOCK, "lost+found"}
+    return [path.name for path in folder.iterdir() if path.name not in ours]

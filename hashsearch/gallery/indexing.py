@@ -5,15 +5,17 @@ committed shard by shard. A job that is killed loses what it had not committed;
 the same command finds the rest again and ends with the same content.
 """
 
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from sqlite3 import Error as SQLiteError
+from threading import Event, current_thread, main_thread
 
 import numpy as np
 
@@ -74,55 +76,71 @@ def index_sources(gallery: Gallery, sources: Sequence[Source], *, workers: int) 
     """Add every image of the sources that the gallery does not hold yet.
 
     Raises GalleryBusy if another job is at work. If a source breaks off, or on
-    Ctrl-C, what was read by then is committed before the error goes on; on a
-    disk's error the last commit stands.
+    Ctrl-C or SIGTERM (KeyboardInterrupt), what was read by then is committed
+    first; on a disk's error the last commit stands.
     """
     summary = IndexSummary()
     started = time.monotonic()
-    with gallery.job_lock():
+    with gallery.job_lock(), _Workers(workers) as pool, _stop_signals() as stop:
         names = [gallery.catalog.source_name(source.root) for source in sources]
         job = gallery.catalog.start_job(names)
         filling = _Filling(gallery, summary)
         state = "failed"
         try:
-            try:
-                _fill(filling, list(zip(names, sources, strict=True)), workers)
-            except (KeyboardInterrupt, HashSearchError) as stop:
-                state = "stopped" if isinstance(stop, KeyboardInterrupt) else "failed"
-                filling.commit()
-                raise
-            filling.commit()
-            state = "done"
+            again = True
+            while again and not stop.is_set():
+                again = _fill(filling, list(zip(names, sources, strict=True)), pool, stop)
+            state = "stopped" if stop.is_set() else "done"
         finally:
             filling.discard()
             with suppress(SQLiteError):  # on a full disk the first error is the one to tell
                 gallery.catalog.update_job(job, summary.counts(), state)
+    if stop.is_set():
+        raise KeyboardInterrupt
     for source in sources:
         summary.passed_over += source.passed_over
     summary.seconds = time.monotonic() - started
     return summary
 
 
-def _fill(filling: "_Filling", sources: list[tuple[str, Source]], workers: int) -> None:
-    with (
-        progress_report("indexing") as report,
-        ProcessPoolExecutor(workers, get_context("spawn"), start_worker) as pool,
-    ):
+@contextmanager
+def _stop_signals() -> Iterator[Event]:
+    """Turn Ctrl-C and SIGTERM into an event, looked at between chunks and not within a commit."""
+    stop = Event()
+    if current_thread() is not main_thread():  # where Python sets no handlers
+        yield stop
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _fill(
+    filling: "_Filling", sources: list[tuple[str, Source]], workers: "_Workers", stop: Event
+) -> bool:
+    """Go through the sources once. Returns whether what was left out should be looked at again."""
+    with progress_report("indexing") as report:
         try:
-            for name, source in sources:
-                chunks = _chunks(filling.gallery, name, source)
-                for chunk, results in _prepared(chunks, pool, ahead=2 * workers):
-                    filling.take(chunk, results)
-                    failed = f"{filling.summary.failed:,} failed" if filling.summary.failed else ""
-                    report.advance(len(chunk.images) + chunk.unchanged, failed)
-        except BrokenProcessPool as error:
-            raise InvalidSource(
-                "a decoding process was killed, perhaps for want of memory; "
-                "the same command goes on from here, --workers 1 needs least"
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            chunks = (
+                chunk
+                for name, source in sources
+                for chunk in _chunks(filling.gallery, name, source)
+            )
+            for chunk, results in _prepared(chunks, workers):
+                filling.take(chunk, results)
+                failed = f"{filling.summary.failed:,} failed" if filling.summary.failed else ""
+                report.advance(len(chunk.images) + chunk.unchanged, failed)
+                if stop.is_set():
+                    break
+        except HashSearchError:
+            filling.commit()
             raise
+    filling.commit()
+    return filling.take_another_look()
 
 
 def _chunks(gallery: Gallery, name: str, source: Source) -> Iterator[_Chunk]:
@@ -164,33 +182,68 @@ def _unknown(gallery: Gallery, name: str, images: list[SourceImage]) -> _Chunk:
 
 
 def _prepared(
-    chunks: Iterator[_Chunk], pool: ProcessPoolExecutor, ahead: int
+    chunks: Iterator[_Chunk], workers: "_Workers"
 ) -> Iterator[tuple[_Chunk, list[Prepared | InvalidImage]]]:
-    """Prepare chunks in worker processes, at most `ahead` of them before they are taken."""
+    """Prepare chunks in worker processes, a few of them before they are taken."""
     waiting: deque[tuple[_Chunk, Future[list[Prepared | InvalidImage]]]] = deque()
     broken: InvalidSource | None = None
     try:
         for chunk in chunks:
-            waiting.append((chunk, _submit(pool, chunk.images)))
-            if len(waiting) > ahead:
+            waiting.append((chunk, workers.submit(chunk.images)))
+            if len(waiting) > 2 * workers.count:
                 first, future = waiting.popleft()
-                yield first, future.result()
+                yield first, workers.result(first.images, future)
     except InvalidSource as error:
         broken = error
     for chunk, future in waiting:
-        yield chunk, future.result()
+        yield chunk, workers.result(chunk.images, future)
     if broken is not None:
         raise broken
 
 
-def _submit(
-    pool: ProcessPoolExecutor, images: list[SourceImage]
-) -> Future[list[Prepared | InvalidImage]]:
-    if all(isinstance(image.content, np.ndarray) for image in images):
-        done: Future[list[Prepared | InvalidImage]] = Future()
-        done.set_result(prepare(images))  # nothing to decode: not worth the way to a worker
-        return done
-    return pool.submit(prepare, images)
+class _Workers:
+    """Processes that prepare images, replaced when one of them is killed."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self._pool = self._new_pool()
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, images: list[SourceImage]) -> Future[list[Prepared | InvalidImage]]:
+        if all(isinstance(image.content, np.ndarray) for image in images):
+            done: Future[list[Prepared | InvalidImage]] = Future()
+            done.set_result(prepare(images))  # nothing to decode: not worth the way to a worker
+            return done
+        try:
+            return self._pool.submit(prepare, images)
+        except BrokenProcessPool:
+            self._pool.shutdown()
+            self._pool = self._new_pool()
+            return self._pool.submit(prepare, images)
+
+    def result(
+        self, images: list[SourceImage], future: Future[list[Prepared | InvalidImage]]
+    ) -> list[Prepared | InvalidImage]:
+        """What became of the images; one that kills its worker is a failure, and no more."""
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            return [self._alone(image) for image in images]
+
+    def _alone(self, image: SourceImage) -> Prepared | InvalidImage:
+        try:
+            (result,) = self.submit([image]).result()
+            return result
+        except BrokenProcessPool:
+            return InvalidImage("decoding it killed a process, perhaps for want of memory")
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.count, get_context("spawn"), start_worker)
 
 
 class _Filling:
@@ -201,6 +254,9 @@ class _Filling:
         self.summary = summary
         self._encoder: Encoder = gallery.encoder()
         self._writer: ShardWriter | None = None
+        self._failed_before = {failure.uri for failure, _ in gallery.catalog.failures()}
+        self._dismissed: set[bytes] = set()  # keys that were duplicates of a stored image
+        self._look_again = False
         self._start()
 
     def _start(self) -> None:
@@ -209,6 +265,7 @@ class _Filling:
         self._freed: set[bytes] = set()  # keys whose image is replaced
         self._replaced: list[str] = []
         self._touched: list[tuple[str, int, int]] = []
+        self._mended: list[str] = []
         self._failures: list[Failure] = []
         self._since = time.monotonic()
 
@@ -218,14 +275,16 @@ class _Filling:
         stored = self.gallery.catalog.known_keys(
             [result.key for result in results if isinstance(result, Prepared)]
         )
-        fresh: list[Prepared] = []
+        fresh: list[tuple[SourceImage, str, Prepared]] = []
         for image, uri, result in zip(chunk.images, chunk.uris, results, strict=True):
             if isinstance(result, InvalidImage):
                 self._failures.append(Failure(uri, str(result), image.size, image.mtime))
                 self.summary.failed += 1
-            elif self._is_new(image, uri, result.key, stored, chunk.changed.get(uri)):
-                fresh.append(result)
-                self._images.append(_new_image(image, uri, result))
+                continue
+            if uri in self._failed_before:
+                self._mended.append(uri)
+            if self._is_new(image, uri, result.key, stored, chunk.changed.get(uri)):
+                fresh.append((image, uri, result))
         if fresh:
             self._write(fresh)
         full = self._writer is not None and self._writer.rows + _CHUNK_IMAGES > MAX_ROWS
@@ -234,21 +293,37 @@ class _Filling:
 
     def commit(self) -> None:
         """Make what was taken so far part of the gallery."""
-        if self._images or self._replaced or self._touched or self._failures:
+        changes = (self._images, self._replaced, self._touched, self._mended, self._failures)
+        if any(changes):
             self.gallery.commit(
                 self._writer,
                 self._images,
                 replaced=self._replaced,
                 touched=self._touched,
+                mended=self._mended,
                 failures=self._failures,
             )
         self._writer = None
         self._start()
 
     def discard(self) -> None:
-        """Drop what was not committed."""
+        """Drop what was not committed, and count it no more."""
         if self._writer is not None:
             self._writer.discard()
+        self.summary.indexed -= len(self._images)
+        self.summary.failed -= len(self._failures)
+
+    def take_another_look(self) -> bool:
+        """Whether a file was left out as a duplicate of an image that was then replaced.
+
+        As when two files change places: then the sources are gone through again.
+        """
+        again, self._look_again = self._look_again, False
+        self._dismissed.clear()
+        if again:  # what this look counts, the next one counts again
+            self.summary.unchanged = -self.summary.indexed
+            self.summary.duplicates = self.summary.failed = 0
+        return again
 
     def _is_new(
         self,
@@ -266,21 +341,24 @@ class _Filling:
         if old is not None:
             self._replaced.append(uri)
             self._freed.add(old.key)
+            self._look_again |= old.key in self._dismissed
         if key in self._keys or (key in stored and key not in self._freed):
             self.summary.duplicates += 1
+            self._dismissed.add(key)
             return False
         self._keys.add(key)
         self.summary.indexed += 1
         return True
 
-    def _write(self, fresh: list[Prepared]) -> None:
-        tiny = np.stack([result.tiny for result in fresh])
+    def _write(self, fresh: list[tuple[SourceImage, str, Prepared]]) -> None:
+        tiny = np.stack([result.tiny for _, _, result in fresh])
         if self._writer is None:
             self._writer = self.gallery.new_shard()
         self._writer.append(
             {"codes": self._encoder.encode(tiny), "pixels": tiny.reshape(len(tiny), -1)},
-            [result.thumbnail for result in fresh],
+            [result.thumbnail for _, _, result in fresh],
         )
+        self._images += [_new_image(*one) for one in fresh]
 
 
 def _new_image(image: SourceImage, uri: str, result: Prepared) -> NewImage:

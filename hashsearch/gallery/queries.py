@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hashsearch.baselines.pixels import PixelBlock, PixelIndex
 from hashsearch.codes import CODE_BYTES, require_code_bytes
+from hashsearch.encoder import Encoder
 from hashsearch.errors import InvalidQuery
 from hashsearch.gallery.catalog import ImageRecord
 from hashsearch.gallery.folder import Gallery
@@ -54,24 +55,28 @@ class Ranking:
 class Searcher:
     """A gallery's model and indexes in memory, as of the moment it was made."""
 
-    def __init__(self, gallery: Gallery):
+    def __init__(self, gallery: Gallery, encoder: Encoder):
         self.gallery = gallery
-        self.encoder = gallery.encoder()
+        self.encoder = encoder
         rows = gallery.catalog.rows()
         self.generation = rows.generation
         self.ids = rows.ids
         codes = gallery.column("codes", rows)
         assert codes is not None, "every shard has codes"
         self._codes = ExactIndex(rows.ids, codes)
-        shards = list(gallery.shards(rows.shards))
+        shards = list(gallery.shards(rows))
         self._pixels = None
         if all(shard.has("pixels") for shard, _ in shards):
-            blocks = []
-            for shard, chosen in shards:
-                order = np.argsort(rows.rows[chosen])
-                placed = rows.rows[chosen][order]
-                blocks.append(PixelBlock(shard.column("pixels"), placed, rows.ids[chosen][order]))
-            self._pixels = PixelIndex(blocks)
+            self._pixels = PixelIndex(
+                [
+                    PixelBlock(shard.column("pixels"), rows.rows[positions], rows.ids[positions])
+                    for shard, positions in shards
+                ]
+            )
+
+    def is_stale(self) -> bool:
+        """Whether the gallery has changed since."""
+        return self.gallery.catalog.generation() != self.generation
 
     def query_by_image(self, data: bytes) -> Query:
         """Raises InvalidImage."""

@@ -21,11 +21,13 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from hashsearch.codes import ADDRESS_BYTES, CODE_BYTES
+from hashsearch.durable import sync_folder
 from hashsearch.errors import InvalidGallery
 from hashsearch.images import TINY_BYTES
 
 MAX_ROWS = 65_536
 WIDTHS = {"codes": CODE_BYTES, "addresses": ADDRESS_BYTES, "pixels": TINY_BYTES}
+_MAX_THUMBNAIL_BYTES = 2**20  # a JPEG of 128×128 has a tenth of it at the most
 THUMBNAILS, OFFSETS = "thumbnails.bin", "thumbnail_offsets.npy"
 
 
@@ -114,27 +116,23 @@ class Shard:
         """The thumbnail's bytes, or None where the row has none."""
         if not (self.folder / THUMBNAILS).is_file():
             return None
-        start, end = (int(offset) for offset in self._map(OFFSETS)[row : row + 2])
+        offsets = self._map(OFFSETS)
+        if offsets.shape != (self.rows + 1,) or offsets.dtype != np.uint64:
+            raise InvalidGallery(f"{self.folder / OFFSETS} does not fit {self.rows} rows")
+        start, end = int(offsets[row]), int(offsets[row + 1])
+        if not 0 <= end - start <= _MAX_THUMBNAIL_BYTES:
+            raise InvalidGallery(f"{self.folder / OFFSETS} is damaged at row {row}")
         with (self.folder / THUMBNAILS).open("rb") as file:
             file.seek(start)
             return file.read(end - start) or None
 
     def _map(self, file_name: str) -> Any:
         try:
-            return np.load(self.folder / file_name, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            return npy.open_memmap(self.folder / file_name, mode="r")
+        except (OSError, ValueError) as error:
             raise InvalidGallery(
                 f"{self.folder / file_name} is missing or damaged: {error}"
             ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Binary codes: packing, printing and comparing them.
+"""Binary codes: packing and printing them.
 
 A code is `bits` zeros and ones packed eight to a byte; the first bit is the
 highest bit of byte 0, as `numpy.packbits` has it.
@@ -31,14 +31,6 @@ def unpack_bits(codes: NDArray[np.uint8], n_bits: int = CODE_BITS) -> NDArray[np
     """
     require_code_bytes(codes, -(-n_bits // 8))
     return np.unpackbits(codes, axis=1, count=n_bits)
-
-
-def hamming_distances(code: NDArray[np.uint8], codes: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Count the bits in which one code differs from each of many.
-
-    code: (n_bytes,) uint8; codes: (n, n_bytes) uint8. Returns (n,) int32.
-    """
-    return np.bitwise_count(codes ^ code).sum(axis=1, dtype=np.int32)
 
 
 def code_to_hex(code: NDArray[np.uint8]) -> str:

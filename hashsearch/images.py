@@ -82,6 +82,8 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
         )
     except InvalidImage:
         raise
+    except MemoryError as error:
+        raise InvalidImage("the image needs more memory than there is") from error
     except Exception as error:  # Pillow raises many classes on bad bytes
         raise InvalidImage(
             f"the {image.format} image of {len(data):,} bytes is damaged or cut short"
@@ -152,8 +154,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             "8 or 16 bits a sample are wanted"
         )
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+        clear = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(clear, mask=clear)  # the least memory: one canvas beside the picture
+        return white
     return image.convert("RGB")
 
 

@@ -8,7 +8,6 @@ from numpy.testing import assert_array_equal
 from hashsearch.codes import (
     code_from_hex,
     code_to_hex,
-    hamming_distances,
     pack_bits,
     unpack_bits,
 )
@@ -35,23 +34,6 @@ def test_the_first_bit_is_the_highest_of_byte_0():
     bits = np.zeros((1, 256), np.uint8)
     bits[0, 0] = bits[0, 15] = 1
     assert pack_bits(bits)[0, :2].tolist() == [0x80, 0x01]
-
-
-@given(codes)
-def test_hamming_distances_count_differing_bits_one_by_one(codes):
-    by_hand = [
-        sum((int(a) ^ int(b)).bit_count() for a, b in zip(codes[0], other, strict=True))
-        for other in codes
-    ]
-    assert hamming_distances(codes[0], codes).tolist() == by_hand
-
-
-@given(codes)
-def test_hamming_distance_is_a_metric(codes):
-    table = np.stack([hamming_distances(code, codes) for code in codes])
-    assert_array_equal(table, table.T)
-    assert not table.diagonal().any()
-    assert (table[:, None, :] <= table[:, :, None] + table[None, :, :]).all()
 
 
 @given(codes)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.models.binarize import binarize
+from hashsearch.models.card import fingerprint
 from hashsearch.models.dense import DenseAutoencoder
 from hashsearch.models.folder import copy_model, load_model, read_card, save_model
 
@@ -106,6 +107,18 @@ def test_a_model_is_never_saved_over_another(saved):
     assert sorted(saved.parent.iterdir()) == before
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_weights_kept_in_fewer_bits_compute_in_float32(saved, kind):
+    weights = {n: t.to(kind) for n, t in load_file(saved / "weights.safetensors").items()}
+    save_file(weights, saved / "weights.safetensors")
+    card = json.loads((saved / "card.json").read_text())
+    rewrite_card(saved, fingerprint=fingerprint("dense", card["architecture"], weights))
+    model, _ = load_model(saved)
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert_array_equal(tensor, weights[name].float())
+
+
 def test_a_copy_of_a_model_is_the_model(saved, tmp_path):
     copy_model(saved, tmp_path / "copy")
     assert load_model(tmp_path / "copy")[1] == load_model(saved)[1]
@@ -128,6 +141,9 @@ def test_weights_that_are_not_the_cards_are_refused(saved):
         ({"architecture": {"widths": [3072, 32, 256], "hidden": "relu"}}, "no usable weights"),
         ({"architecture": {"width": 3}}, "no usable weights"),
         ({"architecture": []}, "architecture that is no dict"),
+        ({"kind": []}, "kind that is no str"),
+        ({"bits": 28}, "28 bits and 0 address bits, the model has 256 and none"),
+        ({"address_bits": 28}, "256 bits and 28 address bits"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(saved, changes, message):
@@ -142,7 +158,7 @@ def test_a_model_for_other_image_rules_is_refused(saved):
         load_model(saved)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"not json", b"[1]"])
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"not json", b"[1]", b"[" * 99_999])
 def test_a_damaged_card_is_refused(saved, content):
     (saved / "card.json").write_bytes(content)
     with pytest.raises(InvalidModel, match=r"card\.json"):

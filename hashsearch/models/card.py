@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hashsearch.errors import InvalidModel
@@ -39,29 +40,41 @@ class Card:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
 
+_KINDS = {
+    "kind": str,
+    "architecture": dict,
+    "bits": int,
+    "address_bits": int,
+    "fingerprint": str,
+    "preprocessing": str,
+    "training": dict,
+    "metrics": dict,
+}
+
+
 def card_from_json(text: str) -> Card:
     """Read a card. Raises InvalidModel, saying what is wrong with it."""
     try:
         raw = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidModel(f"card.json is not JSON: {error}") from error
     if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
         version = raw.get("format_version") if isinstance(raw, dict) else None
         raise InvalidModel(
             f"card.json is of format {version!r}; this version of hashsearch reads {FORMAT_VERSION}"
         )
-    wanted = {entry.name: entry.type for entry in fields(Card)}
-    if raw.keys() != wanted.keys():
-        odd = ", ".join(sorted(raw.keys() ^ wanted.keys()))
+    wanted = {entry.name for entry in fields(Card)}
+    if raw.keys() != wanted:
+        odd = ", ".join(sorted(raw.keys() ^ wanted))
         raise InvalidModel(f"card.json lacks, or has beyond the format, the entries: {odd}")
-    for name, kind in (("architecture", dict), ("bits", int), ("fingerprint", str)):
+    for name, kind in _KINDS.items():
         if not isinstance(raw[name], kind):
             raise InvalidModel(f"card.json has a {name} that is no {kind.__name__}")
     return Card(**raw)
 
 
 def fingerprint(kind: str, architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hexadecimal, over architecture, preprocessing and weights.
+    """SHA-256, in hexadecimal, over architecture, preprocessing and weights as stored.
 
     Two models of one fingerprint give the same codes; the training notes and
     metrics beside them do not count.
@@ -73,7 +86,7 @@ def fingerprint(kind: str, architecture: Mapping[str, Any], weights: Mapping[str
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in sorted(weights):
-        array = weights[name].detach().cpu().contiguous().numpy()
-        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.tobytes())
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

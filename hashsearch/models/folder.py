@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.images import PREPROCESSING
 from hashsearch.models.card import Card, card_from_json, fingerprint
@@ -45,9 +46,12 @@ def save_model(
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         save_file(weights, temporary / _WEIGHTS)
+        (temporary / _WEIGHTS).chmod(0o644)  # safetensors makes it the owner's alone
         (temporary / _CARD).write_text(card.to_json(), encoding="utf-8")
         temporary.chmod(0o755)  # mkdtemp makes it the owner's alone
+        sync_tree(temporary)
         temporary.replace(folder)
+        sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -75,7 +79,8 @@ def load_model(folder: Path) -> tuple[DenseAutoencoder, Card]:
         with torch.device("meta"):  # nothing is allocated for what the card may claim
             model = ARCHITECTURES[card.kind](**card.architecture)
         weights = load_file(folder / _WEIGHTS)
-        model.load_state_dict(weights, assign=True)
+        # Stored in fewer bits or not, they compute in float32.
+        model.load_state_dict({name: part.float() for name, part in weights.items()}, assign=True)
     except (OSError, SafetensorError, RuntimeError, TypeError) as error:
         raise InvalidModel(f"{folder} holds no usable {_WEIGHTS}: {error}") from error
     found = fingerprint(card.kind, card.architecture, weights)
@@ -83,6 +88,11 @@ def load_model(folder: Path) -> tuple[DenseAutoencoder, Card]:
         raise ArtifactMismatch(
             f"{folder}: the weights have fingerprint {found[:12]}, "
             f"the card tells of {card.fingerprint[:12]}"
+        )
+    if (card.bits, card.address_bits) != (model.bits, 0):
+        raise InvalidModel(
+            f"{folder}: the card tells of {card.bits} bits and {card.address_bits} address bits, "
+            f"the model has {model.bits} and none"
         )
     return model.requires_grad_(False).eval(), card
 

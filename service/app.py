@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
 
 import hashsearch
 from service.engine import Engine
@@ -28,7 +29,10 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         engine.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # FastAPI, with the assets of /docs from here and not a CDN
+        docs_url="/docs",
+        redoc_url=None,
+        favicon_url="/static/icon.svg",
         title="HashSearch",
         version=hashsearch.__version__,
         description="Image search in 32 bytes an image.",
@@ -36,8 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses={
             "default": {
                 "description": "An error, after RFC 9457",
-                "model": Problem,
-                "content": {"application/problem+json": {}},
+                "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
             }
         },
     )

@@ -1,19 +1,23 @@
 """The body of a query: raw bytes, a form or JSON, read and counted."""
 
+import asyncio
 import base64
-import binascii
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Depends, Request
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from service.problems import BodyTooLarge, MalformedRequest, invalid_parameter
+from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, invalid_parameter
 from service.schemas import QueryBody
 from service.settings import Settings
+
+_SHORT_JSON = 4096  # bytes: any query by id or code, many times over
 
 # For OpenAPI: FastAPI cannot tell what a dependency reads from the stream.
 QUERY_BODY_SCHEMA: Mapping[str, Any] = {
@@ -35,22 +39,42 @@ QUERY_BODY_SCHEMA: Mapping[str, Any] = {
 }
 
 
-async def read_query(request: Request) -> bytes | QueryBody:
-    """An image's bytes, or a query by id or code.
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body that was read whole. data: an image's bytes, or JSON."""
 
-    A content type other than JSON and multipart counts as the image itself.
-    Raises BodyTooLarge as soon as more has come than is read, MalformedRequest
-    if nothing came, or something other than the content type tells.
+    data: bytes
+    is_json: bool
+
+
+async def read_body(request: Request) -> Body:
+    """Read and count the body; a content type other than JSON and multipart is the image itself.
+
+    Raises BodyTooLarge as soon as more has come than is read, BodyTooSlow if it
+    does not come in time, MalformedRequest if nothing came or it is no such form.
     """
     settings: Settings = request.app.state.settings
     limited = _limited(request, settings.max_body_bytes)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        return _required(await _form_image(limited))
-    data = _required(await limited.body())
-    if kind != "application/json":
-        return data
-    query = _parse_json(data)
+    try:
+        async with asyncio.timeout(settings.body_timeout_s):
+            form = kind == "multipart/form-data"
+            data = await _form_image(limited) if form else await limited.body()
+    except TimeoutError as error:
+        raise BodyTooSlow(
+            f"the body did not come within {settings.body_timeout_s:g} seconds"
+        ) from error
+    return Body(_required(data), is_json=kind == "application/json")
+
+
+def parse_query(body: Annotated[Body, Depends(read_body)]) -> bytes | QueryBody:
+    """An image's bytes, or a query by id or code. Not `async`: parsing runs in a thread.
+
+    Raises MalformedRequest or InvalidParameter if it is neither.
+    """
+    if not body.is_json:
+        return body.data
+    query = _parse_json(body.data)
     return query if query.image_base64 is None else _decode_base64(query.image_base64)
 
 
@@ -74,11 +98,15 @@ def _limited(request: Request, max_bytes: int) -> Request:
 
 
 async def _form_image(request: Request) -> bytes:
-    async with request.form(max_files=1, max_fields=1) as form:
-        image = form.get("image")
-        if not isinstance(image, UploadFile):
-            raise MalformedRequest("the form has no file in a field named image")
-        return await image.read()
+    wanted = "a form of one file, in a field named image, was wanted"
+    try:
+        async with request.form(max_files=1, max_fields=0) as form:
+            image = form.get("image")
+            if not isinstance(image, UploadFile):
+                raise MalformedRequest(wanted)
+            return await image.read()
+    except HTTPException as error:  # Starlette's, for what it cannot parse
+        raise MalformedRequest(wanted) from error
 
 
 def _required(data: bytes) -> bytes:
@@ -88,8 +116,14 @@ def _required(data: bytes) -> bytes:
 
 
 def _parse_json(data: bytes) -> QueryBody:
+    # An object of one string has four quotation marks, however long it is. Anything
+    # else of this length would cost memory and time before it is refused.
+    if len(data) > _SHORT_JSON and (data.count(b'"') != 4 or b"[" in data or data.count(b"{") > 1):
+        raise MalformedRequest(
+            f"a JSON body of more than {_SHORT_JSON:,} bytes is an object of image_base64 alone"
+        )
     try:
-        return QueryBody.model_validate(json.loads(data))
+        return QueryBody.model_validate(json.loads(data), strict=True)
     except ValidationError as error:
         raise invalid_parameter(error) from error
     except (ValueError, RecursionError) as error:
@@ -99,5 +133,5 @@ def _parse_json(data: bytes) -> QueryBody:
 def _decode_base64(text: str) -> bytes:
     try:
         return _required(base64.b64decode(text, validate=True))
-    except binascii.Error as error:
+    except ValueError as error:  # also what is not ASCII
         raise MalformedRequest("image_base64 is not base64") from error

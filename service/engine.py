@@ -1,6 +1,8 @@
 """Model, gallery and indexes in memory, and the answers they give."""
 
+import os
 from pathlib import Path
+from threading import BoundedSemaphore, Lock
 
 import numpy as np
 
@@ -30,31 +32,49 @@ from service.schemas import (
 
 
 class Engine:
-    """An opened gallery. Its methods may be called from many threads at once."""
+    """An opened gallery. Its methods may be called from many threads at once.
+
+    Indexes are rebuilt when the gallery changed, by the first request to notice;
+    the others are answered from the old ones until the new ones are whole.
+    """
 
     def __init__(self, folder: Path):
         """Raises what `Gallery` and `load_model` raise if the folder is not whole."""
         self.gallery = Gallery(folder)
-        self._searcher = Searcher(self.gallery)
+        self._current = Searcher(self.gallery, self.gallery.encoder())
+        self._rebuilding = Lock()
+        # A large picture takes some hundred megabytes while it is decoded.
+        self._decoding = BoundedSemaphore(os.cpu_count() or 1)
 
     def __len__(self) -> int:
         return len(self._searcher.ids)
+
+    @property
+    def _searcher(self) -> Searcher:
+        if self._current.is_stale() and self._rebuilding.acquire(blocking=False):
+            try:
+                self._current = Searcher(self.gallery, self._current.encoder)
+            finally:
+                self._rebuilding.release()
+        return self._current
 
     def close(self) -> None:
         self.gallery.close()
 
     def search(self, asked: bytes | QueryBody, parameters: SearchParameters) -> SearchAnswer:
         """Raises what decoding and searching raise."""
-        query = self._query(asked)
-        ranking = self._searcher.search(
+        searcher = self._searcher
+        query = self._query(searcher, asked)
+        ranking = searcher.search(
             query, parameters.method, k=parameters.k, radius=parameters.radius, cap=MAX_K
         )
-        return SearchAnswer(code=code_to_hex(query.code), **dict(self._answer(ranking)))
+        return SearchAnswer(code=code_to_hex(query.code), **dict(_answer(searcher, ranking)))
 
     def compare(self, asked: bytes | QueryBody, k: int) -> CompareAnswer:
         """Every method's answer to one query. Raises as `search` does."""
-        query = self._query(asked)
-        rankings = [self._searcher.search(query, method, k=k) for method in METHODS]
+        searcher = self._searcher
+        query = self._query(searcher, asked)
+        rankings = [searcher.search(query, method, k=k) for method in METHODS]
         pairs = [
             Overlap(
                 methods=(first.method, second.method),
@@ -66,7 +86,7 @@ class Engine:
         return CompareAnswer(
             code=code_to_hex(query.code),
             k=k,
-            methods=[self._answer(ranking) for ranking in rankings],
+            methods=[_answer(searcher, ranking) for ranking in rankings],
             overlap_at_k=pairs,
         )
 
@@ -83,35 +103,39 @@ class Engine:
 
     def sample_ids(self, count: int) -> list[int]:
         """Ids drawn evenly from the whole gallery, the same ones until it changes."""
-        ids = self._searcher.ids
-        random = np.random.default_rng(self._searcher.generation)
-        chosen: list[int] = random.choice(ids, min(count, len(ids)), replace=False).tolist()
+        searcher = self._searcher
+        random = np.random.default_rng(searcher.generation)
+        chosen: list[int] = random.choice(
+            searcher.ids, min(count, len(searcher.ids)), replace=False
+        ).tolist()
         return chosen
 
-    def _query(self, asked: bytes | QueryBody) -> Query:
+    def _query(self, searcher: Searcher, asked: bytes | QueryBody) -> Query:
         if isinstance(asked, bytes):
-            return self._searcher.query_by_image(asked)
+            with self._decoding:
+                return searcher.query_by_image(asked)
         if asked.id is not None:
-            return self._searcher.query_by_id(asked.id)
+            return searcher.query_by_id(asked.id)
         if asked.code is not None:
-            return self._searcher.query_by_code(code_from_hex(asked.code))
+            return searcher.query_by_code(code_from_hex(asked.code))
         raise MalformedRequest("an image, an id or a code was wanted")
 
-    def _answer(self, ranking: Ranking) -> MethodAnswer:
-        return MethodAnswer(
-            method=ranking.method,
-            unit=UNITS[ranking.method],
-            image_bytes=IMAGE_BYTES[ranking.method],
-            latency_ms=round(ranking.latency_ms, 3),
-            truncated=ranking.truncated,
-            hits=[
-                Hit(
-                    id=record.id,
-                    distance=distance,
-                    label=record.label,
-                    uri=record.uri,
-                    thumbnail=f"/v1/images/{record.id}/thumbnail",
-                )
-                for record, distance in self._searcher.hits(ranking)
-            ],
-        )
+
+def _answer(searcher: Searcher, ranking: Ranking) -> MethodAnswer:
+    return MethodAnswer(
+        method=ranking.method,
+        unit=UNITS[ranking.method],
+        image_bytes=IMAGE_BYTES[ranking.method],
+        latency_ms=round(ranking.latency_ms, 3),
+        truncated=ranking.truncated,
+        hits=[
+            Hit(
+                id=record.id,
+                distance=distance,
+                label=record.label,
+                uri=record.uri,
+                thumbnail=f"/v1/images/{record.id}/thumbnail",
+            )
+            for record, distance in searcher.hits(ranking)
+        ],
+    )

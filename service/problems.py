@@ -6,9 +6,10 @@ from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from hashsearch.errors import (
     CodeShapeError,
@@ -26,6 +27,10 @@ class BodyTooLarge(HashSearchError):
     """A request with more bytes than the service reads."""
 
 
+class BodyTooSlow(HashSearchError):
+    """A request whose body does not come in time."""
+
+
 class MalformedRequest(HashSearchError):
     """A body that is not what its content type says, or none at all."""
 
@@ -38,6 +43,7 @@ class InvalidParameter(HashSearchError):
 PROBLEMS: tuple[tuple[type[HashSearchError], int, str], ...] = (
     (MalformedRequest, 400, "malformed-request"),
     (NotInGallery, 404, "not-in-gallery"),
+    (BodyTooSlow, 408, "body-too-slow"),
     (BodyTooLarge, 413, "body-too-large"),
     (ImageTooLarge, 413, "image-too-large"),
     (UnsupportedFormat, 415, "unsupported-format"),
@@ -55,6 +61,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HashSearchError, _on_known)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unknown)
 
 
@@ -88,6 +95,10 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
     response = _respond(error.status_code, phrase.lower().replace(" ", "-"), f"{phrase}.")
     response.headers.update(error.headers or {})
     return response
+
+
+def _on_disconnect(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # for the log: nobody is there to read it
 
 
 def _on_unknown(request: Request, error: Exception) -> JSONResponse:

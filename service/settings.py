@@ -7,9 +7,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """HASHSEARCH_GALLERY, HASHSEARCH_MAX_BODY_BYTES."""
+    """HASHSEARCH_GALLERY, HASHSEARCH_MAX_BODY_BYTES, HASHSEARCH_BODY_TIMEOUT_S."""
 
     model_config = SettingsConfigDict(env_prefix="HASHSEARCH_", frozen=True)
 
     gallery: Path
     max_body_bytes: int = Field(default=16 * 2**20, ge=1)
+    body_timeout_s: float = Field(default=30.0, gt=0)

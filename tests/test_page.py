@@ -3,15 +3,12 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 pytestmark = pytest.mark.browser
@@ -45,22 +42,14 @@ def browser():
 @pytest.fixture(scope="module")
 def address(gallery_folder):
     """A server process of the session's gallery."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = Path(sys.executable).with_name("hashsearch")
     with subprocess.Popen(
-        [command, "serve", "--gallery", gallery_folder, "--port", str(port)],
+        [command, "serve", "--gallery", gallery_folder, "--port", "0"],
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
     ) as server:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            assert server.poll() is None, "the server ended"
-            with suppress(OSError):
-                urllib.request.urlopen(f"{address}/readyz").close()
-                break
-            time.sleep(0.1)
-        yield address
+        yield re.search(r"http://[\d.:]+", server.stdout.readline())[0]
         server.terminate()
         assert server.wait(timeout=15) in (0, -15)
 
@@ -95,9 +84,11 @@ def test_an_uploaded_picture_is_answered_by_both_methods_side_by_side(page, pict
         expect(column.locator("li")).to_have_count(20)
         expect(column.locator("li").first.locator(".distance")).to_have_text("0")
         expect(column.locator("li").first.locator(".label")).to_have_text(picture.parent.name)
-    left, right = (columns(page).nth(number).bounding_box() for number in (0, 1))
-    assert left["x"] + left["width"] <= right["x"]
-    assert left["y"] == right["y"]
+    for width in (1280, 1000, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        left, right = (columns(page).nth(n).locator("li").first.bounding_box() for n in (0, 1))
+        assert left["x"] + left["width"] <= right["x"]
+        assert left["y"] == right["y"]  # whatever the lines above wrap to
     page.wait_for_load_state("networkidle")
     broken = page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).length")
     assert broken == 0
@@ -131,9 +122,13 @@ def test_any_picture_is_the_next_query_and_its_address_can_be_shared(page, addre
     expect(page).to_have_url(f"{address}/?id={following}")
     page.reload()
     expect(columns(page)).to_have_count(2)
-    expect(page.locator("#query-picture")).to_have_attribute(
-        "src", f"/v1/images/{following}/thumbnail"
-    )
+    shown = page.locator("#query-picture")
+    expect(shown).to_have_attribute("src", f"/v1/images/{following}/thumbnail")
+    page.go_back()
+    expect(page).to_have_url(f"{address}/?id={asked}")
+    expect(shown).to_have_attribute("src", f"/v1/images/{asked}/thumbnail")
+    page.go_back()
+    expect(columns(page)).to_have_count(0)
 
 
 def test_what_is_no_image_gets_a_sentence_and_the_page_lives_on(page, picture, tmp_path):
@@ -154,6 +149,23 @@ def test_a_dropped_picture_is_searched_for(page, picture):
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": data})
     expect(columns(page)).to_have_count(2)
+
+
+def test_a_format_that_the_browser_cannot_show_is_searched_for(page, picture, tmp_path):
+    with Image.open(picture) as image:
+        image.save(tmp_path / "x.tiff")
+    page.set_input_files("#file", tmp_path / "x.tiff")
+    expect(columns(page)).to_have_count(2)
+    expect(page.locator("#query-picture")).to_be_hidden()
+
+
+def test_the_page_can_be_used_by_keyboard(page):
+    page.locator("#examples button").first.focus()
+    page.keyboard.press("Enter")
+    expect(columns(page)).to_have_count(2)
+    expect(page.locator("#agreement")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(columns(page).first.locator("button").first).to_be_focused()
 
 
 def test_nothing_spills_over_on_a_narrow_screen(page, picture):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from service.body import read_query
+from service.body import parse_query
 from service.engine import Engine
 from service.schemas import QueryBody
 
@@ -15,4 +15,4 @@ def _engine(request: Request) -> Engine:
 
 
 TheEngine = Annotated[Engine, Depends(_engine)]
-TheQuery = Annotated[bytes | QueryBody, Depends(read_query)]
+TheQuery = Annotated[bytes | QueryBody, Depends(parse_query)]

@@ -17,14 +17,15 @@ class Ready(BaseModel):
     images: int
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez")
-def livez() -> Alive:
-    """The process answers."""
+async def livez() -> Alive:
+    """The process answers; not a plain `def`, so that it waits for no search."""
     return Alive()
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 def readyz(engine: TheEngine) -> Ready:
     """Model, gallery and indexes are in memory, and the catalog can be read."""
-    engine.gallery.catalog.setting("generation")
     return Ready(images=len(engine))

@@ -14,6 +14,7 @@ _EXAMPLES = 12
 _templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
 
 
+@router.head("/")
 @router.get("/")
 def index(request: Request, engine: TheEngine) -> HTMLResponse:
     """The comparison page, with a few images of the gallery to begin from."""

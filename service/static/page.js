@@ -11,7 +11,7 @@ let pictureUrl = null;
 async function ask(body, contentType, picture) {
   const turn = ++latest;
   byId("problem").hidden = true;
-  byId("columns").setAttribute("aria-busy", "true");
+  busy(true);
   try {
     const headers = contentType ? { "Content-Type": contentType } : {};
     const response = await fetch(`/v1/compare?k=${K}`, { method: "POST", headers, body });
@@ -22,40 +22,59 @@ async function ask(body, contentType, picture) {
   } catch {
     if (turn === latest) showProblem("the service cannot be reached");
   } finally {
-    if (turn === latest) byId("columns").removeAttribute("aria-busy");
+    if (turn === latest) busy(false);
   }
 }
 
 function askByFile(file) {
   if (pictureUrl) URL.revokeObjectURL(pictureUrl);
   pictureUrl = URL.createObjectURL(file);
-  history.replaceState(null, "", location.pathname);
+  history.pushState(null, "", location.pathname);
   return ask(file, "application/octet-stream", pictureUrl);
 }
 
 function askById(id) {
-  history.replaceState(null, "", `?id=${id}`);
+  history.pushState(null, "", `?id=${id}`);
+  return showById(id);
+}
+
+function showById(id) {
   return ask(JSON.stringify({ id }), "application/json", `/v1/images/${id}/thumbnail`);
 }
 
 function showProblem(detail) {
   byId("problem").textContent = `No answer: ${detail}`;
+  clear(); // an older answer would look like this one's
   byId("problem").hidden = false;
-  byId("query").hidden = true; // an older answer would look like this one's
+}
+
+function clear() {
+  latest++; // what is still on its way is not wanted any more
+  byId("problem").hidden = true;
+  byId("query").hidden = true;
   byId("columns").replaceChildren();
+  busy(false);
+}
+
+function busy(whether) {
+  document.body.classList.toggle("busy", whether);
+  byId("columns").setAttribute("aria-busy", String(whether));
 }
 
 function showAnswer(answer, picture) {
   byId("query").hidden = false;
+  byId("query-picture").hidden = false;
   byId("query-picture").src = picture;
   drawCode(answer.code);
   const found = answer.methods.map((method) => new Set(method.hits.map((hit) => hit.id)));
   const common = new Set([...found[0]].filter((id) => found.every((ids) => ids.has(id))));
+  const most = Math.max(...found.map((ids) => ids.size));
   byId("agreement").textContent =
-    `The two agree on ${common.size} of ${answer.k}` +
+    `The two agree on ${common.size} of ${most}` +
     (common.size ? ", which are outlined." : ".") +
     " Click any picture to search from it.";
   byId("columns").replaceChildren(...answer.methods.map((method) => column(method, common)));
+  byId("agreement").focus({ preventScroll: true }); // the picture that was activated is gone
 }
 
 function column(method, common) {
@@ -77,7 +96,7 @@ function hitItem(hit, method, inBoth) {
   button.title = hit.uri;
   button.classList.toggle("both", inBoth);
   item.querySelector("img").src = hit.thumbnail;
-  item.querySelector("img").alt = hit.label ?? `image ${hit.id}`;
+  item.querySelector("img").alt = hit.label ? "" : `image ${hit.id}`; // its label stands below
   item.querySelector(".distance").textContent = number.format(distance(hit, method));
   item.querySelector(".label").textContent = hit.label ?? "";
   return item;
@@ -102,6 +121,11 @@ function drawCode(hex) {
   }
 }
 
+// A format that is searched for, as TIFF, and that this browser cannot show.
+byId("query-picture").addEventListener("error", (event) => {
+  event.target.hidden = true;
+});
+
 byId("file").addEventListener("change", (event) => {
   if (event.target.files.length) askByFile(event.target.files[0]);
   event.target.value = ""; // the same file may be chosen again
@@ -124,10 +148,18 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
   if (event.dataTransfer.files.length) askByFile(event.dataTransfer.files[0]);
+  else showProblem("what was dropped is no file; save the picture first");
 });
 document.addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) askByFile(event.clipboardData.files[0]);
 });
 
-const shared = new URLSearchParams(location.search).get("id");
-if (shared && /^\d{1,15}$/.test(shared)) askById(Number(shared));
+// The address names a query by id, so that it can be shared, and Back goes back.
+function showAddress() {
+  const id = new URLSearchParams(location.search).get("id");
+  if (id && /^\d{1,15}$/.test(id)) showById(Number(id));
+  else clear();
+}
+
+window.addEventListener("popstate", showAddress);
+showAddress();

@@ -6,6 +6,8 @@ ifneq ($(wildcard ../shared/data),)
 export HASHSEARCH_DATA ?= $(abspath ../shared/data)
 endif
 
+# An environment that could not be finished is not taken for one.
+.DELETE_ON_ERROR:
 .PHONY: demo test format soak venv clean
 
 demo: .venv/demo ## index a sample gallery, print one search, serve the page (ARGS=--no-serve ends before)
@@ -26,12 +28,13 @@ format: .venv/dev ## bring the code into shape
 
 venv: .venv/dev ## the environment, in .venv, with everything
 
+# Without pip of its own, which Debian's Python cannot put there: the machine's does it.
 .venv/bin/python:
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --without-pip .venv
 
 # One install serves as long as what it was made from does not change.
 .venv/demo .venv/dev: .venv/%: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[$(if $(filter dev,$*),demo$(comma)dev,demo)]'
 	touch $@
 

@@ -7,6 +7,8 @@ that the others start quickly.
 import argparse
 import json
 import os
+import signal
+import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
@@ -14,8 +16,6 @@ from copy import deepcopy
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from platformdirs import user_cache_path
 
 from hashsearch import __version__
 from hashsearch.codes import CODE_BYTES, code_from_hex
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hashsearch.gallery.indexing import IndexSummary
     from hashsearch.gallery.queries import Query, Ranking, Searcher
 
+_LAST_REQUESTS_S = 5  # how long requests under way may take when the service is stopped
 _MAX_ID_DIGITS = 18  # longer numbers are codes that happen to have no letter
 
 
@@ -36,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     quiet_pillow()
     if isinstance(sys.stdout, TextIOWrapper):  # file names may not be UTF-8
-        sys.stdout.reconfigure(errors="surrogateescape")
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         return int(options.run(options))
     except HashSearchError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        return _fail("stopped; what was committed is safe, and the same command goes on", 130)
+        return _fail(options.when_stopped, 130)
     except BrokenPipeError:
         # The reader went away, as `head` does. Python's own flush at the end must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,10 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from hashsearch.demo import build_demo, show_search
 
+    _stop_on_sigterm()
     gallery, dataset = build_demo(options.dataset, _folders())
     show_search(gallery, dataset, _folders())
     if not options.no_serve:
-        print(f"\nServing the comparison page on http://{options.host}:{options.port}/", flush=True)
+        print()
         _run_service(gallery, options.host, options.port)
     return 0
 
@@ -65,13 +67,15 @@ def _demo(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from hashsearch.models.folder import require_free
     from training.data import load_tiny_images
-    from training.device import default_device
+    from training.device import choose_device
     from training.presets import PRESETS
     from training.reconstruct import train_reconstruction
 
     if options.data.endswith(":test"):
         raise TrainingError(f"{options.data} is for evaluation alone; train on another split")
+    _stop_on_sigterm()
     require_free(options.out)
+    device = choose_device(options.device)
     images = load_tiny_images(open_source(options.data, _folders()))
     card = train_reconstruction(
         options.preset,
@@ -80,7 +84,7 @@ def _train(options: argparse.Namespace) -> int:
         options.out,
         data=options.data,
         seed=options.seed,
-        device=options.device or default_device(),
+        device=device,
     )
     print(f"{options.out}: model {card.fingerprint[:12]}, {_metrics(card.metrics)}")
     return 0
@@ -92,6 +96,7 @@ def _index(options: argparse.Namespace) -> int:
     from hashsearch.gallery.indexing import index_sources, require_images
     from hashsearch.models.folder import read_card
 
+    _stop_on_sigterm()
     sources = [open_source(spec, _folders()) for spec in options.sources]
     for source in sources:
         require_images(source)
@@ -119,7 +124,7 @@ def _query(options: argparse.Namespace) -> int:
     from hashsearch.gallery.queries import Searcher
 
     gallery = Gallery(options.gallery)
-    searcher = Searcher(gallery)
+    searcher = Searcher(gallery, gallery.encoder())
     query = _parse_query(options.query, searcher)
     ranking = searcher.search(query, options.method, k=options.k, radius=options.radius)
     hits = searcher.hits(ranking)
@@ -144,7 +149,7 @@ def _gallery_info(options: argparse.Namespace) -> int:
         "shards": len(shards),
         "model": gallery.fingerprint,
         "precision": gallery.catalog.setting("precision"),
-        "generation": int(gallery.catalog.setting("generation")),
+        "generation": gallery.catalog.generation(),
         "last job": gallery.catalog.last_job(),
     }
     gallery.close()
@@ -185,15 +190,34 @@ def _model_info(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_service(gallery: Path, host: str, port: int) -> None:
+def _run_service(gallery: Path | None, host: str, port: int) -> None:
+    """Serve until told to stop; a gallery or address that cannot be used fails before."""
     import uvicorn
+    from pydantic import ValidationError
 
     from service.app import create_app
     from service.settings import Settings
 
+    try:
+        # Without one, the environment names it.
+        settings = Settings(gallery=gallery) if gallery else Settings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        wrong = ", ".join(f"HASHSEARCH_{part['loc'][0]}".upper() for part in error.errors())
+        raise HashSearchError(
+            f"the setting {wrong} is missing or cannot be used; --gallery names the gallery"
+        ) from error
+    app = create_app(settings)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise HashSearchError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Serving on http://{shown}:{listener.getsockname()[1]}/", flush=True)
     logging = deepcopy(uvicorn.config.LOGGING_CONFIG)
     logging["handlers"]["access"]["stream"] = "ext://sys.stderr"  # stdout is for results
-    uvicorn.run(create_app(Settings(gallery=gallery)), host=host, port=port, log_config=logging)
+    config = uvicorn.Config(app, log_config=logging, timeout_graceful_shutdown=_LAST_REQUESTS_S)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _parse_query(text: str, searcher: "Searcher") -> "Query":
@@ -235,7 +259,10 @@ def _print_hits(
         print(json.dumps(answer, indent=2))
         return
     table = [(unit, "id", "label", "image")]
-    table += [(f"{d:,}", str(i.id), i.label or "", i.path) for i, d in hits]
+    table += [
+        (f"{distance:,}", str(image.id), _shown(image.label or ""), _shown(image.path))
+        for image, distance in hits
+    ]
     widths = [max(len(row[column]) for row in table) for column in range(3)]
     for distance, image_id, label, path in table:
         print(f"{distance:>{widths[0]}}  {image_id:>{widths[1]}}  {label:<{widths[2]}}  {path}")
@@ -277,12 +304,34 @@ def _metrics(metrics: dict[str, float]) -> str:
 
 def _folders() -> DataFolders:
     named = os.environ.get("HASHSEARCH_DATA")
-    return DataFolders(Path(named) if named else None, user_cache_path("hashsearch"))
+    try:
+        from platformdirs import user_cache_path
+    except ImportError:  # a bare training machine does without it
+        cache = Path.home() / ".cache" / "hashsearch"
+    else:
+        cache = user_cache_path("hashsearch")
+    return DataFolders(Path(named) if named else None, cache)
 
 
 def _fail(message: str, status: int = 1) -> int:
-    print(f"hashsearch: {message}", file=sys.stderr)
+    print(f"hashsearch: {_escaped(message)}", file=sys.stderr)
     return status
+
+
+def _shown(name: str) -> str:
+    """A name from outside: as it is for a program, without control characters on a terminal."""
+    return _escaped(name) if sys.stdout.isatty() else name
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        c if c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF else ascii(c)[1:-1] for c in text
+    )
+
+
+def _stop_on_sigterm() -> None:
+    """Let SIGTERM stop a job as Ctrl-C does, as process 1 of a container too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -296,6 +345,8 @@ def _parser() -> argparse.ArgumentParser:
     sources = "a folder, a tar archive, CIFAR-10's batches, or cifar10 or samples [:train|:test]"
 
     demo = _command(commands, "demo", _demo, "index a sample gallery, search it, serve the page")
+    goes_on = "stopped; what was committed is safe, and the same command goes on"
+    demo.set_defaults(when_stopped=goes_on)
     demo.add_argument("--dataset", metavar="D", help="cifar10, samples or a path")
     demo.add_argument("--no-serve", action="store_true", help="end after the printed search")
     _add_address(demo)
@@ -304,10 +355,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("preset", metavar="PRESET", choices=PRESETS, help=", ".join(PRESETS))
     train.add_argument("--data", metavar="SRC", required=True, help=sources)
     train.add_argument("--out", metavar="MODEL", type=Path, required=True, help="a new folder")
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--seed", type=_seed, default=0)
     train.add_argument("--device", help="cpu or cuda; CUDA where there is one")
 
     index = _command(commands, "index", _index, "add images to a gallery")
+    index.set_defaults(when_stopped=goes_on)
     index.add_argument("sources", metavar="SRC", nargs="+", help=sources)
     index.add_argument("--gallery", metavar="G", type=Path, required=True)
     index.add_argument("--model", metavar="M", type=Path, help="needed for a new gallery")
@@ -323,7 +375,7 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--json", action="store_true")
 
     serve = _command(commands, "serve", _serve, "serve a gallery over HTTP, with its page")
-    serve.add_argument("--gallery", metavar="G", type=Path, required=True)
+    serve.add_argument("--gallery", metavar="G", type=Path, help="or HASHSEARCH_GALLERY")
     _add_address(serve)
 
     gallery = commands.add_parser("gallery", help="look after a gallery")
@@ -351,13 +403,27 @@ def _command(
     text: str,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, when_stopped="stopped")
     return parser
 
 
 def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", type=_port, default=8000, help="0: any that is free")
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**16:
+        raise argparse.ArgumentTypeError(f"a number from 0 to 65535 was wanted; got {text}")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"a number of at least 0 was wanted; got {text}")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -17,7 +17,7 @@ from hashsearch.gallery.indexing import index_sources, require_images
 from hashsearch.gallery.prepare import Prepared, prepare
 from hashsearch.gallery.queries import IMAGE_BYTES, METHODS, UNITS, Query, Searcher
 from hashsearch.models.folder import read_card
-from hashsearch.sources import DataFolders, locate, open_source
+from hashsearch.sources import DataFolders, Source, known_dataset, locate, open_source
 
 PRESET = "dense256-quick"
 # Which of the held-out images is searched for: one that is more than sky.
@@ -32,7 +32,7 @@ def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
     and the data set it came to.
     """
     dataset = dataset or _at_hand(folders)
-    source = open_source(dataset, folders)
+    source = _open(dataset, "train", folders)
     require_images(source)
     model = _model(dataset, folders)
     # Another model, or another place of the data, is another gallery.
@@ -48,7 +48,7 @@ def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
 def show_search(folder: Path, dataset: str, folders: DataFolders) -> None:
     """Print one search in the gallery, by code and by pixels, side by side."""
     gallery = Gallery(folder)
-    searcher = Searcher(gallery)
+    searcher = Searcher(gallery, gallery.encoder())
     query, title = _sample_query(dataset, searcher, folders)
     print(f"Searching {gallery.catalog.count():,} images for {title}\n")
     columns = []
@@ -62,10 +62,15 @@ def show_search(folder: Path, dataset: str, folders: DataFolders) -> None:
     gallery.close()
 
 
+def _open(dataset: str, split: str, folders: DataFolders) -> Source:
+    """A data set by its name, whatever lies beside us under that name, or a path."""
+    return known_dataset(dataset, split, folders) or open_source(dataset, folders)
+
+
 def _at_hand(folders: DataFolders) -> str:
     """The data set to show: CIFAR-10, or what stands in for it, which is said."""
     try:
-        open_source("cifar10", folders)
+        _open("cifar10", "train", folders)
     except InvalidSource as error:
         print(f"{error}; crops of scikit-image's sample photographs stand in", file=sys.stderr)
         return "samples"
@@ -80,7 +85,7 @@ def _model(dataset: str, folders: DataFolders) -> Path:
         if kept[name].exists():
             return kept[name]
     from training.data import load_tiny_images
-    from training.device import default_device
+    from training.device import choose_device
     from training.presets import PRESETS
     from training.reconstruct import train_reconstruction
 
@@ -89,11 +94,11 @@ def _model(dataset: str, folders: DataFolders) -> Path:
     train_reconstruction(
         PRESET,
         PRESETS[PRESET],
-        load_tiny_images(open_source(name, folders)),
+        load_tiny_images(_open(name, "train", folders)),
         kept[name],
         data=f"{name}:train",
         seed=0,
-        device=default_device(),
+        device=choose_device(),
     )
     return kept[name]
 
@@ -108,7 +113,7 @@ def _sample_query(dataset: str, searcher: Searcher, folders: DataFolders) -> tup
         raise InvalidSource("none of the images could be read, so there is nothing to search")
     if dataset not in _QUERY_NUMBER:
         return searcher.query_by_id(records[0].id), f"{records[0].path}, one of them"
-    source = open_source(f"{dataset}:test", folders)
+    source = _open(dataset, "test", folders)
     image = next(islice(source, _QUERY_NUMBER[dataset], None))
     (prepared,) = prepare([image])
     assert isinstance(prepared, Prepared), "the test images are whole"

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -156,7 +158,7 @@ def test_a_truncated_photograph_is_refused(gallery_folder, tmp_path, photograph)
     [
         (["3", "-k", "0"], "k is at least 1; got 0"),
         (["3", "--radius", "-1"], "a radius is at least 0; got -1"),
-        (["999999"], "the gallery holds no image with id 999999"),
+        (["999999"], "the gallery holds no image with this id"),
         (["ab" * 31], "a code is 32 bytes, written as 64 hexadecimal digits; got 62 characters"),
         (["no-such-file.jpg"], "no-such-file.jpg is neither an image file, an id of the gallery"),
         (["ab" * 32, "--method", "pixels"], "a query by code has no pixels"),
@@ -241,10 +243,11 @@ def test_model_info_tells_what_the_card_says(model_folder):
 
 
 def test_a_reader_that_goes_away_is_no_error(gallery_folder):
-    pipeline = f"{COMMAND} query 3 --gallery {gallery_folder} -k 1000000 | head -1"
-    done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True)
-    assert done.stderr == ""
-    assert len(done.stdout.splitlines()) == 1
+    pipeline = f"{COMMAND} query 3 --gallery {gallery_folder} -k 299 --json | true"
+    done = subprocess.run(
+        ["bash", "-c", f"{pipeline}; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("141\n", "")  # as SIGPIPE would have ended it
 
 
 def test_commands_that_need_no_torch_start_without_it():
@@ -273,3 +276,82 @@ def test_an_image_of_100_megapixels_is_never_decoded(gallery_folder, tmp_path):
     assert "64,000,000" in error_of(
         run("query", tmp_path / "huge.png", "--gallery", gallery_folder)
     )
+
+
+# The service as a process
+
+
+@contextlib.contextmanager
+def service(gallery: Path, **environment):
+    """`hashsearch serve` on a free port: the process, and its port."""
+    with subprocess.Popen(
+        [COMMAND, "serve", "--port", "0", *(["--gallery", gallery] if gallery else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    ) as process:
+        yield process, int(re.search(r":(\d+)/", process.stdout.readline())[1])
+        if process.poll() is None:
+            process.kill()
+
+
+def test_a_body_that_never_ends_is_answered_and_does_not_hold_up_the_end(gallery_folder):
+    settings = {"HASHSEARCH_GALLERY": str(gallery_folder), "HASHSEARCH_BODY_TIMEOUT_S": "1"}
+    head = b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
+    with service(None, **settings) as (process, port):
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            slow.sendall(head)
+            answer = slow.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"application/problem+json" in answer
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            slow.sendall(head)
+            process.terminate()
+            process.communicate(timeout=20)
+
+
+def test_a_client_that_goes_away_leaves_no_traceback(gallery_folder):
+    head = b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
+    with service(gallery_folder) as (process, port):
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(head)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez") as response:
+            assert response.status == 200
+        process.terminate()
+        _, log = process.communicate(timeout=20)
+    assert "Traceback" not in log
+
+
+def test_an_address_in_use_is_told_in_one_line(gallery_folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = error_of(run("serve", "--gallery", gallery_folder, "--port", port))
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in message
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_a_port_that_is_none_is_refused(gallery_folder, port, capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "--gallery", str(gallery_folder), f"--port={port}"])
+    assert "--port" in capsys.readouterr().err
+
+
+def test_settings_that_cannot_be_used_are_told(monkeypatch, gallery_folder):
+    monkeypatch.delenv("HASHSEARCH_GALLERY", raising=False)
+    assert "HASHSEARCH_GALLERY is missing" in error_of(run("serve"))
+    monkeypatch.setenv("HASHSEARCH_MAX_BODY_BYTES", "many")
+    message = error_of(run("serve", "--gallery", gallery_folder))
+    assert "HASHSEARCH_MAX_BODY_BYTES is missing or cannot be used" in message
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "nonsense"])
+def test_a_device_that_is_not_there_is_told_before_anything_is_read(tmp_path, device):
+    out = tmp_path / "m"
+    done = run("train", "dense256-quick", "--data", "nowhere", "--out", out, "--device", device)
+    assert f"there is no device '{device}' here" in error_of(done)
+
+
+def test_control_characters_reach_no_terminal(tmp_path):
+    assert error_of(run("query", "a\n\x1b[31mb", "--gallery", tmp_path)).count("\x1b") == 0

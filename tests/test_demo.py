@@ -1,6 +1,9 @@
 """The demonstration, from what is at hand to the printed search."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,15 @@ def test_a_folder_of_ones_own_is_searched_by_one_of_its_pictures(
     assert len(rows_of(printed)) == 10
 
 
+def test_a_folder_that_bears_a_data_sets_name_is_not_taken_for_it(cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cifar10", "samples"):
+        (tmp_path / name).mkdir()
+    gallery, dataset = demo.build_demo("samples", DataFolders(None, cache))
+    assert dataset == "samples"
+    demo.show_search(gallery, dataset, DataFolders(None, cache))
+
+
 def test_a_model_is_trained_on_first_need_and_kept(tmp_path, monkeypatch, capfd):
     from tests.conftest import TINY_PRESET
 
@@ -75,6 +87,24 @@ def test_a_model_is_trained_on_first_need_and_kept(tmp_path, monkeypatch, capfd)
     demo.build_demo("samples", folders)
     assert "training a first model" not in capfd.readouterr().err
     assert Gallery(gallery).catalog.count() > 4000
+
+
+@pytest.mark.soak
+def test_the_demonstration_starts_from_nothing_at_all(tmp_path):
+    """The command as it is, its training included, with no data folder and an empty cache."""
+    command = Path(sys.executable).with_name("hashsearch")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("HASHSEARCH_DATA", None)
+    done = subprocess.run(
+        [command, "demo", "--no-serve", "--dataset", "samples"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = rows_of(done.stdout)
+    # A crop's neighbours are mostly other crops of its photograph.
+    assert sum("chelsea" in row[:40] for row in found) >= 5
 
 
 def _generation(folder: Path) -> int:

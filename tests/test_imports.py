@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the ground up; a module may import from its own floor and those below.
 FLOORS = (
-    ("errors", "codes", "metrics", "images", "progress"),
+    ("errors", "codes", "metrics", "images", "progress", "durable"),
     ("sources", "models"),
     ("encoder",),
     ("search", "baselines"),
@@ -91,6 +91,10 @@ def test_training_needs_torch_numpy_pillow_safetensors_and_rich_alone():
     )
     done = imports_without(missing.split(), statement)
     assert done.returncode == 0, done.stderr
+    command = "from hashsearch.cli import main; sys.exit(main(['train', 'dense256-quick', "
+    command += "'--data', 'nowhere', '--out', '/nowhere/model']))"
+    done = imports_without(missing.split(), command)
+    assert done.stderr.startswith("hashsearch: nowhere does not exist"), done.stderr
 
 
 def test_workers_start_without_torch():

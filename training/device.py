@@ -2,10 +2,21 @@
 
 import torch
 
+from hashsearch.errors import TrainingError
 
-def default_device() -> str:
-    """CUDA where there is one, the CPU otherwise."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+
+def choose_device(name: str | None = None) -> str:
+    """The device of that name, or CUDA where there is one and the CPU otherwise.
+
+    Raises TrainingError if there is no such device here.
+    """
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch has no one class for this
+        raise TrainingError(f"there is no device {name!r} here; cpu is always one") from error
+    return name
 
 
 def has_bfloat16(device: str) -> bool:

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from hashsearch.errors import InvalidSource
-from hashsearch.gallery import indexing
+from hashsearch.gallery import indexing, workers
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources, require_images
 from hashsearch.gallery.prepare import prepare
@@ -77,9 +77,9 @@ def test_a_second_run_finds_everything_there(gallery, pictures):
 
 def test_the_number_of_workers_changes_nothing(tmp_path, model_folder, pictures):
     found = []
-    for workers in (1, 3):
-        gallery = Gallery.create(tmp_path / f"g{workers}", model_folder)
-        index(gallery, pictures, workers)
+    for count in (1, 3):
+        gallery = Gallery.create(tmp_path / f"g{count}", model_folder)
+        index(gallery, pictures, count)
         found.append((content(gallery), gallery.catalog.rows().ids.tolist()))
         gallery.close()
     assert found[0] == found[1]
@@ -184,7 +184,7 @@ def test_a_bad_image_that_became_a_duplicate_or_itself_again_is_no_failure(galle
 def test_an_image_that_kills_its_worker_is_a_failure_and_no_more(gallery, pictures, monkeypatch):
     """A worker of ours that dies on one picture, as for want of memory or by a codec's fault."""
     (pictures / "deadly.jpg").write_bytes(b"deadly")
-    monkeypatch.setattr(indexing, "prepare", prepare_or_die)
+    monkeypatch.setattr(workers, "prepare", prepare_or_die)
     monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 10)
     summary = index(gallery, pictures, workers=2)
     assert (summary.indexed, summary.failed) == (40, 1)
@@ -212,13 +212,13 @@ def test_a_batch_of_nothing_but_bad_images_ends_as_any_other(gallery, tmp_path):
 
 def test_a_file_that_vanishes_or_may_not_be_read_is_a_failure(gallery, pictures, monkeypatch):
     victim = files(pictures)[5]
-    original = indexing._Workers.submit
+    original = workers.Workers.submit
 
-    def submit(workers, images):
+    def submit(pool, images):
         victim.unlink(missing_ok=True)
-        return original(workers, images)
+        return original(pool, images)
 
-    monkeypatch.setattr(indexing._Workers, "submit", submit)
+    monkeypatch.setattr(workers.Workers, "submit", submit)
     summary = index(gallery, pictures)
     assert (summary.indexed, summary.failed) == (39, 1)
     ((failure, _),) = gallery.catalog.failures()

@@ -9,11 +9,9 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from sqlite3 import Error as SQLiteError
 from threading import Event, current_thread, main_thread
 
@@ -23,8 +21,9 @@ from hashsearch.encoder import Encoder
 from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource
 from hashsearch.gallery.catalog import Failure, KnownFile, NewImage
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.prepare import Prepared, prepare, start_worker
+from hashsearch.gallery.prepare import Prepared
 from hashsearch.gallery.shards import MAX_ROWS, ShardWriter
+from hashsearch.gallery.workers import Workers
 from hashsearch.progress import progress_report
 from hashsearch.sources.base import Source, SourceImage
 
@@ -81,7 +80,7 @@ def index_sources(gallery: Gallery, sources: Sequence[Source], *, workers: int) 
     """
     summary = IndexSummary()
     started = time.monotonic()
-    with gallery.job_lock(), _Workers(workers) as pool, _stop_signals() as stop:
+    with gallery.job_lock(), Workers(workers) as pool, _stop_signals() as stop:
         names = [gallery.catalog.source_name(source.root) for source in sources]
         job = gallery.catalog.start_job(names)
         filling = _Filling(gallery, summary)
@@ -120,7 +119,7 @@ def _stop_signals() -> Iterator[Event]:
 
 
 def _fill(
-    filling: "_Filling", sources: list[tuple[str, Source]], workers: "_Workers", stop: Event
+    filling: "_Filling", sources: list[tuple[str, Source]], workers: Workers, stop: Event
 ) -> bool:
     """Go through the sources once. Returns whether what was left out should be looked at again."""
     with progress_report("indexing") as report:
@@ -182,7 +181,7 @@ def _unknown(gallery: Gallery, name: str, images: list[SourceImage]) -> _Chunk:
 
 
 def _prepared(
-    chunks: Iterator[_Chunk], workers: "_Workers"
+    chunks: Iterator[_Chunk], workers: Workers
 ) -> Iterator[tuple[_Chunk, list[Prepared | InvalidImage]]]:
     """Prepare chunks in worker processes, a few of them before they are taken."""
     waiting: deque[tuple[_Chunk, Future[list[Prepared | InvalidImage]]]] = deque()
@@ -199,51 +198,6 @@ def _prepared(
         yield chunk, workers.result(chunk.images, future)
     if broken is not None:
         raise broken
-
-
-class _Workers:
-    """Processes that prepare images, replaced when one of them is killed."""
-
-    def __init__(self, count: int):
-        self.count = count
-        self._pool = self._new_pool()
-
-    def __enter__(self) -> "_Workers":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def submit(self, images: list[SourceImage]) -> Future[list[Prepared | InvalidImage]]:
-        if all(isinstance(image.content, np.ndarray) for image in images):
-            done: Future[list[Prepared | InvalidImage]] = Future()
-            done.set_result(prepare(images))  # nothing to decode: not worth the way to a worker
-            return done
-        try:
-            return self._pool.submit(prepare, images)
-        except BrokenProcessPool:
-            self._pool.shutdown()
-            self._pool = self._new_pool()
-            return self._pool.submit(prepare, images)
-
-    def result(
-        self, images: list[SourceImage], future: Future[list[Prepared | InvalidImage]]
-    ) -> list[Prepared | InvalidImage]:
-        """What became of the images; one that kills its worker is a failure, and no more."""
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            return [self._alone(image) for image in images]
-
-    def _alone(self, image: SourceImage) -> Prepared | InvalidImage:
-        try:
-            (result,) = self.submit([image]).result()
-            return result
-        except BrokenProcessPool:
-            return InvalidImage("decoding it killed a process, perhaps for want of memory")
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.count, get_context("spawn"), start_worker)
 
 
 class _Filling:

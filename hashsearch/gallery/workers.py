@@ -1,0 +1,56 @@
+"""Worker processes that decode, and go on when one of them is killed."""
+
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+
+import numpy as np
+
+from hashsearch.errors import InvalidImage
+from hashsearch.gallery.prepare import Prepared, prepare, start_worker
+from hashsearch.sources.base import SourceImage
+
+
+class Workers:
+    """Processes that prepare images, replaced when one of them is killed."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self._pool = self._new_pool()
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, images: list[SourceImage]) -> Future[list[Prepared | InvalidImage]]:
+        if all(isinstance(image.content, np.ndarray) for image in images):
+            done: Future[list[Prepared | InvalidImage]] = Future()
+            done.set_result(prepare(images))  # nothing to decode: not worth the way to a worker
+            return done
+        try:
+            return self._pool.submit(prepare, images)
+        except BrokenProcessPool:
+            self._pool.shutdown()
+            self._pool = self._new_pool()
+            return self._pool.submit(prepare, images)
+
+    def result(
+        self, images: list[SourceImage], future: Future[list[Prepared | InvalidImage]]
+    ) -> list[Prepared | InvalidImage]:
+        """What became of the images; one that kills its worker is a failure, and no more."""
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            return [self._alone(image) for image in images]
+
+    def _alone(self, image: SourceImage) -> Prepared | InvalidImage:
+        try:
+            (result,) = self.submit([image]).result()
+            return result
+        except BrokenProcessPool:
+            return InvalidImage("decoding it killed a process, perhaps for want of memory")
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.count, get_context("spawn"), start_worker)

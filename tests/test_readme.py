@@ -112,12 +112,10 @@ def test_the_commands_of_the_readme_do_what_it_says(
 
 def start_server(words: list[str]) -> subprocess.Popen:
     server = subprocess.Popen(
-        [COMMAND, *(word for word in words[1:] if word != "&")], stderr=subprocess.PIPE, text=True
+        [COMMAND, *(word for word in words[1:] if word != "&")], stdout=subprocess.PIPE, text=True
     )
-    for line in server.stderr:
-        if "running on" in line:
-            return server
-    pytest.fail("the server ended")
+    assert server.stdout.readline().startswith("Serving on http://127.0.0.1:")
+    return server
 
 
 def check_answer(command: str, found: str) -> None:

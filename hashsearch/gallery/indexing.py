@@ -86,9 +86,9 @@ def index_sources(gallery: Gallery, sources: Sequence[Source], *, workers: int) 
         filling = _Filling(gallery, summary)
         state = "failed"
         try:
-            again = True
-            while again and not stop.is_set():
-                again = _fill(filling, list(zip(names, sources, strict=True)), pool, stop)
+            _fill(filling, list(zip(names, sources, strict=True)), pool, stop)
+            while not stop.is_set() and filling.wants_another_look():
+                _fill(filling, list(zip(names, sources, strict=True)), pool, stop)
             state = "stopped" if stop.is_set() else "done"
         finally:
             filling.discard()
@@ -120,8 +120,8 @@ def _stop_signals() -> Iterator[Event]:
 
 def _fill(
     filling: "_Filling", sources: list[tuple[str, Source]], workers: Workers, stop: Event
-) -> bool:
-    """Go through the sources once. Returns whether what was left out should be looked at again."""
+) -> None:
+    """Go through the sources once, or until told to stop."""
     with progress_report("indexing") as report:
         try:
             chunks = (
@@ -139,7 +139,6 @@ def _fill(
             filling.commit()
             raise
     filling.commit()
-    return filling.take_another_look()
 
 
 def _chunks(gallery: Gallery, name: str, source: Source) -> Iterator[_Chunk]:
@@ -267,10 +266,11 @@ class _Filling:
         self.summary.indexed -= len(self._images)
         self.summary.failed -= len(self._failures)
 
-    def take_another_look(self) -> bool:
+    def wants_another_look(self) -> bool:
         """Whether a file was left out as a duplicate of an image that was then replaced.
 
-        As when two files change places: then the sources are gone through again.
+        As when two files change places: then the sources are gone through again,
+        and what was counted, but for the new images, begins anew.
         """
         again, self._look_again = self._look_again, False
         self._dismissed.clear()

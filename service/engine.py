@@ -1,5 +1,6 @@
 """Model, gallery and indexes in memory, and the answers they give."""
 
+import logging
 import os
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
@@ -7,6 +8,7 @@ from threading import BoundedSemaphore, Lock
 import numpy as np
 
 from hashsearch.codes import code_from_hex, code_to_hex
+from hashsearch.errors import HashSearchError
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.queries import (
     IMAGE_BYTES,
@@ -30,6 +32,8 @@ from service.schemas import (
     SearchParameters,
 )
 
+_log = logging.getLogger(__name__)
+
 
 class Engine:
     """An opened gallery. Its methods may be called from many threads at once.
@@ -42,6 +46,7 @@ class Engine:
         """Raises what `Gallery` and `load_model` raise if the folder is not whole."""
         self.gallery = Gallery(folder)
         self._current = Searcher(self.gallery, self.gallery.encoder())
+        self._tried = self._current.generation  # the newest that was read, or could not be
         self._rebuilding = Lock()
         # A large picture takes some hundred megabytes while it is decoded.
         self._decoding = BoundedSemaphore(os.cpu_count() or 1)
@@ -51,9 +56,13 @@ class Engine:
 
     @property
     def _searcher(self) -> Searcher:
-        if self._current.is_stale() and self._rebuilding.acquire(blocking=False):
+        generation = self.gallery.catalog.generation()
+        if generation != self._tried and self._rebuilding.acquire(blocking=False):
             try:
+                self._tried = generation
                 self._current = Searcher(self.gallery, self._current.encoder)
+            except HashSearchError:  # what was read before is still an answer
+                _log.exception("the gallery changed and cannot be read; the former one is served")
             finally:
                 self._rebuilding.release()
         return self._current

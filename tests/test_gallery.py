@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.testing import assert_array_equal
 from PIL import Image
 
@@ -151,7 +152,8 @@ def test_a_new_gallery_is_empty_and_holds_its_model(tmp_path, model_folder):
 def test_a_gallery_is_made_in_an_empty_folder_and_over_a_broken_attempt(tmp_path, model_folder):
     """An empty folder may be a volume's mount point, which cannot be renamed over."""
     (tmp_path / "g" / "lost+found").mkdir(parents=True)
-    (tmp_path / "g" / "model").mkdir()  # what a crash left
+    (tmp_path / "g" / "incomplete").touch()  # what a crash left
+    (tmp_path / "g" / "model").mkdir()
     (tmp_path / "g" / "model" / "card.json").write_text("{")
     Gallery.create(tmp_path / "g", model_folder).close()
     Gallery(tmp_path / "g").close()
@@ -163,6 +165,27 @@ def test_a_gallery_is_not_made_over_other_things(tmp_path, model_folder):
     with pytest.raises(InvalidGallery, match="exists and is no gallery"):
         Gallery.create(tmp_path / "g", model_folder)
     assert [path.name for path in (tmp_path / "g").iterdir()] == ["letter.txt"]
+
+
+def test_making_a_gallery_deletes_nothing_that_is_not_its_own(gallery, model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "w" / "model")
+    for model in (tmp_path / "w" / "model", model_folder):
+        with pytest.raises(InvalidGallery, match=r"lies in|exists and is no gallery"):
+            Gallery.create(tmp_path / "w", model)
+    assert (tmp_path / "w" / "model" / "card.json").is_file()
+    (gallery.folder / "catalog.sqlite").rename(tmp_path / "mislaid.sqlite")
+    with pytest.raises(InvalidGallery, match="exists and is no gallery"):
+        Gallery.create(gallery.folder, model_folder)
+    assert any((gallery.folder / "shards").iterdir())
+
+
+def test_of_two_that_make_one_gallery_the_second_is_told(tmp_path, model_folder):
+    (tmp_path / "g").mkdir()
+    with (
+        FileLock(tmp_path / "g" / "job.lock"),
+        pytest.raises(GalleryBusy, match="another job is making"),
+    ):
+        Gallery.create(tmp_path / "g", model_folder)
 
 
 def test_a_gallery_is_not_made_without_a_whole_model(tmp_path):
@@ -264,6 +287,7 @@ def test_a_job_begins_by_removing_what_no_transaction_made_exist(gallery):
     orphan = gallery.folder / "shards" / "77"
     orphan.mkdir()
     (orphan / "codes.npy").write_bytes(b"left by a full disk")
+    (gallery.folder / "shards" / ".DS_Store").write_bytes(b"not ours")
     others = gallery.folder / "unfinished" / "someone-elses"
     others.mkdir(parents=True)
     with gallery.job_lock():

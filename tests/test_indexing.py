@@ -133,6 +133,15 @@ def test_files_that_change_places_are_both_kept(gallery, pictures):
     assert index(gallery, pictures).unchanged == 40
 
 
+def test_a_source_named_twice_is_indexed_once(gallery, pictures, photograph, monkeypatch):
+    index(gallery, pictures)
+    files(pictures)[0].write_bytes(photograph)
+    monkeypatch.setattr(indexing, "COMMIT_EVERY_S", 0.0)
+    monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 10)
+    index_sources(gallery, [Folder(pictures), Folder(pictures)], workers=1)
+    assert gallery.catalog.count() == 40
+
+
 def test_a_touched_file_is_known_again_without_being_stored_again(gallery, pictures):
     index(gallery, pictures)
     before, touched = content(gallery), files(pictures)[0]
@@ -287,7 +296,8 @@ def test_a_full_disk_leaves_the_last_commit_and_no_litter(
         index(gallery, image_files)
     assert gallery.catalog.count() == 90
     assert not any((gallery.folder / "unfinished").glob("job/*"))
-    assert gallery.catalog.last_job()["state"] == "failed"
+    job = gallery.catalog.last_job()
+    assert (job["state"], job["indexed"]) == ("failed", 90)
     monkeypatch.setattr(ShardWriter, failing, original)
     index(gallery, image_files)
     assert len(content(gallery)) == 300

@@ -166,6 +166,21 @@ def test_a_changed_gallery_is_served_without_a_restart(
         assert len(everything) == 291
 
 
+def test_a_gallery_that_was_damaged_meanwhile_is_answered_as_it_was(
+    gallery_folder, tmp_path, picture, caplog
+):
+    shutil.copytree(gallery_folder, tmp_path / "g")
+    with TestClient(create_app(Settings(gallery=tmp_path / "g"))) as client:
+        before = client.post("/v1/search", content=picture).json()["hits"]
+        with sqlite3.connect(tmp_path / "g" / "catalog.sqlite") as db:
+            db.execute("UPDATE images SET row = row + 1000 WHERE id = 300")
+            db.execute("UPDATE settings SET value = value + 1 WHERE name = 'generation'")
+        db.close()
+        for _ in range(3):
+            assert client.post("/v1/search", content=picture).json()["hits"] == before
+    assert caplog.text.count("the former one is served") == 1
+
+
 def test_many_requests_at_once_are_all_answered_alike(client, picture):
     def ask(_):
         return client.post("/v1/compare?k=5", content=picture).json()["methods"][1]["hits"]

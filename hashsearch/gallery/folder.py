@@ -36,6 +36,7 @@ _CATALOG, _MODEL, _SHARDS, _UNFINISHED, _LOCK = (
     "unfinished",
     "job.lock",
 )
+_MARKER = "incomplete"  # in a folder that is being made a gallery, and is none yet
 PRECISION = "float32"
 
 
@@ -64,26 +65,21 @@ class Gallery:
         """Make an empty gallery with a copy of a model; its catalog comes last, and makes it one.
 
         folder: a new one, an empty one (a volume's mount point, say), or one that
-        an earlier attempt left without a catalog. Raises InvalidGallery if it
-        holds anything else, and what `load_model` raises if the model is not whole.
+        an earlier attempt left without a catalog, which its marker tells. Raises
+        InvalidGallery if it holds anything else, GalleryBusy if another is making
+        it, and what `load_model` raises if the model is not whole.
         """
         _, card = load_model(model)
-        if card.address_bits:
-            raise InvalidGallery("this version of hashsearch keeps no addresses")
-        if folder.exists() and (not folder.is_dir() or _foreign(folder)):
-            raise InvalidGallery(f"{folder} exists and is no gallery; name a new folder")
+        if model.resolve().is_relative_to(folder.resolve()):
+            raise InvalidGallery(f"{model} lies in {folder}, which is to be a new gallery")
+        _require_room(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in (_MODEL, _SHARDS, _UNFINISHED):
-            shutil.rmtree(folder / leftover, ignore_errors=True)
-        copy_model(model, folder / _MODEL)
-        (folder / _SHARDS).mkdir()
-        (folder / _UNFINISHED).mkdir()
-        settings = {"fingerprint": card.fingerprint, "precision": PRECISION}
-        Catalog.create(folder / _UNFINISHED / _CATALOG, settings).close()
-        sync_tree(folder)
-        (folder / _UNFINISHED / _CATALOG).replace(folder / _CATALOG)
-        sync_folder(folder)
-        sync_folder(folder.parent)
+        try:
+            with FileLock(folder / _LOCK, timeout=0):
+                _require_room(folder)  # as it is now that nobody else can change it
+                _build(folder, model, card.fingerprint)
+        except Timeout as error:
+            raise GalleryBusy(f"another job is making {folder}") from error
         return cls(folder)
 
     @staticmethod
@@ -177,7 +173,7 @@ class Gallery:
         with self.catalog.transaction():  # so that no writer is between renaming and commit
             known = {str(number) for number in self.catalog.shard_rows()}
             for path in (self.folder / _SHARDS).iterdir():
-                if path.name not in known:
+                if path.name.isdecimal() and path.name not in known:
                     shutil.rmtree(path)
 
     def commit(
@@ -226,7 +222,29 @@ class Gallery:
         return Shard(self.folder / _SHARDS / str(number), rows)
 
 
-def _foreign(folder: Path) -> list[str]:
-    """What a folder holds that no attempt at making a gallery leaves."""
-    ours = {_MODEL, _SHARDS, _UNFINISHED, _LOCK, "lost+found"}
-    return [path.name for path in folder.iterdir() if path.name not in ours]
+def _require_room(folder: Path) -> None:
+    """Raise InvalidGallery unless a folder is free for a gallery to be made in it."""
+    ours = {_LOCK, "lost+found"}
+    if (folder / _MARKER).exists():
+        ours |= {_MARKER, _MODEL, _SHARDS, _UNFINISHED}
+    if folder.exists() and (
+        not folder.is_dir() or any(path.name not in ours for path in folder.iterdir())
+    ):
+        raise InvalidGallery(f"{folder} exists and is no gallery; name a new folder")
+
+
+def _build(folder: Path, model: Path, fingerprint: str) -> None:
+    (folder / _MARKER).touch()
+    for leftover in (_MODEL, _SHARDS, _UNFINISHED):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+    copy_model(model, folder / _MODEL)
+    (folder / _SHARDS).mkdir()
+    (folder / _UNFINISHED).mkdir()
+    settings = {"fingerprint": fingerprint, "precision": PRECISION}
+    Catalog.create(folder / _UNFINISHED / _CATALOG, settings).close()
+    for made in (_MODEL, _SHARDS, _UNFINISHED):
+        sync_tree(folder / made)
+    (folder / _UNFINISHED / _CATALOG).replace(folder / _CATALOG)
+    (folder / _MARKER).unlink()
+    sync_folder(folder)
+    sync_folder(folder.parent)

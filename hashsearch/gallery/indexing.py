@@ -54,12 +54,11 @@ class IndexSummary:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Images to prepare, their uris, and what the catalog knew of those that changed."""
+    """Images to prepare with their uris, and the uris of those that need not be."""
 
     images: list[SourceImage]
     uris: list[str]
-    changed: dict[str, KnownFile]
-    unchanged: int
+    unchanged: list[str]
 
 
 def require_images(source: Source) -> None:
@@ -104,13 +103,22 @@ def index_sources(gallery: Gallery, sources: Sequence[Source], *, workers: int) 
 
 @contextmanager
 def _stop_signals() -> Iterator[Event]:
-    """Turn Ctrl-C and SIGTERM into an event, looked at between chunks and not within a commit."""
+    """Turn Ctrl-C and SIGTERM into an event, looked at between chunks and not within a commit.
+
+    A second one interrupts at once, and what was not committed is dropped.
+    """
     stop = Event()
     if current_thread() is not main_thread():  # where Python sets no handlers
         yield stop
         return
+
+    def handle(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    before = [signal.signal(number, handle) for number in signals]
     try:
         yield stop
     finally:
@@ -132,7 +140,7 @@ def _fill(
             for chunk, results in _prepared(chunks, workers):
                 filling.take(chunk, results)
                 failed = f"{filling.summary.failed:,} failed" if filling.summary.failed else ""
-                report.advance(len(chunk.images) + chunk.unchanged, failed)
+                report.advance(len(chunk.images) + len(chunk.unchanged), failed)
                 if stop.is_set():
                     break
         except HashSearchError:
@@ -167,16 +175,15 @@ def _chunks(gallery: Gallery, name: str, source: Source) -> Iterator[_Chunk]:
 def _unknown(gallery: Gallery, name: str, images: list[SourceImage]) -> _Chunk:
     uris = [name + image.place for image in images]
     known = gallery.catalog.known_files(uris)
-    fresh, fresh_uris, changed = [], [], {}
+    chunk = _Chunk([], [], [])
     for image, uri in zip(images, uris, strict=True):
         old = known.get(uri)
         if old is not None and (old.size, old.mtime) == (image.size, image.mtime):
-            continue
-        if old is not None:
-            changed[uri] = old
-        fresh.append(image)
-        fresh_uris.append(uri)
-    return _Chunk(fresh, fresh_uris, changed, len(images) - len(fresh))
+            chunk.unchanged.append(uri)
+        else:
+            chunk.images.append(image)
+            chunk.uris.append(uri)
+    return chunk
 
 
 def _prepared(
@@ -224,7 +231,9 @@ class _Filling:
 
     def take(self, chunk: _Chunk, results: list[Prepared | InvalidImage]) -> None:
         """Sort out duplicates and failures, encode the rest, and write it to the shard."""
-        self.summary.unchanged += chunk.unchanged
+        self.summary.unchanged += len(chunk.unchanged)
+        self._mended += [uri for uri in chunk.unchanged if uri in self._failed_before]
+        known = self.gallery.catalog.known_files(chunk.uris)
         stored = self.gallery.catalog.known_keys(
             [result.key for result in results if isinstance(result, Prepared)]
         )
@@ -236,7 +245,7 @@ class _Filling:
                 continue
             if uri in self._failed_before:
                 self._mended.append(uri)
-            if self._is_new(image, uri, result.key, stored, chunk.changed.get(uri)):
+            if self._is_new(image, uri, result.key, stored, known.get(uri)):
                 fresh.append((image, uri, result))
         if fresh:
             self._write(fresh)
@@ -301,7 +310,6 @@ class _Filling:
             self._dismissed.add(key)
             return False
         self._keys.add(key)
-        self.summary.indexed += 1
         return True
 
     def _write(self, fresh: list[tuple[SourceImage, str, Prepared]]) -> None:
@@ -313,6 +321,7 @@ class _Filling:
             [result.thumbnail for _, _, result in fresh],
         )
         self._images += [_new_image(*one) for one in fresh]
+        self.summary.indexed += len(fresh)
 
 
 def _new_image(image: SourceImage, uri: str, result: Prepared) -> NewImage:

@@ -74,10 +74,6 @@ class Searcher:
                 ]
             )
 
-    def is_stale(self) -> bool:
-        """Whether the gallery has changed since."""
-        return self.gallery.catalog.generation() != self.generation
-
     def query_by_image(self, data: bytes) -> Query:
         """Raises InvalidImage."""
         return self.query_by_tiny(decode(data).tiny)

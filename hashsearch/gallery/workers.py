@@ -6,7 +6,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from hashsearch.errors import InvalidImage
+from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.gallery.prepare import Prepared, prepare, start_worker
 from hashsearch.sources.base import SourceImage
 
@@ -39,18 +39,27 @@ class Workers:
     def result(
         self, images: list[SourceImage], future: Future[list[Prepared | InvalidImage]]
     ) -> list[Prepared | InvalidImage]:
-        """What became of the images; one that kills its worker is a failure, and no more."""
+        """What became of the images; one that kills its worker is a failure, and no more.
+
+        Raises InvalidSource if no worker can be started.
+        """
         try:
             return future.result()
         except BrokenProcessPool:
             return [self._alone(image) for image in images]
 
     def _alone(self, image: SourceImage) -> Prepared | InvalidImage:
-        try:
-            (result,) = self.submit([image]).result()
+        """Prepare one image in a process of its own, so that the blame is its own too."""
+        with ProcessPoolExecutor(1, get_context("spawn"), start_worker) as pool:
+            try:
+                pool.submit(prepare, []).result()
+            except BrokenProcessPool as error:
+                raise InvalidSource("no process can be started to decode images in") from error
+            try:
+                (result,) = pool.submit(prepare, [image]).result()
+            except BrokenProcessPool:
+                return InvalidImage("decoding it killed a process, perhaps for want of memory")
             return result
-        except BrokenProcessPool:
-            return InvalidImage("decoding it killed a process, perhaps for want of memory")
 
     def _new_pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(self.count, get_context("spawn"), start_worker)

@@ -96,14 +96,15 @@ def photograph() -> bytes:
     return (PHOTOGRAPHS / "rocket.jpg").read_bytes()
 
 
+def train_tiny(images: NDArray[np.uint8], folder: Path, seed: int) -> Path:
+    train_reconstruction("tiny", TINY_PRESET, images, folder, data="tests", seed=seed, device="cpu")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_images: NDArray[np.uint8]) -> Path:
     """A real model, trained in seconds."""
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    train_reconstruction(
-        "tiny", TINY_PRESET, tiny_images, folder, data="tests", seed=0, device="cpu"
-    )
-    return folder
+    return train_tiny(tiny_images, tmp_path_factory.mktemp("model") / "tiny", seed=0)
 
 
 @pytest.fixture(scope="session")
@@ -111,11 +112,7 @@ def other_model_folder(
     tmp_path_factory: pytest.TempPathFactory, tiny_images: NDArray[np.uint8]
 ) -> Path:
     """The same training from another seed: other weights, another fingerprint."""
-    folder = tmp_path_factory.mktemp("model") / "other"
-    train_reconstruction(
-        "tiny", TINY_PRESET, tiny_images, folder, data="tests", seed=1, device="cpu"
-    )
-    return folder
+    return train_tiny(tiny_images, tmp_path_factory.mktemp("model") / "other", seed=1)
 
 
 @pytest.fixture(scope="session")

@@ -113,11 +113,11 @@ class Gallery:
         Raises InvalidGallery if the catalog names what a shard does not hold.
         """
         sizes = self.catalog.shard_rows()
+        if len(rows.ids) == 0:
+            return
         order = np.lexsort((rows.rows, rows.shards))
         numbers, starts = np.unique(rows.shards[order], return_index=True)
-        for number, positions in zip(
-            numbers.tolist(), np.split(order, starts[1:]), strict=bool(len(numbers))
-        ):
+        for number, positions in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
             in_shard = rows.rows[positions]
             if number not in sizes or in_shard[0] < 0 or in_shard[-1] >= sizes[number]:
                 raise InvalidGallery(f"{self.folder}: the catalog names rows that no shard has")

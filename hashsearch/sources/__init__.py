@@ -6,7 +6,7 @@ from pathlib import Path
 from hashsearch.errors import InvalidSource
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import SPLITS, Source, SourceImage, locate
-from hashsearch.sources.cifar import CifarBatches, holds_cifar_batches
+from hashsearch.sources.cifar import CifarBatches, holds_cifar_batches, holds_cifar_splits
 from hashsearch.sources.datasets import DataFolders, known_dataset
 from hashsearch.sources.folder import Folder
 
@@ -49,6 +49,8 @@ def _open_path(path: Path, split: str | None) -> Source:
         )
     elif holds_cifar_batches(path):
         return CifarBatches(path, split or "train")
+    elif holds_cifar_splits(path):
+        return TarArchive(path, under=f"cifar10/{split or 'train'}/")
     if split:
         raise InvalidSource(f"{path} has no splits; {path} without :{split} means all of it")
     return Folder(path) if path.is_dir() else TarArchive(path)

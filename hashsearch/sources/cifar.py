@@ -9,6 +9,7 @@ import pickle
 from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -102,14 +103,23 @@ def holds_cifar_batches(path: Path) -> bool:
     if path.is_dir():
         names = [entry.name for entry in path.iterdir()]
         return any(name.removesuffix(".bin") in BATCHES["train"] for name in names)
+    folders = (("cifar-10-batches-py",), ("cifar-10-batches-bin",))
+    return any(parts[:1] in folders for parts in _first_members(path))
+
+
+def holds_cifar_splits(path: Path) -> bool:
+    """Whether a tar archive, by its first members, is `cifar10/{train,test}/<class>/<n>.jpg`."""
+    return any(
+        parts[:1] == ("cifar10",) and parts[1:2] in (("train",), ("test",))
+        for parts in _first_members(path)
+    )
+
+
+def _first_members(path: Path) -> list[tuple[str, ...]]:
+    """The paths of a tar archive's first three members, in parts."""
     with read_tar(path) as archive:
-        for member, _ in zip(members(archive), range(3), strict=False):
-            if PurePosixPath(member.name).parts[:1] in (
-                ("cifar-10-batches-py",),
-                ("cifar-10-batches-bin",),
-            ):
-                return True
-    return False
+        first = islice(members(archive), 3)
+        return [PurePosixPath(member.name).parts for member in first]
 
 
 def read_batch(data: bytes, name: str) -> Batch:

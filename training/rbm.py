@@ -1,0 +1,72 @@
+"""Restricted Boltzmann machines, to start a deep autoencoder's layers from.
+
+Source: Hinton and Salakhutdinov 2006, Science 313:504; Krizhevsky and Hinton
+2011; the practice of Hinton 2010, UTML TR 2010-003.
+"""
+
+import torch
+from torch import Tensor
+
+
+class RestrictedBoltzmannMachine:
+    """Visible and logistic hidden units, learning by one step of contrastive divergence.
+
+    weight: (n_hidden, n_visible), hidden_bias: (n_hidden,), visible_bias:
+    (n_visible,): changed in place. gaussian: whether visible units are Gaussian
+    of unit variance; they are binary otherwise.
+    """
+
+    def __init__(self, weight: Tensor, hidden_bias: Tensor, visible_bias: Tensor, gaussian: bool):
+        self.weight, self.hidden_bias, self.visible_bias = weight, hidden_bias, visible_bias
+        self.gaussian = gaussian
+        self._velocities = [torch.zeros_like(part) for part in self._parameters()]
+
+    def hidden(self, visible: Tensor) -> Tensor:
+        """(n, n_visible) to (n, n_hidden): the probability that each hidden unit is 1."""
+        return torch.sigmoid(torch.addmm(self.hidden_bias, visible, self.weight.T))
+
+    def visible(self, hidden: Tensor) -> Tensor:
+        """(n, n_hidden) to (n, n_visible): means of Gaussian units, or probabilities."""
+        total = torch.addmm(self.visible_bias, hidden, self.weight)
+        return total if self.gaussian else torch.sigmoid(total)
+
+    def learn(
+        self,
+        data: Tensor,
+        *,
+        rate: float,
+        momentum: float,
+        weight_cost: float,
+        generator: torch.Generator,
+    ) -> float:
+        """Take one step of CD-1 on a batch, gradients averaged over it.
+
+        data: (n, n_visible). Hidden states are sampled in the positive phase
+        alone; probabilities stand everywhere else. Returns the mean squared
+        error of the one-step reconstruction.
+        """
+        positive = self.hidden(data)
+        drawn = torch.rand(positive.shape, generator=generator, device=positive.device)
+        fantasy = self.visible((drawn < positive).to(data.dtype))
+        negative = self.hidden(fantasy)
+        gradients = (
+            (positive.T @ data - negative.T @ fantasy) / len(data) - weight_cost * self.weight,
+            (positive - negative).mean(dim=0),
+            (data - fantasy).mean(dim=0),
+        )
+        steps = zip(self._parameters(), self._velocities, gradients, strict=True)
+        for parameter, velocity, gradient in steps:
+            velocity.mul_(momentum).add_(gradient, alpha=rate)
+            parameter.add_(velocity)
+        return (data - fantasy).square().mean().item()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The velocities; the parameters belong to the layer that they were lent by."""
+        return {str(number): velocity for number, velocity in enumerate(self._velocities)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for number, velocity in enumerate(self._velocities):
+            velocity.copy_(state[str(number)])
+
+    def _parameters(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.weight, self.hidden_bias, self.visible_bias

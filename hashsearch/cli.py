@@ -6,6 +6,7 @@ that the others start quickly.
 
 import argparse
 import json
+import math
 import os
 import signal
 import socket
@@ -68,8 +69,8 @@ def _train(options: argparse.Namespace) -> int:
     from hashsearch.models.folder import require_free
     from training.data import load_tiny_images
     from training.device import choose_device
+    from training.job import train
     from training.presets import PRESETS
-    from training.reconstruct import train_reconstruction
 
     if options.data.endswith(":test"):
         raise TrainingError(f"{options.data} is for evaluation alone; train on another split")
@@ -77,7 +78,7 @@ def _train(options: argparse.Namespace) -> int:
     require_free(options.out)
     device = choose_device(options.device)
     images = load_tiny_images(open_source(options.data, _folders()))
-    card = train_reconstruction(
+    card = train(
         options.preset,
         PRESETS[options.preset],
         images,
@@ -85,6 +86,8 @@ def _train(options: argparse.Namespace) -> int:
         data=options.data,
         seed=options.seed,
         device=device,
+        minutes=options.minutes,
+        resume=options.resume,
     )
     print(f"{options.out}: model {card.fingerprint[:12]}, {_metrics(card.metrics)}")
     return 0
@@ -352,10 +355,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_address(demo)
 
     train = _command(commands, "train", _train, "train a model")
+    train.set_defaults(when_stopped="stopped; the same command with --resume goes on")
     train.add_argument("preset", metavar="PRESET", choices=PRESETS, help=", ".join(PRESETS))
     train.add_argument("--data", metavar="SRC", required=True, help=sources)
     train.add_argument("--out", metavar="MODEL", type=Path, required=True, help="a new folder")
     train.add_argument("--seed", type=_seed, default=0)
+    train.add_argument(
+        "--minutes", metavar="M", type=_minutes, help="train about so long, not the preset's steps"
+    )
+    train.add_argument("--resume", action="store_true", help="go on with a training that stopped")
     train.add_argument("--device", help="cpu or cuda; CUDA where there is one")
 
     index = _command(commands, "index", _index, "add images to a gallery")
@@ -423,6 +431,13 @@ def _seed(text: str) -> int:
     number = int(text)
     if not 0 <= number < 2**63:
         raise argparse.ArgumentTypeError(f"a number of at least 0 was wanted; got {text}")
+    return number
+
+
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"a number above 0 was wanted; got {text}")
     return number
 
 

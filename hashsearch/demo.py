@@ -86,12 +86,12 @@ def _model(dataset: str, folders: DataFolders) -> Path:
             return kept[name]
     from training.data import load_tiny_images
     from training.device import choose_device
+    from training.job import train
     from training.presets import PRESETS
-    from training.reconstruct import train_reconstruction
 
     name = dataset if dataset in kept else _at_hand(folders)
     print(f"training a first model on {name}, once; it is kept", file=sys.stderr)
-    train_reconstruction(
+    train(
         PRESET,
         PRESETS[PRESET],
         load_tiny_images(_open(name, "train", folders)),
@@ -99,6 +99,7 @@ def _model(dataset: str, folders: DataFolders) -> Path:
         data=f"{name}:train",
         seed=0,
         device=choose_device(),
+        resume=True,
     )
     return kept[name]
 

@@ -1,14 +1,17 @@
 """Tiny images to codes, and codes to reconstructions, in batches on a device."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from hashsearch.codes import CODE_BITS, pack_bits, unpack_bits
-from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.folder import load_model
+from hashsearch.codes import pack_bits, unpack_bits
+from hashsearch.errors import ArtifactMismatch
+from hashsearch.models.convolutional import ConvolutionalAutoencoder
+from hashsearch.models.folder import Autoencoder, load_model
 
 # Every matrix product has this many rows, the last ones filled up with black:
 # products of other shapes may round otherwise, and a bit near its threshold
@@ -19,7 +22,7 @@ BATCH = 32
 class Encoder:
     """A model at work. `encode` is deterministic on one machine, whatever the batch."""
 
-    def __init__(self, model: DenseAutoencoder, device: str = "cpu"):
+    def __init__(self, model: Autoencoder, device: str = "cpu"):
         self.model = model.to(device).eval()
         self.device = device
 
@@ -30,25 +33,42 @@ class Encoder:
         return cls(model, device)
 
     def encode(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(n, 32, 32, 3) uint8 tiny images to (n, 32) uint8 packed codes."""
-        bits = np.empty((len(tiny), CODE_BITS), np.uint8)
-        with torch.inference_mode():
-            for start in range(0, len(tiny), BATCH):
-                batch = tiny[start : start + BATCH]
-                padded = np.zeros((BATCH, *tiny.shape[1:]), np.uint8)
-                padded[: len(batch)] = batch
-                logits = self.model.code_logits(torch.from_numpy(padded).to(self.device))
-                bits[start : start + BATCH] = (logits[: len(batch)] >= 0).cpu().numpy()
-        return pack_bits(bits)
+        """(n, 32, 32, 3) uint8 tiny images to (n, 32) uint8 packed codes.
+
+        A model of fewer bits gives as many bytes as these fill.
+        """
+        return self._packed(tiny, self.model.code_logits, self.model.bits)
+
+    def addresses(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(n, 32, 32, 3) uint8 tiny images to (n, 4) uint8 packed addresses of 28 bits.
+
+        Raises ArtifactMismatch if the model has no address head.
+        """
+        if not isinstance(self.model, ConvolutionalAutoencoder):
+            raise ArtifactMismatch(f"a {self.model.kind} model gives no addresses")
+        return self._packed(tiny, self.model.address_logits, self.model.address_bits)
 
     def reconstruct(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(n, 32) uint8 packed codes to (n, 32, 32, 3) uint8 images.
 
         Raises CodeShapeError if the codes are of another width.
         """
-        bits = torch.from_numpy(unpack_bits(codes)).to(self.device, torch.float32)
+        bits = torch.from_numpy(unpack_bits(codes, self.model.bits)).to(self.device, torch.float32)
         with torch.inference_mode():
             pixels = [self.model.reconstruct(batch) for batch in bits.split(BATCH * 8)]
         levels = torch.cat(pixels) if pixels else torch.empty(0, 32, 32, 3)
         rounded: NDArray[np.uint8] = levels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
         return rounded
+
+    def _packed(
+        self, tiny: NDArray[np.uint8], logits_of: Callable[[Tensor], Tensor], n_bits: int
+    ) -> NDArray[np.uint8]:
+        bits = np.empty((len(tiny), n_bits), np.uint8)
+        with torch.inference_mode():
+            for start in range(0, len(tiny), BATCH):
+                batch = tiny[start : start + BATCH]
+                padded = np.zeros((BATCH, *tiny.shape[1:]), np.uint8)
+                padded[: len(batch)] = batch
+                logits = logits_of(torch.from_numpy(padded).to(self.device))
+                bits[start : start + BATCH] = (logits[: len(batch)] >= 0).cpu().numpy()
+        return pack_bits(bits)

@@ -18,8 +18,8 @@ from hashsearch.sources import DataFolders
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
 from hashsearch.sources.samples import Samples
+from training import job
 from training.presets import DensePreset
-from training.reconstruct import train_reconstruction
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 N_FILES = 300
@@ -97,7 +97,7 @@ def photograph() -> bytes:
 
 
 def train_tiny(images: NDArray[np.uint8], folder: Path, seed: int) -> Path:
-    train_reconstruction("tiny", TINY_PRESET, images, folder, data="tests", seed=seed, device="cpu")
+    job.train("tiny", TINY_PRESET, images, folder, data="tests", seed=seed, device="cpu")
     return folder
 
 

@@ -10,6 +10,7 @@ from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.models.binarize import binarize
 from hashsearch.models.card import fingerprint
+from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
 from hashsearch.models.folder import copy_model, load_model, read_card, save_model
 
@@ -62,9 +63,6 @@ def test_a_dense_autoencoder_computes_what_numpy_computes(tiny_images, hidden):
     pixels = (values @ weights["decoder.2.weight"].T + weights["decoder.2.bias"]) * 50 + 100
     decoded = model.reconstruct(torch.from_numpy(bits).float()).detach()
     np.testing.assert_allclose(decoded.reshape(8, -1), pixels, atol=1e-2)
-    error = ((pixels - tiny_images[:8].reshape(8, -1)) / 50) ** 2
-    found = model(torch.from_numpy(tiny_images[:8])).detach()
-    np.testing.assert_allclose(found, error.mean(axis=1), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -136,13 +134,13 @@ def test_weights_that_are_not_the_cards_are_refused(saved):
     ("changes", "message"),
     [
         ({"format_version": 2}, "of format 2; this version of hashsearch reads 1"),
-        ({"kind": "transformer"}, "of kind 'transformer'; known are dense"),
+        ({"kind": "transformer"}, "of kind 'transformer'; known are convolutional, dense"),
         ({"surprise": 1}, "beyond the format, the entries: surprise"),
         ({"architecture": {"widths": [3072, 32, 256], "hidden": "relu"}}, "no usable weights"),
         ({"architecture": {"width": 3}}, "no usable weights"),
         ({"architecture": []}, "architecture that is no dict"),
         ({"kind": []}, "kind that is no str"),
-        ({"bits": 28}, "28 bits and 0 address bits, the model has 256 and none"),
+        ({"bits": 28}, "28 bits and 0 address bits, the model has 256 and 0"),
         ({"address_bits": 28}, "256 bits and 28 address bits"),
     ],
 )
@@ -215,3 +213,65 @@ def test_a_code_decodes_to_something_like_its_image(model_folder, tiny_images):
     own = np.square(decoded - tiny_images).mean()
     other = np.square(decoded - np.roll(tiny_images, 1, axis=0)).mean()
     assert own < 0.6 * other
+
+
+@pytest.fixture(scope="module")
+def convolutional(tiny_images) -> ConvolutionalAutoencoder:
+    """Never trained, but its normalisations have seen images."""
+    torch.manual_seed(0)
+    model = ConvolutionalAutoencoder((8, 16, 32), (1, 0, 1))
+    model.pixel_mean.fill_(120)
+    model.pixel_std.fill_(60)
+    for _ in range(20):
+        model.decode((model.code_logits(torch.from_numpy(tiny_images)) >= 0).float())
+        model.address_logits(torch.from_numpy(tiny_images))
+    return model.eval()
+
+
+def test_a_convolutional_model_is_loaded_as_it_was_saved(convolutional, tiny_images, tmp_path):
+    card = save_model(tmp_path / "model", convolutional, training={}, metrics={})
+    loaded, _ = load_model(tmp_path / "model")
+    assert (card.kind, card.bits, card.address_bits) == ("convolutional", 256, 28)
+    ours, theirs = Encoder(convolutional), Encoder(loaded)
+    codes = ours.encode(tiny_images)
+    assert_array_equal(codes, theirs.encode(tiny_images))
+    assert_array_equal(ours.addresses(tiny_images), theirs.addresses(tiny_images))
+    assert_array_equal(ours.reconstruct(codes), theirs.reconstruct(codes))
+    assert ours.reconstruct(codes).shape == tiny_images.shape
+
+
+def test_an_address_is_four_bytes_whose_last_four_bits_are_zero(convolutional, tiny_images):
+    addresses = Encoder(convolutional).addresses(tiny_images)
+    assert addresses.shape == (len(tiny_images), 4)
+    assert (addresses[:, 3] & 0x0F == 0).all()
+    assert len(np.unique(addresses, axis=0)) > len(addresses) // 2
+
+
+def test_a_model_without_an_address_head_says_so(tiny_images):
+    with pytest.raises(ArtifactMismatch, match="a dense model gives no addresses"):
+        Encoder(small()).addresses(tiny_images)
+
+
+def test_a_convolutional_code_does_not_depend_on_what_it_is_encoded_beside(
+    convolutional, tiny_images
+):
+    encoder = Encoder(convolutional)
+    together = encoder.encode(tiny_images)
+    alone = np.concatenate([encoder.encode(image[np.newaxis]) for image in tiny_images[:40]])
+    assert_array_equal(together[:40], alone)
+
+
+@pytest.mark.parametrize(
+    ("widths", "blocks"),
+    [
+        ((64, 128), (1, 1)),
+        ((64, 128, 0), (1, 1, 1)),
+        ((64, 128, 9**9), (0, 0, 0)),
+        ((64, 128, 256), (0, 0, -1)),
+        ((64, 128, 256), (0, 0, 99)),
+        ((64, 128, 256.0), (0, 0, 0)),
+    ],
+)
+def test_a_convolutional_architecture_that_cannot_be_is_refused(widths, blocks):
+    with pytest.raises(InvalidModel, match="three widths up to 4096"):
+        ConvolutionalAutoencoder(widths, blocks)

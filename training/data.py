@@ -1,14 +1,19 @@
 """Sources of images to one array in memory, ready to be drawn from."""
 
 import hashlib
+import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidImage, TrainingError
 from hashsearch.images import TINY_SIDE, decode, read_image_file
+from hashsearch.models.folder import Autoencoder
 from hashsearch.progress import progress_report
 from hashsearch.sources.base import Source, SourceImage
+
+_CHUNK_VALUES = 3_000_000
 
 
 def load_tiny_images(source: Source) -> NDArray[np.uint8]:
@@ -35,6 +40,23 @@ def sha256_of_images(images: NDArray[np.uint8]) -> str:
     return hashlib.sha256(images.tobytes()).hexdigest()
 
 
+class Batches:
+    """Batches of images in an order that the seed and the step's number alone decide."""
+
+    def __init__(self, images: NDArray[np.uint8], size: int, seed: int):
+        assert len(images) >= size, "a pass is at least one batch"
+        self.images, self.size, self.seed = images, size, seed
+        self._pass, self._order = -1, np.empty(0, np.int64)
+
+    def __getitem__(self, step: int) -> NDArray[np.uint8]:
+        """(size, 32, 32, 3) uint8: every image once a pass, but for the last few that fill none."""
+        number, place = divmod(step, len(self.images) // self.size)
+        if number != self._pass:
+            order = np.random.default_rng((self.seed, number)).permutation(len(self.images))
+            self._pass, self._order = number, order
+        return self.images[self._order[place * self.size : (place + 1) * self.size]]
+
+
 def split_off(
     images: NDArray[np.uint8], held_out: int, random: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -45,6 +67,20 @@ def split_off(
     order = random.permutation(len(images))
     held_out = min(held_out, len(images) // 10)
     return images[order[held_out:]], images[order[:held_out]]
+
+
+def fit_standardization(model: Autoencoder, images: NDArray[np.uint8]) -> None:
+    """Set a model's pixel means, and the one standard deviation around them.
+
+    A mean is of a pixel, or of a colour, as the model keeps them.
+    """
+    values = images.reshape(-1, model.pixel_mean.numel())
+    chunks = np.array_split(values, -(-values.size // _CHUNK_VALUES))
+    total = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in chunks)
+    mean = total / len(values)
+    squares = sum(float(np.square(chunk - mean).sum()) for chunk in chunks)
+    model.pixel_mean.copy_(torch.from_numpy(mean))
+    model.pixel_std.fill_(max(math.sqrt(squares / values.size), 1.0))  # images all alike divide too
 
 
 def _tiny(entry: SourceImage) -> NDArray[np.uint8]:

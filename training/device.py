@@ -1,5 +1,8 @@
 """Which device to train on, and what it can do."""
 
+from typing import Any
+
+import numpy as np
 import torch
 
 from hashsearch.errors import TrainingError
@@ -23,7 +26,7 @@ def has_bfloat16(device: str) -> bool:
     """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
+    capabilities = _cpu_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
@@ -31,5 +34,16 @@ def describe(device: str) -> str:
     """The device in words, for a model's card."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    name = torch.cpu.get_capabilities().get("cpu_name", "CPU")
+    name = _cpu_capabilities().get("cpu_name", "CPU")
     return f"{name}, {torch.get_num_threads()} threads"
+
+
+def generator(device: str, *numbers: int) -> torch.Generator:
+    """A source of randomness that these numbers alone decide."""
+    (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+
+
+def _cpu_capabilities() -> dict[str, Any]:
+    known = getattr(torch.cpu, "get_capabilities", None)  # not in PyTorch before 2.13
+    return known() if known else {}

@@ -1,6 +1,24 @@
 """Named settings of training jobs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Pretraining:
+    """Greedy layer-wise pre-training with restricted Boltzmann machines.
+
+    steps: updates of `batch` images, for each layer. Learning rates: of the
+    first layer, whose visible units are Gaussian, and of those after it.
+    early_momentum holds for the first tenth of the steps, momentum afterwards.
+    """
+
+    steps: int
+    batch: int = 128
+    gaussian_rate: float = 0.001
+    binary_rate: float = 0.01
+    early_momentum: float = 0.5
+    momentum: float = 0.9
+    weight_cost: float = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,7 +27,11 @@ class DensePreset:
 
     widths: pixels, hidden layers, code bits. hidden: units of the hidden layers.
     steps: updates of `batch` images each; the learning rate rises over the first
-    3% of them and falls along a cosine to zero.
+    3% of them and falls along a cosine to zero. flip: mirror every second image,
+    at random. noise: standard deviation of Gaussian noise on the standardised
+    pixels that go in, where those without it must come out (denoising).
+    activity: the share of images for which each bit should be 1, held to with
+    weight sparsity by a Kullback-Leibler penalty; 0 holds to nothing.
     """
 
     widths: tuple[int, ...]
@@ -18,18 +40,89 @@ class DensePreset:
     batch: int
     learning_rate: float
     weight_decay: float = 0.01
-    flip: bool = True  # mirror every second image, at random
+    flip: bool = True
+    noise: float = 0.0
+    activity: float = 0.1
+    sparsity: float = 0.0
+    pretraining: Pretraining | None = None
 
 
-PRESETS = {
+@dataclass(frozen=True, slots=True)
+class LinearPreset:
+    """Principal components, in closed form: the linear autoencoder of least error."""
+
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """How far a random view may be from its image.
+
+    smallest: share of the image's area that a crop keeps at least. jitter:
+    chance that colours change; strength: by how much, brightness and contrast
+    and saturation each between 1 - strength and 1 + strength times. grey: chance
+    that no colour is left.
+    """
+
+    smallest: float = 0.25
+    jitter: float = 0.8
+    strength: float = 0.4
+    grey: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ConvolutionalPreset:
+    """Settings of a convolutional autoencoder whose codes ignore how an image was taken.
+
+    widths, blocks: see ConvolutionalAutoencoder. Weights of the terms of the
+    loss: invariance, rate and contrast (see objectives.py) on the code, the three
+    together on the address, and squared error of the reconstruction. steps:
+    updates of `batch` images, two views each; decoder_steps: updates, after those,
+    of the decoder alone, on the images as they are.
+    """
+
+    widths: tuple[int, int, int]
+    blocks: tuple[int, int, int]
+    steps: int
+    decoder_steps: int
+    batch: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    invariance: float = 4.0
+    rate: float = 1 / 50
+    contrast: float = 0.5
+    address: float = 0.1
+    reconstruction: float = 0.1
+    views: Views = field(default_factory=Views)
+
+
+Preset = DensePreset | LinearPreset | ConvolutionalPreset
+
+# Krizhevsky and Hinton (2011). The full paper is not at hand: widths, CD-1, the
+# learning rates, batch and momenta are recalled from it, the rest is our own
+# (numbers of steps, weight cost, AdamW for the fine-tuning in place of plain
+# gradient descent).
+_PAPER = (3072, 8192, 4096, 2048, 1024, 512, 256)
+_SMALL = (3072, 2048, 1024, 512, 256)
+
+PRESETS: dict[str, Preset] = {
+    "conv256": ConvolutionalPreset(
+        widths=(64, 128, 256), blocks=(0, 1, 1), steps=20_000, decoder_steps=2_000
+    ),
+    "kh256": DensePreset(
+        _PAPER, "logistic", 4_000, 128, 5e-4, pretraining=Pretraining(steps=1_200)
+    ),
+    "kh28": DensePreset(
+        (*_PAPER, 64, 28), "logistic", 4_000, 128, 5e-4, pretraining=Pretraining(steps=1_200)
+    ),
+    "kh256-small": DensePreset(
+        _SMALL, "logistic", 8_000, 128, 5e-4, pretraining=Pretraining(steps=2_000)
+    ),
+    "pca256": LinearPreset(bits=256),
+    "dense256-sparse": DensePreset((3072, 1024, 512, 256), "relu", 3_000, 256, 2e-3, sparsity=0.01),
+    "dense256-denoising": DensePreset((3072, 1024, 512, 256), "relu", 3_000, 256, 2e-3, noise=0.5),
     # A first model in about three minutes on two cores, for `hashsearch demo`:
     # smaller than the paper's, with rectified units, which learn without the
     # layer-wise pre-training that deep logistic ones need.
-    "dense256-quick": DensePreset(
-        widths=(3072, 1024, 512, 256),
-        hidden="relu",
-        steps=3000,
-        batch=256,
-        learning_rate=2e-3,
-    ),
+    "dense256-quick": DensePreset((3072, 1024, 512, 256), "relu", 3_000, 256, 2e-3),
 }

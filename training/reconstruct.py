@@ -1,147 +1,151 @@
 """Train a dense autoencoder to reconstruct its input through a binary code."""
 
-import math
-import time
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from hashsearch.encoder import Encoder
-from hashsearch.errors import TrainingError
-from hashsearch.metrics import psnr_db
-from hashsearch.models.card import Card
+from hashsearch.models.binarize import binarize
 from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.folder import require_free, save_model
-from hashsearch.progress import progress_report
-from training.data import sha256_of_images, split_off
-from training.device import describe, has_bfloat16
-from training.presets import DensePreset
+from training.data import Batches
+from training.device import generator, has_bfloat16
+from training.presets import DensePreset, Pretraining
+from training.rbm import RestrictedBoltzmannMachine
+from training.run import Run
+from training.schedule import set_rate
 
-HELD_OUT = 1000  # images kept from training, to measure reconstruction on
-_WARM_UP = 0.03  # share of the steps over which the learning rate rises
+# A part of what is drawn at random, beside the seed and the step.
+_FLIP, _NOISE, _HIDDEN = range(3)
+_INITIAL_DEVIATION = 0.01  # of weights before pre-training
 
 
-def train_reconstruction(
-    name: str,
-    preset: DensePreset,
+def pretrain(
+    run: Run,
+    model: DenseAutoencoder,
+    settings: Pretraining,
     images: NDArray[np.uint8],
-    out: Path,
     *,
-    data: str,
     seed: int,
     device: str,
-) -> Card:
-    """Train, measure on held-out images, and save a model folder.
+    minutes: float | None,
+) -> None:
+    """Fit each layer as a restricted Boltzmann machine on the layer below, then unroll.
 
-    name: of the preset; images: (n, 32, 32, 3) uint8; data: what they are, for
-    the card. Raises InvalidModel if `out` exists, and TrainingError if there
-    are fewer images than a batch or the loss stops being a number.
+    Leaves the decoder with the encoder's weights transposed; nothing ties them
+    afterwards. minutes: for all layers together, dealt out so that each takes
+    about the same number of steps.
     """
-    require_free(out)
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
-    train, held_out = split_off(images, HELD_OUT, random)
-    if len(train) < preset.batch:
-        raise TrainingError(
-            f"{len(train)} images are fewer than one batch of {preset.batch}; more are needed"
+    encoders = [layer for layer in model.encoder if isinstance(layer, nn.Linear)]
+    decoders = [layer for layer in model.decoder if isinstance(layer, nn.Linear)][::-1]
+    batches = Batches(images, settings.batch, seed)
+    sizes = [wide * narrow for wide, narrow in pairwise(model.widths)]
+    for layer in encoders:
+        nn.init.normal_(layer.weight, std=_INITIAL_DEVIATION)
+    for layer in (*encoders, *decoders):
+        nn.init.zeros_(layer.bias)
+    for number, (encoder, decoder) in enumerate(zip(encoders, decoders, strict=True)):
+        machine = RestrictedBoltzmannMachine(
+            encoder.weight.data, encoder.bias.data, decoder.bias.data, gaussian=number == 0
         )
-    model = DenseAutoencoder(preset.widths, preset.hidden)
-    _fit_standardization(model, train)
-    model.to(device)
+        rate = settings.binary_rate if number else settings.gaussian_rate
 
-    started = time.monotonic()
-    _optimize(model, preset, train, random, device)
-    minutes = (time.monotonic() - started) / 60
+        @torch.no_grad()
+        def update(
+            step: int,
+            steps: int,
+            number: int = number,
+            machine: RestrictedBoltzmannMachine = machine,
+            rate: float = rate,
+        ) -> dict[str, float]:
+            data = model.standardize(torch.from_numpy(batches[step]).to(device))
+            for below in encoders[:number]:
+                data = torch.sigmoid(below(data))
+            early = step < steps / 10
+            loss = machine.learn(
+                data,
+                rate=rate,
+                momentum=settings.early_momentum if early else settings.momentum,
+                weight_cost=settings.weight_cost,
+                generator=generator(device, seed, _HIDDEN, number, step),
+            )
+            return {"loss": loss}
 
-    training: dict[str, Any] = {
-        "preset": name,
-        "settings": asdict(preset),
-        "objective": "reconstruction",
-        "data": data,
-        "images": len(train),
-        "images_sha256": sha256_of_images(images),
-        "seed": seed,
-        "minutes": round(minutes, 2),
-        "hardware": describe(device),
-        "bfloat16": has_bfloat16(device),
-        "torch": torch.__version__,
-    }
-    return save_model(out, model.cpu(), training=training, metrics=_measure(model, train, held_out))
+        run.stage(
+            f"layer {number + 1} of {len(encoders)}",
+            {"model": model, "machine": machine},
+            update,
+            batch=settings.batch,
+            steps=settings.steps,
+            minutes=None if minutes is None else minutes * sizes[number] / sum(sizes),
+        )
+        with torch.no_grad():
+            decoder.weight.copy_(encoder.weight.T)
 
 
-def _fit_standardization(model: DenseAutoencoder, images: NDArray[np.uint8]) -> None:
-    flat = images.reshape(len(images), -1)
-    mean = flat.mean(axis=0, dtype=np.float64)
-    squares = sum(
-        float(np.square(flat[start : start + 1000] - mean).sum())
-        for start in range(0, len(flat), 1000)
-    )
-    model.pixel_mean.copy_(torch.from_numpy(mean))
-    model.pixel_std.fill_(max(math.sqrt(squares / flat.size), 1.0))  # images all alike divide too
-
-
-def _optimize(
+def fine_tune(
+    run: Run,
     model: DenseAutoencoder,
     preset: DensePreset,
     images: NDArray[np.uint8],
-    random: np.random.Generator,
+    *,
+    seed: int,
     device: str,
+    minutes: float | None,
 ) -> None:
+    """Lower the squared error of the reconstruction by backpropagation through the bits."""
+    batches = Batches(images, preset.batch, seed)
     optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=preset.learning_rate,
-        weight_decay=preset.weight_decay,
-        fused=True,
+        model.parameters(), lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / preset.steps))
     bfloat16 = has_bfloat16(device)
-    order = np.empty(0, np.int64)
-    with progress_report("training", preset.steps * preset.batch) as report:
-        for step in range(preset.steps):
-            if len(order) < preset.batch:
-                order = random.permutation(len(images))
-            chosen, order = order[: preset.batch], order[preset.batch :]
-            batch = _flipped(images[chosen], random) if preset.flip else images[chosen]
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
-                loss = model(torch.from_numpy(batch).to(device)).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            report.advance(preset.batch, f"loss {_finite(loss, step):.4f}")
+
+    def update(step: int, steps: int) -> dict[str, float]:
+        set_rate(optimizer, preset.learning_rate, step, steps)
+        batch = batches[step]
+        if preset.flip:
+            batch = _flipped(batch, np.random.default_rng((seed, _FLIP, step)))
+        noise = generator(device, seed, _NOISE, step)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
+            loss = _loss(model, preset, torch.from_numpy(batch).to(device), noise)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.item()}
+
+    run.stage(
+        "reconstruction",
+        {"model": model, "optimizer": optimizer},
+        update,
+        batch=preset.batch,
+        steps=preset.steps,
+        minutes=minutes,
+    )
 
 
-def _rate(progress: float) -> float:
-    """Share of the full learning rate after this share of the steps."""
-    return min(1.0, progress / _WARM_UP + 1e-3) * 0.5 * (1 + math.cos(math.pi * progress))
+def _loss(
+    model: DenseAutoencoder, preset: DensePreset, tiny: Tensor, noise: torch.Generator
+) -> Tensor:
+    """Squared error of the standardised reconstruction, and what sparsity costs."""
+    pixels = model.standardize(tiny)
+    given = pixels
+    if preset.noise:
+        drawn = torch.randn(pixels.shape, generator=noise, device=pixels.device)
+        given = pixels + preset.noise * drawn
+    logits = model.encoder(given)
+    loss = F.mse_loss(model.decoder(binarize(logits)), pixels)
+    if preset.sparsity:
+        wanted, found = preset.activity, torch.sigmoid(logits.float()).mean(dim=0)
+        found = found.clamp(1e-4, 1 - 1e-4)
+        divergence = (
+            wanted * (wanted / found).log() + (1 - wanted) * ((1 - wanted) / (1 - found)).log()
+        )
+        loss = loss + preset.sparsity * divergence.sum()
+    return loss
 
 
 def _flipped(batch: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
     mirrored = random.random(len(batch)) < 0.5
     return np.where(mirrored[:, None, None, None], batch[:, :, ::-1], batch)
-
-
-def _finite(loss: Tensor, step: int) -> float:
-    value = loss.item()
-    if not math.isfinite(value):
-        raise TrainingError(f"the loss became {value} at step {step}; nothing was saved")
-    return value
-
-
-def _measure(
-    model: DenseAutoencoder, train: NDArray[np.uint8], held_out: NDArray[np.uint8]
-) -> dict[str, float]:
-    """PSNR of reconstructions from bits, and how evenly the bits are used."""
-    encoder = Encoder(model)
-    sample = held_out if len(held_out) else train[:HELD_OUT]
-    codes = encoder.encode(sample)
-    ones = np.unpackbits(codes, axis=1).mean(axis=0)
-    return {
-        "psnr_db": round(psnr_db(sample, encoder.reconstruct(codes)), 2),
-        "mean_bit_imbalance": round(float(np.abs(ones - 0.5).mean()), 4),
-    }

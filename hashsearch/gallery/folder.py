@@ -10,6 +10,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from hashsearch.codes import CODE_BITS
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, GalleryBusy, InvalidGallery
@@ -70,6 +71,10 @@ class Gallery:
         it, and what `load_model` raises if the model is not whole.
         """
         _, card = load_model(model)
+        if card.bits != CODE_BITS:
+            raise ArtifactMismatch(
+                f"{model} makes codes of {card.bits} bits; a gallery keeps {CODE_BITS}"
+            )
         if model.resolve().is_relative_to(folder.resolve()):
             raise InvalidGallery(f"{model} lies in {folder}, which is to be a new gallery")
         _require_room(folder)

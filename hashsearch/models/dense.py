@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hashsearch.codes import CODE_BITS
+from hashsearch.codes import ADDRESS_BITS, CODE_BITS
 from hashsearch.errors import InvalidModel
 from hashsearch.images import TINY_BYTES, TINY_SIDE
-from hashsearch.models.binarize import binarize
 
 _HIDDEN_UNITS = {"logistic": nn.Sigmoid, "relu": nn.ReLU}
 _MAX_WIDTH = 2**16
+_BITS = (CODE_BITS, ADDRESS_BITS)
 
 
 class DenseAutoencoder(nn.Module):
@@ -30,6 +30,7 @@ class DenseAutoencoder(nn.Module):
     """
 
     kind = "dense"
+    address_bits = 0
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -66,15 +67,6 @@ class DenseAutoencoder(nn.Module):
         pixels: Tensor = standardized * self.pixel_std + self.pixel_mean
         return pixels.unflatten(1, (TINY_SIDE, TINY_SIDE, 3))
 
-    def forward(self, tiny: Tensor) -> Tensor:
-        """Squared error of each image's reconstruction from its bits, standardised.
-
-        tiny: (n, 32, 32, 3) uint8. Returns (n,) float, the mean over 3072 values.
-        """
-        pixels = self.standardize(tiny)
-        output = self.decoder(binarize(self.encoder(pixels)))
-        return (output - pixels).square().mean(dim=1)
-
 
 def _layers(widths: Sequence[int], hidden: str) -> nn.Sequential:
     """Linear layers of these widths, hidden units between them and none at the end."""
@@ -86,10 +78,10 @@ def _layers(widths: Sequence[int], hidden: str) -> nn.Sequential:
 
 def _require_architecture(widths: Sequence[int], hidden: str) -> None:
     whole = all(isinstance(width, int) and 0 < width <= _MAX_WIDTH for width in widths)
-    if len(widths) < 2 or not whole or widths[0] != TINY_BYTES or widths[-1] != CODE_BITS:
+    if len(widths) < 2 or not whole or widths[0] != TINY_BYTES or widths[-1] not in _BITS:
         raise InvalidModel(
-            f"widths from {TINY_BYTES} to {CODE_BITS}, each at most {_MAX_WIDTH}, "
-            f"were wanted; got {list(widths)}"
+            f"widths from {TINY_BYTES} to {CODE_BITS} or {ADDRESS_BITS}, "
+            f"each at most {_MAX_WIDTH}, were wanted; got {list(widths)}"
         )
     if hidden not in _HIDDEN_UNITS:
         raise InvalidModel(f"hidden units are {' or '.join(_HIDDEN_UNITS)}; got {hidden!r}")

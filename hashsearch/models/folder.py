@@ -14,16 +14,21 @@ from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.images import PREPROCESSING
 from hashsearch.models.card import Card, card_from_json, fingerprint
+from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
 
-ARCHITECTURES = {DenseAutoencoder.kind: DenseAutoencoder}
+Autoencoder = DenseAutoencoder | ConvolutionalAutoencoder
+ARCHITECTURES: dict[str, type[Autoencoder]] = {
+    DenseAutoencoder.kind: DenseAutoencoder,
+    ConvolutionalAutoencoder.kind: ConvolutionalAutoencoder,
+}
 
 _WEIGHTS, _CARD = "weights.safetensors", "card.json"
 
 
 def save_model(
     folder: Path,
-    model: DenseAutoencoder,
+    model: Autoencoder,
     *,
     training: Mapping[str, Any],
     metrics: Mapping[str, float],
@@ -37,6 +42,7 @@ def save_model(
         kind=model.kind,
         architecture=model.architecture(),
         bits=model.bits,
+        address_bits=model.address_bits,
         fingerprint=fingerprint(model.kind, model.architecture(), weights),
         training=dict(training),
         metrics=dict(metrics),
@@ -58,7 +64,7 @@ def save_model(
     return card
 
 
-def load_model(folder: Path) -> tuple[DenseAutoencoder, Card]:
+def load_model(folder: Path) -> tuple[Autoencoder, Card]:
     """Read a model folder, on the CPU and ready for inference.
 
     Raises InvalidModel if it is missing, damaged or of an unknown format, and
@@ -80,7 +86,11 @@ def load_model(folder: Path) -> tuple[DenseAutoencoder, Card]:
             model = ARCHITECTURES[card.kind](**card.architecture)
         weights = load_file(folder / _WEIGHTS)
         # Stored in fewer bits or not, they compute in float32.
-        model.load_state_dict({name: part.float() for name, part in weights.items()}, assign=True)
+        state = {
+            name: part.float() if part.is_floating_point() else part
+            for name, part in weights.items()
+        }
+        model.load_state_dict(state, assign=True)
     except (OSError, SafetensorError, RuntimeError, TypeError) as error:
         raise InvalidModel(f"{folder} holds no usable {_WEIGHTS}: {error}") from error
     found = fingerprint(card.kind, card.architecture, weights)
@@ -89,10 +99,10 @@ def load_model(folder: Path) -> tuple[DenseAutoencoder, Card]:
             f"{folder}: the weights have fingerprint {found[:12]}, "
             f"the card tells of {card.fingerprint[:12]}"
         )
-    if (card.bits, card.address_bits) != (model.bits, 0):
+    if (card.bits, card.address_bits) != (model.bits, model.address_bits):
         raise InvalidModel(
             f"{folder}: the card tells of {card.bits} bits and {card.address_bits} address bits, "
-            f"the model has {model.bits} and none"
+            f"the model has {model.bits} and {model.address_bits}"
         )
     return model.requires_grad_(False).eval(), card
 

@@ -1,0 +1,142 @@
+"""The default: a convolutional autoencoder with a code, and an address, of bits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hashsearch.codes import ADDRESS_BITS, CODE_BITS
+from hashsearch.errors import InvalidModel
+from hashsearch.images import TINY_SIDE
+
+_MAX_WIDTH, _MAX_BLOCKS = 4096, 16
+_CORNER_WIDTH = 64  # features kept of each place, beside the means over all places
+
+
+class ConvolutionalAutoencoder(nn.Module):
+    """Strided convolutions down to 256 bits, and pixel shuffles back up.
+
+    widths: channels at 16×16, 8×8 and 4×4 pixels. blocks: residual blocks at
+    each. The features are the means over the 4×4 places, and a narrower copy of
+    each place, for the decoder's sake; code and address are linear in them. Their
+    logits are normalised over the training images, so that a bit is 1 for about
+    half of them. Pixels are standardised with a mean for each colour and one
+    standard deviation for all.
+    """
+
+    kind = "convolutional"
+    bits = CODE_BITS
+    address_bits = ADDRESS_BITS
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, widths: Sequence[int], blocks: Sequence[int]):
+        super().__init__()
+        _require_architecture(widths, blocks)
+        self.widths, self.blocks = tuple(widths), tuple(blocks)
+        self.register_buffer("pixel_mean", torch.zeros(3))
+        self.register_buffer("pixel_std", torch.ones(()))
+        top = widths[-1]
+        places = (TINY_SIDE // 2 ** len(widths)) ** 2
+        self.trunk = _trunk(self.widths, self.blocks)
+        self.corners = _convolution(top, _CORNER_WIDTH, kernel=1)
+        features = top + places * _CORNER_WIDTH
+        self.code = _head(features, CODE_BITS)
+        self.address = _head(features, ADDRESS_BITS)
+        self.decoder = _decoder(self.widths)
+
+    def architecture(self) -> dict[str, Any]:
+        """The settings that `__init__` takes, as the card keeps them."""
+        return {"widths": list(self.widths), "blocks": list(self.blocks)}
+
+    def standardize(self, tiny: Tensor) -> Tensor:
+        """(n, 32, 32, 3) uint8 to (n, 3, 32, 32) float of mean 0 and variance 1."""
+        return ((tiny - self.pixel_mean) / self.pixel_std).permute(0, 3, 1, 2)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """(n, 3, 32, 32) standardised to (n, features) float."""
+        maps = self.trunk(pixels)
+        return torch.cat((maps.mean(dim=(2, 3)), self.corners(maps).flatten(1)), dim=1)
+
+    def code_logits(self, tiny: Tensor) -> Tensor:
+        """(n, 32, 32, 3) uint8 to (n, 256) float; a bit is 1 where the logit is ≥ 0."""
+        logits: Tensor = self.code(self.features(self.standardize(tiny)))
+        return logits
+
+    def address_logits(self, tiny: Tensor) -> Tensor:
+        """(n, 32, 32, 3) uint8 to (n, 28) float; a bit is 1 where the logit is ≥ 0."""
+        logits: Tensor = self.address(self.features(self.standardize(tiny)))
+        return logits
+
+    def decode(self, bits: Tensor) -> Tensor:
+        """(n, 256) float zeros and ones to (n, 3, 32, 32) float, standardised."""
+        pixels: Tensor = self.decoder(bits * 2 - 1)
+        return pixels
+
+    def reconstruct(self, bits: Tensor) -> Tensor:
+        """(n, 256) float zeros and ones to (n, 32, 32, 3) float, in grey levels, unclipped."""
+        return self.decode(bits).permute(0, 2, 3, 1) * self.pixel_std + self.pixel_mean
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.inner = _convolution(width, width)
+        self.outer = _convolution(width, width, rectified=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.relu(maps + self.outer(self.inner(maps)))
+
+
+def _convolution(
+    inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, rectified: bool = True
+) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel - 1) // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if rectified else []))
+
+
+def _trunk(widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for number, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+        before = widths[number - 1] if number else 3
+        layers.append(_convolution(before, width, kernel=3 if number else 4, stride=2))
+        layers += [_Residual(width) for _ in range(count)]
+    return nn.Sequential(*layers)
+
+
+def _head(features: int, bits: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, bits, bias=False), nn.BatchNorm1d(bits, affine=False))
+
+
+def _decoder(widths: tuple[int, ...]) -> nn.Sequential:
+    side = TINY_SIDE // 2 ** len(widths)
+    layers: list[nn.Module] = [
+        nn.Linear(CODE_BITS, widths[-1] * side**2),
+        nn.Unflatten(1, (widths[-1], side, side)),
+        nn.ReLU(),
+    ]
+    for inputs, outputs in zip(widths[::-1], (*widths[-2::-1], 0), strict=True):
+        if outputs:
+            layers += [_convolution(inputs, outputs * 4), nn.PixelShuffle(2)]
+        else:
+            layers += [nn.Conv2d(inputs, 3 * 4, 3, padding=1), nn.PixelShuffle(2)]
+    return nn.Sequential(*layers)
+
+
+def _require_architecture(widths: Sequence[int], blocks: Sequence[int]) -> None:
+    whole = all(isinstance(n, int) for n in (*widths, *blocks))
+    if (
+        not whole
+        or len(widths) != 3
+        or len(blocks) != 3
+        or not all(0 < width <= _MAX_WIDTH for width in widths)
+        or not all(0 <= count <= _MAX_BLOCKS for count in blocks)
+    ):
+        raise InvalidModel(
+            f"three widths up to {_MAX_WIDTH} and three numbers of blocks up to {_MAX_BLOCKS} "
+            f"were wanted; got {list(widths)} and {list(blocks)}"
+        )

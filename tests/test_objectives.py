@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+
+from training.augment import random_views
+from training.objectives import coding_rate, contrastive, variance_lost
+from training.presets import Views
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(2, 24, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_coding_rate_is_half_the_log_determinant(logits):
+    rows = logits[0].double().numpy()
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    _, expected = np.linalg.slogdet(np.eye(16) + rows.T @ rows * 16 / (24 * 0.2))
+    np.testing.assert_allclose(coding_rate(logits[0]), expected / 2, rtol=1e-5)
+
+
+def test_the_coding_rate_is_highest_where_directions_are_spread():
+    spread = coding_rate(torch.eye(16).repeat(4, 1))
+    alike = coding_rate(torch.ones(64, 16))
+    some = coding_rate(torch.eye(16)[:4].repeat(16, 1))
+    assert alike < some < spread
+
+
+def test_the_contrastive_term_is_that_of_a_slow_loop(logits):
+    codes = np.where(logits.reshape(48, 16).numpy() >= 0, 1.0, -1.0)
+    total = 0.0
+    for i in range(48):
+        similar = [codes[i] @ codes[j] / 16 / 0.2 for j in range(48)]
+        rest = sum(np.exp(similar[j]) for j in range(48) if j != i)
+        total -= np.log(np.exp(similar[(i + 24) % 48]) / rest)
+    np.testing.assert_allclose(contrastive(*logits), total / 48, rtol=1e-5)
+
+
+def test_invariance_is_zero_for_the_same_logits_and_two_for_opposite_ones(logits):
+    assert variance_lost(logits[0], 3 * logits[0]).item() == pytest.approx(0, abs=1e-6)
+    assert variance_lost(logits[0], -logits[0]).item() == pytest.approx(2, abs=1e-6)
+
+
+def test_every_term_has_a_gradient_for_the_code(logits):
+    for term in (variance_lost, contrastive, lambda one, two: coding_rate(one) + coding_rate(two)):
+        given = logits.clone().requires_grad_()
+        term(given[0], given[1]).backward()
+        assert given.grad is not None
+        assert (given.grad.abs().sum(dim=2) > 0).all()
+
+
+def test_a_view_without_changes_is_the_image_or_its_mirror(tiny_images):
+    still = Views(smallest=1.0, jitter=0.0, grey=0.0)
+    tiny = torch.from_numpy(tiny_images)
+    views = random_views(tiny, still, torch.Generator().manual_seed(0)).permute(0, 2, 3, 1)
+    # A crop of the whole area may still be narrower than it is high; ask of the squarest.
+    same = (views - tiny.float()).abs().mean(dim=(1, 2, 3))
+    mirrored = (views - tiny.flip(2).float()).abs().mean(dim=(1, 2, 3))
+    assert torch.minimum(same, mirrored).median() < 12
+    assert 0.3 < (same < mirrored).float().mean() < 0.7
+
+
+def test_views_are_within_the_grey_levels_and_repeat_with_their_generator(tiny_images):
+    tiny = torch.from_numpy(tiny_images)
+    one, again, other = (
+        random_views(tiny, Views(), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert one.shape == (len(tiny), 3, 32, 32)
+    assert one.min() >= 0
+    assert one.max() <= 255
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_some_views_are_grey(tiny_images):
+    views = random_views(
+        torch.from_numpy(tiny_images), Views(grey=0.5), torch.Generator().manual_seed(0)
+    )
+    spread = (views.amax(dim=1) - views.amin(dim=1)).amax(dim=(1, 2))
+    assert 0.3 < (spread < 1).float().mean() < 0.75

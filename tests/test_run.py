@@ -1,0 +1,186 @@
+"""A training that stops anywhere ends as one that never stopped."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from safetensors.numpy import load_file
+
+from hashsearch.errors import TrainingError
+from hashsearch.models.folder import load_model
+from training import job, run
+from training.presets import ConvolutionalPreset, DensePreset, LinearPreset, Pretraining
+from training.run import Run
+
+DENSE = DensePreset(
+    (3072, 64, 32, 256),
+    "logistic",
+    steps=12,
+    batch=32,
+    learning_rate=1e-3,
+    noise=0.2,
+    sparsity=0.01,
+    pretraining=Pretraining(steps=6, batch=32),
+)
+CONVOLUTIONAL = ConvolutionalPreset((8, 16, 32), (0, 1, 0), steps=10, decoder_steps=4, batch=32)
+
+
+def train(images, out, preset, **options):
+    return job.train("t", preset, images, out, data="tests", seed=3, device="cpu", **options)
+
+
+def weights_of(folder):
+    return load_file(folder / "weights.safetensors")
+
+
+def assert_same_weights(folder, other):
+    ours, theirs = weights_of(folder), weights_of(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert_array_equal(ours[name], theirs[name])
+
+
+def rows_of(log):
+    with log.open(newline="") as file:
+        return [(row["stage"], int(row["step"]), row["loss"]) for row in csv.DictReader(file)]
+
+
+class StopAfter:
+    """Ask a run to stop, by a real signal, once it has taken so many steps."""
+
+    def __init__(self, monkeypatch, steps):
+        self.left = steps
+        sound = run._require_sound
+        monkeypatch.setattr(run, "_require_sound", lambda *given: (self.count(), sound(*given))[1])
+
+    def count(self):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("preset", [DENSE, CONVOLUTIONAL], ids=["dense", "convolutional"])
+@pytest.mark.parametrize("steps", [1, 6, 8, 13])
+def test_a_resumed_training_ends_with_the_weights_of_an_unbroken_one(
+    tiny_images, tmp_path, monkeypatch, preset, steps
+):
+    unbroken = train(tiny_images, tmp_path / "unbroken", preset)
+    with monkeypatch.context() as patched:
+        StopAfter(patched, steps)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_images, tmp_path / "broken", preset)
+    assert not (tmp_path / "broken").exists()
+    broken = train(tiny_images, tmp_path / "broken", preset, resume=True)
+    assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
+    assert broken.fingerprint == unbroken.fingerprint
+    assert broken.metrics == unbroken.metrics
+    assert not (tmp_path / "broken.training").exists()
+
+
+def test_a_killed_training_goes_on_and_its_log_repeats_no_step(tiny_images, tmp_path):
+    np.save(tmp_path / "images.npy", tiny_images)
+    preset = replace(DENSE, steps=4000, pretraining=None, noise=0.0, sparsity=0.0)
+    program = f"""
+import numpy as np
+from pathlib import Path
+from training import job, run
+from training.presets import DensePreset
+run._CHECKPOINT_EVERY_S = 0.2
+run._LOG_ROWS = 4000
+job.train("t", {preset!r}, np.load("images.npy"), Path("model"),
+    data="tests", seed=3, device="cpu", resume=True)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment)
+    checkpoint = tmp_path / "model.training" / "checkpoint.pt"
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if checkpoint.exists() and torch.load(checkpoint, weights_only=True)["step"] > 20:
+                break
+            time.sleep(0.05)
+    finally:
+        killed.kill()
+        killed.wait()
+    taken = torch.load(checkpoint, weights_only=True)["step"]
+    assert 20 < taken < 4000
+    resumed = Run(tmp_path / "model", _identity(checkpoint), job._COLUMNS, resume=True)
+    steps = [step for _, step, _ in rows_of(resumed.log)]
+    assert steps == list(range(taken))
+
+
+def _identity(checkpoint):
+    return __import__("json").loads(torch.load(checkpoint, weights_only=True)["identity"])
+
+
+def test_an_unfinished_training_is_not_overwritten(tiny_images, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        StopAfter(patched, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_images, tmp_path / "model", DENSE)
+    with pytest.raises(TrainingError, match="holds an unfinished training; --resume goes on"):
+        train(tiny_images, tmp_path / "model", DENSE)
+    other = replace(DENSE, learning_rate=1.0)
+    with pytest.raises(TrainingError, match="another training: it differs in settings"):
+        train(tiny_images, tmp_path / "model", other, resume=True)
+    with pytest.raises(TrainingError, match="it differs in images, images_sha256"):
+        train(tiny_images[:200], tmp_path / "model", DENSE, resume=True)
+
+
+def test_minutes_fix_the_steps_at_the_start_and_a_resumed_training_keeps_them(
+    tiny_images, tmp_path, monkeypatch
+):
+    preset = replace(CONVOLUTIONAL, steps=10**9, decoder_steps=10**9)
+    with monkeypatch.context() as patched:
+        StopAfter(patched, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_images, tmp_path / "model", preset, minutes=0.1)
+    saved = torch.load(tmp_path / "model.training" / "checkpoint.pt", weights_only=True)
+    card = train(tiny_images, tmp_path / "model", preset, minutes=0.1, resume=True)
+    assert card.training["steps"]["views"] == saved["steps"]["views"]
+    assert 3 < card.training["steps"]["views"] < 10_000
+    assert set(card.training["steps"]) == {"views", "decoder"}
+
+
+def test_measuring_the_speed_leaves_no_trace(tiny_images, tmp_path):
+    preset = replace(CONVOLUTIONAL, decoder_steps=1)
+    card = train(tiny_images, tmp_path / "measured", preset, minutes=0.05)
+    counted = replace(
+        preset,
+        steps=card.training["steps"]["views"],
+        decoder_steps=card.training["steps"]["decoder"],
+    )
+    train(tiny_images, tmp_path / "counted", counted)
+    assert_same_weights(tmp_path / "measured", tmp_path / "counted")
+
+
+def test_a_damaged_checkpoint_is_refused_with_a_sentence(tiny_images, tmp_path):
+    (tmp_path / "model.training").mkdir()
+    (tmp_path / "model.training" / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt cannot be read"):
+        train(tiny_images, tmp_path / "model", DENSE, resume=True)
+
+
+def test_the_linear_autoencoder_is_principal_component_analysis(tiny_images, tmp_path):
+    train(tiny_images, tmp_path / "model", LinearPreset(bits=256))
+    model, _ = load_model(tmp_path / "model")
+    images, _ = job.split_off(tiny_images, job.HELD_OUT, np.random.default_rng(3))
+    flat = images.reshape(len(images), -1).astype(float)
+    centred = (flat - flat.mean(axis=0)) / (flat - flat.mean(axis=0)).std()
+    _, _, components = np.linalg.svd(centred, full_matrices=False)
+    found = model.encoder[0].weight.numpy()
+    cosines = np.abs((found[:20] * components[:20]).sum(axis=1))
+    np.testing.assert_allclose(cosines, 1, atol=1e-3)  # a component's sign is free
+
+    projected = centred @ found.T
+    decoded = np.where(projected >= 0, 1, -1) * np.abs(projected).mean(axis=0) @ found
+    bits = torch.from_numpy((projected >= 0).astype(np.float32))
+    np.testing.assert_allclose(model.decoder(bits).numpy(), decoded, atol=1e-3)

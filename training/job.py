@@ -1,0 +1,147 @@
+"""A training job from images to a saved model."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hashsearch.encoder import Encoder
+from hashsearch.errors import TrainingError
+from hashsearch.images import TINY_BYTES
+from hashsearch.metrics import psnr_db
+from hashsearch.models.card import Card
+from hashsearch.models.convolutional import ConvolutionalAutoencoder
+from hashsearch.models.dense import DenseAutoencoder
+from hashsearch.models.folder import Autoencoder, require_free, save_model
+from training.contrast import learn_views, refine_decoder
+from training.data import fit_standardization, sha256_of_images, split_off
+from training.device import describe, has_bfloat16
+from training.linear import fit_linear
+from training.presets import ConvolutionalPreset, DensePreset, LinearPreset, Preset
+from training.reconstruct import fine_tune, pretrain
+from training.run import Run
+
+HELD_OUT = 1000  # images kept from training, to measure reconstruction on
+_COLUMNS = ("loss", "invariance", "rate", "contrast", "address", "reconstruction")
+# Shares of a budget of minutes; the rest is for the stage that takes most.
+_PRETRAINING_SHARE, _DECODER_SHARE = 0.4, 0.08
+
+
+def train(
+    name: str,
+    preset: Preset,
+    images: NDArray[np.uint8],
+    out: Path,
+    *,
+    data: str,
+    seed: int,
+    device: str,
+    minutes: float | None = None,
+    resume: bool = False,
+) -> Card:
+    """Train, measure on held-out images, and save a model folder.
+
+    name: of the preset; images: (n, 32, 32, 3) uint8; data: what they are, for
+    the card. minutes: about how long to train, in place of the preset's numbers
+    of steps. resume: go on with what `OUT.training` holds, if it holds something.
+    Raises InvalidModel if `out` exists, and TrainingError if there are fewer
+    images than a batch, the loss stops being a number or diverges, or an
+    unfinished training lies there that is not to be, or cannot be, gone on with.
+    """
+    require_free(out)
+    torch.manual_seed(seed)
+    train_images, held_out = split_off(images, HELD_OUT, np.random.default_rng(seed))
+    _require_enough(train_images, preset)
+    model = build(preset)
+    fit_standardization(model, train_images)
+    recipe: dict[str, Any] = {
+        "preset": name,
+        "settings": asdict(preset),
+        "data": data,
+        "images": len(train_images),
+        "images_sha256": sha256_of_images(images),
+        "seed": seed,
+        "minutes_asked": minutes,
+    }
+    run = Run(out, recipe, _COLUMNS, resume=resume)
+    take_stages(run, model.to(device), preset, train_images, seed, device, minutes)
+    training = recipe | {
+        "steps": run.steps,
+        "minutes": round(run.seconds / 60, 2),
+        "hardware": describe(device),
+        "bfloat16": has_bfloat16(device),
+        "torch": torch.__version__,
+    }
+    metrics = _measure(model.cpu(), train_images, held_out)
+    card = save_model(out, model, training=training, metrics=metrics)
+    run.delete()
+    return card
+
+
+def build(preset: Preset) -> Autoencoder:
+    """An untrained model of a preset's architecture."""
+    match preset:
+        case ConvolutionalPreset():
+            return ConvolutionalAutoencoder(preset.widths, preset.blocks)
+        case LinearPreset():
+            return DenseAutoencoder(
+                (TINY_BYTES, preset.bits), "relu"
+            )  # no hidden layer, so of no unit
+        case DensePreset():
+            return DenseAutoencoder(preset.widths, preset.hidden)
+
+
+def take_stages(
+    run: Run,
+    model: Autoencoder,
+    preset: Preset,
+    images: NDArray[np.uint8],
+    seed: int,
+    device: str,
+    minutes: float | None,
+) -> None:
+    """All that a preset does to its model's weights."""
+
+    def share(part: float) -> float | None:
+        return None if minutes is None else minutes * part
+
+    common: dict[str, Any] = {"seed": seed, "device": device}
+    if isinstance(model, ConvolutionalAutoencoder):
+        assert isinstance(preset, ConvolutionalPreset)
+        views, decoder = share(1 - _DECODER_SHARE), share(_DECODER_SHARE)
+        learn_views(run, model, preset, images, minutes=views, **common)
+        refine_decoder(run, model, preset, images, minutes=decoder, **common)
+    elif isinstance(preset, LinearPreset):
+        fit_linear(model, images)
+    else:
+        assert isinstance(preset, DensePreset)
+        first = _PRETRAINING_SHARE if preset.pretraining else 0.0
+        if preset.pretraining:
+            budget = share(first)
+            pretrain(run, model, preset.pretraining, images, minutes=budget, **common)
+        fine_tune(run, model, preset, images, minutes=share(1 - first), **common)
+
+
+def _require_enough(images: NDArray[np.uint8], preset: Preset) -> None:
+    batch = 1 if isinstance(preset, LinearPreset) else preset.batch
+    if len(images) < batch:
+        raise TrainingError(
+            f"{len(images)} images are fewer than one batch of {batch}; more are needed"
+        )
+
+
+def _measure(
+    model: Autoencoder, train: NDArray[np.uint8], held_out: NDArray[np.uint8]
+) -> dict[str, float]:
+    """PSNR of reconstructions from bits, and how evenly the bits are used."""
+    encoder = Encoder(model)
+    sample = held_out if len(held_out) else train[:HELD_OUT]
+    codes = encoder.encode(sample)
+    ones = np.unpackbits(codes, axis=1, count=model.bits).mean(axis=0)
+    return {
+        "psnr_db": round(psnr_db(sample, encoder.reconstruct(codes)), 2),
+        "mean_bit_imbalance": round(float(np.abs(ones - 0.5).mean()), 4),
+    }

@@ -22,7 +22,7 @@ from hashsearch import __version__
 from hashsearch.codes import CODE_BYTES, code_from_hex
 from hashsearch.errors import HashSearchError, InvalidQuery, TrainingError
 from hashsearch.images import quiet_pillow, read_image_file
-from hashsearch.sources import DataFolders, open_source
+from hashsearch.sources import DataFolders, dataset_at_hand, open_source
 
 if TYPE_CHECKING:
     from hashsearch.gallery.catalog import ImageRecord
@@ -66,28 +66,42 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from hashsearch.models.folder import require_free
-    from training.data import load_tiny_images
+    from training.data import load_labelled_images, load_tiny_images
     from training.device import choose_device
     from training.job import train
     from training.presets import PRESETS
+    from training.retrieval import Labelled
 
-    if options.data.endswith(":test"):
-        raise TrainingError(f"{options.data} is for evaluation alone; train on another split")
+    for spec in options.data:
+        if spec.endswith(":test"):
+            raise TrainingError(f"{spec} is for evaluation alone; train on another split")
     _stop_on_sigterm()
     require_free(options.out)
     device = choose_device(options.device)
-    images = load_tiny_images(open_source(options.data, _folders()))
+    sources = [open_source(spec, _folders()) for spec in options.data]
+    images = np.concatenate([load_tiny_images(source) for source in sources])
+    gallery, queries = (
+        dataset_at_hand("cifar10", split, _folders()) for split in ("train", "test")
+    )
+    labelled = None
+    if gallery and queries:
+        labelled = Labelled(
+            "cifar10", *load_labelled_images(gallery), *load_labelled_images(queries)
+        )
     card = train(
         options.preset,
         PRESETS[options.preset],
         images,
         options.out,
-        data=options.data,
+        data=" + ".join(options.data),
         seed=options.seed,
         device=device,
         minutes=options.minutes,
         resume=options.resume,
+        labelled=labelled,
     )
     print(f"{options.out}: model {card.fingerprint[:12]}, {_metrics(card.metrics)}")
     return 0
@@ -357,7 +371,7 @@ def _parser() -> argparse.ArgumentParser:
     train = _command(commands, "train", _train, "train a model")
     train.set_defaults(when_stopped="stopped; the same command with --resume goes on")
     train.add_argument("preset", metavar="PRESET", choices=PRESETS, help=", ".join(PRESETS))
-    train.add_argument("--data", metavar="SRC", required=True, help=sources)
+    train.add_argument("--data", metavar="SRC", nargs="+", required=True, help=sources)
     train.add_argument("--out", metavar="MODEL", type=Path, required=True, help="a new folder")
     train.add_argument("--seed", type=_seed, default=0)
     train.add_argument(

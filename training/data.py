@@ -22,17 +22,24 @@ def load_tiny_images(source: Source) -> NDArray[np.uint8]:
     Returns (n, 32, 32, 3) uint8, in the source's order. Raises TrainingError
     if there is none.
     """
-    images = []
+    images, _ = load_labelled_images(source)
+    return images
+
+
+def load_labelled_images(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
+    """The same, and what each shows: (n,) text, empty where the source tells none."""
+    images, labels = [], []
     with progress_report("reading images") as report:
         for entry in source:
             try:
                 images.append(_tiny(entry))
             except InvalidImage:
                 continue  # training needs pictures, not this one
+            labels.append(entry.label or "")
             report.advance(1)
     if not images:
         raise TrainingError(f"{source.root} holds no image that can be read")
-    return np.stack(images)
+    return np.stack(images), np.array(labels)
 
 
 def sha256_of_images(images: NDArray[np.uint8]) -> str:

@@ -1,5 +1,7 @@
 """A training job from images to a saved model."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hashsearch.codes import unpack_bits
 from hashsearch.encoder import Encoder
 from hashsearch.errors import TrainingError
 from hashsearch.images import TINY_BYTES
@@ -22,6 +25,8 @@ from training.device import describe, has_bfloat16
 from training.linear import fit_linear
 from training.presets import ConvolutionalPreset, DensePreset, LinearPreset, Preset
 from training.reconstruct import fine_tune, pretrain
+from training.report import write_report
+from training.retrieval import Labelled, retrieval_by_bits, retrieval_by_pixels
 from training.run import Run
 
 HELD_OUT = 1000  # images kept from training, to measure reconstruction on
@@ -41,12 +46,14 @@ def train(
     device: str,
     minutes: float | None = None,
     resume: bool = False,
+    labelled: Labelled | None = None,
 ) -> Card:
-    """Train, measure on held-out images, and save a model folder.
+    """Train, measure, and save a model folder, a report in it.
 
     name: of the preset; images: (n, 32, 32, 3) uint8; data: what they are, for
     the card. minutes: about how long to train, in place of the preset's numbers
     of steps. resume: go on with what `OUT.training` holds, if it holds something.
+    labelled: to measure retrieval on; never trained on.
     Raises InvalidModel if `out` exists, and TrainingError if there are fewer
     images than a batch, the loss stops being a number or diverges, or an
     unfinished training lies there that is not to be, or cannot be, gone on with.
@@ -75,8 +82,13 @@ def train(
         "bfloat16": has_bfloat16(device),
         "torch": torch.__version__,
     }
-    metrics = _measure(model.cpu(), train_images, held_out)
+    sample = held_out if len(held_out) else train_images[:HELD_OUT]
+    metrics = _measure(model.cpu().eval(), sample, labelled)
+    report = run.folder / "report"
+    shutil.rmtree(report, ignore_errors=True)  # of a life that ended while writing it
+    write_report(report, model, run.log, sample, metrics)
     card = save_model(out, model, training=training, metrics=metrics)
+    report.rename(out / report.name)
     run.delete()
     return card
 
@@ -134,14 +146,33 @@ def _require_enough(images: NDArray[np.uint8], preset: Preset) -> None:
 
 
 def _measure(
-    model: Autoencoder, train: NDArray[np.uint8], held_out: NDArray[np.uint8]
+    model: Autoencoder, sample: NDArray[np.uint8], labelled: Labelled | None
 ) -> dict[str, float]:
-    """PSNR of reconstructions from bits, and how evenly the bits are used."""
+    """PSNR of reconstructions from bits, how evenly the bits are used, and what they find.
+
+    Retrieval is measured by codes, by addresses and by pixels.
+    """
     encoder = Encoder(model)
-    sample = held_out if len(held_out) else train[:HELD_OUT]
     codes = encoder.encode(sample)
-    ones = np.unpackbits(codes, axis=1, count=model.bits).mean(axis=0)
-    return {
+    ones = unpack_bits(codes, model.bits).mean(axis=0)
+    metrics = {
         "psnr_db": round(psnr_db(sample, encoder.reconstruct(codes)), 2),
         "mean_bit_imbalance": round(float(np.abs(ones - 0.5).mean()), 4),
     }
+    if labelled is None:
+        return metrics
+
+    def found(
+        name: str, encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], n_bits: int
+    ) -> None:
+        gallery, queries = (
+            unpack_bits(encode(images), n_bits) for images in (labelled.gallery, labelled.queries)
+        )
+        measured = retrieval_by_bits(labelled, gallery, queries)
+        metrics.update({f"{labelled.name}_{name}_{key}": value for key, value in measured.items()})
+
+    found("codes", encoder.encode, model.bits)
+    if model.address_bits:
+        found("addresses", encoder.addresses, model.address_bits)
+    measured = retrieval_by_pixels(labelled)
+    return metrics | {f"{labelled.name}_pixels_{key}": value for key, value in measured.items()}

@@ -7,10 +7,18 @@ from hashsearch.errors import InvalidSource
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import SPLITS, Source, SourceImage, locate
 from hashsearch.sources.cifar import CifarBatches, holds_cifar_batches, holds_cifar_splits
-from hashsearch.sources.datasets import DataFolders, known_dataset
+from hashsearch.sources.datasets import DataFolders, dataset_at_hand, known_dataset
 from hashsearch.sources.folder import Folder
 
-__all__ = ["DataFolders", "Source", "SourceImage", "known_dataset", "locate", "open_source"]
+__all__ = [
+    "DataFolders",
+    "Source",
+    "SourceImage",
+    "dataset_at_hand",
+    "known_dataset",
+    "locate",
+    "open_source",
+]
 
 
 def open_source(spec: str, folders: DataFolders) -> Source:

@@ -18,6 +18,7 @@ CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 
 _JPEG_ARCHIVE = "cifar10.tar.gz"  # cifar10/{train,test}/<class>/<n>.jpg
+_TINY_IMAGENET = "tinyimagenet32.tar.gz"  # tinyimagenet32/train/<wordnet id>/<name>.jpg
 _OFFICIAL = (
     "cifar-10-batches-py",
     "cifar-10-batches-bin",
@@ -41,19 +42,34 @@ def known_dataset(name: str, split: str, folders: DataFolders) -> Source | None:
     Raises InvalidSource if the name is known, the data not here, and not to be
     had from its owners either.
     """
+    if name not in ("samples", "cifar10", "tinyimagenet32"):
+        return None
+    found = dataset_at_hand(name, split, folders)
+    if found is not None:
+        return found
+    if name == "tinyimagenet32":
+        raise InvalidSource(
+            f"{_TINY_IMAGENET} is in neither the data folder ({folders.data or 'none is named'}) "
+            f"nor the cache ({folders.cache}), and its owners publish none of that size"
+        )
+    return CifarBatches(_download_cifar10(folders.cache), split)
+
+
+def dataset_at_hand(name: str, split: str, folders: DataFolders) -> Source | None:
+    """Find a data set by name where nothing need be fetched; None if it is not there."""
     if name == "samples":
         return Samples(split)
-    if name != "cifar10":
-        return None
     for folder in (folders.data, folders.cache):
         if folder is None:
             continue
-        if (folder / _JPEG_ARCHIVE).is_file():
+        if name == "tinyimagenet32" and (folder / _TINY_IMAGENET).is_file():
+            return TarArchive(folder / _TINY_IMAGENET, under=f"tinyimagenet32/{split}/")
+        if name == "cifar10" and (folder / _JPEG_ARCHIVE).is_file():
             return TarArchive(folder / _JPEG_ARCHIVE, under=f"cifar10/{split}/")
-        for official in _OFFICIAL:
+        for official in _OFFICIAL if name == "cifar10" else ():
             if (folder / official).exists():
                 return CifarBatches(folder / official, split)
-    return CifarBatches(_download_cifar10(folders.cache), split)
+    return None
 
 
 def _download_cifar10(cache: Path) -> Path:

@@ -1,0 +1,139 @@
+"""What a training came to, as pictures and a page: the folder `report` in a model's own."""
+
+import csv
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hashsearch.codes import unpack_bits
+from hashsearch.encoder import Encoder
+from hashsearch.models.convolutional import ConvolutionalAutoencoder
+from hashsearch.models.folder import Autoencoder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PICTURES = 32  # originals beside reconstructions
+_FILTERS = 64
+_SCALE = 2  # screen pixels a pixel
+_SMOOTHED = 25  # rows of the log averaged for a curve
+
+
+def write_report(
+    folder: Path,
+    model: Autoencoder,
+    log: Path,
+    images: NDArray[np.uint8],
+    metrics: dict[str, Any],
+) -> None:
+    """Write the report of a finished training into a new folder.
+
+    images: (n, 32, 32, 3) uint8, held out from the training. metrics: by name,
+    for the page. Without matplotlib the plots are left out, and the page says so.
+    """
+    folder.mkdir()
+    encoder = Encoder(model)
+    codes = encoder.encode(images)
+    shown = images[:_PICTURES]
+    pairs = np.stack([shown, encoder.reconstruct(codes[:_PICTURES])], axis=1)
+    _mosaic(pairs.reshape(-1, 32, 32, 3), columns=16).save(folder / "reconstructions.png")
+    _mosaic(_filters(model), columns=16).save(folder / "filters.png")
+    lines = ["# Training report", "", "| measure | value |", "| --- | --- |"]
+    lines += [f"| {name} | {value} |" for name, value in metrics.items()]
+    lines += ["", "![reconstructions](reconstructions.png)", ""]
+    lines += ["Held-out images, each with what its code decodes to on its right.", ""]
+    lines += ["![filters](filters.png)", "", "Filters of the first layer, the strongest first.", ""]
+    try:
+        bits = unpack_bits(codes, model.bits)
+        _bit_figure(bits).savefig(folder / "bits.png", dpi=100)
+        lines += ["![bits](bits.png)", "", "How often each bit is 1, and how bits go together.", ""]
+        curves = _loss_figure(log)
+        if curves is not None:
+            curves.savefig(folder / "loss.png", dpi=100)
+            lines += ["![loss](loss.png)", "", "The log is in [log.csv](log.csv).", ""]
+    except ImportError:
+        lines += ["Plots need matplotlib, which is not installed (`hashsearch[train]`).", ""]
+    (folder / "log.csv").write_bytes(log.read_bytes())
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _filters(model: Autoencoder) -> NDArray[np.uint8]:
+    """(n, side, side, 3) uint8: first-layer weights, each stretched over all grey levels."""
+    if isinstance(model, ConvolutionalAutoencoder):
+        kernels = next(model.trunk.parameters()).detach().permute(0, 2, 3, 1).numpy()
+        weights = kernels.repeat(6, axis=1).repeat(6, axis=2)
+    else:
+        weights = next(model.encoder.parameters()).detach().reshape(-1, 32, 32, 3).numpy()
+    norms = np.square(weights).sum(axis=(1, 2, 3))
+    weights = weights[np.argsort(-norms, kind="stable")[:_FILTERS]]
+    low = weights.min(axis=(1, 2, 3), keepdims=True)
+    high = weights.max(axis=(1, 2, 3), keepdims=True)
+    stretched = (weights - low) / np.maximum(high - low, 1e-12)
+    levels: NDArray[np.uint8] = (stretched * 255).round().astype(np.uint8)
+    return levels
+
+
+def _mosaic(tiles: NDArray[np.uint8], columns: int) -> Image.Image:
+    """Tiles of one size in rows, a white line between them."""
+    height, width = tiles.shape[1] + 1, tiles.shape[2] + 1
+    rows = math.ceil(len(tiles) / columns)
+    canvas = np.full((rows * height + 1, columns * width + 1, 3), 255, np.uint8)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        top, left = row * height + 1, column * width + 1
+        canvas[top : top + height - 1, left : left + width - 1] = tile
+    picture = Image.fromarray(canvas)
+    return picture.resize(
+        (picture.width * _SCALE, picture.height * _SCALE), Image.Resampling.NEAREST
+    )
+
+
+def _bit_figure(bits: NDArray[np.uint8]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    balance, correlation = figure.subplots(1, 2, width_ratios=(1.2, 1))
+    share = bits.mean(axis=0)
+    balance.hist(share, bins=np.linspace(0, 1, 41).tolist())
+    balance.axvline(0.5, color="black", linewidth=0.8)
+    balance.set(xlabel="share of images whose bit is 1", ylabel="bits")
+    centred = bits - share
+    deviation = np.maximum(centred.std(axis=0), 1e-6)
+    matrix = (centred / deviation).T @ (centred / deviation) / len(bits)
+    image = correlation.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
+    away = np.abs(matrix - np.diag(np.diag(matrix))).sum() / (matrix.size - len(matrix))
+    correlation.set(title=f"correlation of bits: mean size {away:.3f}", xlabel="bit", ylabel="bit")
+    figure.colorbar(image, ax=correlation)
+    return figure
+
+
+def _loss_figure(log: Path) -> "Figure | None":
+    from matplotlib.figure import Figure
+
+    with log.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
+    if not stages:
+        return None  # a model in closed form
+    figure = Figure(figsize=(4 * min(len(stages), 3), 3 * math.ceil(len(stages) / 3)))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(math.ceil(len(stages) / 3), min(len(stages), 3), squeeze=False)
+    for axes, stage in zip(grid.flat, stages, strict=False):
+        own = [row for row in rows if row["stage"] == stage]
+        for name in own[0].keys() - {"stage", "step", "seconds"}:
+            points = [(int(row["step"]), float(row[name])) for row in own if row[name]]
+            if points:
+                steps, values = np.array(points).T
+                width = min(_SMOOTHED, len(values))
+                smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+                line = 1.8 if name == "loss" else 0.9
+                axes.plot(steps[width - 1 :], smooth, label=name, linewidth=line)
+        axes.set(title=stage, xlabel="step")
+        axes.legend(fontsize=7)
+    for axes in grid.flat[len(stages) :]:
+        axes.set_axis_off()
+    return figure

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PICTURES = 32  # originals beside reconstructions
 _FILTERS = 64
 _SCALE = 2  # screen pixels a pixel
-_SMOOTHED = 25  # rows of the log averaged for a curve
+_SMOOTHED = 0.02  # share of a stage's rows averaged for a point of its curve
 
 
 def write_report(
@@ -124,11 +124,11 @@ def _loss_figure(log: Path) -> "Figure | None":
     grid = figure.subplots(math.ceil(len(stages) / 3), min(len(stages), 3), squeeze=False)
     for axes, stage in zip(grid.flat, stages, strict=False):
         own = [row for row in rows if row["stage"] == stage]
-        for name in own[0].keys() - {"stage", "step", "seconds"}:
+        for name in list(own[0])[3:]:  # after the stage, step and seconds
             points = [(int(row["step"]), float(row[name])) for row in own if row[name]]
             if points:
                 steps, values = np.array(points).T
-                width = min(_SMOOTHED, len(values))
+                width = math.ceil(_SMOOTHED * len(values))
                 smooth = np.convolve(values, np.ones(width) / width, mode="valid")
                 line = 1.8 if name == "loss" else 0.9
                 axes.plot(steps[width - 1 :], smooth, label=name, linewidth=line)

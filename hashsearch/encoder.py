@@ -23,6 +23,8 @@ class Encoder:
     """A model at work. `encode` is deterministic on one machine, whatever the batch."""
 
     def __init__(self, model: Autoencoder, device: str = "cpu"):
+        if isinstance(model, ConvolutionalAutoencoder):
+            model = model.channels_last()
         self.model = model.to(device).eval()
         self.device = device
 

@@ -80,6 +80,7 @@ def test_the_commands_of_the_readme_do_what_it_says(
     """The rest of the README's commands, in its order, on real images in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(presets.PRESETS, demo.PRESET, TINY_PRESET)  # seconds, not minutes
+    monkeypatch.delenv("HASHSEARCH_DATA", raising=False)  # or training measures on all CIFAR-10
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.copytree(image_files, tmp_path / "pictures")
     (tmp_path / "query.jpg").write_bytes(photograph)

@@ -97,7 +97,7 @@ def build(preset: Preset) -> Autoencoder:
     """An untrained model of a preset's architecture."""
     match preset:
         case ConvolutionalPreset():
-            return ConvolutionalAutoencoder(preset.widths, preset.blocks)
+            return ConvolutionalAutoencoder(preset.widths, preset.blocks).channels_last()
         case LinearPreset():
             return DenseAutoencoder(
                 (TINY_BYTES, preset.bits), "relu"

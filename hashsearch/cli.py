@@ -74,12 +74,15 @@ def _train(options: argparse.Namespace) -> int:
     from training.job import train
     from training.presets import PRESETS
     from training.retrieval import Labelled
+    from training.run import require_none_unfinished
 
     for spec in options.data:
         if spec.endswith(":test"):
             raise TrainingError(f"{spec} is for evaluation alone; train on another split")
     _stop_on_sigterm()
     require_free(options.out)
+    if not options.resume:
+        require_none_unfinished(options.out)
     device = choose_device(options.device)
     sources = [open_source(spec, _folders()) for spec in options.data]
     images = np.concatenate([load_tiny_images(source) for source in sources])

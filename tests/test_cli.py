@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -233,6 +235,27 @@ def test_training_on_a_test_split_is_refused(tmp_path):
 def test_training_over_an_existing_folder_is_refused_at_once(model_folder):
     done = run("train", "dense256-quick", "--data", "samples", "--out", model_folder)
     assert "already exists" in error_of(done)
+
+
+def test_an_interrupted_training_stops_at_a_checkpoint_and_says_how_to_go_on(tmp_path):
+    command = [COMMAND, "train", "dense256-quick", "--data", "samples", "--out", tmp_path / "m"]
+    checkpoint = tmp_path / "m.training" / "checkpoint.pt"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as job:
+        deadline = time.monotonic() + 120
+        while not checkpoint.exists() and job.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        begun = checkpoint.stat().st_mtime_ns
+        job.send_signal(signal.SIGINT)
+        message = job.communicate(timeout=60)[1]
+    assert job.returncode == 130, message
+    assert "stopped; the same command with --resume goes on" in message.splitlines()[-1]
+    assert checkpoint.stat().st_mtime_ns >= begun
+    assert not (tmp_path / "m").exists()
+
+    done = run(*command[1:])
+    assert "holds an unfinished training" in error_of(done)
+    done = run(*command[1:], "--resume", "--seed", 1)
+    assert "another training: it differs in" in error_of(done)
 
 
 def test_model_info_tells_what_the_card_says(model_folder):

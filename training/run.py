@@ -53,18 +53,15 @@ class Run:
     def __init__(
         self, out: Path, identity: Mapping[str, Any], columns: tuple[str, ...], *, resume: bool
     ):
-        self.folder = out.with_name(f"{out.name}.training")
+        self.folder = _folder(out)
         self.identity = json.dumps(identity, sort_keys=True)
         self.columns = columns
         self.steps: dict[str, int] = {}  # of each stage that was begun
         self.seconds = 0.0  # spent on steps, over all the job's lives
         self._saved: dict[str, Any] | None = None
+        if not resume:
+            require_none_unfinished(out)
         if (self.folder / _CHECKPOINT).exists():
-            if not resume:
-                raise TrainingError(
-                    f"{self.folder} holds an unfinished training; "
-                    "--resume goes on with it, or delete the folder"
-                )
             self._open()
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -189,6 +186,19 @@ class Run:
         self.steps, self.seconds = saved["steps"], saved["seconds"]
         os.truncate(self.log, saved["log_bytes"])  # rows of steps that will be taken again
         self._saved = saved
+
+
+def require_none_unfinished(out: Path) -> None:
+    """Raise TrainingError if a training of this model was begun and not finished."""
+    if (_folder(out) / _CHECKPOINT).exists():
+        raise TrainingError(
+            f"{_folder(out)} holds an unfinished training; "
+            "--resume goes on with it, or delete the folder"
+        )
+
+
+def _folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.training")
 
 
 def _affordable(

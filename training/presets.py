@@ -92,7 +92,7 @@ class ConvolutionalPreset:
     rate: float = 1 / 50
     contrast: float = 0.5
     address: float = 0.1
-    reconstruction: float = 0.1
+    reconstruction: float = 1.0
     views: Views = field(default_factory=Views)
 
 

@@ -42,6 +42,8 @@ def pretrain(
     decoders = [layer for layer in model.decoder if isinstance(layer, nn.Linear)][::-1]
     batches = Batches(images, settings.batch, seed)
     sizes = [wide * narrow for wide, narrow in pairwise(model.widths)]
+    # Products a step: five with the layer's own weights, one with each below.
+    costs = [5 * size + sum(sizes[:number]) for number, size in enumerate(sizes)]
     for layer in encoders:
         nn.init.normal_(layer.weight, std=_INITIAL_DEVIATION)
     for layer in (*encoders, *decoders):
@@ -79,7 +81,7 @@ def pretrain(
             update,
             batch=settings.batch,
             steps=settings.steps,
-            minutes=None if minutes is None else minutes * sizes[number] / sum(sizes),
+            minutes=None if minutes is None else minutes * costs[number] / sum(costs),
         )
         with torch.no_grad():
             decoder.weight.copy_(encoder.weight.T)

@@ -12,7 +12,7 @@ from hashsearch.models.binarize import binarize
 from hashsearch.models.card import fingerprint
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.folder import copy_model, load_model, read_card, save_model
+from hashsearch.models.folder import copy_model, load_model, read_card, round_as_stored, save_model
 
 
 def small(hidden: str = "relu") -> DenseAutoencoder:
@@ -229,6 +229,8 @@ def convolutional(tiny_images) -> ConvolutionalAutoencoder:
 
 
 def test_a_convolutional_model_is_loaded_as_it_was_saved(convolutional, tiny_images, tmp_path):
+    before = Encoder(convolutional).encode(tiny_images)
+    round_as_stored(convolutional)
     card = save_model(tmp_path / "model", convolutional, training={}, metrics={})
     loaded, _ = load_model(tmp_path / "model")
     assert (card.kind, card.bits, card.address_bits) == ("convolutional", 256, 28)
@@ -237,6 +239,10 @@ def test_a_convolutional_model_is_loaded_as_it_was_saved(convolutional, tiny_ima
     assert_array_equal(codes, theirs.encode(tiny_images))
     assert_array_equal(ours.addresses(tiny_images), theirs.addresses(tiny_images))
     assert_array_equal(ours.reconstruct(codes), theirs.reconstruct(codes))
+    changed = np.unpackbits(codes ^ before, axis=1).sum(axis=1).mean()
+    assert changed < 1, f"{changed} bits an image changed when weights were rounded"
+    stored = load_file(tmp_path / "model" / "weights.safetensors")
+    assert {w.dtype for w in stored.values() if w.ndim > 1} == {torch.float16}
     assert ours.reconstruct(codes).shape == tiny_images.shape
 
 

@@ -18,7 +18,7 @@ from hashsearch.metrics import psnr_db
 from hashsearch.models.card import Card
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.folder import Autoencoder, require_free, save_model
+from hashsearch.models.folder import Autoencoder, require_free, round_as_stored, save_model
 from training.contrast import learn_views, refine_decoder
 from training.data import fit_standardization, sha256_of_images, split_off
 from training.device import describe, has_bfloat16
@@ -82,6 +82,7 @@ def train(
         "bfloat16": has_bfloat16(device),
         "torch": torch.__version__,
     }
+    round_as_stored(model)
     sample = held_out if len(held_out) else train_images[:HELD_OUT]
     metrics = _measure(model.cpu().eval(), sample, labelled)
     report = run.folder / "report"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.errors import ArtifactMismatch, InvalidModel
@@ -37,7 +38,7 @@ def save_model(
 
     Raises InvalidModel if something already lies there.
     """
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    weights = _stored(model)
     card = Card(
         kind=model.kind,
         architecture=model.architecture(),
@@ -62,6 +63,20 @@ def save_model(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return card
+
+
+def round_as_stored(model: Autoencoder) -> None:
+    """Make a model compute what it will when it was saved and loaded again."""
+    model.load_state_dict(_stored(model))
+
+
+def _stored(model: Autoencoder) -> dict[str, Tensor]:
+    """Weights by name: a convolutional model's kernels and matrices in 16 bits, all else in 32."""
+    half = isinstance(model, ConvolutionalAutoencoder)
+    return {
+        name: (tensor.half() if half and tensor.ndim > 1 else tensor).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def load_model(folder: Path) -> tuple[Autoencoder, Card]:

@@ -1,7 +1,7 @@
 """What a code should be: alike for two views of an image, and spread over all codes.
 
 Every function takes logits of two views of the same n images, (n, n_bits)
-float32 each, and returns a mean to be made small.
+float32 each, and returns a scalar; but for `coding_rate`, of one view, to be made large.
 """
 
 import torch

@@ -47,7 +47,7 @@ class ConvolutionalAutoencoder(nn.Module):
         self.decoder = _decoder(self.widths)
 
     def channels_last(self) -> Self:
-        """Lay the weights out as convolutions read them fastest; nothing computed changes."""
+        """Lay the weights out as convolutions read them fastest; rounding may differ."""
         moved: Self = self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return moved
 

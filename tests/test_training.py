@@ -63,6 +63,15 @@ def test_held_out_images_are_not_trained_on(tiny_images):
     assert len(split_off(tiny_images[:5], 20, np.random.default_rng(0))[1]) == 0
 
 
+def test_no_copy_of_an_image_held_out_is_trained_on(tiny_images):
+    doubled = np.concatenate([tiny_images, tiny_images])
+    train_images, held_out = split_off(doubled, 20, np.random.default_rng(0))
+    contents = {image.tobytes() for image in held_out}
+    assert len(held_out) == 20
+    assert len(train_images) == len(doubled) - 2 * len(contents)
+    assert not contents & {image.tobytes() for image in train_images}
+
+
 def test_a_model_is_not_trained_where_one_lies(tiny_images, model_folder):
     with pytest.raises(InvalidModel, match="already exists"):
         train(tiny_images, model_folder)

@@ -69,11 +69,15 @@ def split_off(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Part images at random into those trained on and at most `held_out` others.
 
-    At least nine in ten are trained on.
+    At least nine in ten are trained on, but for copies of those held out, which
+    are left aside.
     """
     order = random.permutation(len(images))
     held_out = min(held_out, len(images) // 10)
-    return images[order[held_out:]], images[order[:held_out]]
+    kept = images[order[:held_out]]
+    contents = {image.tobytes() for image in kept}
+    rest = [i for i in order[held_out:] if images[i].tobytes() not in contents]
+    return images[rest], kept
 
 
 def fit_standardization(model: Autoencoder, images: NDArray[np.uint8]) -> None:

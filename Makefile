@@ -8,7 +8,7 @@ endif
 
 # An environment that could not be finished is not taken for one.
 .DELETE_ON_ERROR:
-.PHONY: demo test format soak venv clean
+.PHONY: demo test bench format soak venv clean
 
 demo: .venv/demo ## index a sample gallery, print one search, serve the page (ARGS=--no-serve ends before)
 	$(BIN)/hashsearch demo $(ARGS)
@@ -18,6 +18,9 @@ test: .venv/dev ## format, lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not soak"
+
+bench: .venv/dev ## speed, beside peers
+	$(BIN)/python -m benchmarks.encoding
 
 soak: .venv/dev ## the long trials
 	$(BIN)/pytest -m soak

@@ -57,8 +57,9 @@ def _demo(options: argparse.Namespace) -> int:
     from hashsearch.demo import build_demo, show_search
 
     _stop_on_sigterm()
-    gallery, dataset = build_demo(options.dataset, _folders())
-    show_search(gallery, dataset, _folders())
+    folders = DataFolders.of_environment()
+    gallery, dataset = build_demo(options.dataset, folders)
+    show_search(gallery, dataset, folders)
     if not options.no_serve:
         print()
         _run_service(gallery, options.host, options.port)
@@ -84,11 +85,10 @@ def _train(options: argparse.Namespace) -> int:
     if not options.resume:
         require_none_unfinished(options.out)
     device = choose_device(options.device)
-    sources = [open_source(spec, _folders()) for spec in options.data]
+    folders = DataFolders.of_environment()
+    sources = [open_source(spec, folders) for spec in options.data]
     images = np.concatenate([load_tiny_images(source) for source in sources])
-    gallery, queries = (
-        dataset_at_hand("cifar10", split, _folders()) for split in ("train", "test")
-    )
+    gallery, queries = (dataset_at_hand("cifar10", split, folders) for split in ("train", "test"))
     labelled = None
     if gallery and queries:
         labelled = Labelled(
@@ -114,10 +114,11 @@ def _index(options: argparse.Namespace) -> int:
     from hashsearch.errors import ArtifactMismatch
     from hashsearch.gallery.folder import Gallery
     from hashsearch.gallery.indexing import index_sources, require_images
-    from hashsearch.models.folder import read_card
+    from hashsearch.models.folder import PRETRAINED, read_card
 
     _stop_on_sigterm()
-    sources = [open_source(spec, _folders()) for spec in options.sources]
+    folders = DataFolders.of_environment()
+    sources = [open_source(spec, folders) for spec in options.sources]
     for source in sources:
         require_images(source)
     if Gallery.exists(options.gallery):
@@ -128,10 +129,8 @@ def _index(options: argparse.Namespace) -> int:
                 f"{options.model} is {read_card(options.model).fingerprint[:12]}; "
                 "leave --model out, or name a new gallery"
             )
-    elif options.model is None:
-        raise InvalidQuery(f"{options.gallery} is new, so it needs --model, a model folder")
     else:
-        gallery = Gallery.create(options.gallery, options.model)
+        gallery = Gallery.create(options.gallery, options.model or PRETRAINED)
     summary = index_sources(gallery, sources, workers=options.workers)
     total = gallery.catalog.count()
     gallery.close()
@@ -192,9 +191,9 @@ def _gallery_failures(options: argparse.Namespace) -> int:
 
 
 def _model_info(options: argparse.Namespace) -> int:
-    from hashsearch.models.folder import load_model
+    from hashsearch.models.folder import PRETRAINED, load_model
 
-    _, card = load_model(options.model)
+    _, card = load_model(options.model or PRETRAINED)
     if options.json:
         print(card.to_json(), end="")
         return 0
@@ -322,17 +321,6 @@ def _metrics(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value}" for name, value in metrics.items())
 
 
-def _folders() -> DataFolders:
-    named = os.environ.get("HASHSEARCH_DATA")
-    try:
-        from platformdirs import user_cache_path
-    except ImportError:  # a bare training machine does without it
-        cache = Path.home() / ".cache" / "hashsearch"
-    else:
-        cache = user_cache_path("hashsearch")
-    return DataFolders(Path(named) if named else None, cache)
-
-
 def _fail(message: str, status: int = 1) -> int:
     print(f"hashsearch: {_escaped(message)}", file=sys.stderr)
     return status
@@ -387,7 +375,9 @@ def _parser() -> argparse.ArgumentParser:
     index.set_defaults(when_stopped=goes_on)
     index.add_argument("sources", metavar="SRC", nargs="+", help=sources)
     index.add_argument("--gallery", metavar="G", type=Path, required=True)
-    index.add_argument("--model", metavar="M", type=Path, help="needed for a new gallery")
+    index.add_argument(
+        "--model", metavar="M", type=Path, help="for a new gallery; the bundled one unless given"
+    )
     index.add_argument("--workers", metavar="N", type=_positive, default=os.cpu_count() or 1)
     index.add_argument("--json", action="store_true")
 
@@ -416,7 +406,9 @@ def _parser() -> argparse.ArgumentParser:
     model = commands.add_parser("model", help="look at a model")
     model_commands = model.add_subparsers(required=True, metavar="COMMAND")
     info = _command(model_commands, "info", _model_info, "what it is and how it was trained")
-    info.add_argument("model", metavar="M", type=Path)
+    info.add_argument(
+        "model", metavar="M", type=Path, nargs="?", help="the bundled one unless given"
+    )
     info.add_argument("--json", action="store_true")
     return parser
 

@@ -1,8 +1,4 @@
-"""The demonstration: a sample gallery, one search, and the page, from nothing.
-
-The only place, beside the command line itself, that brings training and
-service together.
-"""
+"""The demonstration: a sample gallery and one search in it, from nothing."""
 
 import hashlib
 import os
@@ -16,16 +12,15 @@ from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources, require_images
 from hashsearch.gallery.prepare import Prepared, prepare
 from hashsearch.gallery.queries import IMAGE_BYTES, METHODS, UNITS, Query, Searcher
-from hashsearch.models.folder import read_card
+from hashsearch.models.folder import PRETRAINED, read_card
 from hashsearch.sources import DataFolders, Source, known_dataset, locate, open_source
 
-PRESET = "dense256-quick"
 # Which of the held-out images is searched for: one that is more than sky.
 _QUERY_NUMBER = {"cifar10": 7000, "samples": 60}
 
 
 def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
-    """Index a sample gallery in the user's cache, training a model for it if need be.
+    """Index a sample gallery in the user's cache, with the bundled model.
 
     dataset: `cifar10`, `samples` or a path; None means CIFAR-10 where it is to
     be had, and the sample photographs otherwise. Returns the gallery's folder,
@@ -34,12 +29,11 @@ def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
     dataset = dataset or _at_hand(folders)
     source = _open(dataset, "train", folders)
     require_images(source)
-    model = _model(dataset, folders)
     # Another model, or another place of the data, is another gallery.
-    identity = f"{read_card(model).fingerprint} {source.root}"
+    identity = f"{read_card(PRETRAINED).fingerprint} {source.root}"
     name = f"{source.root.name}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]}"
     folder = folders.cache / "demo" / name
-    gallery = Gallery(folder) if Gallery.exists(folder) else Gallery.create(folder, model)
+    gallery = Gallery(folder) if Gallery.exists(folder) else Gallery.create(folder, PRETRAINED)
     index_sources(gallery, [source], workers=os.cpu_count() or 1)
     gallery.close()
     return folder, dataset
@@ -75,33 +69,6 @@ def _at_hand(folders: DataFolders) -> str:
         print(f"{error}; crops of scikit-image's sample photographs stand in", file=sys.stderr)
         return "samples"
     return "cifar10"
-
-
-def _model(dataset: str, folders: DataFolders) -> Path:
-    """A model trained on the data set, or for a path on any; made on first need and kept."""
-    suitable = (dataset,) if dataset in _QUERY_NUMBER else tuple(_QUERY_NUMBER)
-    kept = {name: folders.cache / "models" / f"{PRESET}-{name}" for name in _QUERY_NUMBER}
-    for name in suitable:
-        if kept[name].exists():
-            return kept[name]
-    from training.data import load_tiny_images
-    from training.device import choose_device
-    from training.job import train
-    from training.presets import PRESETS
-
-    name = dataset if dataset in kept else _at_hand(folders)
-    print(f"training a first model on {name}, once; it is kept", file=sys.stderr)
-    train(
-        PRESET,
-        PRESETS[PRESET],
-        load_tiny_images(_open(name, "train", folders)),
-        kept[name],
-        data=f"{name}:train",
-        seed=0,
-        device=choose_device(),
-        resume=True,
-    )
-    return kept[name]
 
 
 def _sample_query(dataset: str, searcher: Searcher, folders: DataFolders) -> tuple[Query, str]:

@@ -196,12 +196,17 @@ def test_a_source_without_images_makes_no_gallery(source, message, tmp_path, mod
     assert not (tmp_path / "g").exists()
 
 
-def test_a_new_gallery_needs_a_model(image_files, tmp_path):
-    message = error_of(run("index", image_files, "--gallery", tmp_path / "g"))
-    assert "is new, so it needs --model" in message
-    message = error_of(run("index", image_files, "--gallery", tmp_path / "g", "--model", tmp_path))
+def test_a_new_gallery_is_made_with_the_bundled_model_unless_another_is_named(
+    image_files, tmp_path
+):
+    gallery = tmp_path / "g"
+    assert run("index", image_files, "--gallery", gallery).returncode == 0
+    made_by = json.loads(run("gallery", "info", gallery, "--json").stdout)["model"]
+    assert made_by == json.loads(run("model", "info", "--json").stdout)["fingerprint"]
+    other = tmp_path / "other"
+    message = error_of(run("index", image_files, "--gallery", other, "--model", tmp_path))
     assert "is no model folder" in message
-    assert not (tmp_path / "g").exists()
+    assert not other.exists()
 
 
 @pytest.mark.parametrize("command", ["query 1 --gallery", "serve --gallery", "gallery info"])

@@ -1,7 +1,6 @@
 """The demonstration, from what is at hand to the printed search."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +10,11 @@ import pytest
 from hashsearch import demo
 from hashsearch.gallery.folder import Gallery
 from hashsearch.sources import DataFolders, datasets
-from training import presets
 
 
 @pytest.fixture
-def cache(tmp_path, model_folder) -> Path:
-    """A user's cache in which models have been trained before."""
-    for name in ("cifar10", "samples"):
-        shutil.copytree(model_folder, tmp_path / "cache/models" / f"{demo.PRESET}-{name}")
+def cache(tmp_path) -> Path:
+    """A user's cache, empty."""
     return tmp_path / "cache"
 
 
@@ -57,7 +53,6 @@ def test_a_folder_of_ones_own_is_searched_by_one_of_its_pictures(
     cache, image_files, monkeypatch, capfd
 ):
     folders = DataFolders(None, cache)
-    # With a model at hand, CIFAR-10 is not asked for.
     monkeypatch.setattr(datasets, "_download_cifar10", None)
     gallery, dataset = demo.build_demo(str(image_files), folders)
     demo.show_search(gallery, dataset, folders)
@@ -75,23 +70,8 @@ def test_a_folder_that_bears_a_data_sets_name_is_not_taken_for_it(cache, tmp_pat
     demo.show_search(gallery, dataset, DataFolders(None, cache))
 
 
-def test_a_model_is_trained_on_first_need_and_kept(tmp_path, monkeypatch, capfd):
-    from tests.conftest import TINY_PRESET
-
-    monkeypatch.setitem(presets.PRESETS, demo.PRESET, TINY_PRESET)
-    folders = DataFolders(None, tmp_path / "cache")
-    gallery, _ = demo.build_demo("samples", folders)
-    assert "training a first model on samples, once; it is kept" in capfd.readouterr().err
-    model = tmp_path / "cache/models" / f"{demo.PRESET}-samples"
-    assert (model / "card.json").is_file()
-    demo.build_demo("samples", folders)
-    assert "training a first model" not in capfd.readouterr().err
-    assert Gallery(gallery).catalog.count() > 4000
-
-
-@pytest.mark.soak
 def test_the_demonstration_starts_from_nothing_at_all(tmp_path):
-    """The command as it is, its training included, with no data folder and an empty cache."""
+    """The command as it is, with no data folder and an empty cache."""
     command = Path(sys.executable).with_name("hashsearch")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     environment.pop("HASHSEARCH_DATA", None)

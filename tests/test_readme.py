@@ -14,10 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hashsearch import demo
 from hashsearch.cli import _parser, main
-from tests.conftest import TINY_PRESET
-from training import presets
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("hashsearch")
@@ -52,10 +49,7 @@ def shape(line: str) -> str:
     return re.sub(r"\s+", " ", line).strip()
 
 
-def test_make_demo_prints_what_the_readme_shows(cifar10, model_folder, tmp_path):
-    """All 50,000 images; the model alone is one that was trained before."""
-    kept = tmp_path / "hashsearch/models" / f"{demo.PRESET}-cifar10"
-    shutil.copytree(model_folder, kept)
+def test_make_demo_prints_what_the_readme_shows(cifar10, tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(
         ["make", "--no-print-directory", "demo", "ARGS=--no-serve"],
@@ -79,8 +73,6 @@ def test_the_commands_of_the_readme_do_what_it_says(
 ):
     """The rest of the README's commands, in its order, on real images in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(presets.PRESETS, demo.PRESET, TINY_PRESET)  # seconds, not minutes
-    monkeypatch.delenv("HASHSEARCH_DATA", raising=False)  # or training measures on all CIFAR-10
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.copytree(image_files, tmp_path / "pictures")
     (tmp_path / "query.jpg").write_bytes(photograph)
@@ -93,7 +85,7 @@ def test_the_commands_of_the_readme_do_what_it_says(
             if command.startswith("make "):
                 subprocess.run(["make", "-n", *command.split()[1:]], cwd=ROOT, check=True)
                 continue
-            words = shlex.split(command.replace("cifar10", "samples").replace("8000", str(port)))
+            words = shlex.split(command.replace("8000", str(port)))
             capfd.readouterr()
             if words[:2] == ["hashsearch", "serve"]:
                 server = start_server(words)
@@ -155,4 +147,4 @@ def test_the_container_commands_name_services_and_arguments_that_exist():
             inside = words[words.index(service) + 1 :] or shlex.split(services[service]["command"])
             _parser().parse_args(inside)
             tried.append(inside[0])
-    assert tried == ["train", "index", "index"]
+    assert tried == ["index", "index"]

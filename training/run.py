@@ -29,6 +29,7 @@ from hashsearch.progress import progress_report
 
 _CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
 _CHECKPOINT_EVERY_S = 60.0
+_CHECKPOINT_SHARE = 0.05  # of the time at most, where they are large
 _MEASURE_S = 6.0  # how long the speed is measured before a budget of minutes becomes steps
 _LOG_ROWS = 1000  # at most, a stage
 _DIVERGED = 10.0  # times the first loss, or 10 where that was below 1
@@ -124,7 +125,7 @@ class Run:
     ) -> None:
         steps = self.steps[name]
         log_every = max(1, steps // _LOG_ROWS)
-        written = time.monotonic()
+        written, pause = time.monotonic(), _CHECKPOINT_EVERY_S
         with (
             _stop_requested() as stop,
             progress_report(name, (steps - step) * batch) as report,
@@ -141,10 +142,12 @@ class Run:
                     rows.writerow((name, step, f"{self.seconds:.2f}", *values))
                 step += 1
                 report.advance(batch, f"loss {measured['loss']:.4f}")
-                if step == steps or stop() or time.monotonic() - written > _CHECKPOINT_EVERY_S:
+                if step == steps or stop() or time.monotonic() - written > pause:
                     log.flush()
+                    began = time.monotonic()
                     self._write(name, step, first, parts)
                     written = time.monotonic()
+                    pause = max(pause, (written - began) / _CHECKPOINT_SHARE)
                     if stop():
                         raise KeyboardInterrupt
 

@@ -24,6 +24,8 @@ ARCHITECTURES: dict[str, type[Autoencoder]] = {
     ConvolutionalAutoencoder.kind: ConvolutionalAutoencoder,
 }
 
+PRETRAINED = Path(__file__).with_name("pretrained")  # the model that comes with the package
+
 _WEIGHTS, _CARD = "weights.safetensors", "card.json"
 
 

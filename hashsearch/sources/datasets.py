@@ -1,5 +1,6 @@
 """Data sets known by name: where they are looked for, and fetched from."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,18 @@ class DataFolders:
 
     data: Path | None
     cache: Path
+
+    @classmethod
+    def of_environment(cls) -> "DataFolders":
+        """The folder that HASHSEARCH_DATA names, and the cache where the system keeps such."""
+        named = os.environ.get("HASHSEARCH_DATA")
+        try:
+            from platformdirs import user_cache_path
+        except ImportError:  # a bare training machine does without it
+            cache = Path.home() / ".cache" / "hashsearch"
+        else:
+            cache = user_cache_path("hashsearch")
+        return cls(Path(named) if named else None, cache)
 
 
 def known_dataset(name: str, split: str, folders: DataFolders) -> Source | None:

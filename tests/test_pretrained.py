@@ -1,0 +1,70 @@
+"""The model that comes with the package, held to what its card and the README say of it."""
+
+import numpy as np
+import pytest
+
+from hashsearch.codes import unpack_bits
+from hashsearch.encoder import Encoder
+from hashsearch.metrics import psnr_db
+from hashsearch.models.folder import PRETRAINED, load_model
+from hashsearch.sources.archive import TarArchive
+from training.data import load_labelled_images
+from training.retrieval import Labelled, retrieval_by_bits, retrieval_by_pixels
+
+
+@pytest.fixture(scope="module")
+def labelled(cifar10) -> Labelled:
+    """All of CIFAR-10: test images to search for among its training images."""
+    gallery, queries = (
+        TarArchive(cifar10, under=f"cifar10/{split}/") for split in ("train", "test")
+    )
+    return Labelled("cifar10", *load_labelled_images(gallery), *load_labelled_images(queries))
+
+
+def part(labelled: Labelled, every: int) -> Labelled:
+    """Every so many of the gallery and of the queries."""
+    return Labelled(
+        labelled.name,
+        labelled.gallery[::every],
+        labelled.gallery_labels[::every],
+        labelled.queries[::every],
+        labelled.query_labels[::every],
+    )
+
+
+def bits_of(images: np.ndarray) -> np.ndarray:
+    return unpack_bits(Encoder.load(PRETRAINED).encode(images), 256)
+
+
+def test_it_is_small_and_of_256_bits_with_an_address():
+    assert sum(file.stat().st_size for file in PRETRAINED.rglob("*")) < 12_000_000
+    _, card = load_model(PRETRAINED)
+    assert (card.bits, card.address_bits) == (256, 28)
+
+
+def test_it_was_trained_on_training_images_alone():
+    _, card = load_model(PRETRAINED)
+    assert set(card.training["data"].split(" + ")) <= {"cifar10", "tinyimagenet32"}
+
+
+def test_its_codes_find_images_of_a_kind_more_often_than_pixels_do(labelled):
+    some = part(labelled, every=10)
+    by_code = retrieval_by_bits(some, bits_of(some.gallery), bits_of(some.queries))
+    by_pixels = retrieval_by_pixels(some)
+    assert all(by_code[name] > by_pixels[name] + 0.1 for name in by_pixels), (by_code, by_pixels)
+
+
+def test_pictures_come_back_from_its_codes(labelled):
+    encoder = Encoder.load(PRETRAINED)
+    images = labelled.queries[::100]
+    _, card = load_model(PRETRAINED)
+    found = psnr_db(images, encoder.reconstruct(encoder.encode(images)))
+    assert found == pytest.approx(card.metrics["psnr_db"], abs=1.0)  # another 100 images
+
+
+@pytest.mark.soak
+def test_the_figures_of_its_card_are_measured_again(labelled):
+    _, card = load_model(PRETRAINED)
+    measured = retrieval_by_bits(labelled, bits_of(labelled.gallery), bits_of(labelled.queries))
+    for name, value in measured.items():
+        assert value == pytest.approx(card.metrics[f"cifar10_codes_{name}"], abs=2e-3)

@@ -121,7 +121,8 @@ PRESETS: dict[str, Preset] = {
     "pca256": LinearPreset(bits=256),
     "dense256-sparse": DensePreset((3072, 1024, 512, 256), "relu", 3_000, 256, 2e-3, sparsity=0.01),
     "dense256-denoising": DensePreset((3072, 1024, 512, 256), "relu", 3_000, 256, 2e-3, noise=0.5),
-    # A first model in about three minutes on two cores: smaller than the paper's, with rectified units, which learn without the
-    # layer-wise pre-training that deep logistic ones need.
+    # A first model in about three minutes on two cores: smaller than the paper's,
+    # with rectified units, which learn without the layer-wise pre-training that
+    # deep logistic ones need.
     "dense256-quick": DensePreset((3072, 1024, 512, 256), "relu", 3_000, 256, 2e-3),
 }

@@ -53,7 +53,7 @@ def test_a_folder_of_ones_own_is_searched_by_one_of_its_pictures(
     cache, image_files, monkeypatch, capfd
 ):
     folders = DataFolders(None, cache)
-    monkeypatch.setattr(datasets, "_download_cifar10", None)
+    monkeypatch.setattr(datasets, "_download_cifar10", None)  # nobody asks for CIFAR-10
     gallery, dataset = demo.build_demo(str(image_files), folders)
     demo.show_search(gallery, dataset, folders)
     printed = capfd.readouterr().out

@@ -86,8 +86,9 @@ def _train(options: argparse.Namespace) -> int:
         require_none_unfinished(options.out)
     device = choose_device(options.device)
     folders = DataFolders.of_environment()
-    sources = [open_source(spec, folders) for spec in options.data]
-    images = np.concatenate([load_tiny_images(source) for source in sources])
+    specs = dict.fromkeys(options.data)  # each once, however much it weighs
+    read = {spec: load_tiny_images(open_source(spec, folders)) for spec in specs}
+    images = np.concatenate([read[spec] for spec in options.data])
     gallery, queries = (dataset_at_hand("cifar10", split, folders) for split in ("train", "test"))
     labelled = None
     if gallery and queries:
@@ -104,6 +105,7 @@ def _train(options: argparse.Namespace) -> int:
         device=device,
         minutes=options.minutes,
         resume=options.resume,
+        start=options.start,
         labelled=labelled,
     )
     print(f"{options.out}: model {card.fingerprint[:12]}, {_metrics(card.metrics)}")
@@ -369,6 +371,13 @@ def _parser() -> argparse.ArgumentParser:
         "--minutes", metavar="M", type=_minutes, help="train about so long, not the preset's steps"
     )
     train.add_argument("--resume", action="store_true", help="go on with a training that stopped")
+    train.add_argument(
+        "--from",
+        dest="start",
+        metavar="MODEL",
+        type=Path,
+        help="start from this model's weights, not from random ones",
+    )
     train.add_argument("--device", help="cpu or cuda; CUDA where there is one")
 
     index = _command(commands, "index", _index, "add images to a gallery")

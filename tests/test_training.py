@@ -12,11 +12,13 @@ from hashsearch.sources.folder import Folder
 from tests.conftest import TINY_PRESET
 from training import job
 from training.data import load_tiny_images, split_off
-from training.presets import PRESETS, DensePreset
+from training.presets import PRESETS, DensePreset, LinearPreset, Pretraining
 
 
-def train(images, out, preset=TINY_PRESET, seed=0):
-    return job.train("tiny", preset, images, out, data="tests", seed=seed, device="cpu")
+def train(images, out, preset=TINY_PRESET, seed=0, start=None):
+    return job.train(
+        "tiny", preset, images, out, data="tests", seed=seed, device="cpu", start=start
+    )
 
 
 def test_training_lowers_the_error_of_reconstruction(model_folder, tiny_images, tmp_path):
@@ -100,6 +102,41 @@ def test_images_that_cannot_be_read_are_left_out(image_files, tmp_path):
 def test_no_image_at_all_is_an_error(tmp_path):
     with pytest.raises(TrainingError, match="no image that can be read"):
         load_tiny_images(Folder(tmp_path))
+
+
+def test_a_training_from_a_model_begins_with_its_weights_and_pixel_means(
+    model_folder, tiny_images, tmp_path
+):
+    still = DensePreset(**{**_settings(TINY_PRESET), "steps": 1, "learning_rate": 1e-12})
+    card = train(tiny_images[:300], tmp_path / "model", still, start=model_folder)
+    ours = load_file(tmp_path / "model" / "weights.safetensors")
+    for name, theirs in load_file(model_folder / "weights.safetensors").items():
+        np.testing.assert_allclose(ours[name], theirs, atol=1e-9)
+    assert card.training["start"] == {
+        "fingerprint": load_model(model_folder)[1].fingerprint,
+        "training": load_model(model_folder)[1].training,
+    }
+
+
+def test_a_training_from_a_model_leaves_the_layers_pre_training_out(
+    model_folder, tiny_images, tmp_path
+):
+    preset = DensePreset(
+        **{**_settings(TINY_PRESET), "steps": 1, "pretraining": Pretraining(steps=1)}
+    )
+    card = train(tiny_images, tmp_path / "model", preset, start=model_folder)
+    assert set(card.training["steps"]) == {"reconstruction"}
+
+
+def test_a_training_starts_from_no_model_of_another_architecture(
+    model_folder, tiny_images, tmp_path
+):
+    wide = DensePreset(**{**_settings(TINY_PRESET), "widths": (3072, 64, 256)})
+    with pytest.raises(TrainingError, match="from which this preset cannot start"):
+        train(tiny_images, tmp_path / "model", wide, start=model_folder)
+    with pytest.raises(TrainingError, match="from which this preset cannot start"):
+        train(tiny_images, tmp_path / "model", LinearPreset(bits=256), start=model_folder)
+    assert not (tmp_path / "model.training").exists()
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -18,7 +18,13 @@ from hashsearch.metrics import psnr_db
 from hashsearch.models.card import Card
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.folder import Autoencoder, require_free, round_as_stored, save_model
+from hashsearch.models.folder import (
+    Autoencoder,
+    load_model,
+    require_free,
+    round_as_stored,
+    save_model,
+)
 from training.contrast import learn_views, refine_decoder
 from training.data import fit_standardization, sha256_of_images, split_off
 from training.device import describe, has_bfloat16
@@ -46,6 +52,7 @@ def train(
     device: str,
     minutes: float | None = None,
     resume: bool = False,
+    start: Path | None = None,
     labelled: Labelled | None = None,
 ) -> Card:
     """Train, measure, and save a model folder, a report in it.
@@ -53,17 +60,19 @@ def train(
     name: of the preset; images: (n, 32, 32, 3) uint8; data: what they are, for
     the card. minutes: about how long to train, in place of the preset's numbers
     of steps. resume: go on with what `OUT.training` holds, if it holds something.
-    labelled: to measure retrieval on; never trained on.
-    Raises InvalidModel if `out` exists, and TrainingError if there are fewer
-    images than a batch, the loss stops being a number or diverges, or an
-    unfinished training lies there that is not to be, or cannot be, gone on with.
+    start: a model folder whose weights, and standardisation of pixels, the training
+    begins with, in place of random ones. labelled: to measure retrieval on; never
+    trained on.
+    Raises InvalidModel if `out` exists or `start` cannot be read, and TrainingError
+    if there are fewer images than a batch, the loss stops being a number or
+    diverges, `start` is of another architecture, or an unfinished training lies
+    there that is not to be, or cannot be, gone on with.
     """
     require_free(out)
     torch.manual_seed(seed)
     train_images, held_out = split_off(images, HELD_OUT, np.random.default_rng(seed))
     _require_enough(train_images, preset)
-    model = build(preset)
-    fit_standardization(model, train_images)
+    model, origin = _begin(preset, train_images, start)
     recipe: dict[str, Any] = {
         "preset": name,
         "settings": asdict(preset),
@@ -72,9 +81,11 @@ def train(
         "images_sha256": sha256_of_images(images),
         "seed": seed,
         "minutes_asked": minutes,
+        "start": origin,
     }
     run = Run(out, recipe, _COLUMNS, resume=resume)
-    take_stages(run, model.to(device), preset, train_images, seed, device, minutes)
+    begun = start is not None
+    take_stages(run, model.to(device), preset, train_images, seed, device, minutes, begun)
     training = recipe | {
         "steps": run.steps,
         "minutes": round(run.seconds / 60, 2),
@@ -92,6 +103,25 @@ def train(
     report.rename(out / report.name)
     run.delete()
     return card
+
+
+def _begin(
+    preset: Preset, images: NDArray[np.uint8], start: Path | None
+) -> tuple[Autoencoder, dict[str, Any] | None]:
+    """A model to train, and, where it starts from another, what that one was."""
+    model = build(preset)
+    if start is None:
+        fit_standardization(model, images)
+        return model, None
+    trained, card = load_model(start)
+    wanted = (model.kind, model.architecture())
+    if isinstance(preset, LinearPreset) or (trained.kind, trained.architecture()) != wanted:
+        raise TrainingError(
+            f"{start} is a {trained.kind} model of {trained.architecture()}, from which this "
+            f"preset cannot start; it trains a {wanted[0]} one of {wanted[1]}"
+        )
+    model.load_state_dict(trained.state_dict())
+    return model, {"fingerprint": card.fingerprint, "training": card.training}
 
 
 def build(preset: Preset) -> Autoencoder:
@@ -115,8 +145,9 @@ def take_stages(
     seed: int,
     device: str,
     minutes: float | None,
+    begun: bool,
 ) -> None:
-    """All that a preset does to its model's weights."""
+    """All that a preset does to its model's weights; no pre-training where they are begun."""
 
     def share(part: float) -> float | None:
         return None if minutes is None else minutes * part
@@ -131,8 +162,9 @@ def take_stages(
         fit_linear(model, images)
     else:
         assert isinstance(preset, DensePreset)
-        first = _PRETRAINING_SHARE if preset.pretraining else 0.0
-        if preset.pretraining:
+        first = 0.0
+        if preset.pretraining and not begun:
+            first = _PRETRAINING_SHARE
             budget = share(first)
             pretrain(run, model, preset.pretraining, images, minutes=budget, **common)
         fine_tune(run, model, preset, images, minutes=share(1 - first), **common)

@@ -183,17 +183,24 @@ def _measure(
 ) -> dict[str, float]:
     """PSNR of reconstructions from bits, how evenly the bits are used, and what they find.
 
-    Retrieval is measured by codes, by addresses and by pixels.
+    Retrieval is measured by codes, by addresses and by pixels. No training has seen
+    the labelled queries; one that went on from another model may have seen the sample.
     """
     encoder = Encoder(model)
     codes = encoder.encode(sample)
     ones = unpack_bits(codes, model.bits).mean(axis=0)
+
+    def psnr(images: NDArray[np.uint8], codes: NDArray[np.uint8]) -> float:
+        return round(psnr_db(images, encoder.reconstruct(codes)), 2)
+
     metrics = {
-        "psnr_db": round(psnr_db(sample, encoder.reconstruct(codes)), 2),
+        "psnr_db": psnr(sample, codes),
         "mean_bit_imbalance": round(float(np.abs(ones - 0.5).mean()), 4),
     }
     if labelled is None:
         return metrics
+    queries = labelled.queries
+    metrics[f"{labelled.name}_psnr_db"] = psnr(queries, encoder.encode(queries))
 
     def found(
         name: str, encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], n_bits: int

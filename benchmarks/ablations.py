@@ -172,7 +172,7 @@ def run(trial: Trial, labelled: Labelled, minutes: float) -> str:
     optimizer = torch.optim.AdamW(
         model.parameters(), preset.learning_rate, weight_decay=preset.weight_decay, fused=True
     )
-    batches = Batches(labelled.gallery, preset.batch, 0)
+    batches = Batches(labelled.gallery, preset.batch, (0,))
     started, step = time.monotonic(), 0
     while (progress := (time.monotonic() - started) / (minutes * 60)) < 1:
         set_rate(optimizer, preset.learning_rate, int(progress * _TICKS), _TICKS)

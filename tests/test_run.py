@@ -30,7 +30,9 @@ DENSE = DensePreset(
     sparsity=0.01,
     pretraining=Pretraining(steps=6, batch=32),
 )
-CONVOLUTIONAL = ConvolutionalPreset((8, 16, 32), (0, 1, 0), steps=10, decoder_steps=4, batch=32)
+CONVOLUTIONAL = ConvolutionalPreset(
+    (8, 16, 32), (0, 1, 0), steps=10, round_steps=4, decoder_steps=4, batch=32
+)
 
 
 def train(images, out, preset, **options):
@@ -68,7 +70,7 @@ class StopAfter:
 
 
 @pytest.mark.parametrize("preset", [DENSE, CONVOLUTIONAL], ids=["dense", "convolutional"])
-@pytest.mark.parametrize("steps", [1, 6, 8, 13])
+@pytest.mark.parametrize("steps", [1, 6, 8, 13, 16])
 def test_a_resumed_training_ends_with_the_weights_of_an_unbroken_one(
     tiny_images, tmp_path, monkeypatch, preset, steps
 ):
@@ -147,15 +149,21 @@ def test_minutes_fix_the_steps_at_the_start_and_a_resumed_training_keeps_them(
     card = train(tiny_images, tmp_path / "model", preset, minutes=0.1, resume=True)
     assert card.training["steps"]["views"] == saved["steps"]["views"]
     assert 3 < card.training["steps"]["views"] < 10_000
-    assert set(card.training["steps"]) == {"views", "decoder"}
+    assert set(card.training["steps"]) == {
+        "views",
+        "neighbours, round 1",
+        "neighbours, round 2",
+        "decoder",
+    }
 
 
 def test_measuring_the_speed_leaves_no_trace(tiny_images, tmp_path):
-    preset = replace(CONVOLUTIONAL, decoder_steps=1)
+    preset = replace(CONVOLUTIONAL, decoder_steps=1, rounds=1)
     card = train(tiny_images, tmp_path / "measured", preset, minutes=0.05)
     counted = replace(
         preset,
         steps=card.training["steps"]["views"],
+        round_steps=card.training["steps"]["neighbours, round 1"],
         decoder_steps=card.training["steps"]["decoder"],
     )
     train(tiny_images, tmp_path / "counted", counted)

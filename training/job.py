@@ -25,7 +25,7 @@ from hashsearch.models.folder import (
     round_as_stored,
     save_model,
 )
-from training.contrast import learn_views, refine_decoder
+from training.contrast import learn_neighbours, learn_views, refine_decoder
 from training.data import fit_standardization, sha256_of_images, split_off
 from training.device import describe, has_bfloat16
 from training.linear import fit_linear
@@ -38,7 +38,7 @@ from training.run import Run
 HELD_OUT = 1000  # images kept from training, to measure reconstruction on
 _COLUMNS = ("loss", "invariance", "rate", "contrast", "address", "reconstruction")
 # Shares of a budget of minutes; the rest is for the stage that takes most.
-_PRETRAINING_SHARE, _DECODER_SHARE = 0.4, 0.08
+_PRETRAINING_SHARE, _NEIGHBOURS_SHARE, _DECODER_SHARE = 0.4, 0.4, 0.08
 
 
 def train(
@@ -147,7 +147,7 @@ def take_stages(
     minutes: float | None,
     begun: bool,
 ) -> None:
-    """All that a preset does to its model's weights; no pre-training where they are begun."""
+    """All that a preset does to its model's weights, but for its beginning if they are begun."""
 
     def share(part: float) -> float | None:
         return None if minutes is None else minutes * part
@@ -155,9 +155,12 @@ def take_stages(
     common: dict[str, Any] = {"seed": seed, "device": device}
     if isinstance(model, ConvolutionalAutoencoder):
         assert isinstance(preset, ConvolutionalPreset)
-        views, decoder = share(1 - _DECODER_SHARE), share(_DECODER_SHARE)
-        learn_views(run, model, preset, images, minutes=views, **common)
-        refine_decoder(run, model, preset, images, minutes=decoder, **common)
+        first = 0.0 if begun else 1 - _NEIGHBOURS_SHARE - _DECODER_SHARE
+        if not begun:
+            learn_views(run, model, preset, images, minutes=share(first), **common)
+        rest = share(1 - first - _DECODER_SHARE)
+        learn_neighbours(run, model, preset, images, minutes=rest, **common)
+        refine_decoder(run, model, preset, images, minutes=share(_DECODER_SHARE), **common)
     elif isinstance(preset, LinearPreset):
         fit_linear(model, images)
     else:

@@ -82,6 +82,7 @@ class Run:
         batch: int,
         steps: int,
         minutes: float | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         """Take a stage's steps, those that an earlier life of the job has not taken.
 
@@ -89,7 +90,8 @@ class Run:
         takes one step, given its number and how many there will be, and returns
         what it measured, "loss" among it. batch: images a step, for the progress.
         minutes: fixes the number of steps by the measured speed, in place of
-        `steps`; a stage gone on with keeps its number.
+        `steps`; a stage gone on with keeps its number. prepare: fills parts before
+        the first step; a stage gone on with has them from its checkpoint.
         Raises TrainingError when the loss is no number or diverges, and
         KeyboardInterrupt, after a checkpoint, when asked to stop.
         """
@@ -104,6 +106,8 @@ class Run:
             step, first = saved["step"], saved["first"]
             self._saved = None
         else:
+            if prepare is not None:
+                prepare()
             if minutes is not None:
                 steps = _affordable(parts, update, minutes)
             self.steps[name] = steps

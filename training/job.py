@@ -28,17 +28,23 @@ from hashsearch.models.folder import (
 from training.contrast import learn_neighbours, learn_views, refine_decoder
 from training.data import fit_standardization, sha256_of_images, split_off
 from training.device import describe, has_bfloat16
+from training.grow import grown
 from training.linear import fit_linear
-from training.presets import ConvolutionalPreset, DensePreset, LinearPreset, Preset
+from training.presets import (
+    ConvolutionalPreset,
+    DensePreset,
+    LinearPreset,
+    Preset,
+)
 from training.reconstruct import fine_tune, pretrain
 from training.report import write_report
 from training.retrieval import Labelled, retrieval_by_bits, retrieval_by_pixels
 from training.run import Run
 
 HELD_OUT = 1000  # images kept from training, to measure reconstruction on
-_COLUMNS = ("loss", "invariance", "rate", "contrast", "address", "reconstruction")
+COLUMNS = ("loss", "invariance", "rate", "contrast", "address", "reconstruction")
 # Shares of a budget of minutes; the rest is for the stage that takes most.
-_PRETRAINING_SHARE, _NEIGHBOURS_SHARE, _DECODER_SHARE = 0.4, 0.4, 0.08
+_PRETRAINING_SHARE, _ROUND_SHARE, _DECODER_SHARE = 0.4, 0.12, 0.08
 
 
 def train(
@@ -83,7 +89,7 @@ def train(
         "minutes_asked": minutes,
         "start": origin,
     }
-    run = Run(out, recipe, _COLUMNS, resume=resume)
+    run = Run(out, recipe, COLUMNS, resume=resume)
     begun = start is not None
     take_stages(run, model.to(device), preset, train_images, seed, device, minutes, begun)
     training = recipe | {
@@ -95,7 +101,7 @@ def train(
     }
     round_as_stored(model)
     sample = held_out if len(held_out) else train_images[:HELD_OUT]
-    metrics = _measure(model.cpu().eval(), sample, labelled)
+    metrics = measure(model.cpu().eval(), sample, labelled)
     report = run.folder / "report"
     shutil.rmtree(report, ignore_errors=True)  # of a life that ended while writing it
     write_report(report, model, run.log, sample, metrics)
@@ -114,14 +120,25 @@ def _begin(
         fit_standardization(model, images)
         return model, None
     trained, card = load_model(start)
-    wanted = (model.kind, model.architecture())
-    if isinstance(preset, LinearPreset) or (trained.kind, trained.architecture()) != wanted:
+    begun = _grown_to(trained, model)
+    if begun is None or isinstance(preset, LinearPreset):
         raise TrainingError(
             f"{start} is a {trained.kind} model of {trained.architecture()}, from which this "
-            f"preset cannot start; it trains a {wanted[0]} one of {wanted[1]}"
+            f"preset cannot start; it trains a {model.kind} one of {model.architecture()}"
         )
-    model.load_state_dict(trained.state_dict())
+    model.load_state_dict(begun.state_dict())
     return model, {"fingerprint": card.fingerprint, "training": card.training}
+
+
+def _grown_to(trained: Autoencoder, wanted: Autoencoder) -> Autoencoder | None:
+    """The trained model in the architecture wanted; None where it cannot be brought into it."""
+    if (trained.kind, trained.architecture()) == (wanted.kind, wanted.architecture()):
+        return trained
+    if isinstance(trained, ConvolutionalAutoencoder) and isinstance(
+        wanted, ConvolutionalAutoencoder
+    ):
+        return grown(trained, wanted.blocks) if trained.widths == wanted.widths else None
+    return None
 
 
 def build(preset: Preset) -> Autoencoder:
@@ -155,11 +172,10 @@ def take_stages(
     common: dict[str, Any] = {"seed": seed, "device": device}
     if isinstance(model, ConvolutionalAutoencoder):
         assert isinstance(preset, ConvolutionalPreset)
-        first = 0.0 if begun else 1 - _NEIGHBOURS_SHARE - _DECODER_SHARE
-        if not begun:
-            learn_views(run, model, preset, images, minutes=share(first), **common)
-        rest = share(1 - first - _DECODER_SHARE)
-        learn_neighbours(run, model, preset, images, minutes=rest, **common)
+        rounds = preset.rounds * _ROUND_SHARE
+        views = share(1 - rounds - _DECODER_SHARE)
+        learn_views(run, model, preset, images, minutes=views, **common)
+        learn_neighbours(run, model, preset, images, minutes=share(rounds), **common)
         refine_decoder(run, model, preset, images, minutes=share(_DECODER_SHARE), **common)
     elif isinstance(preset, LinearPreset):
         fit_linear(model, images)
@@ -181,7 +197,7 @@ def _require_enough(images: NDArray[np.uint8], preset: Preset) -> None:
         )
 
 
-def _measure(
+def measure(
     model: Autoencoder, sample: NDArray[np.uint8], labelled: Labelled | None
 ) -> dict[str, float]:
     """PSNR of reconstructions from bits, how evenly the bits are used, and what they find.

@@ -90,7 +90,7 @@ class ConvolutionalPreset:
     steps: int
     round_steps: int
     decoder_steps: int
-    rounds: int = 2
+    rounds: int = 0
     neighbours: float = 0.6
     batch: int = 256
     decoded: int = 64

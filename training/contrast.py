@@ -60,27 +60,46 @@ def learn_neighbours(
     The neighbours are found on top of the minutes.
     """
     for number in range(1, preset.rounds + 1):
-        optimizer = _optimizer(model.parameters(), preset)
         targets = Targets(device)
-        update = _joint_update(
+        learn_round(
+            run,
             model,
-            optimizer,
             preset,
             images,
-            (seed, number),
-            device,
-            preset.learning_rate / 2,
+            number,
             targets,
-        )
-        run.stage(
-            f"neighbours, round {number}",
-            {"model": model, "optimizer": optimizer, "targets": targets},
-            update,
             prepare=partial(targets.find, model, images, weight=preset.neighbours),
-            batch=preset.batch,
-            steps=preset.round_steps,
+            seed=seed,
+            device=device,
             minutes=None if minutes is None else minutes / preset.rounds,
         )
+
+
+def learn_round(
+    run: Run,
+    model: ConvolutionalAutoencoder,
+    preset: ConvolutionalPreset,
+    images: NDArray[np.uint8],
+    number: int,
+    targets: Targets,
+    *,
+    prepare: Callable[[], None] | None = None,
+    seed: int,
+    device: str,
+    minutes: float | None,
+) -> None:
+    """One of these rounds. prepare: finds the targets, unless they are found already."""
+    optimizer = _optimizer(model.parameters(), preset)
+    rate = preset.learning_rate / 2
+    run.stage(
+        f"neighbours, round {number}",
+        {"model": model, "optimizer": optimizer, "targets": targets},
+        _joint_update(model, optimizer, preset, images, (seed, number), device, rate, targets),
+        prepare=prepare,
+        batch=preset.batch,
+        steps=preset.round_steps,
+        minutes=minutes,
+    )
 
 
 def _joint_update(

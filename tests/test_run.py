@@ -17,7 +17,13 @@ from safetensors.numpy import load_file
 from hashsearch.errors import TrainingError
 from hashsearch.models.folder import load_model
 from training import job, run
-from training.presets import ConvolutionalPreset, DensePreset, LinearPreset, Pretraining
+from training.presets import (
+    ConvolutionalPreset,
+    DensePreset,
+    LinearPreset,
+    Pretraining,
+    TransformPreset,
+)
 from training.run import Run
 
 DENSE = DensePreset(
@@ -31,8 +37,9 @@ DENSE = DensePreset(
     pretraining=Pretraining(steps=6, batch=32),
 )
 CONVOLUTIONAL = ConvolutionalPreset(
-    (8, 16, 32), (0, 1, 0), steps=10, round_steps=4, decoder_steps=4, batch=32
+    (8, 16, 32), (0, 1, 0), steps=10, round_steps=4, decoder_steps=4, rounds=2, batch=32
 )
+TRANSFORM = TransformPreset(((32, 8),), width=8, steps=6, batch=32)
 
 
 def train(images, out, preset, **options):
@@ -69,8 +76,14 @@ class StopAfter:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("preset", [DENSE, CONVOLUTIONAL], ids=["dense", "convolutional"])
-@pytest.mark.parametrize("steps", [1, 6, 8, 13, 16])
+@pytest.mark.parametrize(
+    ("preset", "steps"),
+    [
+        *((DENSE, steps) for steps in (1, 6, 8, 13)),
+        *((CONVOLUTIONAL, steps) for steps in (1, 8, 13, 16, 20)),
+        (TRANSFORM, 3),
+    ],
+)
 def test_a_resumed_training_ends_with_the_weights_of_an_unbroken_one(
     tiny_images, tmp_path, monkeypatch, preset, steps
 ):
@@ -114,7 +127,7 @@ job.train("t", {preset!r}, np.load("images.npy"), Path("model"),
         killed.wait()
     taken = torch.load(checkpoint, weights_only=True)["step"]
     assert 20 < taken < 4000
-    resumed = Run(tmp_path / "model", _identity(checkpoint), job._COLUMNS, resume=True)
+    resumed = Run(tmp_path / "model", _identity(checkpoint), job.COLUMNS, resume=True)
     steps = [step for _, step, _ in rows_of(resumed.log)]
     assert steps == list(range(taken))
 

@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from training.presets import Views
@@ -20,6 +22,12 @@ def random_views(tiny: Tensor, views: Views, generator: torch.Generator) -> Tens
     """
     images = tiny.permute(0, 3, 1, 2).float()
     return _recoloured(_cropped(images, views, generator), views, generator).clamp_(0, 255)
+
+
+def flipped(batch: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """(n, 32, 32, 3) uint8 images, each mirrored with chance one half."""
+    mirrored = random.random(len(batch)) < 0.5
+    return np.where(mirrored[:, None, None, None], batch[:, :, ::-1], batch)
 
 
 def _cropped(images: Tensor, views: Views, generator: torch.Generator) -> Tensor:

@@ -25,6 +25,7 @@ from hashsearch.models.folder import (
     round_as_stored,
     save_model,
 )
+from hashsearch.models.transform import TransformAutoencoder
 from training.contrast import learn_neighbours, learn_views, refine_decoder
 from training.data import fit_standardization, sha256_of_images, split_off
 from training.device import describe, has_bfloat16
@@ -35,11 +36,13 @@ from training.presets import (
     DensePreset,
     LinearPreset,
     Preset,
+    TransformPreset,
 )
 from training.reconstruct import fine_tune, pretrain
 from training.report import write_report
 from training.retrieval import Labelled, retrieval_by_bits, retrieval_by_pixels
 from training.run import Run
+from training.transform import fit_networks, fit_transform
 
 HELD_OUT = 1000  # images kept from training, to measure reconstruction on
 COLUMNS = ("loss", "invariance", "rate", "contrast", "address", "reconstruction")
@@ -150,6 +153,9 @@ def build(preset: Preset) -> Autoencoder:
             return DenseAutoencoder(
                 (TINY_BYTES, preset.bits), "relu"
             )  # no hidden layer, so of no unit
+        case TransformPreset():
+            depths = [depth for count, depth in preset.depths for _ in range(count)]
+            return TransformAutoencoder(depths, preset.width)
         case DensePreset():
             return DenseAutoencoder(preset.widths, preset.hidden)
 
@@ -177,6 +183,11 @@ def take_stages(
         learn_views(run, model, preset, images, minutes=views, **common)
         learn_neighbours(run, model, preset, images, minutes=share(rounds), **common)
         refine_decoder(run, model, preset, images, minutes=share(_DECODER_SHARE), **common)
+    elif isinstance(model, TransformAutoencoder):
+        assert isinstance(preset, TransformPreset)
+        if not begun:
+            fit_transform(model, images)
+        fit_networks(run, model, preset, images, minutes=minutes, **common)
     elif isinstance(preset, LinearPreset):
         fit_linear(model, images)
     else:

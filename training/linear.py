@@ -3,9 +3,11 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from hashsearch.images import TINY_BYTES
 from hashsearch.models.dense import DenseAutoencoder
+from hashsearch.models.transform import TransformAutoencoder
 
 _CHUNK = 5000
 
@@ -18,13 +20,8 @@ def fit_linear(model: DenseAutoencoder, images: NDArray[np.uint8]) -> None:
     that component's absolute value, which of all pairs of values has the least
     squared error.
     """
-    covariance = torch.zeros(model.widths[0], model.widths[0], dtype=torch.float64)
+    components = principal_components(model, images, model.bits)
     chunks = range(0, len(images), _CHUNK)
-    for start in chunks:
-        pixels = model.standardize(torch.from_numpy(images[start : start + _CHUNK])).double()
-        covariance += pixels.T @ pixels
-    _, vectors = torch.linalg.eigh(covariance)  # in order of variance, the smallest first
-    components = vectors.flip(1)[:, : model.bits].T.float()
     sizes = torch.zeros(model.bits)
     for start in chunks:
         pixels = model.standardize(torch.from_numpy(images[start : start + _CHUNK]))
@@ -38,3 +35,15 @@ def fit_linear(model: DenseAutoencoder, images: NDArray[np.uint8]) -> None:
     encode.bias.zero_()
     decode.weight.copy_(2 * scaled.T)
     decode.bias.copy_(-scaled.sum(dim=0))
+
+
+def principal_components(
+    model: DenseAutoencoder | TransformAutoencoder, images: NDArray[np.uint8], count: int
+) -> Tensor:
+    """(count, 3072) float32: directions of the standardised pixels, the most variance first."""
+    covariance = torch.zeros(TINY_BYTES, TINY_BYTES, dtype=torch.float64)
+    for start in range(0, len(images), _CHUNK):
+        pixels = model.standardize(torch.from_numpy(images[start : start + _CHUNK])).double()
+        covariance += pixels.T @ pixels
+    _, vectors = torch.linalg.eigh(covariance)  # in order of variance, the smallest first
+    return vectors.flip(1)[:, :count].T.float().contiguous()

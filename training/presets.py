@@ -55,6 +55,21 @@ class LinearPreset:
 
 
 @dataclass(frozen=True, slots=True)
+class TransformPreset:
+    """Settings of an autoencoder for pictures alone, started from transform coding.
+
+    depths: how many coefficients have how many bits, the most bits first. width:
+    see TransformAutoencoder. steps: updates of `batch` images each.
+    """
+
+    depths: tuple[tuple[int, int], ...]
+    width: int
+    steps: int
+    batch: int = 128
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
 class Views:
     """How far a random view may be from its image.
 
@@ -104,7 +119,7 @@ class ConvolutionalPreset:
     views: Views = field(default_factory=Views)
 
 
-Preset = DensePreset | LinearPreset | ConvolutionalPreset
+Preset = DensePreset | LinearPreset | ConvolutionalPreset | TransformPreset
 
 # Krizhevsky and Hinton (2011). The full paper is not at hand: widths, CD-1, the
 # learning rates, batch and momenta are recalled from it, the rest is our own
@@ -131,6 +146,11 @@ PRESETS: dict[str, Preset] = {
         _SMALL, "logistic", 8_000, 128, 5e-4, pretraining=Pretraining(steps=2_000)
     ),
     "pca256": LinearPreset(bits=256),
+    # Bits dealt out one by one to the component whose error a further one lowers
+    # most, its values fitted by Lloyd's method to CIFAR-10's training images.
+    "transform256": TransformPreset(
+        depths=((1, 6), (3, 5), (10, 4), (20, 3), (40, 2), (55, 1)), width=128, steps=8_000
+    ),
     "dense256-sparse": DensePreset((3072, 1024, 512, 256), "relu", 3_000, 256, 2e-3, sparsity=0.01),
     "dense256-denoising": DensePreset((3072, 1024, 512, 256), "relu", 3_000, 256, 2e-3, noise=0.5),
     # A first model in about three minutes on two cores: smaller than the paper's,

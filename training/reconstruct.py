@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hashsearch.models.binarize import binarize
 from hashsearch.models.dense import DenseAutoencoder
+from training.augment import flipped
 from training.data import Batches
 from training.device import generator, has_bfloat16
 from training.presets import DensePreset, Pretraining
@@ -108,7 +109,7 @@ def fine_tune(
         set_rate(optimizer, preset.learning_rate, step, steps)
         batch = batches[step]
         if preset.flip:
-            batch = _flipped(batch, np.random.default_rng((seed, _FLIP, step)))
+            batch = flipped(batch, np.random.default_rng((seed, _FLIP, step)))
         noise = generator(device, seed, _NOISE, step)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
             loss = _loss(model, preset, torch.from_numpy(batch).to(device), noise)
@@ -146,8 +147,3 @@ def _loss(
         )
         loss = loss + preset.sparsity * divergence.sum()
     return loss
-
-
-def _flipped(batch: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    mirrored = random.random(len(batch)) < 0.5
-    return np.where(mirrored[:, None, None, None], batch[:, :, ::-1], batch)

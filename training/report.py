@@ -13,6 +13,7 @@ from hashsearch.codes import unpack_bits
 from hashsearch.encoder import Encoder
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.folder import Autoencoder
+from hashsearch.models.transform import TransformAutoencoder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +68,8 @@ def _filters(model: Autoencoder) -> NDArray[np.uint8]:
         kernels = next(model.trunk.parameters()).detach().permute(0, 2, 3, 1).numpy()
         weights = kernels.repeat(6, axis=1).repeat(6, axis=2)
     else:
-        weights = next(model.encoder.parameters()).detach().reshape(-1, 32, 32, 3).numpy()
+        first = model.analysis if isinstance(model, TransformAutoencoder) else model.encoder
+        weights = next(first.parameters()).detach().reshape(-1, 32, 32, 3).numpy()
     norms = np.square(weights).sum(axis=(1, 2, 3))
     weights = weights[np.argsort(-norms, kind="stable")[:_FILTERS]]
     low = weights.min(axis=(1, 2, 3), keepdims=True)

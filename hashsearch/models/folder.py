@@ -17,11 +17,13 @@ from hashsearch.images import PREPROCESSING
 from hashsearch.models.card import Card, card_from_json, fingerprint
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
+from hashsearch.models.transform import TransformAutoencoder
 
-Autoencoder = DenseAutoencoder | ConvolutionalAutoencoder
+Autoencoder = DenseAutoencoder | ConvolutionalAutoencoder | TransformAutoencoder
 ARCHITECTURES: dict[str, type[Autoencoder]] = {
     DenseAutoencoder.kind: DenseAutoencoder,
     ConvolutionalAutoencoder.kind: ConvolutionalAutoencoder,
+    TransformAutoencoder.kind: TransformAutoencoder,
 }
 
 PRETRAINED = Path(__file__).with_name("pretrained")  # the model that comes with the package

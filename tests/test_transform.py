@@ -1,0 +1,106 @@
+"""Transform coding as an autoencoder, against NumPy done by hand."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hashsearch.encoder import Encoder
+from hashsearch.errors import InvalidModel
+from hashsearch.metrics import psnr_db
+from hashsearch.models.transform import TransformAutoencoder
+from training import job
+from training.data import fit_standardization
+from training.presets import TransformPreset
+from training.transform import fit_transform, lloyd
+
+DEPTHS = (5,) * 8 + (3,) * 24 + (2,) * 40 + (1,) * 64
+PRESET = TransformPreset(((32, 8),), width=16, steps=100, batch=32)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_images):
+    """Transform coding alone: its networks are not trained."""
+    model = TransformAutoencoder(DEPTHS, width=8)
+    fit_standardization(model, tiny_images)
+    fit_transform(model, tiny_images)
+    return model.requires_grad_(False).eval()
+
+
+def test_before_training_it_is_transform_coding(model, tiny_images):
+    flat = tiny_images.reshape(len(tiny_images), -1).astype(float)
+    mean = flat.mean(axis=0)
+    _, _, components = np.linalg.svd(flat - mean, full_matrices=False)
+    found = (flat - mean) @ components[: len(DEPTHS)].T
+    rounded = np.empty_like(found)
+    for number, depth in enumerate(DEPTHS):
+        values = lloyd(found[:, number], 2**depth)
+        rounded[:, number] = values[np.abs(found[:, number, None] - values).argmin(axis=1)]
+    by_hand = (rounded @ components[: len(DEPTHS)] + mean).round().clip(0, 255).astype(np.uint8)
+    encoder = Encoder(model)
+    ours = encoder.reconstruct(encoder.encode(tiny_images))
+    expected = psnr_db(tiny_images, by_hand.reshape(tiny_images.shape))
+    assert psnr_db(tiny_images, ours) == pytest.approx(expected, abs=0.05)  # signs are free
+
+
+def test_lloyds_values_are_the_means_of_what_is_rounded_to_them():
+    samples = np.random.default_rng(0).laplace(size=4000)
+    values = lloyd(samples, 8)
+    assert (np.diff(values) > 0).all()
+    nearest = np.abs(samples[:, None] - values).argmin(axis=1)
+    assert_allclose(values, [samples[nearest == n].mean() for n in range(8)], atol=0.02)
+
+
+def test_values_next_to_each_other_differ_in_one_bit(model):
+    for number, depth in enumerate(DEPTHS):
+        codes = []
+        for value in model.values[number, : 2**depth]:
+            coefficients = torch.zeros(1, len(DEPTHS))
+            coefficients[0, number] = value
+            codes.append(_bits(model, coefficients))
+        assert all((one != two).sum() == 1 for one, two in pairwise(codes))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_a_code_decodes_to_the_values_it_was_made_of(model, seed):
+    coefficients = torch.from_numpy(
+        np.random.default_rng(seed).normal(0, 20, (3, len(DEPTHS))).astype(np.float32)
+    )
+    levels = model.levels(coefficients)
+    expected = model.picture(model.rounded(levels)) * model.pixel_std + model.pixel_mean
+    found = model.reconstruct(_bits(model, coefficients))
+    assert_array_equal(found.flatten(1).numpy(), expected.numpy())
+
+
+def test_training_the_networks_brings_pictures_nearer_than_transform_coding(tiny_images, tmp_path):
+    def found(steps):
+        preset = replace(PRESET, steps=steps)
+        folder = tmp_path / str(steps)
+        job.train("t", preset, tiny_images, folder, data="tests", seed=0, device="cpu")
+        seen, _ = job.split_off(tiny_images, job.HELD_OUT, np.random.default_rng(0))
+        encoder = Encoder.load(folder)
+        return psnr_db(seen, encoder.reconstruct(encoder.encode(seen)))
+
+    assert found(100) > found(0) + 0.1
+
+
+@pytest.mark.parametrize(
+    "depths", [(1,) * 255, (9, *(1,) * 247), (1, 2, *(1,) * 253), (2.0, *(1,) * 254)]
+)
+def test_depths_that_are_no_256_bits_in_order_are_refused(depths):
+    with pytest.raises(InvalidModel, match="256 together"):
+        TransformAutoencoder(depths, width=8)
+
+
+def _bits(model, coefficients):
+    """The bits of given coefficients, by way of an encoder that gives just those."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(model, "coefficients", lambda pixels: coefficients)
+        blank = torch.zeros(len(coefficients), 32, 32, 3)
+        return (model.code_logits(blank) >= 0).float()

@@ -172,7 +172,7 @@ def run(trial: Trial, labelled: Labelled, minutes: float) -> str:
     optimizer = torch.optim.AdamW(
         model.parameters(), preset.learning_rate, weight_decay=preset.weight_decay, fused=True
     )
-    batches = Batches(labelled.gallery, preset.batch, (0,))
+    batches = Batches(labelled.gallery, preset.batch, 0)
     started, step = time.monotonic(), 0
     while (progress := (time.monotonic() - started) / (minutes * 60)) < 1:
         set_rate(optimizer, preset.learning_rate, int(progress * _TICKS), _TICKS)
@@ -195,7 +195,7 @@ def _loss(
     preset = trial.preset
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
         heads = _heads(model, pixels)
-        picture = model.decode(binarize(heads[0][: preset.batch]))
+        picture = model.decode(binarize(heads[0][: preset.decoded]))
         with torch.no_grad():
             taught = [None, None] if teacher is None else _heads(teacher, pixels)
     losses = [
@@ -205,7 +205,7 @@ def _loss(
         )
         for logits, target in zip(heads, taught, strict=True)
     ]
-    error = F.mse_loss(picture.float(), pixels[: preset.batch])
+    error = F.mse_loss(picture.float(), pixels[: preset.decoded])
     return losses[0] + preset.address * losses[1] + preset.reconstruction * error
 
 

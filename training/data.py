@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,18 +48,18 @@ def sha256_of_images(images: NDArray[np.uint8]) -> str:
 
 
 class Batches:
-    """Batches of images, or of their rows, in an order that seed and step alone decide."""
+    """Batches of images in an order that the seed and the step's number alone decide."""
 
-    def __init__(self, images: NDArray[Any], size: int, seed: tuple[int, ...]):
+    def __init__(self, images: NDArray[np.uint8], size: int, seed: int):
         assert len(images) >= size, "a pass is at least one batch"
         self.images, self.size, self.seed = images, size, seed
         self._pass, self._order = -1, np.empty(0, np.int64)
 
-    def __getitem__(self, step: int) -> NDArray[Any]:
-        """As many of them: every image once a pass, but for the last few that fill no batch."""
+    def __getitem__(self, step: int) -> NDArray[np.uint8]:
+        """(size, 32, 32, 3) uint8: every image once a pass, but for the last few that fill none."""
         number, place = divmod(step, len(self.images) // self.size)
         if number != self._pass:
-            order = np.random.default_rng((*self.seed, number)).permutation(len(self.images))
+            order = np.random.default_rng((self.seed, number)).permutation(len(self.images))
             self._pass, self._order = number, order
         return self.images[self._order[place * self.size : (place + 1) * self.size]]
 

@@ -26,7 +26,7 @@ from hashsearch.models.folder import (
     save_model,
 )
 from hashsearch.models.transform import TransformAutoencoder
-from training.contrast import learn_neighbours, learn_views, refine_decoder
+from training.contrast import learn_views, refine_decoder
 from training.data import fit_standardization, sha256_of_images, split_off
 from training.device import describe, has_bfloat16
 from training.grow import grown
@@ -47,7 +47,7 @@ from training.transform import fit_networks, fit_transform
 HELD_OUT = 1000  # images kept from training, to measure reconstruction on
 COLUMNS = ("loss", "invariance", "rate", "contrast", "address", "reconstruction")
 # Shares of a budget of minutes; the rest is for the stage that takes most.
-_PRETRAINING_SHARE, _ROUND_SHARE, _DECODER_SHARE = 0.4, 0.12, 0.08
+_PRETRAINING_SHARE, _DECODER_SHARE = 0.4, 0.08
 
 
 def train(
@@ -178,11 +178,9 @@ def take_stages(
     common: dict[str, Any] = {"seed": seed, "device": device}
     if isinstance(model, ConvolutionalAutoencoder):
         assert isinstance(preset, ConvolutionalPreset)
-        rounds = preset.rounds * _ROUND_SHARE
-        views = share(1 - rounds - _DECODER_SHARE)
+        views, decoder = share(1 - _DECODER_SHARE), share(_DECODER_SHARE)
         learn_views(run, model, preset, images, minutes=views, **common)
-        learn_neighbours(run, model, preset, images, minutes=share(rounds), **common)
-        refine_decoder(run, model, preset, images, minutes=share(_DECODER_SHARE), **common)
+        refine_decoder(run, model, preset, images, minutes=decoder, **common)
     elif isinstance(model, TransformAutoencoder):
         assert isinstance(preset, TransformPreset)
         if not begun:

@@ -93,20 +93,14 @@ class ConvolutionalPreset:
     loss: invariance, rate and contrast (see objectives.py) on the code, the three
     together on the address, and squared error of the reconstruction. steps:
     updates of `batch` images, two views each, of which `decoded` are decoded too,
-    since decoding costs as much as encoding. rounds: how often, after that, the
-    images' neighbours by code are found and views led to them (see neighbours.py)
-    in round_steps more updates, at half the rate; neighbours: what they weigh
-    beside the image itself. decoder_steps: updates, after those, of the decoder
-    alone, on the images as they are.
+    since decoding costs as much as encoding; decoder_steps: updates, after those,
+    of the decoder alone, on the images as they are.
     """
 
     widths: tuple[int, int, int]
     blocks: tuple[int, int, int]
     steps: int
-    round_steps: int
     decoder_steps: int
-    rounds: int = 0
-    neighbours: float = 0.6
     batch: int = 256
     decoded: int = 64
     learning_rate: float = 2e-3
@@ -132,8 +126,7 @@ PRESETS: dict[str, Preset] = {
     "conv256": ConvolutionalPreset(
         widths=(64, 128, 256),
         blocks=(0, 1, 1),
-        steps=12_000,
-        round_steps=6_000,
+        steps=20_000,
         decoder_steps=2_000,
     ),
     "kh256": DensePreset(

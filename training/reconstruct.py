@@ -41,7 +41,7 @@ def pretrain(
     """
     encoders = [layer for layer in model.encoder if isinstance(layer, nn.Linear)]
     decoders = [layer for layer in model.decoder if isinstance(layer, nn.Linear)][::-1]
-    batches = Batches(images, settings.batch, (seed,))
+    batches = Batches(images, settings.batch, seed)
     sizes = [wide * narrow for wide, narrow in pairwise(model.widths)]
     # Products a step: five with the layer's own weights, one with each below.
     costs = [5 * size + sum(sizes[:number]) for number, size in enumerate(sizes)]
@@ -99,7 +99,7 @@ def fine_tune(
     minutes: float | None,
 ) -> None:
     """Lower the squared error of the reconstruction by backpropagation through the bits."""
-    batches = Batches(images, preset.batch, (seed,))
+    batches = Batches(images, preset.batch, seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True
     )

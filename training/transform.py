@@ -65,7 +65,7 @@ def fit_networks(
 
     Rounding is ignored backwards.
     """
-    batches = Batches(images, preset.batch, (seed,))
+    batches = Batches(images, preset.batch, seed)
     for layer in (model.analysis, model.synthesis):
         layer.requires_grad_(False)
     optimizer = torch.optim.AdamW(

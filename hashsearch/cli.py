@@ -72,7 +72,7 @@ def _train(options: argparse.Namespace) -> int:
     from hashsearch.models.folder import require_free
     from training.data import load_labelled_images, load_tiny_images
     from training.device import choose_device
-    from training.job import train
+    from training.job import load_start, train
     from training.presets import PRESETS
     from training.retrieval import Labelled
     from training.run import require_none_unfinished
@@ -84,6 +84,8 @@ def _train(options: argparse.Namespace) -> int:
     require_free(options.out)
     if not options.resume:
         require_none_unfinished(options.out)
+    if options.start:
+        load_start(PRESETS[options.preset], options.start)  # refused before images are read
     device = choose_device(options.device)
     folders = DataFolders.of_environment()
     specs = dict.fromkeys(options.data)  # each once, however much it weighs
@@ -204,7 +206,7 @@ def _model_info(options: argparse.Namespace) -> int:
         **card.architecture,
         "bits": card.bits,
         "fingerprint": card.fingerprint,
-        **{key: value for key, value in card.training.items() if key != "settings"},
+        **{key: value for key, value in card.training.items() if key not in ("settings", "start")},
         **card.metrics,
     }
     _print_entries(entries, as_json=False)

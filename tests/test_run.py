@@ -177,9 +177,43 @@ def test_measuring_the_speed_leaves_no_trace(tiny_images, tmp_path):
 
 def test_a_damaged_checkpoint_is_refused_with_a_sentence(tiny_images, tmp_path):
     (tmp_path / "model.training").mkdir()
-    (tmp_path / "model.training" / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    checkpoint = tmp_path / "model.training" / "checkpoint.pt"
+    checkpoint.write_bytes(b"not a checkpoint")
     with pytest.raises(TrainingError, match=r"checkpoint\.pt cannot be read"):
         train(tiny_images, tmp_path / "model", DENSE, resume=True)
+    for other in ([1, 2], {"step": 3}):
+        torch.save(other, checkpoint)
+        with pytest.raises(TrainingError, match=r"checkpoint\.pt (cannot be read|is no whole)"):
+            train(tiny_images, tmp_path / "model", DENSE, resume=True)
+
+
+def test_a_log_that_lost_rows_is_refused(tiny_images, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        StopAfter(patched, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_images, tmp_path / "model", DENSE)
+    log = tmp_path / "model.training" / "log.csv"
+    os.truncate(log, log.stat().st_size - 5)
+    with pytest.raises(TrainingError, match="is no whole checkpoint"):
+        train(tiny_images, tmp_path / "model", DENSE, resume=True)
+
+
+def test_a_grown_training_that_stopped_ends_with_the_weights_of_an_unbroken_one(
+    tiny_images, tmp_path, monkeypatch
+):
+    train(tiny_images, tmp_path / "start", CONVOLUTIONAL)
+    deeper = replace(CONVOLUTIONAL, blocks=(0, 2, 1))
+    start = tmp_path / "start"
+    card = train(tiny_images, tmp_path / "unbroken", deeper, start=start)
+    assert card.architecture["blocks"] == [0, 2, 1]
+    with monkeypatch.context() as patched:
+        StopAfter(patched, 5)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_images, tmp_path / "broken", deeper, start=start)
+    train(tiny_images, tmp_path / "broken", deeper, start=start, resume=True)
+    assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
+    with pytest.raises(TrainingError, match="cannot start"):  # none shrinks
+        train(tiny_images, tmp_path / "shrunk", CONVOLUTIONAL, start=tmp_path / "unbroken")
 
 
 def test_the_linear_autoencoder_is_principal_component_analysis(tiny_images, tmp_path):

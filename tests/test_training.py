@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,15 @@ from hashsearch.sources.folder import Folder
 from tests.conftest import TINY_PRESET
 from training import job
 from training.data import load_tiny_images, split_off
-from training.presets import PRESETS, DensePreset, LinearPreset, Pretraining
+from training.presets import (
+    PRESETS,
+    ConvolutionalPreset,
+    DensePreset,
+    LinearPreset,
+    Pretraining,
+    TransformPreset,
+)
+from training.retrieval import Labelled
 
 
 def train(images, out, preset=TINY_PRESET, seed=0, start=None):
@@ -74,6 +83,25 @@ def test_no_copy_of_an_image_held_out_is_trained_on(tiny_images):
     assert not contents & {image.tobytes() for image in train_images}
 
 
+def test_no_image_that_is_searched_for_is_trained_on(tiny_images, tmp_path):
+    labels = np.array(["some"] * 100)
+    labelled = Labelled("tests", tiny_images[:100], labels, tiny_images[100:200], labels)
+    card = job.train(
+        "tiny",
+        replace(TINY_PRESET, steps=1),
+        tiny_images,
+        tmp_path / "model",
+        data="tests",
+        seed=0,
+        device="cpu",
+        labelled=labelled,
+    )
+    searched = {image.tobytes() for image in labelled.queries}
+    others = [image for image in tiny_images if image.tobytes() not in searched]
+    assert card.training["left_out_as_queries"] == len(tiny_images) - len(others) >= 100
+    assert card.training["images"] == len(others) - len(others) // 10
+
+
 def test_a_model_is_not_trained_where_one_lies(tiny_images, model_folder):
     with pytest.raises(InvalidModel, match="already exists"):
         train(tiny_images, model_folder)
@@ -84,9 +112,18 @@ def test_too_few_images_are_refused(tiny_images, tmp_path):
         train(tiny_images[:30], tmp_path / "model")
 
 
-def test_a_diverging_loss_stops_with_the_step_and_saves_nothing(tiny_images, tmp_path):
-    wild = DensePreset(**{**_settings(TINY_PRESET), "learning_rate": 1e30})
-    with pytest.raises(TrainingError, match=r"the loss became \S+ at step \d+, from 1\.\d+ at"):
+@pytest.mark.parametrize(
+    "preset",
+    [
+        TINY_PRESET,
+        ConvolutionalPreset((8, 16, 32), (0, 0, 0), steps=20, decoder_steps=1, batch=32),
+        TransformPreset(((32, 8),), width=8, steps=20, batch=32),
+    ],
+    ids=["dense", "convolutional", "transform"],
+)
+def test_a_diverging_loss_stops_with_the_step_and_saves_nothing(tiny_images, tmp_path, preset):
+    wild = replace(preset, learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"the loss became \S+ at step \d+, from \S+ at"):
         train(tiny_images, tmp_path / "model", wild)
     assert not (tmp_path / "model").exists()
     assert (tmp_path / "model.training" / "log.csv").exists()  # to see how it went wrong
@@ -108,7 +145,7 @@ def test_a_training_from_a_model_begins_with_its_weights_and_pixel_means(
     model_folder, tiny_images, tmp_path
 ):
     still = DensePreset(**{**_settings(TINY_PRESET), "steps": 1, "learning_rate": 1e-12})
-    card = train(tiny_images[:300], tmp_path / "model", still, start=model_folder)
+    card = train(tiny_images[:150], tmp_path / "model", still, start=model_folder)
     ours = load_file(tmp_path / "model" / "weights.safetensors")
     for name, theirs in load_file(model_folder / "weights.safetensors").items():
         np.testing.assert_allclose(ours[name], theirs, atol=1e-9)

@@ -75,9 +75,13 @@ def split_off(
     order = random.permutation(len(images))
     held_out = min(held_out, len(images) // 10)
     kept = images[order[:held_out]]
-    contents = {image.tobytes() for image in kept}
-    rest = [i for i in order[held_out:] if images[i].tobytes() not in contents]
-    return images[rest], kept
+    return without(images[order[held_out:]], kept), kept
+
+
+def without(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The images, in their order, but for copies of the others."""
+    contents = {image.tobytes() for image in others}
+    return images[[image.tobytes() not in contents for image in images]]
 
 
 def fit_standardization(model: Autoencoder, images: NDArray[np.uint8]) -> None:

@@ -27,7 +27,7 @@ from hashsearch.models.folder import (
 )
 from hashsearch.models.transform import TransformAutoencoder
 from training.contrast import learn_views, refine_decoder
-from training.data import fit_standardization, sha256_of_images, split_off
+from training.data import fit_standardization, sha256_of_images, split_off, without
 from training.device import describe, has_bfloat16
 from training.grow import grown
 from training.linear import fit_linear
@@ -42,7 +42,7 @@ from training.reconstruct import fine_tune, pretrain
 from training.report import write_report
 from training.retrieval import Labelled, retrieval_by_bits, retrieval_by_pixels
 from training.run import Run
-from training.transform import fit_networks, fit_transform
+from training.transform import fit_networks
 
 HELD_OUT = 1000  # images kept from training, to measure reconstruction on
 COLUMNS = ("loss", "invariance", "rate", "contrast", "address", "reconstruction")
@@ -70,8 +70,8 @@ def train(
     the card. minutes: about how long to train, in place of the preset's numbers
     of steps. resume: go on with what `OUT.training` holds, if it holds something.
     start: a model folder whose weights, and standardisation of pixels, the training
-    begins with, in place of random ones. labelled: to measure retrieval on; never
-    trained on.
+    begins with, in place of random ones. labelled: to measure retrieval on; an image
+    that is among its queries is not trained on.
     Raises InvalidModel if `out` exists or `start` cannot be read, and TrainingError
     if there are fewer images than a batch, the loss stops being a number or
     diverges, `start` is of another architecture, or an unfinished training lies
@@ -79,7 +79,8 @@ def train(
     """
     require_free(out)
     torch.manual_seed(seed)
-    train_images, held_out = split_off(images, HELD_OUT, np.random.default_rng(seed))
+    seen = images if labelled is None else without(images, labelled.queries)
+    train_images, held_out = split_off(seen, HELD_OUT, np.random.default_rng(seed))
     _require_enough(train_images, preset)
     model, origin = _begin(preset, train_images, start)
     recipe: dict[str, Any] = {
@@ -88,9 +89,12 @@ def train(
         "data": data,
         "images": len(train_images),
         "images_sha256": sha256_of_images(images),
+        "left_out_as_queries": len(images) - len(seen),
         "seed": seed,
         "minutes_asked": minutes,
         "start": origin,
+        "device": torch.device(device).type,
+        "bfloat16": has_bfloat16(device),
     }
     run = Run(out, recipe, COLUMNS, resume=resume)
     begun = start is not None
@@ -99,7 +103,6 @@ def train(
         "steps": run.steps,
         "minutes": round(run.seconds / 60, 2),
         "hardware": describe(device),
-        "bfloat16": has_bfloat16(device),
         "torch": torch.__version__,
     }
     round_as_stored(model)
@@ -122,15 +125,27 @@ def _begin(
     if start is None:
         fit_standardization(model, images)
         return model, None
+    trained, card = load_start(preset, start)
+    model.load_state_dict(trained.state_dict())
+    return model, {"fingerprint": card.fingerprint, "training": card.training}
+
+
+def load_start(preset: Preset, start: Path) -> tuple[Autoencoder, Card]:
+    """The model to start from, in the preset's architecture, and its card.
+
+    Raises InvalidModel or ArtifactMismatch if it cannot be read, and TrainingError
+    if it cannot be brought into that architecture.
+    """
     trained, card = load_model(start)
-    begun = _grown_to(trained, model)
+    with torch.device("meta"):
+        wanted = build(preset)
+    begun = _grown_to(trained, wanted)
     if begun is None or isinstance(preset, LinearPreset):
         raise TrainingError(
             f"{start} is a {trained.kind} model of {trained.architecture()}, from which this "
-            f"preset cannot start; it trains a {model.kind} one of {model.architecture()}"
+            f"preset cannot start; it trains a {wanted.kind} one of {wanted.architecture()}"
         )
-    model.load_state_dict(begun.state_dict())
-    return model, {"fingerprint": card.fingerprint, "training": card.training}
+    return begun, card
 
 
 def _grown_to(trained: Autoencoder, wanted: Autoencoder) -> Autoencoder | None:
@@ -183,9 +198,7 @@ def take_stages(
         refine_decoder(run, model, preset, images, minutes=decoder, **common)
     elif isinstance(model, TransformAutoencoder):
         assert isinstance(preset, TransformPreset)
-        if not begun:
-            fit_transform(model, images)
-        fit_networks(run, model, preset, images, minutes=minutes, **common)
+        fit_networks(run, model, preset, images, fit=not begun, minutes=minutes, **common)
     elif isinstance(preset, LinearPreset):
         fit_linear(model, images)
     else:

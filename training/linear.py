@@ -1,5 +1,7 @@
 """Fit a linear autoencoder in closed form: principal components, rounded to bits."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,10 +23,8 @@ def fit_linear(model: DenseAutoencoder, images: NDArray[np.uint8]) -> None:
     squared error.
     """
     components = principal_components(model, images, model.bits)
-    chunks = range(0, len(images), _CHUNK)
-    sizes = torch.zeros(model.bits)
-    for start in chunks:
-        pixels = model.standardize(torch.from_numpy(images[start : start + _CHUNK]))
+    sizes = torch.zeros(model.bits, device=components.device)
+    for pixels in standardized_chunks(model, images):
         sizes += (pixels @ components.T).abs().sum(dim=0)
     sizes /= len(images)
     scaled = components * sizes[:, None]
@@ -41,9 +41,19 @@ def principal_components(
     model: DenseAutoencoder | TransformAutoencoder, images: NDArray[np.uint8], count: int
 ) -> Tensor:
     """(count, 3072) float32: directions of the standardised pixels, the most variance first."""
-    covariance = torch.zeros(TINY_BYTES, TINY_BYTES, dtype=torch.float64)
-    for start in range(0, len(images), _CHUNK):
-        pixels = model.standardize(torch.from_numpy(images[start : start + _CHUNK])).double()
-        covariance += pixels.T @ pixels
+    covariance = torch.zeros(
+        TINY_BYTES, TINY_BYTES, dtype=torch.float64, device=model.pixel_mean.device
+    )
+    for pixels in standardized_chunks(model, images):
+        covariance += pixels.double().T @ pixels.double()
     _, vectors = torch.linalg.eigh(covariance)  # in order of variance, the smallest first
     return vectors.flip(1)[:, :count].T.float().contiguous()
+
+
+def standardized_chunks(
+    model: DenseAutoencoder | TransformAutoencoder, images: NDArray[np.uint8]
+) -> Iterator[Tensor]:
+    """(n, 32, 32, 3) uint8 to pieces of (n, 3072) float32, on the model's device."""
+    for start in range(0, len(images), _CHUNK):
+        chunk = torch.from_numpy(images[start : start + _CHUNK])
+        yield model.standardize(chunk.to(model.pixel_mean.device))

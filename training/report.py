@@ -71,7 +71,9 @@ def _filters(model: Autoencoder) -> NDArray[np.uint8]:
         first = model.analysis if isinstance(model, TransformAutoencoder) else model.encoder
         weights = next(first.parameters()).detach().reshape(-1, 32, 32, 3).numpy()
     norms = np.square(weights).sum(axis=(1, 2, 3))
-    weights = weights[np.argsort(-norms, kind="stable")[:_FILTERS]]
+    # Those of equal strength, such as principal components, keep their order.
+    strongest = np.argsort(-norms.round(3), kind="stable")
+    weights = weights[strongest[:_FILTERS]]
     low = weights.min(axis=(1, 2, 3), keepdims=True)
     high = weights.max(axis=(1, 2, 3), keepdims=True)
     stretched = (weights - low) / np.maximum(high - low, 1e-12)

@@ -32,6 +32,8 @@ _CHECKPOINT_EVERY_S = 60.0
 _CHECKPOINT_SHARE = 0.05  # of the time at most, where they are large
 _MEASURE_S = 6.0  # how long the speed is measured before a budget of minutes becomes steps
 _LOG_ROWS = 1000  # at most, a stage
+# Of a checkpoint.
+_ENTRIES = {"identity", "steps", "seconds", "stage", "step", "first", "log_bytes", "parts"}
 _DIVERGED = 10.0  # times the first loss, or 10 where that was below 1
 
 
@@ -148,6 +150,7 @@ class Run:
                 report.advance(batch, f"loss {measured['loss']:.4f}")
                 if step == steps or stop() or time.monotonic() - written > pause:
                     log.flush()
+                    os.fsync(log.fileno())
                     began = time.monotonic()
                     self._write(name, step, first, parts)
                     written = time.monotonic()
@@ -182,10 +185,13 @@ class Run:
         path = self.folder / _CHECKPOINT
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            whole = saved.keys() == _ENTRIES and self.log.stat().st_size >= saved["log_bytes"]
+        except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
             raise TrainingError(
                 f"{path} cannot be read; delete the folder to begin anew"
             ) from error
+        if not whole:
+            raise TrainingError(f"{path} is no whole checkpoint; delete the folder to begin anew")
         if saved["identity"] != self.identity:
             theirs, ours = json.loads(saved["identity"]), json.loads(self.identity)
             odd = ", ".join(sorted(n for n in theirs | ours if theirs.get(n) != ours.get(n)))

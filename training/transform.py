@@ -1,5 +1,7 @@
 """Train an autoencoder for pictures alone: transform coding first, then what networks add."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from hashsearch.models.transform import TransformAutoencoder
 from training.augment import flipped
 from training.data import Batches
 from training.device import has_bfloat16
-from training.linear import principal_components
+from training.linear import principal_components, standardized_chunks
 from training.presets import TransformPreset
 from training.run import Run
 from training.schedule import set_rate
@@ -30,7 +32,8 @@ def fit_transform(model: TransformAutoencoder, images: NDArray[np.uint8]) -> Non
     model.synthesis.weight.copy_(components.T)
     for layer in (model.analysis, model.synthesis):
         layer.bias.zero_()
-    found = model.analysis(model.standardize(torch.from_numpy(images[:_SAMPLE]))).double().numpy()
+    chunks = standardized_chunks(model, images[:_SAMPLE])
+    found = torch.cat([model.analysis(pixels) for pixels in chunks]).double().cpu().numpy()
     for number, depth in enumerate(model.depths):
         model.values[number, : 2**depth] = torch.from_numpy(lloyd(found[:, number], 2**depth))
 
@@ -57,13 +60,14 @@ def fit_networks(
     preset: TransformPreset,
     images: NDArray[np.uint8],
     *,
+    fit: bool,
     seed: int,
     device: str,
     minutes: float | None,
 ) -> None:
     """Raise the mean PSNR by the networks and the values; the linear parts stay.
 
-    Rounding is ignored backwards.
+    fit: whether `fit_transform` comes first. Rounding is ignored backwards.
     """
     batches = Batches(images, preset.batch, seed)
     for layer in (model.analysis, model.synthesis):
@@ -83,16 +87,17 @@ def fit_networks(
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
             picture = model.picture(_straight_through(model, model.coefficients(pixels).float()))
         errors = (picture.float() - pixels).square().mean(dim=1)
-        loss = 10 * errors.clamp_min(_LEAST_ERROR).log10().mean()
+        loss = errors.clamp_min(_LEAST_ERROR).log().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        return {"loss": loss.item()}
+        return {"loss": loss.exp().item()}  # the geometric mean of the images' errors
 
     run.stage(
         "reconstruction",
         {"model": model, "optimizer": optimizer},
         update,
+        prepare=partial(fit_transform, model, images) if fit else None,
         batch=preset.batch,
         steps=preset.steps,
         minutes=minutes,

@@ -35,7 +35,7 @@ class Encoder:
         precision: Literal["float32", "bfloat16"] = "float32",
     ):
         if isinstance(model, ConvolutionalAutoencoder):
-            model = model.channels_last()
+            model = model.for_inference()
         self.model = model.to(device).eval()
         self.device = device
         self.precision = precision

@@ -246,6 +246,17 @@ def test_a_convolutional_model_is_loaded_as_it_was_saved(convolutional, tiny_ima
     assert ours.reconstruct(codes).shape == tiny_images.shape
 
 
+def test_a_model_for_inference_computes_what_the_model_does(convolutional, tiny_images):
+    tiny = torch.from_numpy(tiny_images)
+    fused = convolutional.for_inference()
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in fused.modules())
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in convolutional.modules())
+    bits = (convolutional.code_logits(tiny) >= 0).float()
+    for name, given in (("code_logits", tiny), ("address_logits", tiny), ("decode", bits)):
+        ours, theirs = (getattr(model, name)(given).detach() for model in (fused, convolutional))
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
 def test_an_address_is_four_bytes_whose_last_four_bits_are_zero(convolutional, tiny_images):
     addresses = Encoder(convolutional).addresses(tiny_images)
     assert addresses.shape == (len(tiny_images), 4)

@@ -1,10 +1,13 @@
 """The default: a convolutional autoencoder with a code, and an address, of bits."""
 
+import copy
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
 
 from hashsearch.codes import ADDRESS_BITS, CODE_BITS
 from hashsearch.errors import InvalidModel
@@ -50,6 +53,16 @@ class ConvolutionalAutoencoder(nn.Module):
         """Lay the weights out as convolutions read them fastest; rounding may differ."""
         moved: Self = self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return moved
+
+    def for_inference(self) -> Self:
+        """A copy whose convolutions carry their normalisation; it cannot be trained or saved."""
+        model = copy.deepcopy(self).eval()
+        for layers in [part for part in model.modules() if isinstance(part, nn.Sequential)]:
+            for number, (product, norm) in enumerate(pairwise(layers)):
+                if isinstance(product, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    layers[number] = fuse_conv_bn_eval(product, norm)
+                    layers[number + 1] = nn.Identity()
+        return model.channels_last()
 
     def architecture(self) -> dict[str, Any]:
         """The settings that `__init__` takes, as the card keeps them."""

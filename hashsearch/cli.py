@@ -201,12 +201,14 @@ def _model_info(options: argparse.Namespace) -> int:
     if options.json:
         print(card.to_json(), end="")
         return 0
+    start = card.training.get("start")  # not in the cards of models before there was one
     entries = {
         "kind": card.kind,
         **card.architecture,
         "bits": card.bits,
         "fingerprint": card.fingerprint,
         **{key: value for key, value in card.training.items() if key not in ("settings", "start")},
+        **({"start": start.get("fingerprint")} if isinstance(start, dict) else {}),
         **card.metrics,
     }
     _print_entries(entries, as_json=False)

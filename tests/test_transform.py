@@ -17,7 +17,7 @@ from hashsearch.models.transform import TransformAutoencoder
 from training import job
 from training.data import fit_standardization
 from training.presets import TransformPreset
-from training.transform import fit_transform, lloyd
+from training.transform import _straight_through, fit_transform, lloyd
 
 DEPTHS = (5,) * 8 + (3,) * 24 + (2,) * 40 + (1,) * 64
 PRESET = TransformPreset(((32, 8),), width=16, steps=300, batch=32)
@@ -104,3 +104,16 @@ def _bits(model, coefficients):
         patched.setattr(model, "coefficients", lambda pixels: coefficients)
         blank = torch.zeros(len(coefficients), 32, 32, 3)
         return (model.code_logits(blank) >= 0).float()
+
+
+def test_no_gradient_drives_a_coefficient_beyond_its_outermost_values(model):
+    lowest, highest = model.extremes()
+    for number, depth in enumerate(DEPTHS):
+        used = model.values[number, : 2**depth]
+        assert (lowest[number], highest[number]) == (used.min(), used.max())
+    coefficients = torch.stack([lowest - 1, (lowest + highest) / 2, highest + 1]).requires_grad_()
+    rounded = _straight_through(model, coefficients)
+    assert_array_equal(rounded.detach(), model.rounded(model.levels(coefficients.detach())))
+    rounded.sum().backward()
+    assert (coefficients.grad[1] == 1).all()
+    assert (coefficients.grad[[0, 2]] == 0).all()

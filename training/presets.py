@@ -142,7 +142,10 @@ PRESETS: dict[str, Preset] = {
     # Bits dealt out one by one to the component whose error a further one lowers
     # most, its values fitted by Lloyd's method to CIFAR-10's training images.
     "transform256": TransformPreset(
-        depths=((1, 6), (3, 5), (10, 4), (20, 3), (40, 2), (55, 1)), width=128, steps=8_000
+        depths=((1, 6), (3, 5), (10, 4), (20, 3), (40, 2), (55, 1)),
+        width=128,
+        steps=8_000,
+        learning_rate=3e-4,
     ),
     "dense256-sparse": DensePreset((3072, 1024, 512, 256), "relu", 3_000, 256, 2e-3, sparsity=0.01),
     "dense256-denoising": DensePreset((3072, 1024, 512, 256), "relu", 3_000, 256, 2e-3, noise=0.5),

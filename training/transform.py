@@ -106,9 +106,15 @@ def fit_networks(
 
 
 def _straight_through(model: TransformAutoencoder, coefficients: Tensor) -> Tensor:
-    """The values that coefficients are rounded to; gradients pass to both."""
+    """The values that coefficients are rounded to; gradients pass to both.
+
+    To a coefficient only while it lies between its outermost values: one beyond them
+    would run away, since however far it goes, what it is rounded to stays.
+    """
     rounded = model.rounded(model.levels(coefficients))
-    return rounded + (coefficients - coefficients.detach())
+    lowest, highest = (part.detach() for part in model.extremes())
+    within = torch.maximum(torch.minimum(coefficients, highest), lowest)
+    return rounded + (within - within.detach())
 
 
 @torch.no_grad()

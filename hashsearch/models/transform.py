@@ -79,6 +79,11 @@ class TransformAutoencoder(nn.Module):
         """(n, coefficients) numbers of values to the values, float."""
         return self.values.expand(len(levels), -1, -1).gather(2, levels[:, :, None]).squeeze(2)
 
+    def extremes(self) -> tuple[Tensor, Tensor]:
+        """(coefficients,) float: the lowest and the highest value of each."""
+        lowest = self.values.masked_fill(self._unused, torch.inf).amin(dim=1)
+        return lowest, self.values.masked_fill(self._unused, -torch.inf).amax(dim=1)
+
     def picture(self, rounded: Tensor) -> Tensor:
         """(n, coefficients) float to (n, 3072) float, standardised."""
         linear: Tensor = self.synthesis(rounded)

@@ -1,5 +1,6 @@
 """Transform coding as an autoencoder, against NumPy done by hand."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,20 +14,22 @@ from numpy.testing import assert_allclose, assert_array_equal
 from hashsearch.encoder import Encoder
 from hashsearch.errors import InvalidModel
 from hashsearch.metrics import psnr_db
+from hashsearch.models.folder import load_model, save_model
 from hashsearch.models.transform import TransformAutoencoder
 from training import job
 from training.data import fit_standardization
 from training.presets import TransformPreset
 from training.transform import _straight_through, fit_transform, lloyd
 
-DEPTHS = (5,) * 8 + (3,) * 24 + (2,) * 40 + (1,) * 64
+PAIRS = ((8, 5), (24, 3), (40, 2), (64, 1))
+DEPTHS = [depth for count, depth in PAIRS for _ in range(count)]
 PRESET = TransformPreset(((32, 8),), width=16, steps=300, batch=32)
 
 
 @pytest.fixture(scope="module")
 def model(tiny_images):
     """Transform coding alone: its networks are not trained."""
-    model = TransformAutoencoder(DEPTHS, width=8)
+    model = TransformAutoencoder(PAIRS, width=8)
     fit_standardization(model, tiny_images)
     fit_transform(model, tiny_images)
     return model.requires_grad_(False).eval()
@@ -91,11 +94,31 @@ def test_training_the_networks_brings_pictures_nearer_than_transform_coding(tiny
 
 
 @pytest.mark.parametrize(
-    "depths", [(1,) * 255, (9, *(1,) * 247), (1, 2, *(1,) * 253), (2.0, *(1,) * 254)]
+    "depths",
+    [
+        [[255, 1]],
+        [[1, 9], [247, 1]],
+        [[2, 1], [127, 2]],
+        [[32.0, 8]],
+        [[10**9, 8]],
+        [[32, 8, 1]],
+        [[-32, -8]],
+        [],
+    ],
 )
 def test_depths_that_are_no_256_bits_in_order_are_refused(depths):
-    with pytest.raises(InvalidModel, match="256 together"):
+    with pytest.raises(InvalidModel, match="256 bits together"):
         TransformAutoencoder(depths, width=8)
+
+
+@pytest.mark.parametrize("architecture", [{"depths": 5, "width": 8}, {"depths": [5], "width": 8}])
+def test_a_card_that_tells_of_no_depths_is_refused(model, tmp_path, architecture):
+    save_model(tmp_path / "model", model, training={}, metrics={})
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert card["architecture"] == {"depths": [list(pair) for pair in PAIRS], "width": 8}
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card | {"architecture": architecture}))
+    with pytest.raises(InvalidModel, match="holds no usable weights"):
+        load_model(tmp_path / "model")
 
 
 def _bits(model, coefficients):

@@ -169,8 +169,7 @@ def build(preset: Preset) -> Autoencoder:
                 (TINY_BYTES, preset.bits), "relu"
             )  # no hidden layer, so of no unit
         case TransformPreset():
-            depths = [depth for count, depth in preset.depths for _ in range(count)]
-            return TransformAutoencoder(depths, preset.width)
+            return TransformAutoencoder(preset.depths, preset.width)
         case DensePreset():
             return DenseAutoencoder(preset.widths, preset.hidden)
 

@@ -58,8 +58,7 @@ class LinearPreset:
 class TransformPreset:
     """Settings of an autoencoder for pictures alone, started from transform coding.
 
-    depths: how many coefficients have how many bits, the most bits first. width:
-    see TransformAutoencoder. steps: updates of `batch` images each.
+    depths, width: see TransformAutoencoder. steps: updates of `batch` images each.
     """
 
     depths: tuple[tuple[int, int], ...]
@@ -124,10 +123,7 @@ _SMALL = (3072, 2048, 1024, 512, 256)
 
 PRESETS: dict[str, Preset] = {
     "conv256": ConvolutionalPreset(
-        widths=(64, 128, 256),
-        blocks=(0, 1, 1),
-        steps=20_000,
-        decoder_steps=2_000,
+        widths=(64, 128, 256), blocks=(0, 1, 1), steps=20_000, decoder_steps=2_000
     ),
     "kh256": DensePreset(
         _PAPER, "logistic", 4_000, 128, 5e-4, pretraining=Pretraining(steps=1_200)

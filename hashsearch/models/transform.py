@@ -1,6 +1,7 @@
 """An autoencoder for pictures alone: transform coding, and what a network adds to it."""
 
 from collections.abc import Sequence
+from itertools import groupby, pairwise
 from typing import Any
 
 import torch
@@ -18,10 +19,11 @@ _PATCH_VALUES = 3 * _PATCH**2
 class TransformAutoencoder(nn.Module):
     """Coefficients of the picture, each rounded to one of its own few values, as bits.
 
-    depths: bits of each coefficient, 256 together, the most first. A coefficient is
-    linear in the pixels, and what a small convolutional network adds; so is the
-    picture in the rounded coefficients. Its values are numbered in Gray code, so
-    that neighbouring ones differ in one bit. width: channels of the two networks.
+    depths: pairs, how many coefficients have how many bits, 256 together, the most
+    bits first. A coefficient is linear in the pixels, and what a small convolutional
+    network adds; so is the picture in the rounded coefficients. Its values are
+    numbered in Gray code, so that neighbouring ones differ in one bit. width:
+    channels of the two networks.
     Pixels are standardised with a mean for each of the 3072 and one standard
     deviation for all.
     """
@@ -35,13 +37,14 @@ class TransformAutoencoder(nn.Module):
     _shift: Tensor
     _unused: Tensor
 
-    def __init__(self, depths: Sequence[int], width: int):
+    def __init__(self, depths: Sequence[tuple[int, int]], width: int):
         super().__init__()
         _require_architecture(depths, width)
-        self.depths, self.width = tuple(depths), width
+        self.width = width
+        self.depths = tuple(depth for count, depth in depths for _ in range(count))
         self.register_buffer("pixel_mean", torch.zeros(TINY_BYTES))
         self.register_buffer("pixel_std", torch.ones(()))
-        count, most = len(depths), 2 ** depths[0]
+        count, most = len(self.depths), 2 ** self.depths[0]
         self.analysis = nn.Linear(TINY_BYTES, count)
         self.analysis_network = _network(width, nn.Flatten(), nn.Linear(64 * width, count))
         self.values = nn.Parameter(torch.zeros(count, most))
@@ -49,17 +52,18 @@ class TransformAutoencoder(nn.Module):
         self.synthesis_network = _network(
             width, nn.Conv2d(width, _PATCH_VALUES, 3, padding=1), nn.PixelShuffle(_PATCH)
         )
-        places = [(i, depth - 1 - bit) for i, depth in enumerate(depths) for bit in range(depth)]
+        places = [(i, shift) for i, d in enumerate(self.depths) for shift in reversed(range(d))]
         # On the CPU even where the weights are not there yet: these are in no file.
         owner, shift = torch.tensor(places, device="cpu").T
-        used = 2 ** torch.tensor(depths, device="cpu")[:, None]
+        used = 2 ** torch.tensor(self.depths, device="cpu")[:, None]
         unused = torch.arange(most, device="cpu") >= used
         for name, buffer in (("_owner", owner), ("_shift", shift), ("_unused", unused)):
             self.register_buffer(name, buffer, persistent=False)
 
     def architecture(self) -> dict[str, Any]:
         """The settings that `__init__` takes, as the card keeps them."""
-        return {"depths": list(self.depths), "width": self.width}
+        pairs = [[len(list(same)), depth] for depth, same in groupby(self.depths)]
+        return {"depths": pairs, "width": self.width}
 
     def standardize(self, tiny: Tensor) -> Tensor:
         """(n, 32, 32, 3) uint8 to (n, 3072) float of mean 0 and variance 1."""
@@ -142,16 +146,18 @@ def _as_planes(pixels: Tensor) -> Tensor:
     return pixels.unflatten(1, (TINY_SIDE, TINY_SIDE, 3)).permute(0, 3, 1, 2)
 
 
-def _require_architecture(depths: Sequence[int], width: int) -> None:
-    whole = all(isinstance(n, int) for n in (*depths, width))
+def _require_architecture(depths: Sequence[tuple[int, int]], width: int) -> None:
     if (
-        not whole
-        or sum(depths) != CODE_BITS
-        or not all(0 < depth <= _MAX_DEPTH for depth in depths)
-        or list(depths) != sorted(depths, reverse=True)
+        not isinstance(width, int)
         or not 0 < width <= _MAX_WIDTH
+        or not all(len(pair) == 2 for pair in depths)
+        or not all(isinstance(n, int) and n > 0 for pair in depths for n in pair)
+        or not all(depth <= _MAX_DEPTH for _, depth in depths)
+        or not all(one > other for (_, one), (_, other) in pairwise(depths))
+        or sum(count * depth for count, depth in depths) != CODE_BITS
     ):
         raise InvalidModel(
-            f"depths from {_MAX_DEPTH} bits down to 1, {CODE_BITS} together, and a width up to "
-            f"{_MAX_WIDTH} were wanted; got {list(depths)} and {width}"
+            f"pairs of a number of coefficients and their bits, from {_MAX_DEPTH} bits down to 1 "
+            f"and {CODE_BITS} bits together, and a width up to {_MAX_WIDTH} were wanted; "
+            f"got {depths} and {width}"
         )

@@ -25,7 +25,8 @@ class Encoder:
     """A model at work. `encode` is deterministic on one machine, whatever the batch.
 
     precision: of the products, "float32" or "bfloat16", which is faster where the
-    processor has it, and gives other codes, by a fraction of a bit an image.
+    processor has it, and gives other codes: of the bundled model, by half a bit an
+    image (docs/experiments.md).
     """
 
     def __init__(

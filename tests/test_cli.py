@@ -242,6 +242,13 @@ def test_training_over_an_existing_folder_is_refused_at_once(model_folder):
     assert "already exists" in error_of(done)
 
 
+def test_a_training_from_what_is_no_model_for_it_is_refused_at_once(model_folder, tmp_path):
+    command = ["train", "conv256", "--data", "samples", "--out", tmp_path / "m", "--from"]
+    assert "is no model folder" in error_of(run(*command, tmp_path / "nowhere"))
+    assert "from which this preset cannot start" in error_of(run(*command, model_folder))
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupted_training_stops_at_a_checkpoint_and_says_how_to_go_on(tmp_path):
     command = [COMMAND, "train", "dense256-quick", "--data", "samples", "--out", tmp_path / "m"]
     checkpoint = tmp_path / "m.training" / "checkpoint.pt"

@@ -29,7 +29,6 @@ from hashsearch.models.transform import TransformAutoencoder
 from training.contrast import learn_views, refine_decoder
 from training.data import fit_standardization, sha256_of_images, split_off, without
 from training.device import describe, has_bfloat16
-from training.grow import grown
 from training.linear import fit_linear
 from training.presets import (
     ConvolutionalPreset,
@@ -131,32 +130,21 @@ def _begin(
 
 
 def load_start(preset: Preset, start: Path) -> tuple[Autoencoder, Card]:
-    """The model to start from, in the preset's architecture, and its card.
+    """The model to start from, and its card.
 
     Raises InvalidModel or ArtifactMismatch if it cannot be read, and TrainingError
-    if it cannot be brought into that architecture.
+    if it is not of the preset's architecture.
     """
     trained, card = load_model(start)
     with torch.device("meta"):
         wanted = build(preset)
-    begun = _grown_to(trained, wanted)
-    if begun is None or isinstance(preset, LinearPreset):
+    alike = (trained.kind, trained.architecture()) == (wanted.kind, wanted.architecture())
+    if isinstance(preset, LinearPreset) or not alike:
         raise TrainingError(
             f"{start} is a {trained.kind} model of {trained.architecture()}, from which this "
             f"preset cannot start; it trains a {wanted.kind} one of {wanted.architecture()}"
         )
-    return begun, card
-
-
-def _grown_to(trained: Autoencoder, wanted: Autoencoder) -> Autoencoder | None:
-    """The trained model in the architecture wanted; None where it cannot be brought into it."""
-    if (trained.kind, trained.architecture()) == (wanted.kind, wanted.architecture()):
-        return trained
-    if isinstance(trained, ConvolutionalAutoencoder) and isinstance(
-        wanted, ConvolutionalAutoencoder
-    ):
-        return grown(trained, wanted.blocks) if trained.widths == wanted.widths else None
-    return None
+    return trained, card
 
 
 def build(preset: Preset) -> Autoencoder:

@@ -46,7 +46,10 @@ def write_report(
     lines = ["# Training report", "", "| measure | value |", "| --- | --- |"]
     lines += [f"| {name} | {value} |" for name, value in metrics.items()]
     lines += ["", "![reconstructions](reconstructions.png)", ""]
-    lines += ["Held-out images, each with what its code decodes to on its right.", ""]
+    lines += [
+        "Images held out of this training, each with what its code decodes to on its right.",
+        "",
+    ]
     lines += ["![filters](filters.png)", "", "Filters of the first layer, the strongest first.", ""]
     try:
         bits = unpack_bits(codes, model.bits)

@@ -136,9 +136,9 @@ PRESETS: dict[str, Preset] = {
     ),
     "pca256": LinearPreset(bits=256),
     # Bits dealt out one by one to the component whose error a further one lowers
-    # most, its values fitted by Lloyd's method to CIFAR-10's training images.
+    # most, by benchmarks/depths.py on CIFAR-10's training images.
     "transform256": TransformPreset(
-        depths=((1, 6), (3, 5), (10, 4), (20, 3), (40, 2), (55, 1)),
+        depths=((1, 6), (3, 5), (9, 4), (21, 3), (41, 2), (54, 1)),
         width=128,
         steps=8_000,
         learning_rate=3e-4,

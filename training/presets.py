@@ -115,9 +115,9 @@ class ConvolutionalPreset:
 Preset = DensePreset | LinearPreset | ConvolutionalPreset | TransformPreset
 
 # Krizhevsky and Hinton (2011). The full paper is not at hand: widths, CD-1, the
-# learning rates, batch and momenta are recalled from it, the rest is our own
-# (numbers of steps, weight cost, AdamW for the fine-tuning in place of plain
-# gradient descent).
+# learning rates, batch and momenta of the pre-training are recalled from it, the
+# rest is our own (numbers of steps, weight cost, AdamW for the fine-tuning in place
+# of plain gradient descent).
 _PAPER = (3072, 8192, 4096, 2048, 1024, 512, 256)
 _SMALL = (3072, 2048, 1024, 512, 256)
 
@@ -126,10 +126,10 @@ PRESETS: dict[str, Preset] = {
         widths=(64, 128, 256), blocks=(0, 1, 1), steps=20_000, decoder_steps=2_000
     ),
     "kh256": DensePreset(
-        _PAPER, "logistic", 4_000, 128, 5e-4, pretraining=Pretraining(steps=1_200)
+        _PAPER, "logistic", 3_300, 256, 1.5e-4, pretraining=Pretraining(steps=1_000)
     ),
     "kh28": DensePreset(
-        (*_PAPER, 64, 28), "logistic", 4_000, 128, 5e-4, pretraining=Pretraining(steps=1_200)
+        (*_PAPER, 64, 28), "logistic", 3_300, 256, 1.5e-4, pretraining=Pretraining(steps=1_000)
     ),
     "kh256-small": DensePreset(
         _SMALL, "logistic", 8_000, 128, 5e-4, pretraining=Pretraining(steps=2_000)

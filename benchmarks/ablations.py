@@ -24,7 +24,7 @@ from hashsearch.metrics import psnr_db
 from hashsearch.models.binarize import binarize
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.sources import DataFolders, dataset_at_hand
-from training.augment import random_views
+from training.contrast import draw_views, optimizers
 from training.data import Batches, fit_standardization, load_labelled_images
 from training.device import generator, has_bfloat16
 from training.objectives import coding_rate, contrastive, spread_and_alike, variance_lost
@@ -44,6 +44,8 @@ class Trial:
 
     views: of each image; batch · views stays the same. teacher: whether a
     moving average of the weights gives what the other view should be like.
+    muon: whether it trains the encoder's kernels; AdamW trains all otherwise.
+    whole: whether what is decoded are whole images; random views otherwise.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Trial:
     preset: ConvolutionalPreset
     views: int = 2
     teacher: bool = False
+    muon: bool = True
+    whole: bool = True
 
 
 def weighted(invariance: float = 4.0, rate: float = 1 / 50, contrast: float = 0.5) -> Objective:
@@ -134,6 +138,8 @@ TRIALS = {
     trial.name: trial
     for trial in (
         Trial("the default", weighted(), _DEFAULT),
+        Trial("AdamW throughout", weighted(), _DEFAULT, muon=False),
+        Trial("random views decoded", weighted(), _DEFAULT, whole=False),
         Trial("rate and invariance, no contrast", weighted(contrast=0), _DEFAULT),
         Trial("contrast threefold", weighted(contrast=1.5), _DEFAULT),
         Trial("contrast alone", contrast_alone, _DEFAULT),
@@ -152,12 +158,6 @@ TRIALS = {
         Trial("wider, 64-192-384", weighted(), replace(_DEFAULT, widths=(64, 192, 384))),
         Trial("deeper, 1-1-1 blocks", weighted(), replace(_DEFAULT, blocks=(1, 1, 1))),
         Trial("deeper, 0-2-2 blocks", weighted(), replace(_DEFAULT, blocks=(0, 2, 2))),
-        *(
-            Trial(
-                f"reconstruction {weight:g}", weighted(), replace(_DEFAULT, reconstruction=weight)
-            )
-            for weight in (0, 0.3, 3, 10, 30, 100)
-        ),
     )
 }
 
@@ -169,24 +169,37 @@ def run(trial: Trial, labelled: Labelled, minutes: float) -> str:
     model = ConvolutionalAutoencoder(preset.widths, preset.blocks).channels_last()
     fit_standardization(model, labelled.gallery)
     teacher = copy.deepcopy(model) if trial.teacher else None
-    optimizer = torch.optim.AdamW(
-        model.parameters(), preset.learning_rate, weight_decay=preset.weight_decay, fused=True
-    )
+    learners = _learners(trial, model)
+    shown = preset if trial.whole else replace(preset, decoded=0)
     batches = Batches(labelled.gallery, preset.batch, 0)
     started, step = time.monotonic(), 0
     while (progress := (time.monotonic() - started) / (minutes * 60)) < 1:
-        set_rate(optimizer, preset.learning_rate, int(progress * _TICKS), _TICKS)
+        for optimizer, rate in learners:
+            set_rate(optimizer, rate, int(progress * _TICKS), _TICKS)
         tiny, random = torch.from_numpy(batches[step]), generator("cpu", 0, step)
-        views = [random_views(tiny, preset.views, random) for _ in range(trial.views)]
-        pixels = model.standardize(torch.cat(views).permute(0, 2, 3, 1))
+        views = draw_views(tiny, shown, random, trial.views)
+        pixels = model.standardize(views.permute(0, 2, 3, 1))
         loss = _loss(trial, model, teacher, pixels)
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer, _ in learners:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        for optimizer, _ in learners:
+            optimizer.step()
         if teacher is not None:
             _follow(teacher, model, rate=0.01 * (math.cos(math.pi * progress) + 1) / 2)
         step += 1
     return _row(trial, model, labelled, step)
+
+
+def _learners(
+    trial: Trial, model: ConvolutionalAutoencoder
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Optimizers, and the full rate of each."""
+    muon, adam = optimizers(model, trial.preset)
+    if trial.muon:
+        return [(muon, trial.preset.kernel_rate), (adam, trial.preset.learning_rate)]
+    adam = torch.optim.AdamW(model.parameters(), weight_decay=trial.preset.weight_decay, fused=True)
+    return [(adam, trial.preset.learning_rate)]
 
 
 def _loss(

@@ -12,6 +12,7 @@ from hashsearch.models.folder import load_model
 from hashsearch.sources.folder import Folder
 from tests.conftest import TINY_PRESET
 from training import job
+from training.contrast import draw_views
 from training.data import load_tiny_images, split_off
 from training.presets import (
     PRESETS,
@@ -193,3 +194,11 @@ def test_kh256_is_the_papers_architecture():
 
 def _settings(preset: DensePreset) -> dict:
     return {name: getattr(preset, name) for name in DensePreset.__dataclass_fields__}
+
+
+def test_the_first_view_of_a_decoded_image_is_the_image(tiny_images):
+    preset = ConvolutionalPreset((8, 16, 32), (0, 0, 0), steps=1, decoder_steps=1, decoded=5)
+    tiny = torch.from_numpy(tiny_images[:12])
+    views = draw_views(tiny, preset, torch.Generator().manual_seed(0)).permute(0, 2, 3, 1)
+    whole = (views.unflatten(0, (2, 12)) == tiny).flatten(2).all(dim=2)
+    assert whole.nonzero().tolist() == [[0, number] for number in range(5)]

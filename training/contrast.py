@@ -1,16 +1,19 @@
 """Train a convolutional autoencoder whose codes are alike for views of one image."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from hashsearch.models.binarize import binarize
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from training.augment import random_views
 from training.data import Batches
 from training.device import generator, has_bfloat16
+from training.muon import Muon
 from training.objectives import spread_and_alike
 from training.presets import ConvolutionalPreset
 from training.run import Run
@@ -31,14 +34,14 @@ def learn_views(
 ) -> None:
     """Train code, address and decoder together on two views of each image."""
     batches = Batches(images, preset.batch, seed)
-    optimizer = _optimizer(model.parameters(), preset)
+    muon, adam = optimizers(model, preset)
 
     def update(step: int, steps: int) -> dict[str, float]:
-        set_rate(optimizer, preset.learning_rate, step, steps)
+        set_rate(muon, preset.kernel_rate, step, steps)
+        set_rate(adam, preset.learning_rate, step, steps)
         tiny = torch.from_numpy(batches[step]).to(device)
         random = generator(device, seed, _VIEWS, step)
-        views = [random_views(tiny, preset.views, random) for _ in range(2)]
-        pixels = model.standardize(torch.cat(views).permute(0, 2, 3, 1))
+        pixels = model.standardize(draw_views(tiny, preset, random).permute(0, 2, 3, 1))
         with _autocast(device):
             features = model.features(pixels)
             code, address = model.code(features), model.address(features)
@@ -47,11 +50,11 @@ def learn_views(
         terms["address"] = preset.address * _total(_weighted(address, preset))
         terms["reconstruction"] = F.mse_loss(picture.float(), pixels[: preset.decoded])
         terms["reconstruction"] = preset.reconstruction * terms["reconstruction"]
-        return _descend(optimizer, terms)
+        return _descend((muon, adam), terms)
 
     run.stage(
         "views",
-        {"model": model, "optimizer": optimizer},
+        {"model": model, "muon": muon, "adam": adam},
         update,
         batch=preset.batch,
         steps=preset.steps,
@@ -71,10 +74,10 @@ def refine_decoder(
 ) -> None:
     """Train the decoder alone, on the codes of whole images, which from now on stay."""
     batches = Batches(images, preset.batch, seed)
-    optimizer = _optimizer(model.decoder.parameters(), preset)
+    adam = _adam(model.decoder.parameters(), preset)
 
     def update(step: int, steps: int) -> dict[str, float]:
-        set_rate(optimizer, preset.learning_rate, step, steps)
+        set_rate(adam, preset.learning_rate, step, steps)
         tiny = torch.from_numpy(batches[step]).to(device)
         model.eval()  # the codes are those that the finished model gives
         with torch.no_grad():
@@ -83,11 +86,11 @@ def refine_decoder(
         with _autocast(device):
             picture = model.decode(bits)
         error = F.mse_loss(picture.float(), model.standardize(tiny))
-        return _descend(optimizer, {"reconstruction": error})
+        return _descend((adam,), {"reconstruction": error})
 
     run.stage(
         "decoder",
-        {"model": model, "optimizer": optimizer},
+        {"model": model, "adam": adam},
         update,
         batch=preset.batch,
         steps=preset.decoder_steps,
@@ -95,12 +98,36 @@ def refine_decoder(
     )
 
 
-def _optimizer(parameters: object, preset: ConvolutionalPreset) -> torch.optim.Optimizer:
+def draw_views(
+    tiny: Tensor, preset: ConvolutionalPreset, random: torch.Generator, count: int = 2
+) -> Tensor:
+    """(n, 32, 32, 3) uint8 to (count · n, 3, 32, 32) float32: the first view of each, and so on.
+
+    The first view of the `decoded` first images is the image as it is, so that
+    what is decoded in training is what will be.
+    """
+    views = torch.cat([random_views(tiny, preset.views, random) for _ in range(count)])
+    whole = tiny[: preset.decoded].permute(0, 3, 1, 2)
+    views[: len(whole)] = whole
+    return views
+
+
+def optimizers(
+    model: ConvolutionalAutoencoder, preset: ConvolutionalPreset
+) -> tuple[Muon, torch.optim.AdamW]:
+    """Muon for the encoder's kernels, AdamW for all else."""
+    kernels: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, weight in model.named_parameters():
+        of_encoder = weight.ndim > 1 and not name.startswith("decoder.")
+        (kernels if of_encoder else others).append(weight)
+    muon = Muon(kernels, rate=preset.kernel_rate, weight_decay=preset.kernel_decay)
+    return muon, _adam(others, preset)
+
+
+def _adam(weights: Iterable[nn.Parameter], preset: ConvolutionalPreset) -> torch.optim.AdamW:
     return torch.optim.AdamW(
-        parameters,  # type: ignore[arg-type]  # an iterator of them, as modules give it
-        lr=preset.learning_rate,
-        weight_decay=preset.weight_decay,
-        fused=True,
+        weights, lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True
     )
 
 
@@ -117,10 +144,14 @@ def _total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def _descend(optimizer: torch.optim.Optimizer, terms: dict[str, Tensor]) -> dict[str, float]:
+def _descend(
+    optimizers: Sequence[torch.optim.Optimizer], terms: dict[str, Tensor]
+) -> dict[str, float]:
     """Take one step down their sum; returns it as the loss, and each of them."""
     loss = _total(terms)
-    optimizer.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     return {"loss": loss.item()} | {name: term.item() for name, term in terms.items()}

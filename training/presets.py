@@ -91,9 +91,10 @@ class ConvolutionalPreset:
     widths, blocks: see ConvolutionalAutoencoder. Weights of the terms of the
     loss: invariance, rate and contrast (see objectives.py) on the code, the three
     together on the address, and squared error of the reconstruction. steps:
-    updates of `batch` images, two views each, of which `decoded` are decoded too,
-    since decoding costs as much as encoding; decoder_steps: updates, after those,
-    of the decoder alone, on the images as they are.
+    updates of `batch` images, two views each; `decoded` of the images are seen whole
+    in one view, and that one is decoded too. decoder_steps: updates, after those,
+    of the decoder alone, on the images as they are. kernel_rate, kernel_decay: of
+    the encoder's kernels, which Muon trains; the others are of AdamW, for the rest.
     """
 
     widths: tuple[int, int, int]
@@ -104,11 +105,13 @@ class ConvolutionalPreset:
     decoded: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
+    kernel_rate: float = 1e-2
+    kernel_decay: float = 0.1
     invariance: float = 4.0
     rate: float = 1 / 50
     contrast: float = 0.5
     address: float = 0.1
-    reconstruction: float = 1.0
+    reconstruction: float = 4.0
     views: Views = field(default_factory=Views)
 
 

@@ -41,8 +41,8 @@ def write_report(
     codes = encoder.encode(images)
     shown = images[:_PICTURES]
     pairs = np.stack([shown, encoder.reconstruct(codes[:_PICTURES])], axis=1)
-    _mosaic(pairs.reshape(-1, 32, 32, 3), columns=16).save(folder / "reconstructions.png")
-    _mosaic(_filters(model), columns=16).save(folder / "filters.png")
+    mosaic(pairs.reshape(-1, 32, 32, 3), columns=16).save(folder / "reconstructions.png")
+    mosaic(_filters(model), columns=16).save(folder / "filters.png")
     lines = ["# Training report", "", "| measure | value |", "| --- | --- |"]
     lines += [f"| {name} | {value} |" for name, value in metrics.items()]
     lines += ["", "![reconstructions](reconstructions.png)", ""]
@@ -65,6 +65,21 @@ def write_report(
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
+def mosaic(tiles: NDArray[np.uint8], columns: int) -> Image.Image:
+    """Tiles of one size in rows, a white line between them."""
+    height, width = tiles.shape[1] + 1, tiles.shape[2] + 1
+    rows = math.ceil(len(tiles) / columns)
+    canvas = np.full((rows * height + 1, columns * width + 1, 3), 255, np.uint8)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        top, left = row * height + 1, column * width + 1
+        canvas[top : top + height - 1, left : left + width - 1] = tile
+    picture = Image.fromarray(canvas)
+    return picture.resize(
+        (picture.width * _SCALE, picture.height * _SCALE), Image.Resampling.NEAREST
+    )
+
+
 def _filters(model: Autoencoder) -> NDArray[np.uint8]:
     """(n, side, side, 3) uint8: first-layer weights, each stretched over all grey levels."""
     if isinstance(model, ConvolutionalAutoencoder):
@@ -82,21 +97,6 @@ def _filters(model: Autoencoder) -> NDArray[np.uint8]:
     stretched = (weights - low) / np.maximum(high - low, 1e-12)
     levels: NDArray[np.uint8] = (stretched * 255).round().astype(np.uint8)
     return levels
-
-
-def _mosaic(tiles: NDArray[np.uint8], columns: int) -> Image.Image:
-    """Tiles of one size in rows, a white line between them."""
-    height, width = tiles.shape[1] + 1, tiles.shape[2] + 1
-    rows = math.ceil(len(tiles) / columns)
-    canvas = np.full((rows * height + 1, columns * width + 1, 3), 255, np.uint8)
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        top, left = row * height + 1, column * width + 1
-        canvas[top : top + height - 1, left : left + width - 1] = tile
-    picture = Image.fromarray(canvas)
-    return picture.resize(
-        (picture.width * _SCALE, picture.height * _SCALE), Image.Resampling.NEAREST
-    )
 
 
 def _bit_figure(bits: NDArray[np.uint8]) -> "Figure":

@@ -146,15 +146,15 @@ TRIALS = {
         Trial("Barlow Twins", barlow_twins, _DEFAULT),
         Trial("VICReg", vicreg, _DEFAULT),
         Trial("bi-half", bi_half, _DEFAULT),
-        Trial("4 views", weighted(), replace(_DEFAULT, batch=128), views=4),
+        Trial("4 views", weighted(), replace(_DEFAULT, batch=128, decoded=32), views=4),
         Trial(
             "8 small crops",
             weighted(),
-            replace(_DEFAULT, batch=64, views=Views(smallest=0.1)),
+            replace(_DEFAULT, batch=64, decoded=16, views=Views(smallest=0.1)),
             views=8,
         ),
         Trial("momentum teacher", weighted(), _DEFAULT, teacher=True),
-        Trial("batch 512", weighted(), replace(_DEFAULT, batch=512)),
+        Trial("batch 512", weighted(), replace(_DEFAULT, batch=512, decoded=128)),
         Trial("wider, 64-192-384", weighted(), replace(_DEFAULT, widths=(64, 192, 384))),
         Trial("deeper, 1-1-1 blocks", weighted(), replace(_DEFAULT, blocks=(1, 1, 1))),
         Trial("deeper, 0-2-2 blocks", weighted(), replace(_DEFAULT, blocks=(0, 2, 2))),
@@ -195,11 +195,12 @@ def _learners(
     trial: Trial, model: ConvolutionalAutoencoder
 ) -> list[tuple[torch.optim.Optimizer, float]]:
     """Optimizers, and the full rate of each."""
-    muon, adam = optimizers(model, trial.preset)
+    preset = trial.preset
     if trial.muon:
-        return [(muon, trial.preset.kernel_rate), (adam, trial.preset.learning_rate)]
-    adam = torch.optim.AdamW(model.parameters(), weight_decay=trial.preset.weight_decay, fused=True)
-    return [(adam, trial.preset.learning_rate)]
+        muon, adam = optimizers(model, preset, "cpu")
+        return [(muon, preset.kernel_rate), (adam, preset.learning_rate)]
+    adam = torch.optim.AdamW(model.parameters(), weight_decay=preset.weight_decay, fused=True)
+    return [(adam, preset.learning_rate)]
 
 
 def _loss(

@@ -3,10 +3,11 @@
     python -m benchmarks.tradeoff --minutes 4 --out FOLDER [--weights 0 1 4 …]
 
 Trains `conv256` once for each weight, all else alike, with the bundled model's
-data. Prints a row of docs/experiments.md each and draws FOLDER/tradeoff.svg, the
-bundled model beside them, and FOLDER/tradeoff.png, of the same test images under
-each weight. A model that is there already is not trained again. Nothing else
-should run.
+data; at weight 0 the decoder learns in the last stage alone. Prints a row of
+docs/experiments.md each and draws FOLDER/tradeoff.svg, the bundled model beside
+them, and FOLDER/tradeoff.png: test images, below them what each model makes of
+them. One that was finished in FOLDER before, for as many minutes, is not trained
+again. Nothing else should run.
 """
 
 import argparse
@@ -49,11 +50,12 @@ def main() -> None:
     for weight, model in models.items():
         if not model.exists():
             _train(float(weight), images, labelled, model, options.minutes)
+        if read_card(model).training["minutes_asked"] != options.minutes:
+            raise SystemExit(f"{model} was trained for another time; delete it")
         print(_row(weight, read_card(model)), flush=True)
     models["bundled"] = PRETRAINED
-    _curve({name: read_card(model) for name, model in models.items()}).savefig(
-        options.out / "tradeoff.svg"
-    )
+    cards = {name: read_card(model) for name, model in models.items()}
+    _curve(cards, options.minutes).savefig(options.out / "tradeoff.svg", metadata={"Date": None})
     shown = labelled.queries[:: len(labelled.queries) // _SHOWN][:_SHOWN]
     rows = [shown, *(_decoded(model, shown) for model in models.values())]
     picture = mosaic(np.concatenate(rows), columns=_SHOWN)
@@ -90,7 +92,7 @@ def _decoded(model: Path, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return encoder.reconstruct(encoder.encode(images))
 
 
-def _curve(cards: dict[str, Card]) -> Figure:
+def _curve(cards: dict[str, Card], minutes: float) -> Figure:
     """mAP against PSNR: a line through the weights, and the bundled model apart."""
     points = {
         name: (card.metrics["cifar10_psnr_db"], card.metrics["cifar10_codes_map_at_1000"])
@@ -100,8 +102,10 @@ def _curve(cards: dict[str, Card]) -> Figure:
     axes = figure.subplots()
     for name, point in points.items():
         axes.annotate(name, point, (6, 5), textcoords="offset points")
-    axes.plot(*points.pop("bundled"), "o", color="C1")
-    axes.plot(*zip(*points.values(), strict=True), "o-", color="C0")
+    longer = f"{cards['bundled'].training['minutes']:.0f} minutes"
+    axes.plot(*points.pop("bundled"), "o", color="C1", label=longer)
+    axes.plot(*zip(*points.values(), strict=True), "o-", color="C0", label=f"{minutes:g} minutes")
+    axes.legend()
     axes.set(xlabel="PSNR of CIFAR-10's test images, dB", ylabel="mAP@1000")
     return figure
 

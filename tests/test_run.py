@@ -35,7 +35,9 @@ DENSE = DensePreset(
     sparsity=0.01,
     pretraining=Pretraining(steps=6, batch=32),
 )
-CONVOLUTIONAL = ConvolutionalPreset((8, 16, 32), (0, 1, 0), steps=10, decoder_steps=4, batch=32)
+CONVOLUTIONAL = ConvolutionalPreset(
+    (8, 16, 32), (0, 1, 0), steps=10, decoder_steps=4, batch=32, decoded=8
+)
 TRANSFORM = TransformPreset(((32, 8),), width=8, steps=6, batch=32)
 
 

@@ -117,7 +117,7 @@ def test_too_few_images_are_refused(tiny_images, tmp_path):
     "preset",
     [
         TINY_PRESET,
-        ConvolutionalPreset((8, 16, 32), (0, 0, 0), steps=20, decoder_steps=1, batch=32),
+        ConvolutionalPreset((8, 16, 32), (0, 0, 0), steps=20, decoder_steps=1, batch=32, decoded=8),
         TransformPreset(((32, 8),), width=8, steps=20, batch=32),
     ],
     ids=["dense", "convolutional", "transform"],

@@ -34,7 +34,7 @@ def learn_views(
 ) -> None:
     """Train code, address and decoder together on two views of each image."""
     batches = Batches(images, preset.batch, seed)
-    muon, adam = optimizers(model, preset)
+    muon, adam = optimizers(model, preset, device)
 
     def update(step: int, steps: int) -> dict[str, float]:
         set_rate(muon, preset.kernel_rate, step, steps)
@@ -106,14 +106,14 @@ def draw_views(
     The first view of the `decoded` first images is the image as it is, so that
     what is decoded in training is what will be.
     """
+    assert preset.decoded <= len(tiny), "every image that is decoded has a first view"
     views = torch.cat([random_views(tiny, preset.views, random) for _ in range(count)])
-    whole = tiny[: preset.decoded].permute(0, 3, 1, 2)
-    views[: len(whole)] = whole
+    views[: preset.decoded] = tiny[: preset.decoded].permute(0, 3, 1, 2)
     return views
 
 
 def optimizers(
-    model: ConvolutionalAutoencoder, preset: ConvolutionalPreset
+    model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, device: str
 ) -> tuple[Muon, torch.optim.AdamW]:
     """Muon for the encoder's kernels, AdamW for all else."""
     kernels: list[nn.Parameter] = []
@@ -121,7 +121,8 @@ def optimizers(
     for name, weight in model.named_parameters():
         of_encoder = weight.ndim > 1 and not name.startswith("decoder.")
         (kernels if of_encoder else others).append(weight)
-    muon = Muon(kernels, rate=preset.kernel_rate, weight_decay=preset.kernel_decay)
+    dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
+    muon = Muon(kernels, rate=preset.kernel_rate, decay=preset.kernel_decay, dtype=dtype)
     return muon, _adam(others, preset)
 
 

@@ -93,8 +93,9 @@ class ConvolutionalPreset:
     together on the address, and squared error of the reconstruction. steps:
     updates of `batch` images, two views each; `decoded` of the images are seen whole
     in one view, and that one is decoded too. decoder_steps: updates, after those,
-    of the decoder alone, on the images as they are. kernel_rate, kernel_decay: of
-    the encoder's kernels, which Muon trains; the others are of AdamW, for the rest.
+    of the decoder alone, on the images as they are. kernel_rate, kernel_decay:
+    Muon's learning rate and weight decay, for the encoder's kernels; learning_rate
+    and weight_decay: AdamW's, for all else.
     """
 
     widths: tuple[int, int, int]
@@ -120,7 +121,7 @@ Preset = DensePreset | LinearPreset | ConvolutionalPreset | TransformPreset
 # Krizhevsky and Hinton (2011). The full paper is not at hand: widths, CD-1, the
 # learning rates, batch and momenta of the pre-training are recalled from it, the
 # rest is our own (numbers of steps, weight cost, AdamW for the fine-tuning in place
-# of plain gradient descent).
+# of plain gradient descent). The rate of fine-tuning is chosen for kh256.
 _PAPER = (3072, 8192, 4096, 2048, 1024, 512, 256)
 _SMALL = (3072, 2048, 1024, 512, 256)
 

@@ -49,13 +49,13 @@ class RestrictedBoltzmannMachine:
         drawn = torch.rand(positive.shape, generator=generator, device=positive.device)
         fantasy = self.visible((drawn < positive).to(data.dtype))
         negative = self.hidden(fantasy)
-        weight, hidden_bias, visible_bias = self._velocities
+        of_weight, of_hidden_bias, of_visible_bias = self._velocities
         share = rate / len(data)
-        weight.addmm_(positive.T, data, beta=momentum, alpha=share)
-        weight.addmm_(negative.T, fantasy, alpha=-share)
-        weight.add_(self.weight, alpha=-rate * weight_cost)
-        hidden_bias.mul_(momentum).add_((positive - negative).mean(dim=0), alpha=rate)
-        visible_bias.mul_(momentum).add_((data - fantasy).mean(dim=0), alpha=rate)
+        of_weight.addmm_(positive.T, data, beta=momentum, alpha=share)
+        of_weight.addmm_(negative.T, fantasy, alpha=-share)
+        of_weight.add_(self.weight, alpha=-rate * weight_cost)
+        of_hidden_bias.mul_(momentum).add_((positive - negative).mean(dim=0), alpha=rate)
+        of_visible_bias.mul_(momentum).add_((data - fantasy).mean(dim=0), alpha=rate)
         for parameter, velocity in zip(self._parameters(), self._velocities, strict=True):
             parameter.add_(velocity)
         return (data - fantasy).square().mean().item()

@@ -2,9 +2,10 @@
 
     python -m benchmarks.ablations --minutes 3 [NAME…]
 
-Prints a row of docs/experiments.md a trial. CIFAR-10's training images, one seed;
-the learning rate follows the clock, so that its schedule ends with the time. The
-trials run one after the other: nothing else should.
+Prints a row of docs/experiments.md a trial: retrieval and pictures as trained, then
+retrieval by the sharpened code, for which no decoder is trained here. CIFAR-10's
+training images, one seed; the learning rate follows the clock, so that its schedule
+ends with the time. The trials run one after the other: nothing else should.
 """
 
 import argparse
@@ -21,16 +22,16 @@ from torch import Tensor, nn
 from hashsearch.codes import unpack_bits
 from hashsearch.encoder import Encoder
 from hashsearch.metrics import psnr_db
-from hashsearch.models.binarize import binarize
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.sources import DataFolders, dataset_at_hand
-from training.contrast import draw_views, optimizers
+from training.contrast import bits_to_decode, draw_views, optimizers
 from training.data import Batches, fit_standardization, load_labelled_images
 from training.device import generator, has_bfloat16
 from training.objectives import coding_rate, contrastive, spread_and_alike, variance_lost
 from training.presets import PRESETS, ConvolutionalPreset, Views
 from training.retrieval import Labelled, retrieval_by_bits
 from training.schedule import set_rate
+from training.sharpen import sharpen
 
 # Logits of each view, and of each view by the teacher where there is one, to a loss.
 Objective = Callable[[Sequence[Tensor], Sequence[Tensor] | None], Tensor]
@@ -140,6 +141,7 @@ TRIALS = {
         Trial("the default", weighted(), _DEFAULT),
         Trial("AdamW throughout", weighted(), _DEFAULT, muon=False),
         Trial("random views decoded", weighted(), _DEFAULT, whole=False),
+        Trial("no bits for the picture", weighted(), replace(_DEFAULT, pictured=0)),
         Trial("rate and invariance, no contrast", weighted(contrast=0), _DEFAULT),
         Trial("contrast threefold", weighted(contrast=1.5), _DEFAULT),
         Trial("contrast alone", contrast_alone, _DEFAULT),
@@ -208,10 +210,14 @@ def _loss(
 ) -> Tensor:
     preset = trial.preset
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
-        heads = _heads(model, pixels)
-        picture = model.decode(binarize(heads[0][: preset.decoded]))
-        with torch.no_grad():
-            taught = [None, None] if teacher is None else _heads(teacher, pixels)
+        code, address = _heads(model, pixels)
+        picture = model.decode(bits_to_decode(code[: preset.decoded], preset))
+        heads = [code[:, preset.pictured :], address]
+        taught: list[Tensor | None] = [None, None]
+        if teacher is not None:
+            with torch.no_grad():
+                code, address = _heads(teacher, pixels)
+            taught = [code[:, preset.pictured :], address]
     losses = [
         trial.objective(
             logits.float().chunk(trial.views),
@@ -223,10 +229,10 @@ def _loss(
     return losses[0] + preset.address * losses[1] + preset.reconstruction * error
 
 
-def _heads(model: nn.Module, pixels: Tensor) -> list[Tensor]:
+def _heads(model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
     assert isinstance(model, ConvolutionalAutoencoder)
     features = model.features(pixels)
-    return [model.code(features), model.address(features)]
+    return model.code(features), model.address(features)
 
 
 def _follow(teacher: nn.Module, model: nn.Module, rate: float) -> None:
@@ -238,16 +244,23 @@ def _follow(teacher: nn.Module, model: nn.Module, rate: float) -> None:
 
 
 def _row(trial: Trial, model: ConvolutionalAutoencoder, labelled: Labelled, steps: int) -> str:
+    seen = steps * trial.preset.batch * trial.views
+    found, psnr = _measured(model, labelled)
+    sharpen(model, labelled.gallery, trial.preset.pictured, trial.preset.directions)
+    sharpened, _ = _measured(model, labelled)
+    return f"| {trial.name} | {seen // 1000:,}k | {found} | {psnr:.1f} dB | {sharpened} |"
+
+
+def _measured(model: ConvolutionalAutoencoder, labelled: Labelled) -> tuple[str, float]:
+    """What the codes find, as cells of the table, and the PSNR of what they decode to."""
     encoder = Encoder(model, precision="bfloat16" if has_bfloat16("cpu") else "float32")
     codes = encoder.encode(labelled.queries)
     gallery, queries = (
         unpack_bits(some, model.bits) for some in (encoder.encode(labelled.gallery), codes)
     )
-    found = retrieval_by_bits(labelled, gallery, queries)
-    psnr = psnr_db(labelled.queries, encoder.reconstruct(codes))
-    seen = steps * trial.preset.batch * trial.views
-    figures = " | ".join(f"{value:.3f}".removeprefix("0") for value in found.values())
-    return f"| {trial.name} | {seen // 1000:,}k | {figures} | {psnr:.1f} dB |"
+    found = retrieval_by_bits(labelled, gallery, queries).values()
+    cells = " | ".join(f"{value:.3f}".removeprefix("0") for value in found)
+    return cells, psnr_db(labelled.queries, encoder.reconstruct(codes))
 
 
 def main() -> None:
@@ -259,8 +272,10 @@ def main() -> None:
     splits = [dataset_at_hand("cifar10", split, folders) for split in ("train", "test")]
     gallery, queries = (load_labelled_images(split) for split in splits if split is not None)
     labelled = Labelled("cifar10", *gallery, *(part[::_QUERIES_EVERY] for part in queries))
-    print("| trial | views | P@1 | P@10 | mAP@1000 | PSNR |", flush=True)
-    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    measures = ["P@1", "P@10", "mAP@1000"]
+    columns = ["trial", "views", *measures, "PSNR", *(f"{name}, sharpened" for name in measures)]
+    for cells in (columns, ["---"] * len(columns)):
+        print(f"| {' | '.join(cells)} |", flush=True)
     for name in options.names or TRIALS:
         print(run(TRIALS[name], labelled, options.minutes), flush=True)
 

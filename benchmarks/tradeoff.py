@@ -1,17 +1,19 @@
 """Retrieval against pictures: the default trained with several weights of reconstruction.
 
-    python -m benchmarks.tradeoff --minutes 4 --out FOLDER [--weights 0 1 4 …]
+    python -m benchmarks.tradeoff --minutes 4 --out FOLDER [--from MODEL] [--weights 0 1 4 …]
 
 Trains `conv256` once for each weight, all else alike, with the bundled model's
-data; at weight 0 the decoder learns in the last stage alone. Prints a row of
+data, or goes on from a trained model; at weight 0 the
+decoder learns in the last stage alone. Prints a row of
 docs/experiments.md each and draws FOLDER/tradeoff.svg, the bundled model beside
 them, and FOLDER/tradeoff.png: test images, below them what each model makes of
-them. One that was finished in FOLDER before, for as many minutes, is not trained
-again. Nothing else should run.
+them. One that was finished in FOLDER before, with the same settings, is not
+trained again. Nothing else should run.
 """
 
 import argparse
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True)
+    parser.add_argument("--from", metavar="MODEL", type=Path, dest="start")
     parser.add_argument("--weights", metavar="W", type=float, nargs="+", default=_WEIGHTS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -47,38 +50,51 @@ def main() -> None:
     others = load_tiny_images(open_source("tinyimagenet32", folders))
     images = np.concatenate([labelled.gallery, labelled.gallery, others])
     models = {f"{weight:g}": options.out / f"{weight:g}" for weight in options.weights}
+    cards = {}
     for weight, model in models.items():
-        if not model.exists():
-            _train(float(weight), images, labelled, model, options.minutes)
-        if read_card(model).training["minutes_asked"] != options.minutes:
-            raise SystemExit(f"{model} was trained for another time; delete it")
-        print(_row(weight, read_card(model)), flush=True)
-    models["bundled"] = PRETRAINED
-    cards = {name: read_card(model) for name, model in models.items()}
+        cards[weight] = _trained(
+            float(weight), images, labelled, model, options.minutes, options.start
+        )
+        print(_row(weight, cards[weight]), flush=True)
+    models["bundled"], cards["bundled"] = PRETRAINED, read_card(PRETRAINED)
     _curve(cards, options.minutes).savefig(options.out / "tradeoff.svg", metadata={"Date": None})
     shown = labelled.queries[:: len(labelled.queries) // _SHOWN][:_SHOWN]
-    rows = [shown, *(_decoded(model, shown) for model in models.values())]
-    picture = mosaic(np.concatenate(rows), columns=_SHOWN)
-    picture.save(options.out / "tradeoff.png", optimize=True)
+    pictures = {"original": shown} | {n: _decoded(model, shown) for n, model in models.items()}
+    _rows(pictures).savefig(options.out / "tradeoff.png", dpi=200)
 
 
-def _train(
-    weight: float, images: NDArray[np.uint8], labelled: Labelled, out: Path, minutes: float
-) -> None:
+def _trained(
+    weight: float,
+    images: NDArray[np.uint8],
+    labelled: Labelled,
+    out: Path,
+    minutes: float,
+    start: Path | None,
+) -> Card:
     preset = PRESETS["conv256"]
     assert isinstance(preset, ConvolutionalPreset)
-    train(
-        "conv256",
-        replace(preset, reconstruction=weight),
-        images,
-        out,
-        data="cifar10 + cifar10 + tinyimagenet32",
-        seed=0,
-        device="cpu",
-        minutes=minutes,
-        resume=True,
-        labelled=labelled,
-    )
+    preset = replace(preset, reconstruction=weight)
+    if not out.exists():
+        train(
+            "conv256",
+            preset,
+            images,
+            out,
+            data="cifar10 + cifar10 + tinyimagenet32",
+            seed=0,
+            device="cpu",
+            minutes=minutes,
+            resume=True,
+            start=start,
+            labelled=labelled,
+        )
+    card = read_card(out)
+    told, wanted = card.training, json.loads(json.dumps(asdict(preset)))
+    origin = told["start"] and told["start"]["fingerprint"]
+    begun = start and read_card(start).fingerprint
+    if (told["settings"], told["minutes_asked"], origin) != (wanted, minutes, begun):
+        raise SystemExit(f"{out} was trained otherwise than asked; delete it")
+    return card
 
 
 def _row(name: str, card: Card) -> str:
@@ -92,6 +108,16 @@ def _decoded(model: Path, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return encoder.reconstruct(encoder.encode(images))
 
 
+def _rows(pictures: dict[str, NDArray[np.uint8]]) -> Figure:
+    """A row of pictures for each name, the name before it."""
+    figure = Figure(figsize=(9, 0.5 * len(pictures)), layout="constrained")
+    for axes, (name, row) in zip(figure.subplots(len(pictures)), pictures.items(), strict=True):
+        axes.imshow(mosaic(row, columns=len(row)), interpolation="nearest")
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+        axes.set(xticks=[], yticks=[], frame_on=False)
+    return figure
+
+
 def _curve(cards: dict[str, Card], minutes: float) -> Figure:
     """mAP against PSNR: a line through the weights, and the bundled model apart."""
     points = {
@@ -102,8 +128,7 @@ def _curve(cards: dict[str, Card], minutes: float) -> Figure:
     axes = figure.subplots()
     for name, point in points.items():
         axes.annotate(name, point, (6, 5), textcoords="offset points")
-    longer = f"{cards['bundled'].training['minutes']:.0f} minutes"
-    axes.plot(*points.pop("bundled"), "o", color="C1", label=longer)
+    axes.plot(*points.pop("bundled"), "o", color="C1", label="bundled")
     axes.plot(*zip(*points.values(), strict=True), "o-", color="C0", label=f"{minutes:g} minutes")
     axes.legend()
     axes.set(xlabel="PSNR of CIFAR-10's test images, dB", ylabel="mAP@1000")

@@ -79,7 +79,7 @@ class StopAfter:
     ("preset", "steps"),
     [
         *((DENSE, steps) for steps in (1, 6, 8, 13)),
-        *((CONVOLUTIONAL, steps) for steps in (1, 6, 8, 13)),
+        *((CONVOLUTIONAL, steps) for steps in (1, 6, 10, 11, 13)),  # 10: before the sharpening
         (TRANSFORM, 3),
     ],
 )

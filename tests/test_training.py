@@ -12,7 +12,7 @@ from hashsearch.models.folder import load_model
 from hashsearch.sources.folder import Folder
 from tests.conftest import TINY_PRESET
 from training import job
-from training.contrast import draw_views
+from training.contrast import bits_to_decode, draw_views
 from training.data import load_tiny_images, split_off
 from training.presets import (
     PRESETS,
@@ -23,6 +23,7 @@ from training.presets import (
     TransformPreset,
 )
 from training.retrieval import Labelled
+from training.sharpen import effective_directions
 
 
 def train(images, out, preset=TINY_PRESET, seed=0, start=None):
@@ -202,3 +203,54 @@ def test_the_first_view_of_a_decoded_image_is_the_image(tiny_images):
     views = draw_views(tiny, preset, torch.Generator().manual_seed(0)).permute(0, 2, 3, 1)
     whole = (views.unflatten(0, (2, 12)) == tiny).flatten(2).all(dim=2)
     assert whole.nonzero().tolist() == [[0, number] for number in range(5)]
+
+
+def test_a_convolutional_code_is_sharpened_on_its_images_as_they_are(tiny_images, tmp_path):
+    preset = ConvolutionalPreset(
+        (8, 16, 32),
+        (0, 0, 0),
+        steps=20,
+        decoder_steps=2,
+        batch=32,
+        decoded=8,
+        pictured=100,
+        directions=4.0,
+    )
+    train(tiny_images, tmp_path / "model", preset)
+    model, _ = load_model(tmp_path / "model")
+    train_images, _ = split_off(tiny_images, 1000, np.random.default_rng(0))
+    with torch.no_grad():
+        logits = model.eval().code_logits(torch.from_numpy(train_images))
+    assert logits.mean(dim=0).abs().max() < 0.05  # those of random views lie elsewhere
+    picture, others = (
+        effective_directions(torch.linalg.eigvalsh(part.T @ part).clamp_min(0))
+        for part in logits.split((100, 156), dim=1)
+    )
+    assert others < 8 < picture
+
+
+def test_a_trained_code_is_read_anew_from_an_encoder_that_stays(tiny_images, tmp_path):
+    preset = ConvolutionalPreset((8, 16, 32), (0, 0, 0), 4, 2, batch=32, decoded=8, pictured=0)
+    train(tiny_images, tmp_path / "first", preset)
+    card = train(
+        tiny_images,
+        tmp_path / "reread",
+        replace(preset, steps=0, pictured=96, directions=8.0),
+        start=tmp_path / "first",
+    )
+    assert card.training["steps"] == {"decoder": 2}
+    before, after = (
+        load_file(tmp_path / name / "weights.safetensors") for name in ("first", "reread")
+    )
+    changed = {name for name in before if (before[name] != after[name]).any()}
+    assert {name.split(".")[0] for name in changed} == {"code", "decoder"}
+
+
+def test_the_picture_teaches_its_own_bits_alone():
+    preset = ConvolutionalPreset((8, 16, 32), (0, 0, 0), steps=1, decoder_steps=1, pictured=96)
+    logits = torch.randn(6, 256, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    bits = bits_to_decode(logits, preset)
+    assert_array_equal(bits.detach(), logits.detach() >= 0)
+    bits.sum().backward()
+    assert (logits.grad[:, :96] > 0).all()
+    assert (logits.grad[:, 96:] == 0).all()

@@ -1,6 +1,7 @@
 """Train a convolutional autoencoder whose codes are alike for views of one image."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from training.objectives import spread_and_alike
 from training.presets import ConvolutionalPreset
 from training.run import Run
 from training.schedule import set_rate
+from training.sharpen import sharpen
 
 _VIEWS = 3  # a part of what is drawn at random, beside the seed and the step
 
@@ -45,8 +47,8 @@ def learn_views(
         with _autocast(device):
             features = model.features(pixels)
             code, address = model.code(features), model.address(features)
-            picture = model.decode(binarize(code[: preset.decoded]))
-        terms = _weighted(code, preset)
+            picture = model.decode(bits_to_decode(code[: preset.decoded], preset))
+        terms = _weighted(code[:, preset.pictured :], preset)
         terms["address"] = preset.address * _total(_weighted(address, preset))
         terms["reconstruction"] = F.mse_loss(picture.float(), pixels[: preset.decoded])
         terms["reconstruction"] = preset.reconstruction * terms["reconstruction"]
@@ -72,7 +74,7 @@ def refine_decoder(
     device: str,
     minutes: float | None,
 ) -> None:
-    """Train the decoder alone, on the codes of whole images, which from now on stay."""
+    """Sharpen the code, which stays then, and train the decoder alone on whole images' codes."""
     batches = Batches(images, preset.batch, seed)
     adam = _adam(model.decoder.parameters(), preset)
 
@@ -95,6 +97,7 @@ def refine_decoder(
         batch=preset.batch,
         steps=preset.decoder_steps,
         minutes=minutes,
+        prepare=partial(sharpen, model, images, preset.pictured, preset.directions),
     )
 
 
@@ -110,6 +113,13 @@ def draw_views(
     views = torch.cat([random_views(tiny, preset.views, random) for _ in range(count)])
     views[: preset.decoded] = tiny[: preset.decoded].permute(0, 3, 1, 2)
     return views
+
+
+def bits_to_decode(logits: Tensor, preset: ConvolutionalPreset) -> Tensor:
+    """(n, n_bits) float zeros and ones, of which the first alone are taught by the picture."""
+    bits = binarize(logits)
+    told, others = bits[:, : preset.pictured], bits[:, preset.pictured :]
+    return torch.cat((told, others.detach()), dim=1)
 
 
 def optimizers(

@@ -46,7 +46,7 @@ from training.transform import fit_networks
 HELD_OUT = 1000  # images kept from training, to measure reconstruction on
 COLUMNS = ("loss", "invariance", "rate", "contrast", "address", "reconstruction")
 # Shares of a budget of minutes; the rest is for the stage that takes most.
-_PRETRAINING_SHARE, _DECODER_SHARE = 0.4, 0.08
+_PRETRAINING_SHARE, _DECODER_SHARE = 0.4, 0.15
 
 
 def train(
@@ -180,9 +180,10 @@ def take_stages(
     common: dict[str, Any] = {"seed": seed, "device": device}
     if isinstance(model, ConvolutionalAutoencoder):
         assert isinstance(preset, ConvolutionalPreset)
-        views, decoder = share(1 - _DECODER_SHARE), share(_DECODER_SHARE)
-        learn_views(run, model, preset, images, minutes=views, **common)
-        refine_decoder(run, model, preset, images, minutes=decoder, **common)
+        part = _DECODER_SHARE if preset.steps else 1.0
+        if preset.steps:
+            learn_views(run, model, preset, images, minutes=share(1 - part), **common)
+        refine_decoder(run, model, preset, images, minutes=share(part), **common)
     elif isinstance(model, TransformAutoencoder):
         assert isinstance(preset, TransformPreset)
         fit_networks(run, model, preset, images, fit=not begun, minutes=minutes, **common)

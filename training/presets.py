@@ -1,6 +1,6 @@
 """Named settings of training jobs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,16 @@ class Views:
 class ConvolutionalPreset:
     """Settings of a convolutional autoencoder whose codes ignore how an image was taken.
 
-    widths, blocks: see ConvolutionalAutoencoder. Weights of the terms of the
-    loss: invariance, rate and contrast (see objectives.py) on the code, the three
-    together on the address, and squared error of the reconstruction. steps:
-    updates of `batch` images, two views each; `decoded` of the images are seen whole
-    in one view, and that one is decoded too. decoder_steps: updates, after those,
-    of the decoder alone, on the images as they are. kernel_rate, kernel_decay:
-    Muon's learning rate and weight decay, for the encoder's kernels; learning_rate
-    and weight_decay: AdamW's, for all else.
+    widths, blocks: see ConvolutionalAutoencoder. pictured: bits of the code, the first
+    ones, that tell of the picture alone. Weights of the terms of the loss: invariance,
+    rate and contrast (see objectives.py) on the other bits, the three together on the
+    address, and squared error of the reconstruction, which reads all bits and teaches
+    the first. steps: updates of `batch` images, two views each; `decoded` of the images
+    are seen whole in one view, and that one is decoded too. directions: those that the
+    other bits are sharpened to, after that (see sharpen.py). decoder_steps: updates, at
+    the end, of the decoder alone, on the images as they are. kernel_rate, kernel_decay:
+    Muon's learning rate and weight decay, for the encoder's kernels; learning_rate and
+    weight_decay: AdamW's, for all else.
     """
 
     widths: tuple[int, int, int]
@@ -112,7 +114,9 @@ class ConvolutionalPreset:
     rate: float = 1 / 50
     contrast: float = 0.5
     address: float = 0.1
-    reconstruction: float = 4.0
+    reconstruction: float = 8.0
+    pictured: int = 96
+    directions: float = 60.0
     views: Views = field(default_factory=Views)
 
 
@@ -125,10 +129,14 @@ Preset = DensePreset | LinearPreset | ConvolutionalPreset | TransformPreset
 _PAPER = (3072, 8192, 4096, 2048, 1024, 512, 256)
 _SMALL = (3072, 2048, 1024, 512, 256)
 
+_CONV = ConvolutionalPreset(
+    widths=(64, 128, 256), blocks=(0, 1, 1), steps=20_000, decoder_steps=2_000
+)
+
 PRESETS: dict[str, Preset] = {
-    "conv256": ConvolutionalPreset(
-        widths=(64, 128, 256), blocks=(0, 1, 1), steps=20_000, decoder_steps=2_000
-    ),
+    "conv256": _CONV,
+    # Of a trained conv256, with --from: the code alone is read anew, and decoded.
+    "conv256-reread": replace(_CONV, steps=0),
     "kh256": DensePreset(
         _PAPER, "logistic", 3_300, 256, 1.5e-4, pretraining=Pretraining(steps=1_000)
     ),

@@ -3,9 +3,8 @@
     python -m benchmarks.tradeoff --minutes 4 --out FOLDER [--from MODEL] [--weights 0 1 4 …]
 
 Trains `conv256` once for each weight, all else alike, with the bundled model's
-data, or goes on from a trained model; at weight 0 the
-decoder learns in the last stage alone. Prints a row of
-docs/experiments.md each and draws FOLDER/tradeoff.svg, the bundled model beside
+data, or goes on from a trained model; at weight 0 the decoder learns in the last
+stage alone. Prints a row of docs/experiments.md each and draws FOLDER/tradeoff.svg, the bundled model beside
 them, and FOLDER/tradeoff.png: test images, below them what each model makes of
 them. One that was finished in FOLDER before, with the same settings, is not
 trained again. Nothing else should run.

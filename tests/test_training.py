@@ -246,6 +246,13 @@ def test_a_trained_code_is_read_anew_from_an_encoder_that_stays(tiny_images, tmp
     assert {name.split(".")[0] for name in changed} == {"code", "decoder"}
 
 
+def test_a_code_is_not_read_anew_from_random_weights(tiny_images, tmp_path):
+    preset = ConvolutionalPreset((8, 16, 32), (0, 0, 0), 0, 2, batch=32, decoded=8)
+    with pytest.raises(TrainingError, match="none was given; --from names it"):
+        train(tiny_images, tmp_path / "model", preset)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_picture_teaches_its_own_bits_alone():
     preset = ConvolutionalPreset((8, 16, 32), (0, 0, 0), steps=1, decoder_steps=1, pictured=96)
     logits = torch.randn(6, 256, generator=torch.Generator().manual_seed(0), requires_grad=True)

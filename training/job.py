@@ -122,6 +122,10 @@ def _begin(
     """A model to train, and, where it starts from another, what that one was."""
     model = build(preset)
     if start is None:
+        if isinstance(preset, ConvolutionalPreset) and not preset.steps:
+            raise TrainingError(
+                "this preset reads a trained model's code anew, and none was given; --from names it"
+            )
         fit_standardization(model, images)
         return model, None
     trained, card = load_start(preset, start)

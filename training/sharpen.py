@@ -10,7 +10,7 @@ from hashsearch.models.binarize import binarize
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.progress import progress_report
 
-_SAMPLE = 50_000  # images at most, that all is fitted to
+_SAMPLE = 50_000  # images at most, the first of a job's shuffled ones
 _CHUNK = 500
 _ROUNDS = 50  # of rotation at most; a sample of 50,000 images then changes by a few bits a round
 _HIGHEST_POWER = 16.0

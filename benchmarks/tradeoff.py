@@ -4,10 +4,10 @@
 
 Trains `conv256` once for each weight, all else alike, with the bundled model's
 data, or goes on from a trained model; at weight 0 the decoder learns in the last
-stage alone. Prints a row of docs/experiments.md each and draws FOLDER/tradeoff.svg, the bundled model beside
-them, and FOLDER/tradeoff.png: test images, below them what each model makes of
-them. One that was finished in FOLDER before, with the same settings, is not
-trained again. Nothing else should run.
+stage alone. Prints a row of docs/experiments.md each and draws FOLDER/tradeoff.svg,
+the bundled model beside them, and FOLDER/tradeoff.png: test images, below them what
+each model makes of them. One that was finished in FOLDER before, with the same
+settings, is not trained again. Nothing else should run.
 """
 
 import argparse

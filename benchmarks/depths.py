@@ -1,18 +1,21 @@
-"""Deal 256 bits out to principal components: the depths of `transform256`.
+"""Deal bits out to principal components: the depths of `transform256` and `conv256`.
 
-    python -m benchmarks.depths
+    python -m benchmarks.depths BITS
 
 Each bit goes to the component of CIFAR-10's training images whose squared error,
 rounded to values by Lloyd's method, a further bit lowers most. Prints pairs of a
 number of components and their bits, as the preset has them.
 """
 
+import argparse
 import heapq
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hashsearch.codes import CODE_BITS
 from hashsearch.models.transform import TransformAutoencoder
@@ -22,32 +25,52 @@ from training.linear import principal_components, standardized_chunks
 from training.transform import lloyd
 
 
-def main() -> None:
-    images = load_tiny_images(open_source("cifar10", DataFolders.of_environment()))
+def deal(images: NDArray[np.uint8], bits: int) -> list[int]:
+    """The component that each bit goes to, in order; fewer bits are the first of more."""
     model = TransformAutoencoder([(CODE_BITS, 1)], width=1)  # for its standardised pixels alone
     fit_standardization(model, images)
-    components = principal_components(model, images, CODE_BITS)
+    mean, components = principal_components(model, images, bits)
     chunks = standardized_chunks(model, images)
-    found = torch.cat([pixels @ components.T for pixels in chunks]).double().numpy()
+    found = torch.cat([(pixels - mean) @ components.T for pixels in chunks]).double().numpy()
 
     @cache
-    def error(component: int, bits: int) -> float:
+    def error(component: int, depth: int) -> float:
         samples = found[:, component]
-        values = lloyd(samples, 2**bits) if bits else np.zeros(1)
+        values = lloyd(samples, 2**depth) if depth else np.zeros(1)
         nearest = values[np.searchsorted((values[1:] + values[:-1]) / 2, samples)]
         return float(np.square(samples - nearest).mean())
 
-    def gain(component: int, bits: int) -> float:
-        return error(component, bits) - error(component, bits + 1)
+    def gain(component: int, depth: int) -> float:
+        return error(component, depth) - error(component, depth + 1)
 
-    depths = [0] * CODE_BITS
-    gains = [(-gain(component, 0), component) for component in range(CODE_BITS)]
+    held = Counter[int]()
+    gains = [(-gain(component, 0), component) for component in range(bits)]
     heapq.heapify(gains)
-    for _ in range(CODE_BITS):
+    dealt = []
+    for _ in range(bits):
         _, component = heapq.heappop(gains)
-        depths[component] += 1
-        heapq.heappush(gains, (-gain(component, depths[component]), component))
-    print(tuple((count, bits) for bits, count in sorted(Counter(depths).items())[::-1] if bits))
+        dealt.append(component)
+        held[component] += 1
+        heapq.heappush(gains, (-gain(component, held[component]), component))
+    return dealt
+
+
+def as_depths(dealt: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Pairs of a number of components and the bits of each, the most bits first.
+
+    A model gives the most bits to the first components, whichever of two neighbours in
+    variance it was that earned them.
+    """
+    alike = Counter(Counter(dealt).values())
+    return tuple((count, depth) for depth, count in sorted(alike.items(), reverse=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bits", metavar="BITS", type=int)
+    options = parser.parse_args()
+    images = load_tiny_images(open_source("cifar10", DataFolders.of_environment()))
+    print(as_depths(deal(images, options.bits)))
 
 
 if __name__ == "__main__":

@@ -84,8 +84,7 @@ def _train(options: argparse.Namespace) -> int:
     require_free(options.out)
     if not options.resume:
         require_none_unfinished(options.out)
-    if options.start:
-        load_start(PRESETS[options.preset], options.start)  # refused before images are read
+    load_start(PRESETS[options.preset], options.start)  # refused before images are read
     device = choose_device(options.device)
     folders = DataFolders.of_environment()
     specs = dict.fromkeys(options.data)  # each once, however much it weighs

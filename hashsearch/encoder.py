@@ -25,7 +25,7 @@ class Encoder:
     """A model at work. `encode` is deterministic on one machine, whatever the batch.
 
     precision: of the products, "float32" or "bfloat16", which is faster where the
-    processor has it, and gives other codes: of the bundled model, by half a bit an
+    processor has it, and gives other codes: of the bundled model, by a quarter of a bit an
     image (docs/experiments.md).
     """
 

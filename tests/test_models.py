@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -10,9 +11,11 @@ from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.models.binarize import binarize
 from hashsearch.models.card import fingerprint
+from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
 from hashsearch.models.folder import copy_model, load_model, read_card, round_as_stored, save_model
+from training.transform import fit_transform
 
 
 def small(hidden: str = "relu") -> DenseAutoencoder:
@@ -137,7 +140,7 @@ def test_weights_that_are_not_the_cards_are_refused(saved):
         ({"kind": "transformer"}, "of kind 'transformer'; known are convolutional, dense"),
         ({"surprise": 1}, "beyond the format, the entries: surprise"),
         ({"architecture": {"widths": [3072, 32, 256], "hidden": "relu"}}, "no usable weights"),
-        ({"architecture": {"width": 3}}, "no usable weights"),
+        ({"architecture": {"width": 3}}, "a dense model that this version of hashsearch cannot"),
         ({"architecture": []}, "architecture that is no dict"),
         ({"kind": []}, "kind that is no str"),
         ({"bits": 28}, "28 bits and 0 address bits, the model has 256 and 0"),
@@ -217,15 +220,29 @@ def test_a_code_decodes_to_something_like_its_image(model_folder, tiny_images):
 
 @pytest.fixture(scope="module")
 def convolutional(tiny_images) -> ConvolutionalAutoencoder:
-    """Never trained, but its normalisations have seen images."""
+    """Not trained, but its normalisations have seen images, and its coefficients are fitted."""
     torch.manual_seed(0)
-    model = ConvolutionalAutoencoder((8, 16, 32), (1, 0, 1))
+    model = ConvolutionalAutoencoder((8, 16, 32), (1, 0, 1), ((8, 3), (20, 2)))
     model.pixel_mean.fill_(120)
     model.pixel_std.fill_(60)
+    tiny = torch.from_numpy(tiny_images)
     for _ in range(20):
-        model.decode((model.code_logits(torch.from_numpy(tiny_images)) >= 0).float())
-        model.address_logits(torch.from_numpy(tiny_images))
+        features = model.features(model.standardize(tiny))
+        for logits in (model.head, model.code, model.address):
+            logits(features)
+    fit_transform(model, tiny_images)
+    for parameter in model.decoder.network.parameters():  # or it would add nothing
+        torch.nn.init.normal_(parameter, std=0.1)
     return model.eval()
+
+
+def test_what_a_decoder_adds_depends_on_both_parts_of_the_code(convolutional, tiny_images):
+    bits = (convolutional.code_logits(torch.from_numpy(tiny_images[:5])) >= 0).float()
+    decoded = convolutional.decode(bits)
+    for part in (slice(0, 64), slice(64, 256)):
+        other = bits.clone()
+        other[:, part] = 1 - other[:, part]
+        assert ((convolutional.decode(other) - decoded).abs().amax(dim=(1, 2, 3)) > 0.01).all()
 
 
 def test_a_convolutional_model_is_loaded_as_it_was_saved(convolutional, tiny_images, tmp_path):
@@ -261,7 +278,7 @@ def test_an_address_is_four_bytes_whose_last_four_bits_are_zero(convolutional, t
     addresses = Encoder(convolutional).addresses(tiny_images)
     assert addresses.shape == (len(tiny_images), 4)
     assert (addresses[:, 3] & 0x0F == 0).all()
-    assert len(np.unique(addresses, axis=0)) > len(addresses) // 2
+    assert len(np.unique(addresses, axis=0)) > len(addresses) // 4
 
 
 def test_a_model_without_an_address_head_says_so(tiny_images):
@@ -291,4 +308,65 @@ def test_a_convolutional_code_does_not_depend_on_what_it_is_encoded_beside(
 )
 def test_a_convolutional_architecture_that_cannot_be_is_refused(widths, blocks):
     with pytest.raises(InvalidModel, match="three widths up to 4096"):
-        ConvolutionalAutoencoder(widths, blocks)
+        ConvolutionalAutoencoder(widths, blocks, ())
+
+
+@pytest.mark.parametrize(
+    "depths", [((32, 8),), ((9, True),), "", {}, 5, [5], [[1, 2, 3]], [[2, 1], [2, 2]], [[4, 9]]]
+)
+def test_depths_that_cannot_be_are_refused(depths):
+    with pytest.raises(InvalidModel, match="0 to 255 bits together, were wanted"):
+        ConvolutionalAutoencoder((8, 16, 32), (0, 0, 0), depths)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("transform.components", torch.Tensor.long, r"components is \(28, 3072\) torch.int64; "),
+        ("transform.values", lambda part: part.float() + 0j, r"complex\d+; \(28, 8\) torch"),
+        ("pixel_std", lambda part: part[None], r"pixel_std is \(1,\) torch.float32; \(\) torch"),
+        ("code.1.num_batches_tracked", torch.Tensor.float, "torch.int64 was wanted"),
+        ("another", lambda part: torch.zeros(3), "another is not of this model"),
+        ("trunk.0.0.weight", lambda part: None, "trunk.0.0.weight is missing"),
+    ],
+)
+def test_weights_of_another_kind_are_refused(convolutional, tmp_path, name, change, message):
+    card = save_model(tmp_path / "model", convolutional, training={}, metrics={})
+    weights = load_file(tmp_path / "model" / "weights.safetensors")
+    weights[name] = change(weights.get(name))
+    weights = {name: part for name, part in weights.items() if part is not None}
+    save_file(weights, tmp_path / "model" / "weights.safetensors")
+    changed = fingerprint(card.kind, card.architecture, weights)
+    rewrite_card(tmp_path / "model", fingerprint=changed)
+    with pytest.raises(InvalidModel, match=f"holds no usable weights.safetensors: .*{message}"):
+        load_model(tmp_path / "model")
+
+
+def test_the_first_bits_tell_of_the_picture_whatever_the_precision(convolutional, tiny_images):
+    model = copy.deepcopy(convolutional)
+    torch.nn.init.zeros_(model.decoder.network[-2].weight)  # adds nothing
+    torch.nn.init.zeros_(model.decoder.network[-2].bias)
+    codes = Encoder(model).encode(tiny_images)
+    first, others = np.array_split(np.unpackbits(codes, axis=1), [model.transform.bits], axis=1)
+    assert model.transform.bits == 64
+    rough = Encoder(model, precision="bfloat16").encode(tiny_images)
+    again, changed = np.array_split(np.unpackbits(rough, axis=1), [64], axis=1)
+    assert_array_equal(first, again)
+    assert (others != changed).any()
+    pixels = model.standardize(torch.from_numpy(tiny_images)).flatten(1)
+    told = model.transform.picture(model.transform.of(pixels))  # not rounded
+    decoded = model.decode(torch.from_numpy(np.unpackbits(codes, axis=1)).float())
+    left = (decoded.flatten(1) - pixels).square().mean()
+    assert (told - pixels).square().mean() < left < 0.5 * (pixels - pixels.mean(0)).square().mean()
+
+
+@pytest.mark.parametrize("depths", [(), ((3, 8), (1, 7), (200, 1)), ((255, 1),)])
+def test_bits_of_coefficients_are_the_bits_of_their_levels(depths):
+    coefficients = Coefficients(depths)
+    random = torch.Generator().manual_seed(0)
+    highest = 2 ** torch.tensor(coefficients.depths, dtype=torch.int64)
+    levels = (torch.rand(50, len(highest), generator=random) * highest).long()
+    bits = coefficients.to_bits(levels)
+    assert bits.shape == (50, coefficients.bits)
+    assert_array_equal(coefficients.from_bits(bits), levels)
+    assert [list(pair) for pair in depths] == coefficients.pairs()

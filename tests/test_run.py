@@ -36,8 +36,9 @@ DENSE = DensePreset(
     pretraining=Pretraining(steps=6, batch=32),
 )
 CONVOLUTIONAL = ConvolutionalPreset(
-    (8, 16, 32), (0, 1, 0), steps=10, decoder_steps=4, batch=32, decoded=8
+    (8, 16, 32), (0, 1, 0), ((4, 3), (9, 2)), 10, 4, batch=32, decoder_batch=32
 )
+ANEW = replace(CONVOLUTIONAL, steps=0, depths=((20, 3),))  # of a trained one, its code alone
 TRANSFORM = TransformPreset(((32, 8),), width=8, steps=6, batch=32)
 
 
@@ -79,7 +80,7 @@ class StopAfter:
     ("preset", "steps"),
     [
         *((DENSE, steps) for steps in (1, 6, 8, 13)),
-        *((CONVOLUTIONAL, steps) for steps in (1, 6, 10, 11, 13)),  # 10: before the sharpening
+        *((CONVOLUTIONAL, steps) for steps in (1, 6, 10, 11, 13)),  # 10: before the code is made
         (TRANSFORM, 3),
     ],
 )
@@ -201,16 +202,24 @@ def test_a_log_that_lost_rows_is_refused(tiny_images, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "preset", [DENSE, CONVOLUTIONAL, TRANSFORM], ids=lambda p: type(p).__name__
+    ("first", "preset", "steps"),
+    [
+        (DENSE, DENSE, 3),
+        (CONVOLUTIONAL, CONVOLUTIONAL, 3),
+        (CONVOLUTIONAL, ANEW, 1),
+        (CONVOLUTIONAL, ANEW, 3),
+        (TRANSFORM, TRANSFORM, 3),
+    ],
+    ids=["dense", "convolutional", "anew-1", "anew-3", "transform"],
 )
 def test_a_training_from_a_model_that_stopped_ends_as_an_unbroken_one(
-    tiny_images, tmp_path, monkeypatch, preset
+    tiny_images, tmp_path, monkeypatch, first, preset, steps
 ):
-    train(tiny_images, tmp_path / "start", preset)
+    train(tiny_images, tmp_path / "start", first)
     start = tmp_path / "start"
     train(tiny_images, tmp_path / "unbroken", preset, start=start)
     with monkeypatch.context() as patched:
-        StopAfter(patched, 3)
+        StopAfter(patched, steps)
         with pytest.raises(KeyboardInterrupt):
             train(tiny_images, tmp_path / "broken", preset, start=start)
     train(tiny_images, tmp_path / "broken", preset, start=start, resume=True)

@@ -1,4 +1,4 @@
-"""Codes read anew from the same features, against NumPy and SciPy done by hand."""
+"""Codes made of a head's logits, against NumPy and SciPy done by hand."""
 
 import copy
 
@@ -12,33 +12,33 @@ from scipy.stats import entropy
 from hashsearch.errors import TrainingError
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from training.data import fit_standardization
-from training.sharpen import effective_directions, itq_rotation, picture_map, sharpen, sharper
+from training.sharpen import effective_directions, itq_rotation, sharpen, sharper
 
 
 @pytest.fixture(scope="module")
 def model(tiny_images):
     """Never trained, but its normalisations have seen images."""
     torch.manual_seed(0)
-    model = ConvolutionalAutoencoder((8, 16, 32), (0, 1, 0))
+    model = ConvolutionalAutoencoder((8, 16, 32), (0, 1, 0), ((48, 2),))
     fit_standardization(model, tiny_images)
     for _ in range(20):
-        model.decode((model.code_logits(torch.from_numpy(tiny_images)) >= 0).float())
+        head_of(model, tiny_images)
     return model.eval()
 
 
 @pytest.fixture(scope="module")
 def logits(model, tiny_images):
-    return logits_of(model, tiny_images)
+    return head_of(model, tiny_images)
 
 
 @torch.no_grad()
-def logits_of(model, images):
-    return model.code_logits(torch.from_numpy(images))
+def head_of(model, images):
+    return model.head(model.features(model.standardize(torch.from_numpy(images))))
 
 
-def sharpened(model, images, pictured=96, directions=8.0):
+def sharpened(model, images, directions=8.0):
     other = copy.deepcopy(model)
-    sharpen(other, images, pictured, directions)
+    sharpen(other, images, directions)
     assert not other.training
     return other
 
@@ -48,9 +48,10 @@ def centred(rows):
     return rows - rows.mean(axis=0)
 
 
-def amplified(logits, directions):
+def amplified(logits, directions, bits=256):
     """The principal components, each times its variance to the power that leaves so many."""
     left, sizes, _ = np.linalg.svd(centred(logits), full_matrices=False)
+    left, sizes = left[:, :bits], sizes[:bits]
     sizes /= sizes.max()
     power = brentq(lambda p: np.exp(entropy(sizes ** (4 * p + 2))) - directions, 0, 16)
     return left * sizes ** (2 * power + 1)
@@ -64,23 +65,31 @@ def inner_products(rows):
 
 @pytest.mark.parametrize("directions", [8.0, 3.0, 1.5])
 def test_main_directions_are_amplified_until_so_many_are_left(logits, directions):
-    ours = centred(logits @ sharper(logits, directions))
+    ours = centred(logits @ sharper(logits, 256, directions))
     expected = inner_products(amplified(logits, directions))
     assert_allclose(inner_products(ours), expected, atol=1e-5)
     variances = torch.from_numpy(np.linalg.svd(ours, compute_uv=False) ** 2)
     assert effective_directions(variances) == pytest.approx(directions, rel=1e-3)
 
 
+@pytest.mark.parametrize("bits", [24, 160])
+def test_the_main_directions_are_kept_where_there_are_fewer_bits(logits, bits):
+    ours = centred(logits @ sharper(logits, bits, 5.0))
+    assert ours.shape == (len(logits), bits)
+    expected = inner_products(amplified(logits, 5.0, bits))
+    assert_allclose(inner_products(ours), expected, atol=1e-5)
+
+
 def test_a_code_that_is_sharp_already_is_only_turned(logits):
-    once = logits @ sharper(logits, 3.0)
-    again = once @ sharper(once, 3.001)
+    once = logits @ sharper(logits, 256, 3.0)
+    again = once @ sharper(once, 256, 3.001)
     assert_allclose(inner_products(centred(again)), inner_products(centred(once)), atol=1e-5)
 
 
 def test_a_code_is_turned_towards_its_signs(logits):
     _, _, axes = np.linalg.svd(centred(logits), full_matrices=False)
     plain = amplified(logits, 8.0) @ axes
-    ours = centred(logits @ sharper(logits, 8.0))
+    ours = centred(logits @ sharper(logits, 256, 8.0))
 
     def nearness(rows):  # of rows to their signs: what iterative quantization raises
         return np.abs(rows / np.linalg.norm(rows)).sum()
@@ -88,61 +97,31 @@ def test_a_code_is_turned_towards_its_signs(logits):
     assert nearness(ours) > 1.05 * nearness(plain)
 
 
-def test_the_picture_is_told_by_reduced_rank_regression(tiny_images):
-    pixels = (tiny_images.reshape(len(tiny_images), -1) / 255.0).astype(np.float32)
-    features = tiny_images.reshape(-1, 8, 4, 8, 4, 3).mean(axis=(2, 4)).reshape(len(pixels), -1)
-    features = (features / 255.0).astype(np.float32)
-    told = centred(features @ picture_map(*map(torch.from_numpy, (features, pixels)), 24).numpy())
-    ours, theirs = centred(features), centred(pixels)
-    products = ours.T @ ours / len(ours)
-    ridge = 1e-3 * products.diagonal().mean() * np.eye(len(products))
-    predicted = ours @ np.linalg.inv(products + ridge) @ ours.T @ theirs / len(ours)
-    left, sizes, _ = np.linalg.svd(predicted, full_matrices=False)
-    by_hand = left[:, :24] * sizes[:24] ** 0.5
-    assert_allclose(inner_products(told), inner_products(by_hand), atol=2e-4)
-
-
-def test_bits_of_the_picture_decode_to_more_of_it(model, tiny_images):
-    """By least squares, on images that nothing was fitted to."""
-    fitted, others = tiny_images[:200], tiny_images[200:]
-
-    def error(each):
-        flat, bits = (
-            [centred(part(images)) for images in (fitted, others)]
-            for part in (lambda x: x.reshape(len(x), -1), lambda x: logits_of(each, x)[:, :32] >= 0)
-        )
-        slopes = np.linalg.solve(bits[0].T @ bits[0] + 10 * np.eye(32), bits[0].T @ flat[0])
-        return np.square(bits[1] @ slopes - flat[1]).mean()
-
-    assert error(sharpened(model, fitted, pictured=32)) < 0.95 * error(model)
-
-
-def test_every_bit_is_centred_on_the_images(model, tiny_images):
-    logits = logits_of(sharpened(model, tiny_images), tiny_images)
-    assert_allclose(logits.mean(dim=0), 0, atol=1e-3)
-    assert_allclose(logits.std(dim=0), 1, atol=0.05)
-
-
-@pytest.mark.parametrize("pictured", [0, 96])
-def test_nothing_but_the_code_and_what_reads_it_changes(model, tiny_images, pictured):
-    ours, theirs = sharpened(model, tiny_images, pictured).state_dict(), model.state_dict()
-    changed = {name for name in theirs if not torch.equal(ours[name], theirs[name])}
-    code = {"code.0.weight", "code.1.running_mean", "code.1.running_var"}
-    assert changed == code | {"decoder.0.weight", "decoder.0.bias"}
-    assert_allclose(ours["code.0.weight"].norm(), theirs["code.0.weight"].norm(), rtol=1e-5)
-
-
 @torch.no_grad()
-def test_the_decoder_reads_the_old_bits_in_the_new_by_ridge_regression(model, tiny_images):
-    images = tiny_images[:150]  # fewer than there are bits
-    other = sharpened(model, images)
-    old, new = (np.where(logits_of(each, images) >= 0, 1.0, -1.0) for each in (model, other))
-    rows = centred(new)
-    slopes = np.linalg.inv(rows.T @ rows + 256 * np.eye(256)) @ rows.T @ old
-    guessed = rows @ slopes + old.mean(axis=0)
-    before, after = model.decoder[0], other.decoder[0]
-    expected = before(torch.from_numpy(guessed).float())
-    assert_allclose(after(torch.from_numpy(new).float()), expected, atol=1e-3)
+def test_every_bit_is_centred_on_the_images(model, tiny_images):
+    other, tiny = sharpened(model, tiny_images), torch.from_numpy(tiny_images)
+    for logits in (other.code_logits(tiny)[:, 96:], other.address_logits(tiny)):
+        assert_allclose(logits.mean(dim=0), 0, atol=1e-3)
+        assert_allclose(logits.std(dim=0), 1, atol=0.05)
+
+
+def test_nothing_but_the_code_and_the_addresss_thresholds_changes(model, tiny_images):
+    ours, theirs = sharpened(model, tiny_images).state_dict(), model.state_dict()
+    changed = {name for name in theirs if not torch.equal(ours[name], theirs[name])}
+    thresholds = {
+        f"{head}.1.running_{of}" for head in ("code", "address") for of in ("mean", "var")
+    }
+    assert changed == {"code.0.weight"} | thresholds
+
+
+def test_the_code_is_made_of_the_heads_logits(model, tiny_images):
+    """Found from them by least squares, whatever lies between."""
+    other = sharpened(model, tiny_images)
+    with torch.no_grad():
+        features = other.features(other.standardize(torch.from_numpy(tiny_images)))
+        head, code = (centred(part(features)) for part in (other.head, other.code))
+    slopes, *_ = np.linalg.lstsq(head, code, rcond=1e-6)
+    assert_allclose(head @ slopes, code, atol=1e-3)
 
 
 def test_signs_that_were_turned_are_found_again():
@@ -160,6 +139,6 @@ def test_signs_that_were_turned_are_found_again():
 def test_a_code_that_tells_nothing_is_refused(model, tiny_images, weight):
     broken = copy.deepcopy(model)
     with torch.no_grad():
-        broken.code[0].weight.fill_(weight)
+        broken.head[0].weight.fill_(weight)
     with pytest.raises(TrainingError, match="the code is no number, or the same for all images"):
-        sharpen(broken, tiny_images, 96, 75.0)
+        sharpen(broken, tiny_images, 75.0)

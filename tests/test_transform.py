@@ -62,7 +62,7 @@ def test_lloyds_values_are_the_means_of_what_is_rounded_to_them():
 def test_values_next_to_each_other_differ_in_one_bit(model):
     for number, depth in enumerate(DEPTHS):
         codes = []
-        for value in model.values[number, : 2**depth]:
+        for value in model.transform.values[number, : 2**depth]:
             coefficients = torch.zeros(1, len(DEPTHS))
             coefficients[0, number] = value
             codes.append(_bits(model, coefficients))
@@ -75,8 +75,8 @@ def test_a_code_decodes_to_the_values_it_was_made_of(model, seed):
     coefficients = torch.from_numpy(
         np.random.default_rng(seed).normal(0, 20, (3, len(DEPTHS))).astype(np.float32)
     )
-    levels = model.levels(coefficients)
-    expected = model.picture(model.rounded(levels)) * model.pixel_std + model.pixel_mean
+    levels = model.transform.levels(coefficients)
+    expected = model.picture(model.transform.rounded(levels)) * model.pixel_std + model.pixel_mean
     found = model.reconstruct(_bits(model, coefficients))
     assert_array_equal(found.flatten(1).numpy(), expected.numpy())
 
@@ -117,7 +117,9 @@ def test_a_card_that_tells_of_no_depths_is_refused(model, tmp_path, architecture
     card = json.loads((tmp_path / "model" / "card.json").read_text())
     assert card["architecture"] == {"depths": [list(pair) for pair in PAIRS], "width": 8}
     (tmp_path / "model" / "card.json").write_text(json.dumps(card | {"architecture": architecture}))
-    with pytest.raises(InvalidModel, match="holds no usable weights"):
+    with pytest.raises(
+        InvalidModel, match="transform model that this version of hashsearch cannot"
+    ):
         load_model(tmp_path / "model")
 
 
@@ -130,13 +132,14 @@ def _bits(model, coefficients):
 
 
 def test_no_gradient_drives_a_coefficient_beyond_its_outermost_values(model):
-    lowest, highest = model.extremes()
+    transform = model.transform
+    lowest, highest = transform.extremes()
     for number, depth in enumerate(DEPTHS):
-        used = model.values[number, : 2**depth]
+        used = transform.values[number, : 2**depth]
         assert (lowest[number], highest[number]) == (used.min(), used.max())
     coefficients = torch.stack([lowest - 1, (lowest + highest) / 2, highest + 1]).requires_grad_()
-    rounded = _straight_through(model, coefficients)
-    assert_array_equal(rounded.detach(), model.rounded(model.levels(coefficients.detach())))
+    rounded = _straight_through(transform, coefficients)
+    assert_array_equal(rounded.detach(), transform.rounded(transform.levels(coefficients.detach())))
     rounded.sum().backward()
     assert (coefficients.grad[1] == 1).all()
     assert (coefficients.grad[[0, 2]] == 0).all()

@@ -1,17 +1,15 @@
 """Train a convolutional autoencoder whose codes are alike for views of one image."""
 
+import math
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hashsearch.models.binarize import binarize
-from hashsearch.models.convolutional import ConvolutionalAutoencoder
-from training.augment import random_views
+from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
+from training.augment import flipped, random_views
 from training.data import Batches
 from training.device import generator, has_bfloat16
 from training.muon import Muon
@@ -20,8 +18,9 @@ from training.presets import ConvolutionalPreset
 from training.run import Run
 from training.schedule import set_rate
 from training.sharpen import sharpen
+from training.transform import fit_transform, mean_log_error
 
-_VIEWS = 3  # a part of what is drawn at random, beside the seed and the step
+VIEWS, _FLIP = 3, 4  # parts of what is drawn at random, beside the seed and the step
 
 
 def learn_views(
@@ -34,7 +33,7 @@ def learn_views(
     device: str,
     minutes: float | None,
 ) -> None:
-    """Train code, address and decoder together on two views of each image."""
+    """Train trunk, head and address on two views of each image."""
     batches = Batches(images, preset.batch, seed)
     muon, adam = optimizers(model, preset, device)
 
@@ -42,16 +41,14 @@ def learn_views(
         set_rate(muon, preset.kernel_rate, step, steps)
         set_rate(adam, preset.learning_rate, step, steps)
         tiny = torch.from_numpy(batches[step]).to(device)
-        random = generator(device, seed, _VIEWS, step)
-        pixels = model.standardize(draw_views(tiny, preset, random).permute(0, 2, 3, 1))
+        random = generator(device, seed, VIEWS, step)
+        views = [random_views(tiny, preset.views, random) for _ in range(2)]
+        pixels = model.standardize(torch.cat(views).permute(0, 2, 3, 1))
         with _autocast(device):
             features = model.features(pixels)
-            code, address = model.code(features), model.address(features)
-            picture = model.decode(bits_to_decode(code[: preset.decoded], preset))
-        terms = _weighted(code[:, preset.pictured :], preset)
+            seen, address = model.head(features), model.address(features)
+        terms = _weighted(seen, preset)
         terms["address"] = preset.address * _total(_weighted(address, preset))
-        terms["reconstruction"] = F.mse_loss(picture.float(), pixels[: preset.decoded])
-        terms["reconstruction"] = preset.reconstruction * terms["reconstruction"]
         return _descend((muon, adam), terms)
 
     run.stage(
@@ -74,52 +71,39 @@ def refine_decoder(
     device: str,
     minutes: float | None,
 ) -> None:
-    """Sharpen the code, which stays then, and train the decoder alone on whole images' codes."""
-    batches = Batches(images, preset.batch, seed)
-    adam = _adam(model.decoder.parameters(), preset)
+    """Make the code, in closed form, and train the decoder alone on whole images' codes.
+
+    The loss is the geometric mean over images of the squared error of standardised pixels.
+    """
+    model.eval()  # the codes are those that the finished model gives
+    batches = Batches(images, preset.decoder_batch, seed)
+    adam = _adam(model.decoder.parameters(), preset.decoder_rate, 0.0)
+
+    def make_code() -> None:
+        fit_transform(model, images)
+        sharpen(model, images, preset.directions)
 
     def update(step: int, steps: int) -> dict[str, float]:
-        set_rate(adam, preset.learning_rate, step, steps)
-        tiny = torch.from_numpy(batches[step]).to(device)
-        model.eval()  # the codes are those that the finished model gives
+        set_rate(adam, preset.decoder_rate, step, steps)
+        batch = flipped(batches[step], np.random.default_rng((seed, _FLIP, step)))
+        tiny = torch.from_numpy(batch).to(device)
         with torch.no_grad():
             bits = (model.code_logits(tiny) >= 0).float()
-        model.train()
         with _autocast(device):
             picture = model.decode(bits)
-        error = F.mse_loss(picture.float(), model.standardize(tiny))
-        return _descend((adam,), {"reconstruction": error})
+        logarithm = mean_log_error(picture, model.standardize(tiny))
+        return {"loss": math.exp(_descend((adam,), {"error": logarithm})["loss"])}
 
     run.stage(
         "decoder",
         {"model": model, "adam": adam},
         update,
-        batch=preset.batch,
+        batch=preset.decoder_batch,
         steps=preset.decoder_steps,
         minutes=minutes,
-        prepare=partial(sharpen, model, images, preset.pictured, preset.directions),
+        prepare=make_code,
+        scale=0.0,
     )
-
-
-def draw_views(
-    tiny: Tensor, preset: ConvolutionalPreset, random: torch.Generator, count: int = 2
-) -> Tensor:
-    """(n, 32, 32, 3) uint8 to (count · n, 3, 32, 32) float32: the first view of each, and so on.
-
-    The first view of the `decoded` first images is the image as it is, so that
-    what is decoded in training is what will be.
-    """
-    assert preset.decoded <= len(tiny), "every image that is decoded has a first view"
-    views = torch.cat([random_views(tiny, preset.views, random) for _ in range(count)])
-    views[: preset.decoded] = tiny[: preset.decoded].permute(0, 3, 1, 2)
-    return views
-
-
-def bits_to_decode(logits: Tensor, preset: ConvolutionalPreset) -> Tensor:
-    """(n, n_bits) float zeros and ones, of which the first alone are taught by the picture."""
-    bits = binarize(logits)
-    told, others = bits[:, : preset.pictured], bits[:, preset.pictured :]
-    return torch.cat((told, others.detach()), dim=1)
 
 
 def optimizers(
@@ -129,17 +113,15 @@ def optimizers(
     kernels: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, weight in model.named_parameters():
-        of_encoder = weight.ndim > 1 and not name.startswith("decoder.")
-        (kernels if of_encoder else others).append(weight)
+        if name.split(".")[0] in ENCODER:
+            (kernels if weight.ndim > 1 else others).append(weight)
     dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
     muon = Muon(kernels, rate=preset.kernel_rate, decay=preset.kernel_decay, dtype=dtype)
-    return muon, _adam(others, preset)
+    return muon, _adam(others, preset.learning_rate, preset.weight_decay)
 
 
-def _adam(weights: Iterable[nn.Parameter], preset: ConvolutionalPreset) -> torch.optim.AdamW:
-    return torch.optim.AdamW(
-        weights, lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True
-    )
+def _adam(weights: Iterable[nn.Parameter], rate: float, decay: float) -> torch.optim.AdamW:
+    return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=True)
 
 
 def _autocast(device: str) -> torch.autocast:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hashsearch.errors import TrainingError
 
@@ -36,6 +37,11 @@ def describe(device: str) -> str:
         return torch.cuda.get_device_name(device)
     name = _cpu_capabilities().get("cpu_name", "CPU")
     return f"{name}, {torch.get_num_threads()} threads"
+
+
+def exact(numbers: Tensor) -> Tensor:
+    """In float64; on the CPU where the device has none, as Apple's GPUs."""
+    return (numbers.cpu() if numbers.device.type == "mps" else numbers).double()
 
 
 def generator(device: str, *numbers: int) -> torch.Generator:

@@ -16,7 +16,7 @@ from hashsearch.errors import TrainingError
 from hashsearch.images import TINY_BYTES
 from hashsearch.metrics import psnr_db
 from hashsearch.models.card import Card
-from hashsearch.models.convolutional import ConvolutionalAutoencoder
+from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
 from hashsearch.models.folder import (
     Autoencoder,
@@ -44,7 +44,7 @@ from training.run import Run
 from training.transform import fit_networks
 
 HELD_OUT = 1000  # images kept from training, to measure reconstruction on
-COLUMNS = ("loss", "invariance", "rate", "contrast", "address", "reconstruction")
+COLUMNS = ("loss", "invariance", "rate", "contrast", "address")
 # Shares of a budget of minutes; the rest is for the stage that takes most.
 _PRETRAINING_SHARE, _DECODER_SHARE = 0.4, 0.15
 
@@ -105,6 +105,7 @@ def train(
         "torch": torch.__version__,
     }
     round_as_stored(model)
+    _require_numbers(model)
     sample = held_out if len(held_out) else train_images[:HELD_OUT]
     metrics = measure(model.cpu().eval(), sample, labelled)
     report = run.folder / "report"
@@ -121,32 +122,43 @@ def _begin(
 ) -> tuple[Autoencoder, dict[str, Any] | None]:
     """A model to train, and, where it starts from another, what that one was."""
     model = build(preset)
-    if start is None:
-        if isinstance(preset, ConvolutionalPreset) and not preset.steps:
-            raise TrainingError(
-                "this preset reads a trained model's code anew, and none was given; --from names it"
-            )
+    begun = load_start(preset, start)
+    if begun is None:
         fit_standardization(model, images)
         return model, None
-    trained, card = load_start(preset, start)
-    model.load_state_dict(trained.state_dict())
+    trained, card = begun
+    weights = trained.state_dict()
+    if isinstance(model, ConvolutionalAutoencoder):  # the other parts are made anew
+        kept = (*ENCODER, "pixel_mean", "pixel_std")
+        weights = {name: part for name, part in weights.items() if name.split(".")[0] in kept}
+    model.load_state_dict(model.state_dict() | weights)
     return model, {"fingerprint": card.fingerprint, "training": card.training}
 
 
-def load_start(preset: Preset, start: Path) -> tuple[Autoencoder, Card]:
-    """The model to start from, and its card.
+def load_start(preset: Preset, start: Path | None) -> tuple[Autoencoder, Card] | None:
+    """The model to start from, and its card; None for random weights.
 
     Raises InvalidModel or ArtifactMismatch if it cannot be read, and TrainingError
-    if it is not of the preset's architecture.
+    if it is not of the preset's architecture, but for a convolutional model's depths:
+    how many bits tell of the picture is decided after the encoder's training. Or if
+    there is none and the preset trains no encoder.
     """
+    if start is None:
+        if isinstance(preset, ConvolutionalPreset) and not preset.steps:
+            raise TrainingError(
+                "this preset makes a trained model's code anew, and none was given; --from names it"
+            )
+        return None
     trained, card = load_model(start)
     with torch.device("meta"):
         wanted = build(preset)
-    alike = (trained.kind, trained.architecture()) == (wanted.kind, wanted.architecture())
-    if isinstance(preset, LinearPreset) or not alike:
+    ours, theirs = wanted.architecture(), trained.architecture()
+    if isinstance(wanted, ConvolutionalAutoencoder):
+        theirs["depths"] = ours["depths"]
+    if isinstance(preset, LinearPreset) or (trained.kind, theirs) != (wanted.kind, ours):
         raise TrainingError(
             f"{start} is a {trained.kind} model of {trained.architecture()}, from which this "
-            f"preset cannot start; it trains a {wanted.kind} one of {wanted.architecture()}"
+            f"preset cannot start; it trains a {wanted.kind} one of {ours}"
         )
     return trained, card
 
@@ -155,7 +167,9 @@ def build(preset: Preset) -> Autoencoder:
     """An untrained model of a preset's architecture."""
     match preset:
         case ConvolutionalPreset():
-            return ConvolutionalAutoencoder(preset.widths, preset.blocks).channels_last()
+            return ConvolutionalAutoencoder(
+                preset.widths, preset.blocks, preset.depths
+            ).channels_last()
         case LinearPreset():
             return DenseAutoencoder(
                 (TINY_BYTES, preset.bits), "relu"
@@ -203,8 +217,17 @@ def take_stages(
         fine_tune(run, model, preset, images, minutes=share(1 - first), **common)
 
 
+def _require_numbers(model: Autoencoder) -> None:
+    """The loss tells of every step but the last, and not of weights too large to store."""
+    for name, weights in model.state_dict().items():
+        if not weights.isfinite().all():
+            raise TrainingError(f"{name} is no number after the last step; no model was saved")
+
+
 def _require_enough(images: NDArray[np.uint8], preset: Preset) -> None:
     batch = 1 if isinstance(preset, LinearPreset) else preset.batch
+    if isinstance(preset, ConvolutionalPreset):
+        batch = max(batch if preset.steps else 1, preset.decoder_batch)
     if len(images) < batch:
         raise TrainingError(
             f"{len(images)} images are fewer than one batch of {batch}; more are needed"

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from hashsearch.images import TINY_BYTES
 from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.transform import TransformAutoencoder
+from hashsearch.models.folder import Autoencoder
+from training.device import exact
 
 _CHUNK = 5000
 
@@ -22,7 +23,8 @@ def fit_linear(model: DenseAutoencoder, images: NDArray[np.uint8]) -> None:
     that component's absolute value, which of all pairs of values has the least
     squared error.
     """
-    components = principal_components(model, images, model.bits)
+    _, components = principal_components(model, images, model.bits)
+    components = components.to(model.pixel_mean.device)
     sizes = torch.zeros(model.bits, device=components.device)
     for pixels in standardized_chunks(model, images):
         sizes += (pixels @ components.T).abs().sum(dim=0)
@@ -38,22 +40,32 @@ def fit_linear(model: DenseAutoencoder, images: NDArray[np.uint8]) -> None:
 
 
 def principal_components(
-    model: DenseAutoencoder | TransformAutoencoder, images: NDArray[np.uint8], count: int
-) -> Tensor:
-    """(count, 3072) float32: directions of the standardised pixels, the most variance first."""
-    covariance = torch.zeros(
-        TINY_BYTES, TINY_BYTES, dtype=torch.float64, device=model.pixel_mean.device
-    )
+    model: Autoencoder, images: NDArray[np.uint8], count: int
+) -> tuple[Tensor, Tensor]:
+    """The mean of the standardised pixels, and the directions around it of the most variance.
+
+    Returns (3072,) and (count, 3072) float32, the most variance first.
+    """
+    device = model.pixel_mean.device
+    if count <= len(images) < TINY_BYTES:  # of few images, the same in less time
+        rows = torch.cat([exact(pixels) for pixels in standardized_chunks(model, images)])
+        mean = rows.mean(dim=0)
+        _, _, directions = torch.linalg.svd(rows - mean, full_matrices=False)
+        return mean.float(), directions[:count].float()
+    total, products = torch.zeros(TINY_BYTES), torch.zeros(TINY_BYTES, TINY_BYTES)
+    total, products = (exact(part.to(device)) for part in (total, products))
     for pixels in standardized_chunks(model, images):
-        covariance += pixels.double().T @ pixels.double()
+        rows = exact(pixels)
+        total += rows.sum(dim=0)
+        products += rows.T @ rows
+    mean = total / len(images)
+    covariance = products / len(images) - mean[:, None] * mean
     _, vectors = torch.linalg.eigh(covariance)  # in order of variance, the smallest first
-    return vectors.flip(1)[:, :count].T.float().contiguous()
+    return mean.float(), vectors.flip(1)[:, :count].T.float().contiguous()
 
 
-def standardized_chunks(
-    model: DenseAutoencoder | TransformAutoencoder, images: NDArray[np.uint8]
-) -> Iterator[Tensor]:
+def standardized_chunks(model: Autoencoder, images: NDArray[np.uint8]) -> Iterator[Tensor]:
     """(n, 32, 32, 3) uint8 to pieces of (n, 3072) float32, on the model's device."""
     for start in range(0, len(images), _CHUNK):
         chunk = torch.from_numpy(images[start : start + _CHUNK])
-        yield model.standardize(chunk.to(model.pixel_mean.device))
+        yield model.standardize(chunk.to(model.pixel_mean.device)).flatten(1)

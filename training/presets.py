@@ -88,24 +88,21 @@ class Views:
 class ConvolutionalPreset:
     """Settings of a convolutional autoencoder whose codes ignore how an image was taken.
 
-    widths, blocks: see ConvolutionalAutoencoder. pictured: bits of the code, the first
-    ones, that tell of the picture alone. Weights of the terms of the loss: invariance,
-    rate and contrast (see objectives.py) on the other bits, the three together on the
-    address, and squared error of the reconstruction, which reads all bits and teaches
-    the first. steps: updates of `batch` images, two views each; `decoded` of the images
-    are seen whole in one view, and that one is decoded too. directions: those that the
-    other bits are sharpened to, after that (see sharpen.py). decoder_steps: updates, at
-    the end, of the decoder alone, on the images as they are. kernel_rate, kernel_decay:
-    Muon's learning rate and weight decay, for the encoder's kernels; learning_rate and
-    weight_decay: AdamW's, for all else.
+    widths, blocks, depths: see ConvolutionalAutoencoder. Weights of the terms of the
+    loss: invariance, rate and contrast (see objectives.py) on the head, the three
+    together on the address. steps: updates of `batch` images, two views each.
+    kernel_rate, kernel_decay: Muon's learning rate and weight decay, for the kernels;
+    learning_rate and weight_decay: AdamW's, for all else. Then the code is made of the
+    head: directions, see sharpen.py. decoder_steps: updates, at the end, of the decoder
+    alone, on the codes of `decoder_batch` whole images, mirrored or not.
     """
 
     widths: tuple[int, int, int]
     blocks: tuple[int, int, int]
+    depths: tuple[tuple[int, int], ...]
     steps: int
     decoder_steps: int
     batch: int = 256
-    decoded: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     kernel_rate: float = 1e-2
@@ -114,9 +111,9 @@ class ConvolutionalPreset:
     rate: float = 1 / 50
     contrast: float = 0.5
     address: float = 0.1
-    reconstruction: float = 8.0
-    pictured: int = 96
     directions: float = 60.0
+    decoder_batch: int = 128
+    decoder_rate: float = 1e-3
     views: Views = field(default_factory=Views)
 
 
@@ -129,13 +126,19 @@ Preset = DensePreset | LinearPreset | ConvolutionalPreset | TransformPreset
 _PAPER = (3072, 8192, 4096, 2048, 1024, 512, 256)
 _SMALL = (3072, 2048, 1024, 512, 256)
 
+# Depths: bits dealt out one by one to the component whose error a further one lowers
+# most, by benchmarks/depths.py on CIFAR-10's training images.
 _CONV = ConvolutionalPreset(
-    widths=(64, 128, 256), blocks=(0, 1, 1), steps=20_000, decoder_steps=2_000
+    widths=(64, 128, 256),
+    blocks=(0, 1, 1),
+    depths=((1, 5), (4, 4), (6, 3), (19, 2), (19, 1)),
+    steps=20_000,
+    decoder_steps=20_000,
 )
 
 PRESETS: dict[str, Preset] = {
     "conv256": _CONV,
-    # Of a trained conv256, with --from: the code alone is read anew, and decoded.
+    # Of a trained conv256, with --from: its code is made anew, and a decoder trained.
     "conv256-reread": replace(_CONV, steps=0),
     "kh256": DensePreset(
         _PAPER, "logistic", 3_300, 256, 1.5e-4, pretraining=Pretraining(steps=1_000)
@@ -147,8 +150,6 @@ PRESETS: dict[str, Preset] = {
         _SMALL, "logistic", 8_000, 128, 5e-4, pretraining=Pretraining(steps=2_000)
     ),
     "pca256": LinearPreset(bits=256),
-    # Bits dealt out one by one to the component whose error a further one lowers
-    # most, by benchmarks/depths.py on CIFAR-10's training images.
     "transform256": TransformPreset(
         depths=((1, 6), (3, 5), (9, 4), (21, 3), (41, 2), (54, 1)),
         width=128,

@@ -85,9 +85,10 @@ def _filters(model: Autoencoder) -> NDArray[np.uint8]:
     if isinstance(model, ConvolutionalAutoencoder):
         kernels = next(model.trunk.parameters()).detach().permute(0, 2, 3, 1).numpy()
         weights = kernels.repeat(6, axis=1).repeat(6, axis=2)
+    elif isinstance(model, TransformAutoencoder):
+        weights = model.transform.components.numpy().reshape(-1, 32, 32, 3)
     else:
-        first = model.analysis if isinstance(model, TransformAutoencoder) else model.encoder
-        weights = next(first.parameters()).detach().reshape(-1, 32, 32, 3).numpy()
+        weights = next(model.encoder.parameters()).detach().numpy().reshape(-1, 32, 32, 3)
     norms = np.square(weights).sum(axis=(1, 2, 3))
     # Those of equal strength, such as principal components, keep their order.
     strongest = np.argsort(-norms.round(3), kind="stable")

@@ -34,7 +34,7 @@ _MEASURE_S = 6.0  # how long the speed is measured before a budget of minutes be
 _LOG_ROWS = 1000  # at most, a stage
 # Of a checkpoint.
 _ENTRIES = {"identity", "steps", "seconds", "stage", "step", "first", "log_bytes", "parts"}
-_DIVERGED = 10.0  # times the first loss, or 10 where that was below 1
+_DIVERGED = 10.0
 
 
 class Stateful(Protocol):
@@ -85,6 +85,7 @@ class Run:
         steps: int,
         minutes: float | None = None,
         prepare: Callable[[], None] | None = None,
+        scale: float = 1.0,
     ) -> None:
         """Take a stage's steps, those that an earlier life of the job has not taken.
 
@@ -93,7 +94,8 @@ class Run:
         what it measured, "loss" among it. batch: images a step, for the progress.
         minutes: fixes the number of steps by the measured speed, in place of
         `steps`; a stage gone on with keeps its number. prepare: fills parts before
-        the first step; a stage gone on with has them from its checkpoint.
+        the first step; a stage gone on with has them from its checkpoint. scale: a
+        loss diverges when it is ten times the first one, or this where that is smaller.
         Raises TrainingError when the loss is no number or diverges, and
         KeyboardInterrupt, after a checkpoint, when asked to stop.
         """
@@ -114,7 +116,7 @@ class Run:
                 steps = _affordable(parts, update, minutes)
             self.steps[name] = steps
             self._write(name, step, first, parts)
-        self._go(name, step, first, parts, update, batch)
+        self._go(name, step, first, parts, update, batch, scale)
 
     def delete(self) -> None:
         """The job is done and its model saved."""
@@ -128,6 +130,7 @@ class Run:
         parts: Mapping[str, Stateful],
         update: Callable[[int, int], dict[str, float]],
         batch: int,
+        scale: float,
     ) -> None:
         steps = self.steps[name]
         log_every = max(1, steps // _LOG_ROWS)
@@ -142,7 +145,7 @@ class Run:
                 started = time.monotonic()
                 measured = update(step, steps)
                 self.seconds += time.monotonic() - started
-                first = _require_sound(measured["loss"], first, name, step)
+                first = _require_sound(measured["loss"], first, name, step, scale)
                 if step % log_every == 0 or step == steps - 1:
                     values = (f"{measured[c]:.6g}" if c in measured else "" for c in self.columns)
                     rows.writerow((name, step, f"{self.seconds:.2f}", *values))
@@ -231,9 +234,9 @@ def _affordable(
     return max(1, int((minutes * 60 - spent) * taken / spent))
 
 
-def _require_sound(loss: float, first: float | None, stage: str, step: int) -> float:
+def _require_sound(loss: float, first: float | None, stage: str, step: int, scale: float) -> float:
     first = loss if first is None else first
-    if not math.isfinite(loss) or loss > _DIVERGED * max(1.0, abs(first)):
+    if not math.isfinite(loss) or loss > _DIVERGED * max(scale, abs(first)):
         raise TrainingError(
             f"{stage}: the loss became {loss:.4g} at step {step}, from {first:.4g} at the first; "
             "no model was saved"

@@ -1,4 +1,4 @@
-"""Read a code anew from the same features, so that its bits tell more: in closed form."""
+"""Make the code of what training made: fewer bits, that tell more. In closed form."""
 
 import numpy as np
 import torch
@@ -9,94 +9,58 @@ from hashsearch.errors import TrainingError
 from hashsearch.models.binarize import binarize
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.progress import progress_report
+from training.device import exact
 
 _SAMPLE = 50_000  # images at most, the first of a job's shuffled ones
 _CHUNK = 500
 _ROUNDS = 50  # of rotation at most; a sample of 50,000 images then changes by a few bits a round
 _HIGHEST_POWER = 16.0
 _ROUNDING = 1e-9  # shares of variance below it may be rounding alone
-_RIDGE = 1e-3  # of the features' mean variance
 
 
 @torch.no_grad()
-def sharpen(
-    model: ConvolutionalAutoencoder, images: NDArray[np.uint8], pictured: int, directions: float
-) -> None:
-    """Replace the code's linear map of the features by a better one.
+def sharpen(model: ConvolutionalAutoencoder, images: NDArray[np.uint8], directions: float) -> None:
+    """Make the code's bits of what was seen from the head's logits, of which there are more.
 
-    The first `pictured` bits then tell of the picture: what a linear map of the
-    features tells of the pixels, by its principal components.
+    And let an address's bits be 1 for half of the images as they are; they had been
+    so for random views.
 
-    The others had been spread over nearly all directions alike by the coding rate.
-    Every principal component of their logits is multiplied by a power of its
-    variance, the least with which no more than `directions` effective ones are left
-    (the exponential of the entropy of the variances' shares), so that a code that is
-    as sharp already is only rotated.
-
-    Both are rotated so that rounding to bits changes them least. docs/experiments.md
-    tells what that gains and costs. The decoder's first layer is led from the new bits
-    to the old ones, as well as a linear map can.
+    The coding rate has spread these over nearly all directions alike. The main
+    principal components are kept, as many as there are bits, and each multiplied by a
+    power of its variance: the least with which no more than `directions` effective
+    ones are left (the exponential of the entropy of the variances' shares). Then they
+    are rotated so that rounding to bits changes them least. docs/experiments.md tells
+    what that gains.
     Raises TrainingError if the logits are not numbers, or alike for all images.
     """
-    training = model.training
     model.eval()
-    sample = images[:_SAMPLE]
-    features = _features(model, sample)
-    before = model.code(features)
-    product, norm = model.code
-    assert isinstance(product, nn.Linear)
-    assert isinstance(norm, nn.BatchNorm1d)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-
-    scale = (norm.running_var + norm.eps).rsqrt()[pictured:]
-    sharp = sharper(before[:, pictured:], directions)
-    maps = [sharp.T @ (scale[:, None] * product.weight[pictured:])]
-    if pictured:
-        pixels = model.standardize(torch.from_numpy(sample).to(features.device)).flatten(1)
-        maps.insert(0, picture_map(features, pixels, pictured).T)
-    weight = torch.cat(maps)
+    features = _features(model, images[:_SAMPLE])
+    head, _, variance, eps = _parts(model.head)
+    code, *_ = _parts(model.code)
+    sharp = sharper(model.head(features), len(code), directions)
+    weight = sharp.T @ (head / (variance + eps).sqrt()[:, None])
     weight /= (features @ weight.T).std(dim=0)[:, None]
-    weight *= product.weight.norm() / weight.norm()  # for further training; bits do not tell
-    logits = features @ weight.T
-    product.weight.copy_(weight)
-    norm.running_mean.copy_(logits.mean(dim=0))
-    norm.running_var.copy_(logits.var(dim=0))
-    _reread(model.decoder[0], _signs(before), _signs(logits - logits.mean(dim=0)))
-    model.train(training)
+    code.copy_(weight)
+    for layers in (model.code, model.address):
+        weight, mean, variance, _ = _parts(layers)
+        logits = features @ weight.T
+        mean.copy_(logits.mean(dim=0))
+        variance.copy_(logits.var(dim=0))
 
 
-def sharper(logits: Tensor, directions: float) -> Tensor:
-    """(n_bits, n_bits): what amplifies the main directions of (n, n_bits) logits and rotates them.
+def sharper(logits: Tensor, bits: int, directions: float) -> Tensor:
+    """(n_logits, bits): what amplifies the main directions of (n, n_logits) and rotates them.
 
     Raises TrainingError if the logits are not numbers, or alike in every row.
     """
     centred = logits - logits.mean(dim=0)
-    exact = centred.double()
-    covariance = exact.T @ exact / len(exact)
-    if not covariance.trace() > _ROUNDING * logits.double().square().sum(dim=1).mean():  # or NaN
+    rows = exact(centred)
+    covariance = rows.T @ rows / len(rows)
+    if not covariance.trace() > _ROUNDING * exact(logits).square().sum(dim=1).mean():  # or NaN
         raise TrainingError("the code is no number, or the same for all images; no model was saved")
-    variances, components = torch.linalg.eigh(covariance)
-    amplified = (components * _amplification(variances, directions)).to(logits.dtype)
-    return amplified @ itq_rotation(centred @ amplified, components.T.to(logits.dtype))
-
-
-def picture_map(features: Tensor, pixels: Tensor, count: int) -> Tensor:
-    """(n_features, count): what features tell of pixels, in as many numbers, rotated.
-
-    Reduced-rank regression: pixels predicted by ridge regression, then the principal
-    components of the prediction. Each is divided by the square root of its deviation,
-    halfway to weighing alike, since a bit tells as much of the last as of the first.
-    """
-    centred = features - features.mean(dim=0)
-    products = centred.T @ centred / len(centred)
-    products.diagonal().add_(_RIDGE * products.diagonal().mean())
-    slopes = torch.linalg.solve(products, centred.T @ (pixels - pixels.mean(dim=0)) / len(centred))
-    predicted = (slopes.T @ products @ slopes).double()  # its covariance
-    variances, components = torch.linalg.eigh(predicted)
-    kept = components[:, -count:] * variances[-count:].clamp_min(_ROUNDING) ** -0.25
-    told = slopes @ kept.to(slopes.dtype)
-    return told @ itq_rotation(centred @ told, _some_rotation(count).to(told))
+    variances, components = (part[..., -bits:] for part in torch.linalg.eigh(covariance))
+    amplified = (components * _amplification(variances, directions)).to(logits)
+    return amplified @ itq_rotation(centred @ amplified, _some_rotation(bits).to(amplified))
 
 
 def effective_directions(variances: Tensor) -> float:
@@ -155,21 +119,15 @@ def _features(model: ConvolutionalAutoencoder, images: NDArray[np.uint8]) -> Ten
     return torch.cat(chunks)
 
 
+def _parts(layers: nn.Sequential) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Weight, and the mean, variance and epsilon of its normalisation."""
+    product, norm = layers
+    assert isinstance(product, nn.Linear)
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return product.weight, norm.running_mean, norm.running_var, norm.eps
+
+
 def _signs(logits: Tensor) -> Tensor:
     return binarize(logits) * 2 - 1
-
-
-def _reread(first: nn.Module, before: Tensor, after: Tensor) -> None:
-    """Let the decoder's first layer, which read signs `before`, read `after`, (n, n_bits) each.
-
-    By ridge regression of the old signs on the new. The ridge is small where images
-    are many, and holds to what little a few of them tell.
-    """
-    assert isinstance(first, nn.Linear)
-    count, bits = after.shape
-    old, new = (signs - signs.mean(dim=0) for signs in (before, after))
-    ridge = bits / count * torch.eye(bits, device=new.device)
-    old_from_new = torch.linalg.solve(new.T @ new / count + ridge, new.T @ old / count)
-    constant = before.mean(dim=0) - after.mean(dim=0) @ old_from_new
-    first.bias.add_(first.weight @ constant)
-    first.weight.copy_(first.weight @ old_from_new.T)

@@ -6,26 +6,36 @@ from itertools import pairwise
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from hashsearch.codes import ADDRESS_BITS, CODE_BITS
 from hashsearch.errors import InvalidModel
 from hashsearch.images import TINY_SIDE
+from hashsearch.models.coefficients import Coefficients, require_depths
+from hashsearch.models.patches import adding, from_patches, into_patches
 
 _MAX_WIDTH, _MAX_BLOCKS = 4096, 16
 _CORNER_WIDTH = 64  # features kept of each place, beside the means over all places
+_HINTS = 4  # places a side at which the decoder is told what was seen
+
+# What is trained on views; the other parts are made of it afterwards.
+ENCODER = ("trunk", "corners", "head", "address")
 
 
 class ConvolutionalAutoencoder(nn.Module):
-    """Strided convolutions down to 256 bits, and pixel shuffles back up.
+    """A code of two parts: how the picture looks, and what strided convolutions see in it.
 
-    widths: channels at 16×16, 8×8 and 4×4 pixels. blocks: residual blocks at
-    each. The features are the means over the 4×4 places, and a narrower copy of
-    each place, for the decoder's sake; code and address are linear in them. Their
-    logits are normalised over the training images, so that a bit is 1 for about
-    half of them. Pixels are standardised with a mean for each colour and one
-    standard deviation for all.
+    widths: channels at 16×16, 8×8 and 4×4 pixels. blocks: residual blocks at each.
+    depths: of the picture's coefficients (see Coefficients), whose bits come first.
+    The features are the means over the 4×4 places, and a narrower copy of each place.
+    The code's other bits, and the address, are linear in them; their logits are
+    normalised over the training images, so that a bit is 1 for about half of them.
+    `head` is what the training makes of 256 such logits, before those of the code are
+    made of them (training/sharpen.py); it is kept so that the training can go on.
+    The decoder adds to the picture that the coefficients tell, by what both parts tell.
+    Pixels are standardised with a mean for each colour and one standard deviation for all.
     """
 
     kind = "convolutional"
@@ -34,9 +44,12 @@ class ConvolutionalAutoencoder(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, widths: Sequence[int], blocks: Sequence[int]):
+    def __init__(
+        self, widths: Sequence[int], blocks: Sequence[int], depths: Sequence[tuple[int, int]]
+    ):
         super().__init__()
         _require_architecture(widths, blocks)
+        require_depths(depths, 0, CODE_BITS - 1)
         self.widths, self.blocks = tuple(widths), tuple(blocks)
         self.register_buffer("pixel_mean", torch.zeros(3))
         self.register_buffer("pixel_std", torch.ones(()))
@@ -45,9 +58,12 @@ class ConvolutionalAutoencoder(nn.Module):
         self.trunk = _trunk(self.widths, self.blocks)
         self.corners = _convolution(top, _CORNER_WIDTH, kernel=1)
         features = top + places * _CORNER_WIDTH
-        self.code = _head(features, CODE_BITS)
+        self.transform = Coefficients(depths).requires_grad_(False)  # made in closed form
+        seen = CODE_BITS - self.transform.bits
+        self.head = _head(features, CODE_BITS)
+        self.code = _head(features, seen)
         self.address = _head(features, ADDRESS_BITS)
-        self.decoder = _decoder(self.widths)
+        self.decoder = _Decoder(seen, widths[1])
 
     def channels_last(self) -> Self:
         """Lay the weights out as convolutions read them fastest; rounding may differ."""
@@ -57,6 +73,7 @@ class ConvolutionalAutoencoder(nn.Module):
     def for_inference(self) -> Self:
         """A copy whose convolutions carry their normalisation; it cannot be trained or saved."""
         model = copy.deepcopy(self).eval()
+        del model.head
         for layers in [part for part in model.modules() if isinstance(part, nn.Sequential)]:
             for number, (product, norm) in enumerate(pairwise(layers)):
                 if isinstance(product, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -66,7 +83,9 @@ class ConvolutionalAutoencoder(nn.Module):
 
     def architecture(self) -> dict[str, Any]:
         """The settings that `__init__` takes, as the card keeps them."""
-        return {"widths": list(self.widths), "blocks": list(self.blocks)}
+        return {"widths": list(self.widths), "blocks": list(self.blocks)} | {
+            "depths": self.transform.pairs()
+        }
 
     def standardize(self, tiny: Tensor) -> Tensor:
         """(n, 32, 32, 3) uint8 to (n, 3, 32, 32) float of mean 0 and variance 1."""
@@ -79,8 +98,10 @@ class ConvolutionalAutoencoder(nn.Module):
 
     def code_logits(self, tiny: Tensor) -> Tensor:
         """(n, 32, 32, 3) uint8 to (n, 256) float; a bit is 1 where the logit is ≥ 0."""
-        logits: Tensor = self.code(self.features(self.standardize(tiny)))
-        return logits
+        pixels = self.standardize(tiny)
+        levels = self.transform.levels(self.transform.of(pixels.flatten(1)))
+        seen: Tensor = self.code(self.features(pixels))
+        return torch.cat((self.transform.to_bits(levels) * 2 - 1, seen), dim=1)
 
     def address_logits(self, tiny: Tensor) -> Tensor:
         """(n, 32, 32, 3) uint8 to (n, 28) float; a bit is 1 where the logit is ≥ 0."""
@@ -89,8 +110,11 @@ class ConvolutionalAutoencoder(nn.Module):
 
     def decode(self, bits: Tensor) -> Tensor:
         """(n, 256) float zeros and ones to (n, 3, 32, 32) float, standardised."""
-        pixels: Tensor = self.decoder(bits * 2 - 1)
-        return pixels
+        told, seen = bits.tensor_split([self.transform.bits], dim=1)
+        rounded = self.transform.rounded(self.transform.from_bits(told))
+        picture = self.transform.picture(rounded).unflatten(1, (3, TINY_SIDE, TINY_SIDE))
+        decoded: Tensor = self.decoder(picture, seen * 2 - 1)
+        return decoded
 
     def reconstruct(self, bits: Tensor) -> Tensor:
         """(n, 256) float zeros and ones to (n, 32, 32, 3) float, in grey levels, unclipped."""
@@ -105,6 +129,23 @@ class _Residual(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         return torch.relu(maps + self.outer(self.inner(maps)))
+
+
+class _Decoder(nn.Module):
+    """Adds to a picture, patch by patch, knowing the picture and the bits of what was seen."""
+
+    def __init__(self, seen: int, width: int):
+        super().__init__()
+        self.width = width
+        self.patches = into_patches(width)
+        self.seen = nn.Linear(seen, width * _HINTS**2)
+        self.network = adding(width, *from_patches(width))
+
+    def forward(self, picture: Tensor, seen: Tensor) -> Tensor:
+        hints = self.seen(seen).unflatten(1, (self.width, _HINTS, _HINTS))
+        maps = self.patches(picture)
+        added: Tensor = self.network(maps + F.interpolate(hints, maps.shape[2:], mode="bilinear"))
+        return picture + added
 
 
 def _convolution(
@@ -128,21 +169,6 @@ def _trunk(widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.Sequential:
 
 def _head(features: int, bits: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(features, bits, bias=False), nn.BatchNorm1d(bits, affine=False))
-
-
-def _decoder(widths: tuple[int, ...]) -> nn.Sequential:
-    side = TINY_SIDE // 2 ** len(widths)
-    layers: list[nn.Module] = [
-        nn.Linear(CODE_BITS, widths[-1] * side**2),
-        nn.Unflatten(1, (widths[-1], side, side)),
-        nn.ReLU(),
-    ]
-    for inputs, outputs in zip(widths[::-1], (*widths[-2::-1], 0), strict=True):
-        if outputs:
-            layers += [_convolution(inputs, outputs * 4), nn.PixelShuffle(2)]
-        else:
-            layers += [nn.Conv2d(inputs, 3 * 4, 3, padding=1), nn.PixelShuffle(2)]
-    return nn.Sequential(*layers)
 
 
 def _require_architecture(widths: Sequence[int], blocks: Sequence[int]) -> None:

@@ -28,6 +28,7 @@ ARCHITECTURES: dict[str, type[Autoencoder]] = {
 
 PRETRAINED = Path(__file__).with_name("pretrained")  # the model that comes with the package
 
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32}  # that weights may be stored in
 _WEIGHTS, _CARD = "weights.safetensors", "card.json"
 
 
@@ -103,14 +104,20 @@ def load_model(folder: Path) -> tuple[Autoencoder, Card]:
     try:
         with torch.device("meta"):  # nothing is allocated for what the card may claim
             model = ARCHITECTURES[card.kind](**card.architecture)
+    except (InvalidModel, TypeError) as error:
+        raise InvalidModel(
+            f"{folder} is a {card.kind} model that this version of hashsearch cannot build: {error}"
+        ) from error
+    try:
         weights = load_file(folder / _WEIGHTS)
+        _require_alike(model.state_dict(), weights)
         # Stored in fewer bits or not, they compute in float32.
         state = {
             name: part.float() if part.is_floating_point() else part
             for name, part in weights.items()
         }
         model.load_state_dict(state, assign=True)
-    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
+    except (OSError, SafetensorError, RuntimeError, InvalidModel) as error:
         raise InvalidModel(f"{folder} holds no usable {_WEIGHTS}: {error}") from error
     found = fingerprint(card.kind, card.architecture, weights)
     if found != card.fingerprint:
@@ -124,6 +131,20 @@ def load_model(folder: Path) -> tuple[Autoencoder, Card]:
             f"the model has {model.bits} and {model.address_bits}"
         )
     return model.requires_grad_(False).eval(), card
+
+
+def _require_alike(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise InvalidModel, naming the first difference in names, shapes and kinds of numbers."""
+    for name in sorted(wanted.keys() | found.keys()):
+        ours, theirs = wanted.get(name), found.get(name)
+        if ours is None or theirs is None:
+            raise InvalidModel(f"{name} is {'missing' if theirs is None else 'not of this model'}")
+        dtypes = _FLOATS if ours.is_floating_point() else {ours.dtype}
+        if theirs.shape != ours.shape or theirs.dtype not in dtypes:
+            raise InvalidModel(
+                f"{name} is {tuple(theirs.shape)} {theirs.dtype}; "
+                f"{tuple(ours.shape)} {ours.dtype} was wanted"
+            )
 
 
 def read_card(folder: Path) -> Card:

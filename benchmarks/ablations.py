@@ -1,11 +1,13 @@
-"""The default's training and what could be in its place, each for the same wall time.
+"""The default's training and what could be in its place, each for the same time.
 
-    python -m benchmarks.ablations --minutes 3 [NAME…]
+    python -m benchmarks.ablations --minutes 3 [--widths 32 64 128] [NAME…]
 
-Prints a row of docs/experiments.md a trial: retrieval and pictures as trained, then
-retrieval by the sharpened code, for which no decoder is trained here. CIFAR-10's
-training images, one seed; the learning rate follows the clock, so that its schedule
-ends with the time. The trials run one after the other: nothing else should.
+Prints a row of docs/experiments.md a trial: retrieval by the 256 bits of the head as
+they were trained, then by the code that is made of them. CIFAR-10's training images, one
+seed. Each trial's steps are what its minutes hold at a speed that is measured before any
+of them is trained, while nothing else should run; what runs beside the trainings then
+changes how long they take and nothing else. Where reconstruction is trained as well, a
+decoder reads all bits of the head, and PSNR is of those.
 """
 
 import argparse
@@ -15,16 +17,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hashsearch.codes import unpack_bits
 from hashsearch.encoder import Encoder
 from hashsearch.metrics import psnr_db
+from hashsearch.models.binarize import binarize
+from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.sources import DataFolders, dataset_at_hand
-from training.contrast import bits_to_decode, draw_views, optimizers
+from training.augment import random_views
+from training.contrast import VIEWS, optimizers
 from training.data import Batches, fit_standardization, load_labelled_images
 from training.device import generator, has_bfloat16
 from training.objectives import coding_rate, contrastive, spread_and_alike, variance_lost
@@ -32,21 +39,24 @@ from training.presets import PRESETS, ConvolutionalPreset, Views
 from training.retrieval import Labelled, retrieval_by_bits
 from training.schedule import set_rate
 from training.sharpen import sharpen
+from training.transform import fit_transform
 
 # Logits of each view, and of each view by the teacher where there is one, to a loss.
 Objective = Callable[[Sequence[Tensor], Sequence[Tensor] | None], Tensor]
 _QUERIES_EVERY = 5  # of the 10,000 test images
-_TICKS = 10_000  # of the schedule
+_CHUNK = 500
+_SHOWN = 4  # one image of so many is decoded
+_MEASURED_S = 5.0  # to measure a trial's speed
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One row: what differs from the default.
 
-    views: of each image; batch · views stays the same. teacher: whether a
-    moving average of the weights gives what the other view should be like.
-    muon: whether it trains the encoder's kernels; AdamW trains all otherwise.
-    whole: whether what is decoded are whole images; random views otherwise.
+    views: of each image; batch · views stays the same. teacher: whether a moving
+    average of the weights gives what the other view should be like. muon: whether it
+    trains the kernels; AdamW trains all otherwise. reconstruction: weight of the squared
+    error of what a quarter of the images, whole in one view, decode to; 0 for none.
     """
 
     name: str
@@ -55,11 +65,12 @@ class Trial:
     views: int = 2
     teacher: bool = False
     muon: bool = True
-    whole: bool = True
+    reconstruction: float = 0.0
 
 
-def weighted(invariance: float = 4.0, rate: float = 1 / 50, contrast: float = 0.5) -> Objective:
-    """The default's terms, with these weights, over any number of views."""
+def weighted(preset: ConvolutionalPreset) -> Objective:
+    """The default's terms, with the preset's weights, over any number of views."""
+    invariance, rate, contrast = preset.invariance, preset.rate, preset.contrast
 
     def objective(views: Sequence[Tensor], targets: Sequence[Tensor] | None) -> Tensor:
         if len(views) == 2 and targets is None:
@@ -133,106 +144,111 @@ def bi_half(views: Sequence[Tensor], targets: Sequence[Tensor] | None) -> Tensor
     return F.cross_entropy(similarity, torch.arange(len(signs)).roll(len(views[0])))
 
 
-_DEFAULT = PRESETS["conv256"]
-assert isinstance(_DEFAULT, ConvolutionalPreset)
-TRIALS = {
-    trial.name: trial
-    for trial in (
-        Trial("the default", weighted(), _DEFAULT),
-        Trial("AdamW throughout", weighted(), _DEFAULT, muon=False),
-        Trial("random views decoded", weighted(), _DEFAULT, whole=False),
-        Trial("no bits for the picture", weighted(), replace(_DEFAULT, pictured=0)),
-        Trial("rate and invariance, no contrast", weighted(contrast=0), _DEFAULT),
-        Trial("contrast threefold", weighted(contrast=1.5), _DEFAULT),
-        Trial("contrast alone", contrast_alone, _DEFAULT),
-        Trial("Barlow Twins", barlow_twins, _DEFAULT),
-        Trial("VICReg", vicreg, _DEFAULT),
-        Trial("bi-half", bi_half, _DEFAULT),
-        Trial("4 views", weighted(), replace(_DEFAULT, batch=128, decoded=32), views=4),
-        Trial(
-            "8 small crops",
-            weighted(),
-            replace(_DEFAULT, batch=64, decoded=16, views=Views(smallest=0.1)),
-            views=8,
+def trials(preset: ConvolutionalPreset) -> dict[str, Trial]:
+    """All of them by name; preset: the default."""
+    widths = preset.widths
+    small = replace(preset, batch=64, views=Views(smallest=0.1))
+    wide = replace(preset, widths=(widths[0], widths[1] * 3 // 2, widths[2] * 3 // 2))
+    usual = weighted(preset)
+    every = (
+        Trial("the default", usual, preset),
+        Trial("AdamW throughout", usual, preset, muon=False),
+        Trial("rate and invariance, no contrast", weighted(replace(preset, contrast=0)), preset),
+        Trial("contrast threefold", weighted(replace(preset, contrast=1.5)), preset),
+        Trial("contrast alone", contrast_alone, preset),
+        Trial("Barlow Twins", barlow_twins, preset),
+        Trial("VICReg", vicreg, preset),
+        Trial("bi-half", bi_half, preset),
+        Trial("4 views", usual, replace(preset, batch=128), views=4),
+        Trial("8 small crops", usual, small, views=8),
+        Trial("momentum teacher", usual, preset, teacher=True),
+        Trial("batch 512", usual, replace(preset, batch=512)),
+        Trial("wider from 8×8 on, half as much again", usual, wide),
+        Trial("deeper, 1-1-1 blocks", usual, replace(preset, blocks=(1, 1, 1))),
+        Trial("deeper, 0-2-2 blocks", usual, replace(preset, blocks=(0, 2, 2))),
+        *(
+            Trial(f"reconstruction from all bits, {w}", usual, preset, reconstruction=w)
+            for w in (1, 4, 16, 64)
         ),
-        Trial("momentum teacher", weighted(), _DEFAULT, teacher=True),
-        Trial("batch 512", weighted(), replace(_DEFAULT, batch=512, decoded=128)),
-        Trial("wider, 64-192-384", weighted(), replace(_DEFAULT, widths=(64, 192, 384))),
-        Trial("deeper, 1-1-1 blocks", weighted(), replace(_DEFAULT, blocks=(1, 1, 1))),
-        Trial("deeper, 0-2-2 blocks", weighted(), replace(_DEFAULT, blocks=(0, 2, 2))),
     )
-}
+    return {trial.name: trial for trial in every}
 
 
-def run(trial: Trial, labelled: Labelled, minutes: float) -> str:
-    """Train for so long; returns the table's row."""
-    torch.manual_seed(0)
-    preset = trial.preset
-    model = ConvolutionalAutoencoder(preset.widths, preset.blocks).channels_last()
-    fit_standardization(model, labelled.gallery)
-    teacher = copy.deepcopy(model) if trial.teacher else None
-    learners = _learners(trial, model)
-    shown = preset if trial.whole else replace(preset, decoded=0)
-    batches = Batches(labelled.gallery, preset.batch, 0)
-    started, step = time.monotonic(), 0
-    while (progress := (time.monotonic() - started) / (minutes * 60)) < 1:
-        for optimizer, rate in learners:
-            set_rate(optimizer, rate, int(progress * _TICKS), _TICKS)
-        tiny, random = torch.from_numpy(batches[step]), generator("cpu", 0, step)
-        views = draw_views(tiny, shown, random, trial.views)
-        pixels = model.standardize(views.permute(0, 2, 3, 1))
-        loss = _loss(trial, model, teacher, pixels)
-        for optimizer, _ in learners:
+class Training:
+    """A trial at work."""
+
+    def __init__(self, trial: Trial, images: NDArray[np.uint8]):
+        torch.manual_seed(0)
+        preset = trial.preset
+        self.trial = trial
+        depths = () if trial.reconstruction else preset.depths
+        self.model = ConvolutionalAutoencoder(preset.widths, preset.blocks, depths).channels_last()
+        fit_standardization(self.model, images)
+        self.teacher = copy.deepcopy(self.model) if trial.teacher else None
+        self.batches = Batches(images, preset.batch, 0)
+        if trial.muon:
+            muon, adam = optimizers(self.model, preset, "cpu")
+            self.learners = [(muon, preset.kernel_rate), (adam, preset.learning_rate)]
+        else:
+            adam = _adam(self.model, preset)
+            self.learners = [(adam, preset.learning_rate)]
+        if trial.reconstruction and trial.muon:
+            self.learners.append((_adam(self.model.decoder, preset), preset.decoder_rate))
+
+    def take(self, step: int, steps: int) -> bool:
+        """One step; whether its loss was a number."""
+        for optimizer, rate in self.learners:
+            set_rate(optimizer, rate, step, steps)
+        tiny, random = torch.from_numpy(self.batches[step]), generator("cpu", 0, VIEWS, step)
+        views = [
+            random_views(tiny, self.trial.preset.views, random) for _ in range(self.trial.views)
+        ]
+        shown = len(tiny) // _SHOWN if self.trial.reconstruction else 0
+        views[0][:shown] = tiny[:shown].permute(0, 3, 1, 2)  # what is decoded are whole images
+        pixels = self.model.standardize(torch.cat(views).permute(0, 2, 3, 1))
+        loss = self._loss(pixels, shown)
+        for optimizer, _ in self.learners:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        for optimizer, _ in learners:
+        for optimizer, _ in self.learners:
             optimizer.step()
-        if teacher is not None:
-            _follow(teacher, model, rate=0.01 * (math.cos(math.pi * progress) + 1) / 2)
-        step += 1
-    return _row(trial, model, labelled, step)
+        if self.teacher is not None:
+            progress = step / steps
+            _follow(self.teacher, self.model, 0.01 * (math.cos(math.pi * progress) + 1) / 2)
+        return math.isfinite(loss.item())
+
+    def _loss(self, pixels: Tensor, shown: int) -> Tensor:
+        trial, preset = self.trial, self.trial.preset
+        picture = None
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
+            heads = _heads(self.model, pixels)
+            if shown:
+                picture = self.model.decode(binarize(heads[0][:shown].float()))
+            taught: Sequence[Tensor | None] = [None, None]
+            if self.teacher is not None:
+                with torch.no_grad():
+                    taught = _heads(self.teacher, pixels)
+        losses = [
+            trial.objective(
+                logits.float().chunk(trial.views),
+                None if target is None else target.float().chunk(trial.views),
+            )
+            for logits, target in zip(heads, taught, strict=True)
+        ]
+        loss = losses[0] + preset.address * losses[1]
+        if picture is not None:
+            error = F.mse_loss(picture.float(), pixels[:shown])
+            loss = loss + trial.reconstruction * error
+        return loss
 
 
-def _learners(
-    trial: Trial, model: ConvolutionalAutoencoder
-) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Optimizers, and the full rate of each."""
-    preset = trial.preset
-    if trial.muon:
-        muon, adam = optimizers(model, preset, "cpu")
-        return [(muon, preset.kernel_rate), (adam, preset.learning_rate)]
-    adam = torch.optim.AdamW(model.parameters(), weight_decay=preset.weight_decay, fused=True)
-    return [(adam, preset.learning_rate)]
+def _adam(part: nn.Module, preset: ConvolutionalPreset) -> torch.optim.AdamW:
+    return torch.optim.AdamW(part.parameters(), weight_decay=preset.weight_decay, fused=True)
 
 
-def _loss(
-    trial: Trial, model: ConvolutionalAutoencoder, teacher: nn.Module | None, pixels: Tensor
-) -> Tensor:
-    preset = trial.preset
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
-        code, address = _heads(model, pixels)
-        picture = model.decode(bits_to_decode(code[: preset.decoded], preset))
-        heads = [code[:, preset.pictured :], address]
-        taught: list[Tensor | None] = [None, None]
-        if teacher is not None:
-            with torch.no_grad():
-                code, address = _heads(teacher, pixels)
-            taught = [code[:, preset.pictured :], address]
-    losses = [
-        trial.objective(
-            logits.float().chunk(trial.views),
-            None if target is None else target.float().chunk(trial.views),
-        )
-        for logits, target in zip(heads, taught, strict=True)
-    ]
-    error = F.mse_loss(picture.float(), pixels[: preset.decoded])
-    return losses[0] + preset.address * losses[1] + preset.reconstruction * error
-
-
-def _heads(model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    assert isinstance(model, ConvolutionalAutoencoder)
+def _heads(model: ConvolutionalAutoencoder, pixels: Tensor) -> tuple[Tensor, Tensor]:
     features = model.features(pixels)
-    return model.code(features), model.address(features)
+    return model.head(features), model.address(features)
 
 
 def _follow(teacher: nn.Module, model: nn.Module, rate: float) -> None:
@@ -243,41 +259,89 @@ def _follow(teacher: nn.Module, model: nn.Module, rate: float) -> None:
             old.copy_(new)
 
 
-def _row(trial: Trial, model: ConvolutionalAutoencoder, labelled: Labelled, steps: int) -> str:
-    seen = steps * trial.preset.batch * trial.views
-    found, psnr = _measured(model, labelled)
-    sharpen(model, labelled.gallery, trial.preset.pictured, trial.preset.directions)
-    sharpened, _ = _measured(model, labelled)
-    return f"| {trial.name} | {seen // 1000:,}k | {found} | {psnr:.1f} dB | {sharpened} |"
+def seconds_a_step(trial: Trial, images: NDArray[np.uint8]) -> float:
+    """Of a few steps that come to nothing."""
+    training = Training(trial, images)
+    training.take(0, 1000)  # the first one is slow: memory is laid out
+    taken, started = 0, time.monotonic()
+    while (spent := time.monotonic() - started) < _MEASURED_S:
+        training.take(taken, 1000)
+        taken += 1
+    return spent / taken
 
 
-def _measured(model: ConvolutionalAutoencoder, labelled: Labelled) -> tuple[str, float]:
-    """What the codes find, as cells of the table, and the PSNR of what they decode to."""
-    encoder = Encoder(model, precision="bfloat16" if has_bfloat16("cpu") else "float32")
-    codes = encoder.encode(labelled.queries)
-    gallery, queries = (
-        unpack_bits(some, model.bits) for some in (encoder.encode(labelled.gallery), codes)
-    )
-    found = retrieval_by_bits(labelled, gallery, queries).values()
-    cells = " | ".join(f"{value:.3f}".removeprefix("0") for value in found)
-    return cells, psnr_db(labelled.queries, encoder.reconstruct(codes))
+def row(trial: Trial, labelled: Labelled, steps: int, transform: Coefficients) -> str:
+    """Train and measure. transform: fitted to the gallery, as the default has it."""
+    training = Training(trial, labelled.gallery)
+    seen = trial.preset.batch * trial.views
+    for step in range(steps):
+        if not training.take(step, steps):
+            return f"| {trial.name} | no number after {step * seen // 1000:,}k |" + " – |" * 7
+    model, preset = training.model.eval(), trial.preset
+    bits = [_head_bits(model, images) for images in (labelled.gallery, labelled.queries)]
+    cells = [_cells(retrieval_by_bits(labelled, *bits))]
+    shown = "–"
+    if trial.reconstruction:
+        with torch.inference_mode():
+            decoded = model.reconstruct(torch.from_numpy(bits[1]).float())
+        levels = decoded.round().clamp(0, 255).to(torch.uint8).numpy()
+        shown = f"{psnr_db(labelled.queries, levels):.1f} dB"
+    else:
+        model.transform.load_state_dict(transform.state_dict())
+    sharpen(model, labelled.gallery, preset.directions)
+    encoder = Encoder(model)
+    bits = [
+        unpack_bits(encoder.encode(images), model.bits)
+        for images in (labelled.gallery, labelled.queries)
+    ]
+    cells.append(_cells(retrieval_by_bits(labelled, *bits)))
+    return f"| {trial.name} | {steps * seen // 1000:,}k | {cells[0]} | {cells[1]} | {shown} |"
+
+
+def _head_bits(model: ConvolutionalAutoencoder, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(n, 256) uint8: what the code would be, were it the head's."""
+    bits = np.empty((len(images), model.bits), np.uint8)
+    with torch.inference_mode():
+        for start in range(0, len(images), _CHUNK):
+            tiny = torch.from_numpy(images[start : start + _CHUNK])
+            logits = model.head(model.features(model.standardize(tiny)))
+            bits[start : start + _CHUNK] = (logits >= 0).numpy()
+    return bits
+
+
+def _cells(found: dict[str, float]) -> str:
+    return " | ".join(f"{value:.3f}".removeprefix("0") for value in found.values())
 
 
 def main() -> None:
+    preset = PRESETS["conv256"]
+    assert isinstance(preset, ConvolutionalPreset)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TRIALS))
+    parser.add_argument("--widths", type=int, nargs=3, metavar="N", default=preset.widths)
+    parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
+    every = trials(replace(preset, widths=tuple(options.widths)))
+    unknown = set(options.names) - set(every)
+    if unknown:
+        parser.error(f"no trial is called {', '.join(unknown)}; there are {', '.join(every)}")
+    chosen = [every[name] for name in options.names or every]
     folders = DataFolders.of_environment()
     splits = [dataset_at_hand("cifar10", split, folders) for split in ("train", "test")]
     gallery, queries = (load_labelled_images(split) for split in splits if split is not None)
     labelled = Labelled("cifar10", *gallery, *(part[::_QUERIES_EVERY] for part in queries))
+    steps = [
+        int(options.minutes * 60 / seconds_a_step(trial, labelled.gallery)) for trial in chosen
+    ]
     measures = ["P@1", "P@10", "mAP@1000"]
-    columns = ["trial", "views", *measures, "PSNR", *(f"{name}, sharpened" for name in measures)]
+    model = ConvolutionalAutoencoder(preset.widths, preset.blocks, preset.depths)
+    fit_standardization(model, labelled.gallery)
+    fit_transform(model, labelled.gallery)
+    columns = ["trial", "views", *measures, *(f"{name}, code" for name in measures), "PSNR"]
     for cells in (columns, ["---"] * len(columns)):
         print(f"| {' | '.join(cells)} |", flush=True)
-    for name in options.names or TRIALS:
-        print(run(TRIALS[name], labelled, options.minutes), flush=True)
+    for trial, count in zip(chosen, steps, strict=True):
+        print(row(trial, labelled, count, model.transform), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""Retrieval against pictures: the default trained with several weights of reconstruction.
+"""Retrieval against pictures: how many of the 256 bits should tell of the picture.
 
-    python -m benchmarks.tradeoff --minutes 4 --out FOLDER [--from MODEL] [--weights 0 1 4 …]
+    python -m benchmarks.tradeoff --minutes 3 --out FOLDER [--from MODEL] [--bits 64 96 …]
 
-Trains `conv256` once for each weight, all else alike, with the bundled model's
-data, or goes on from a trained model; at weight 0 the decoder learns in the last
-stage alone. Prints a row of docs/experiments.md each and draws FOLDER/tradeoff.svg,
-the bundled model beside them, and FOLDER/tradeoff.png: test images, below them what
-each model makes of them. One that was finished in FOLDER before, with the same
-settings, is not trained again. Nothing else should run.
+Makes the code of a trained encoder (the bundled one's) anew for each number of bits, and
+trains a decoder for so long, all else alike, on CIFAR-10's training images. Prints a row of
+docs/experiments.md each and draws FOLDER/tradeoff.svg, the bundled model beside them, and
+FOLDER/tradeoff.png: test images, below them what each model makes of them. One that was
+finished in FOLDER before, with the same settings, is not trained again.
 """
 
 import argparse
@@ -19,17 +18,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from benchmarks.depths import as_depths, deal
+from hashsearch.codes import CODE_BITS
 from hashsearch.encoder import Encoder
 from hashsearch.models.card import Card
 from hashsearch.models.folder import PRETRAINED, load_model, read_card
-from hashsearch.sources import DataFolders, dataset_at_hand, open_source
-from training.data import load_labelled_images, load_tiny_images
+from hashsearch.sources import DataFolders, dataset_at_hand
+from training.data import load_labelled_images
 from training.job import train
 from training.presets import PRESETS, ConvolutionalPreset
 from training.report import mosaic
 from training.retrieval import Labelled
 
-_WEIGHTS = (0.0, 1.0, 4.0, 16.0, 64.0)
+_PRESET = "conv256-reread"
+_BITS = (64, 96, 128, 160)
 _MEASURES = ("codes_precision_at_1", "codes_precision_at_10", "codes_map_at_1000", "psnr_db")
 _SHOWN = 16  # of the test images, evenly
 
@@ -38,23 +40,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True)
-    parser.add_argument("--from", metavar="MODEL", type=Path, dest="start")
-    parser.add_argument("--weights", metavar="W", type=float, nargs="+", default=_WEIGHTS)
+    parser.add_argument("--from", metavar="MODEL", type=Path, dest="start", default=PRETRAINED)
+    parser.add_argument("--bits", metavar="N", type=int, nargs="+", default=_BITS)
     options = parser.parse_args()
+    if not all(0 <= bits < CODE_BITS for bits in options.bits):
+        parser.error(f"of {CODE_BITS} bits, 0 to {CODE_BITS - 1} can be for the picture")
     options.out.mkdir(parents=True, exist_ok=True)
     folders = DataFolders.of_environment()
     splits = [dataset_at_hand("cifar10", split, folders) for split in ("train", "test")]
     gallery, queries = (load_labelled_images(split) for split in splits if split is not None)
     labelled = Labelled("cifar10", *gallery, *queries)
-    others = load_tiny_images(open_source("tinyimagenet32", folders))
-    images = np.concatenate([labelled.gallery, labelled.gallery, others])
-    models = {f"{weight:g}": options.out / f"{weight:g}" for weight in options.weights}
+    dealt = deal(labelled.gallery, max(options.bits))
+    models = {f"{bits}": options.out / f"{bits}" for bits in options.bits}
     cards = {}
-    for weight, model in models.items():
-        cards[weight] = _trained(
-            float(weight), images, labelled, model, options.minutes, options.start
+    for bits, model in models.items():
+        cards[bits] = _trained(
+            as_depths(dealt[: int(bits)]), labelled, model, options.minutes, options.start
         )
-        print(_row(weight, cards[weight]), flush=True)
+        print(_row(bits, cards[bits]), flush=True)
     models["bundled"], cards["bundled"] = PRETRAINED, read_card(PRETRAINED)
     _curve(cards, options.minutes).savefig(options.out / "tradeoff.svg", metadata={"Date": None})
     shown = labelled.queries[:: len(labelled.queries) // _SHOWN][:_SHOWN]
@@ -63,23 +66,22 @@ def main() -> None:
 
 
 def _trained(
-    weight: float,
-    images: NDArray[np.uint8],
+    depths: tuple[tuple[int, int], ...],
     labelled: Labelled,
     out: Path,
     minutes: float,
-    start: Path | None,
+    start: Path,
 ) -> Card:
-    preset = PRESETS["conv256"]
+    preset = PRESETS[_PRESET]
     assert isinstance(preset, ConvolutionalPreset)
-    preset = replace(preset, reconstruction=weight)
+    preset = replace(preset, depths=depths)
     if not out.exists():
         train(
-            "conv256",
+            _PRESET,
             preset,
-            images,
+            labelled.gallery,
             out,
-            data="cifar10 + cifar10 + tinyimagenet32",
+            data="cifar10",
             seed=0,
             device="cpu",
             minutes=minutes,
@@ -89,8 +91,7 @@ def _trained(
         )
     card = read_card(out)
     told, wanted = card.training, json.loads(json.dumps(asdict(preset)))
-    origin = told["start"] and told["start"]["fingerprint"]
-    begun = start and read_card(start).fingerprint
+    origin, begun = (told["start"] or {}).get("fingerprint"), read_card(start).fingerprint
     if (told["settings"], told["minutes_asked"], origin) != (wanted, minutes, begun):
         raise SystemExit(f"{out} was trained otherwise than asked; delete it")
     return card
@@ -118,7 +119,7 @@ def _rows(pictures: dict[str, NDArray[np.uint8]]) -> Figure:
 
 
 def _curve(cards: dict[str, Card], minutes: float) -> Figure:
-    """mAP against PSNR: a line through the weights, and the bundled model apart."""
+    """mAP against PSNR: a line through the numbers of bits, and the bundled model apart."""
     points = {
         name: (card.metrics["cifar10_psnr_db"], card.metrics["cifar10_codes_map_at_1000"])
         for name, card in cards.items()
@@ -128,7 +129,9 @@ def _curve(cards: dict[str, Card], minutes: float) -> Figure:
     for name, point in points.items():
         axes.annotate(name, point, (6, 5), textcoords="offset points")
     axes.plot(*points.pop("bundled"), "o", color="C1", label="bundled")
-    axes.plot(*zip(*points.values(), strict=True), "o-", color="C0", label=f"{minutes:g} minutes")
+    label = f"bits for the picture; {minutes:g} minutes of its decoder"
+    axes.plot(*zip(*points.values(), strict=True), "o-", color="C0", label=label)
+    axes.margins(0.1)
     axes.legend()
     axes.set(xlabel="PSNR of CIFAR-10's test images, dB", ylabel="mAP@1000")
     return figure

@@ -1,0 +1,75 @@
+"""What the benchmarks that choose the default's settings are made of."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.testing import assert_allclose
+
+from benchmarks.ablations import Training, row, trials
+from benchmarks.depths import as_depths, deal
+from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
+from tests.test_run import CONVOLUTIONAL
+from training.contrast import learn_views
+from training.data import fit_standardization
+from training.job import COLUMNS
+from training.retrieval import Labelled
+from training.run import Run
+from training.transform import fit_transform
+
+PRESET = replace(CONVOLUTIONAL, steps=3)
+
+
+def test_the_default_trial_is_the_defaults_training(tiny_images, tmp_path):
+    training = Training(trials(PRESET)["the default"], tiny_images)
+    torch.manual_seed(0)
+    model = ConvolutionalAutoencoder(PRESET.widths, PRESET.blocks, PRESET.depths).channels_last()
+    fit_standardization(model, tiny_images)
+    run = Run(tmp_path / "model", {}, COLUMNS, resume=False)
+    learn_views(run, model, PRESET, tiny_images, seed=0, device="cpu", minutes=None)
+    for step in range(PRESET.steps):
+        assert training.take(step, PRESET.steps)
+    theirs = model.state_dict()
+    for name, ours in training.model.state_dict().items():
+        if name.split(".")[0] in ENCODER:
+            assert_allclose(ours, theirs[name], atol=1e-4, err_msg=name)
+
+
+def test_a_trial_is_a_row_of_the_table(tiny_images):
+    labels = np.array(["bright" if image.mean() > 110 else "dark" for image in tiny_images])
+    labelled = Labelled("tests", tiny_images, labels, tiny_images[:40], labels[:40])
+    fitted = ConvolutionalAutoencoder(PRESET.widths, PRESET.blocks, PRESET.depths)
+    fit_standardization(fitted, tiny_images)
+    fit_transform(fitted, tiny_images)
+    every = trials(PRESET)
+    for name in ("the default", "8 small crops", "reconstruction from all bits, 4"):
+        _, called, _, *cells, psnr, _ = row(every[name], labelled, 2, fitted.transform).split("|")
+        assert called.strip() == name
+        assert all(0 < float(cell) <= 1 for cell in cells)
+        assert len(cells) == 6
+        assert (" dB " in psnr) == name.startswith("reconstruction")
+    lost = replace(every["the default"], preset=replace(PRESET, learning_rate=1e30))
+    assert "no number after" in row(lost, labelled, 20, fitted.transform)
+
+
+def test_every_bit_is_dealt_and_fewer_are_the_first_of_more(tiny_images):
+    many = deal(tiny_images, 40)
+    assert len(many) == 40
+    assert deal(tiny_images, 12) == many[:12]
+    depths = as_depths(many)
+    assert sum(count * depth for count, depth in depths) == 40
+    assert [depth for _, depth in depths] == sorted({depth for _, depth in depths}, reverse=True)
+    assert as_depths([]) == ()
+
+
+def test_a_component_of_more_variance_has_more_bits(tiny_images):
+    """Of one shape of distribution: a bit takes away a share of what is left, so each
+    doubling of the deviation earns about one more."""
+    random = np.random.default_rng(0)
+    deviations = np.array([40.0, 20.0, 10.0, 5.0])
+    images = np.full((600, 32, 32, 3), 128, np.uint8)
+    for number, deviation in enumerate(deviations):
+        drawn = 128 + deviation * random.standard_normal((600, 1, 1, 1))
+        images[:, number * 8 : number * 8 + 8] = drawn.round().clip(0, 255)
+    held = np.bincount(deal(images, 10), minlength=4)
+    assert held.tolist() == [4, 3, 2, 1]

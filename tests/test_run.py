@@ -16,7 +16,10 @@ from safetensors.numpy import load_file
 
 from hashsearch.errors import TrainingError
 from hashsearch.models.folder import load_model
-from training import job, run
+from hashsearch.models.transform import TransformAutoencoder
+from training import job, linear, run
+from training.data import fit_standardization
+from training.linear import principal_components
 from training.presets import (
     ConvolutionalPreset,
     DensePreset,
@@ -241,3 +244,45 @@ def test_the_linear_autoencoder_is_principal_component_analysis(tiny_images, tmp
     decoded = np.where(projected >= 0, 1, -1) * np.abs(projected).mean(axis=0) @ found
     bits = torch.from_numpy((projected >= 0).astype(np.float32))
     np.testing.assert_allclose(model.decoder(bits).numpy(), decoded, atol=1e-3)
+
+
+@pytest.mark.parametrize("images", [300, 1000])
+def test_components_are_those_of_numpy_however_few_the_images(tiny_images, monkeypatch, images):
+    rows = np.concatenate([tiny_images, tiny_images[::-1, ::-1], tiny_images[:, :, ::-1] // 2])
+    rows = np.resize(rows, (images, 32, 32, 3))
+    model = TransformAutoencoder(((32, 8),), width=8)
+    fit_standardization(model, rows)
+    found = []
+    for few in (0, 1000):
+        monkeypatch.setattr(linear, "_FEW", few)
+        found.append(principal_components(model, rows, 20))
+    flat = model.standardize(torch.from_numpy(rows)).double().numpy()
+    _, _, components = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
+    for mean, ours in found:
+        np.testing.assert_allclose(mean, flat.mean(axis=0), atol=1e-5)
+        cosines = np.abs((ours.numpy() * components[:20]).sum(axis=1))
+        np.testing.assert_allclose(cosines, 1, atol=1e-4)  # a component's sign is free
+
+
+def test_what_diverging_means_depends_on_the_scale_of_the_loss():
+    assert run._require_sound(0.5, 0.02, "some", 1, scale=1.0) == 0.02
+    with pytest.raises(TrainingError, match=r"loss became 0\.5 at step 1, from 0\.02"):
+        run._require_sound(0.5, 0.02, "some", 1, scale=0.0)
+
+
+@pytest.mark.parametrize("preset", [CONVOLUTIONAL, TRANSFORM], ids=["decoder", "reconstruction"])
+def test_errors_of_pictures_diverge_from_where_they_began(
+    tiny_images, tmp_path, monkeypatch, preset
+):
+    scales = {}
+    sound = run._require_sound
+
+    def noted(loss, first, stage, step, scale):
+        scales[stage] = scale
+        return sound(loss, first, stage, step, scale)
+
+    monkeypatch.setattr(run, "_require_sound", noted)
+    train(tiny_images, tmp_path / "model", preset)
+    pictures = {"decoder", "reconstruction"} & set(scales)
+    assert pictures
+    assert all(scale == (stage not in pictures) for stage, scale in scales.items())

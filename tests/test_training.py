@@ -211,11 +211,13 @@ def test_a_convolutional_code_is_made_of_its_images_as_they_are(tiny_images, tmp
     told, seen = logits.split((100, 156), dim=1)
     assert seen.mean(dim=0).abs().max() < 0.05  # those of random views lie elsewhere
     assert effective_directions(torch.linalg.eigvalsh(seen.T @ seen).clamp_min(0)) < 8
-    pixels = torch.from_numpy(train_images).flatten(1).float()
-    _, _, components = torch.pca_lowrank(pixels, 1)
-    first = ((pixels - pixels.mean(dim=0)) @ components).squeeze() > 0
-    high = told[:, 0] > 0  # the first bit of the first coefficient: above its middle, or below
-    assert max((high == first).double().mean(), (high != first).double().mean()) > 0.9
+    flat = train_images.reshape(len(train_images), -1).astype(float)
+    _, _, components = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
+    # The first bit of the first coefficient tells a higher half from a lower one.
+    high = (told[:, 0] > 0).numpy()[np.argsort((flat - flat.mean(axis=0)) @ components[0])]
+    upwards = np.arange(len(high)) >= (len(high) - high.sum())
+    assert 0.3 < high.mean() < 0.7
+    assert max((high == upwards).mean(), (high == upwards[::-1]).mean()) > 0.98
 
 
 def test_a_code_is_made_anew_with_other_depths_of_an_encoder_that_stays(tiny_images, tmp_path):
@@ -243,7 +245,8 @@ def test_a_code_made_anew_in_the_same_way_is_the_code(tiny_images, tmp_path):
     train(tiny_images, tmp_path / "again", still, start=tmp_path / "other")
     first, again = (Encoder.load(tmp_path / name) for name in ("first", "again"))
     changed = np.unpackbits(first.encode(tiny_images) ^ again.encode(tiny_images), axis=1)
-    assert changed.sum(axis=1).mean() < 2  # weights are kept in 16 bits
+    # Weights are kept in 16 bits, to which a rotation is sensitive; unrelated codes differ in 78.
+    assert changed.sum(axis=1).mean() < 10
     bits = torch.from_numpy(np.unpackbits(again.encode(tiny_images[:9]), axis=1)).float()
     model = again.model
     told = model.transform.picture(

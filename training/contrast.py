@@ -109,7 +109,7 @@ def refine_decoder(
 def optimizers(
     model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, device: str
 ) -> tuple[Muon, torch.optim.AdamW]:
-    """Muon for the encoder's kernels, AdamW for all else."""
+    """Muon for the encoder's kernels and matrices, AdamW for its other weights."""
     kernels: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, weight in model.named_parameters():

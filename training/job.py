@@ -104,8 +104,9 @@ def train(
         "hardware": describe(device),
         "torch": torch.__version__,
     }
+    _require_numbers(model, "is no number after the last step")
     round_as_stored(model)
-    _require_numbers(model)
+    _require_numbers(model, "is too large for the 16 bits that it is stored in")
     sample = held_out if len(held_out) else train_images[:HELD_OUT]
     metrics = measure(model.cpu().eval(), sample, labelled)
     report = run.folder / "report"
@@ -217,11 +218,11 @@ def take_stages(
         fine_tune(run, model, preset, images, minutes=share(1 - first), **common)
 
 
-def _require_numbers(model: Autoencoder) -> None:
-    """The loss tells of every step but the last, and not of weights too large to store."""
+def _require_numbers(model: Autoencoder, otherwise: str) -> None:
+    """Since the loss tells of every step but the last."""
     for name, weights in model.state_dict().items():
         if not weights.isfinite().all():
-            raise TrainingError(f"{name} is no number after the last step; no model was saved")
+            raise TrainingError(f"{name} {otherwise}; no model was saved")
 
 
 def _require_enough(images: NDArray[np.uint8], preset: Preset) -> None:

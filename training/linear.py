@@ -13,6 +13,7 @@ from hashsearch.models.folder import Autoencoder
 from training.device import exact
 
 _CHUNK = 5000
+_FEW = 1000  # images whose own products cost less than those of their pixels
 
 
 @torch.no_grad()
@@ -47,7 +48,7 @@ def principal_components(
     Returns (3072,) and (count, 3072) float32, the most variance first.
     """
     device = model.pixel_mean.device
-    if count <= len(images) < TINY_BYTES:  # of few images, the same in less time
+    if count <= len(images) <= _FEW:  # the same in less time
         rows = torch.cat([exact(pixels) for pixels in standardized_chunks(model, images)])
         mean = rows.mean(dim=0)
         _, _, directions = torch.linalg.svd(rows - mean, full_matrices=False)

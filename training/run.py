@@ -95,7 +95,7 @@ class Run:
         minutes: fixes the number of steps by the measured speed, in place of
         `steps`; a stage gone on with keeps its number. prepare: fills parts before
         the first step; a stage gone on with has them from its checkpoint. scale: a
-        loss diverges when it is ten times the first one, or this where that is smaller.
+        loss diverges beyond ten times the first one, or ten times this where that is more.
         Raises TrainingError when the loss is no number or diverges, and
         KeyboardInterrupt, after a checkpoint, when asked to stop.
         """

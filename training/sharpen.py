@@ -22,15 +22,13 @@ _ROUNDING = 1e-9  # shares of variance below it may be rounding alone
 def sharpen(model: ConvolutionalAutoencoder, images: NDArray[np.uint8], directions: float) -> None:
     """Make the code's bits of what was seen from the head's logits, of which there are more.
 
-    And let an address's bits be 1 for half of the images as they are; they had been
-    so for random views.
-
-    The coding rate has spread these over nearly all directions alike. The main
+    The coding rate has spread the head's over nearly all directions alike. The main
     principal components are kept, as many as there are bits, and each multiplied by a
     power of its variance: the least with which no more than `directions` effective
     ones are left (the exponential of the entropy of the variances' shares). Then they
     are rotated so that rounding to bits changes them least. docs/experiments.md tells
-    what that gains.
+    what that gains. The address's logits are centred on the images as they are; they
+    had been on random views.
     Raises TrainingError if the logits are not numbers, or alike for all images.
     """
     model.eval()

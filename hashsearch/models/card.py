@@ -12,7 +12,8 @@ from torch import Tensor
 from hashsearch.errors import InvalidModel
 from hashsearch.images import PREPROCESSING
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,11 @@ def card_from_json(text: str) -> Card:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidModel(f"card.json is not JSON: {error}") from error
-    if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
+    if not isinstance(raw, dict) or raw.get("format_version") not in READ_VERSIONS:
         version = raw.get("format_version") if isinstance(raw, dict) else None
         raise InvalidModel(
-            f"card.json is of format {version!r}; this version of hashsearch reads {FORMAT_VERSION}"
+            f"card.json is of format {version!r}; this version of hashsearch reads "
+            f"{' and '.join(map(str, READ_VERSIONS))}"
         )
     wanted = {entry.name for entry in fields(Card)}
     if raw.keys() != wanted:

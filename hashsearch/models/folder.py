@@ -96,6 +96,11 @@ def load_model(folder: Path) -> tuple[Autoencoder, Card]:
             f"{folder} is an autoencoder of kind {card.kind!r}; "
             f"known are {', '.join(sorted(ARCHITECTURES))}"
         )
+    if card.format_version == 1 and card.kind != DenseAutoencoder.kind:
+        raise InvalidModel(
+            f"{folder} is a {card.kind} model of format 1, whose layout this version no longer "
+            "reads; train it anew, or index into a new gallery with the bundled model"
+        )
     if card.preprocessing != PREPROCESSING:
         raise ArtifactMismatch(
             f"{folder} was trained for version {card.preprocessing} of the image rules; "

@@ -3,11 +3,12 @@
     python -m benchmarks.ablations --minutes 3 [--widths 32 64 128] [NAME…]
 
 Prints a row of docs/experiments.md a trial: retrieval by the 256 bits of the head as
-they were trained, then by the code that is made of them. CIFAR-10's training images, one
-seed. Each trial's steps are what its minutes hold at a speed that is measured before any
-of them is trained, while nothing else should run; what runs beside the trainings then
-changes how long they take and nothing else. Where reconstruction is trained as well, a
-decoder reads all bits of the head, and PSNR is of those.
+they were trained, then by the code that is made of their main directions and of pixels
+(of 256 directions and no pixels where reconstruction is trained as well). CIFAR-10's
+training images, one seed. Each trial's steps are what its minutes hold at a speed that is
+measured before any of them is trained, while nothing else should run; what runs beside the
+trainings then changes how long they take and nothing else. Where reconstruction is trained
+as well, a decoder reads all bits of the head, and PSNR is of those.
 """
 
 import argparse
@@ -23,8 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hashsearch.codes import unpack_bits
-from hashsearch.encoder import Encoder
+from hashsearch.errors import TrainingError
 from hashsearch.metrics import psnr_db
 from hashsearch.models.binarize import binarize
 from hashsearch.models.coefficients import Coefficients
@@ -73,7 +73,7 @@ def weighted(preset: ConvolutionalPreset) -> Objective:
     invariance, rate, contrast = preset.invariance, preset.rate, preset.contrast
 
     def objective(views: Sequence[Tensor], targets: Sequence[Tensor] | None) -> Tensor:
-        if len(views) == 2 and targets is None:
+        if len(views) == 2 and targets is None and contrast:
             terms = spread_and_alike(*views)
             return (
                 invariance * terms["invariance"]
@@ -277,36 +277,40 @@ def row(trial: Trial, labelled: Labelled, steps: int, transform: Coefficients) -
     for step in range(steps):
         if not training.take(step, steps):
             return f"| {trial.name} | no number after {step * seen // 1000:,}k |" + " – |" * 7
-    model, preset = training.model.eval(), trial.preset
-    bits = [_head_bits(model, images) for images in (labelled.gallery, labelled.queries)]
-    cells = [_cells(retrieval_by_bits(labelled, *bits))]
+    model = training.model.eval()
+    if not trial.reconstruction:
+        model.transform.load_state_dict(transform.state_dict())
+    try:
+        sharpen(model, labelled.gallery, trial.preset.directions)
+    except TrainingError:
+        return f"| {trial.name} | {steps * seen // 1000:,}k, all alike |" + " – |" * 7
+    measured = [_bits(model, images) for images in (labelled.gallery, labelled.queries)]
+    heads, codes = zip(*measured, strict=True)
+    head, code = (_cells(retrieval_by_bits(labelled, *bits)) for bits in (heads, codes))
     shown = "–"
     if trial.reconstruction:
         with torch.inference_mode():
-            decoded = model.reconstruct(torch.from_numpy(bits[1]).float())
+            decoded = model.reconstruct(torch.from_numpy(heads[1]).float())
         levels = decoded.round().clamp(0, 255).to(torch.uint8).numpy()
         shown = f"{psnr_db(labelled.queries, levels):.1f} dB"
-    else:
-        model.transform.load_state_dict(transform.state_dict())
-    sharpen(model, labelled.gallery, preset.directions)
-    encoder = Encoder(model)
-    bits = [
-        unpack_bits(encoder.encode(images), model.bits)
-        for images in (labelled.gallery, labelled.queries)
-    ]
-    cells.append(_cells(retrieval_by_bits(labelled, *bits)))
-    return f"| {trial.name} | {steps * seen // 1000:,}k | {cells[0]} | {cells[1]} | {shown} |"
+    return f"| {trial.name} | {steps * seen // 1000:,}k | {head} | {code} | {shown} |"
 
 
-def _head_bits(model: ConvolutionalAutoencoder, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(n, 256) uint8: what the code would be, were it the head's."""
-    bits = np.empty((len(images), model.bits), np.uint8)
+def _bits(
+    model: ConvolutionalAutoencoder, images: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """(n, 256) uint8 each: what the code would be, were it the head's, and what it is."""
+    pairs = []
     with torch.inference_mode():
         for start in range(0, len(images), _CHUNK):
-            tiny = torch.from_numpy(images[start : start + _CHUNK])
-            logits = model.head(model.features(model.standardize(tiny)))
-            bits[start : start + _CHUNK] = (logits >= 0).numpy()
-    return bits
+            pixels = model.standardize(torch.from_numpy(images[start : start + _CHUNK]))
+            features = model.features(pixels)
+            levels = model.transform.levels(model.transform.of(pixels.flatten(1)))
+            told = model.transform.to_bits(levels) > 0
+            code = torch.cat((told, model.code(features) >= 0), dim=1)
+            pairs.append((model.head(features) >= 0, code))
+    head, code = (torch.cat(part).numpy().astype(np.uint8) for part in zip(*pairs, strict=True))
+    return head, code
 
 
 def _cells(found: dict[str, float]) -> str:

@@ -92,9 +92,10 @@ class ConvolutionalPreset:
     loss: invariance, rate and contrast (see objectives.py) on the head, the three
     together on the address. steps: updates of `batch` images, two views each.
     kernel_rate, kernel_decay: Muon's learning rate and weight decay, for the kernels;
-    learning_rate and weight_decay: AdamW's, for all else. Then the code is made of the
-    head: directions, see sharpen.py. decoder_steps: updates, at the end, of the decoder
-    alone, on the codes of `decoder_batch` whole images, mirrored or not.
+    learning_rate and weight_decay: AdamW's, for the encoder's other weights. Then the
+    code is made of the head: directions, see sharpen.py. decoder_steps: updates, at the
+    end, of the decoder alone, on the codes of `decoder_batch` whole images, mirrored or
+    not; decoder_rate: AdamW's learning rate then.
     """
 
     widths: tuple[int, int, int]

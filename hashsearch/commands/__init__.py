@@ -1,0 +1,1 @@
+"""The commands, a file each: their arguments, and what they do."""

@@ -1,0 +1,61 @@
+"""Arguments that several commands take, and the checks of their values."""
+
+import argparse
+import math
+import signal
+from collections.abc import Callable
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+SOURCES = "a folder, a tar archive, CIFAR-10's batches, or cifar10 or samples [:train|:test]"
+GOES_ON = "stopped; what was committed is safe, and the same command goes on"
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(run=run, when_stopped="stopped")
+    return parser
+
+
+def add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=port, default=8000, help="0: any that is free")
+
+
+def port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**16:
+        raise argparse.ArgumentTypeError(f"a number from 0 to 65535 was wanted; got {text}")
+    return number
+
+
+def seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"a number of at least 0 was wanted; got {text}")
+    return number
+
+
+def minutes(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"a number above 0 was wanted; got {text}")
+    return number
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"a number of at least 1 was wanted; got {text}")
+    return number
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM stop a job as Ctrl-C does, as process 1 of a container too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

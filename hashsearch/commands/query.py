@@ -1,0 +1,90 @@
+"""`query`: find an image's neighbours."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hashsearch.codes import CODE_BYTES, code_from_hex
+from hashsearch.commands.arguments import Commands, add_command
+from hashsearch.commands.output import shown
+from hashsearch.errors import InvalidQuery
+from hashsearch.images import read_image_file
+
+if TYPE_CHECKING:
+    from hashsearch.gallery.catalog import ImageRecord
+    from hashsearch.gallery.queries import Query, Ranking, Searcher
+
+_MAX_ID_DIGITS = 18  # longer numbers are codes that happen to have no letter
+
+
+def add(commands: Commands) -> None:
+    query = add_command(commands, "query", _query, "find an image's neighbours")
+    query.add_argument("query", metavar="IMAGE|ID|CODE")
+    query.add_argument("--gallery", metavar="G", type=Path, required=True)
+    query.add_argument("-k", type=int, help="how many at most (10, without a radius)")
+    query.add_argument("--radius", metavar="R", type=int, help="greatest distance, inclusive")
+    query.add_argument("--method", choices=("codes", "pixels"), default="codes")
+    query.add_argument("--json", action="store_true")
+
+
+def _query(options: argparse.Namespace) -> int:
+    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.queries import Searcher
+
+    gallery = Gallery(options.gallery)
+    searcher = Searcher(gallery, gallery.encoder())
+    query = _parse_query(options.query, searcher)
+    ranking = searcher.search(query, options.method, k=options.k, radius=options.radius)
+    hits = searcher.hits(ranking)
+    gallery.close()
+    _print_hits(ranking, hits, as_json=options.json)
+    return 0
+
+
+def _parse_query(text: str, searcher: "Searcher") -> "Query":
+    """An image file's path, an id or a code: the first of them that it can be."""
+    if Path(text).is_file():
+        return searcher.query_by_image(read_image_file(Path(text)))
+    if text.isascii() and text.isdigit() and len(text) <= _MAX_ID_DIGITS:
+        return searcher.query_by_id(int(text))
+    if len(text) >= CODE_BYTES and all(c in "0123456789abcdefABCDEF" for c in text):
+        return searcher.query_by_code(code_from_hex(text))
+    raise InvalidQuery(
+        f"{text} is neither an image file, an id of the gallery, nor a code of "
+        f"{2 * CODE_BYTES} hexadecimal digits"
+    )
+
+
+def _print_hits(
+    ranking: "Ranking", hits: "list[tuple[ImageRecord, int]]", *, as_json: bool
+) -> None:
+    from hashsearch.gallery.queries import UNITS
+
+    unit = UNITS[ranking.method]
+    if as_json:
+        answer = {
+            "method": ranking.method,
+            "unit": unit,
+            "latency_ms": round(ranking.latency_ms, 3),
+            "hits": [
+                {
+                    "id": image.id,
+                    "distance": distance,
+                    "label": image.label,
+                    "uri": image.uri,
+                    "path": image.path,
+                }
+                for image, distance in hits
+            ],
+        }
+        print(json.dumps(answer, indent=2))
+        return
+    table = [(unit, "id", "label", "image")]
+    table += [
+        (f"{distance:,}", str(image.id), shown(image.label or ""), shown(image.path))
+        for image, distance in hits
+    ]
+    widths = [max(len(row[column]) for row in table) for column in range(3)]
+    for distance, image_id, label, path in table:
+        print(f"{distance:>{widths[0]}}  {image_id:>{widths[1]}}  {label:<{widths[2]}}  {path}")

@@ -1,0 +1,52 @@
+"""`serve`: a gallery over HTTP, with its page."""
+
+import argparse
+import socket
+from copy import deepcopy
+from pathlib import Path
+
+from hashsearch.commands.arguments import Commands, add_address, add_command
+from hashsearch.errors import HashSearchError
+
+_LAST_REQUESTS_S = 5  # how long requests under way may take when the service is stopped
+
+
+def add(commands: Commands) -> None:
+    serve = add_command(commands, "serve", _serve, "serve a gallery over HTTP, with its page")
+    serve.add_argument("--gallery", metavar="G", type=Path, help="or HASHSEARCH_GALLERY")
+    add_address(serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    run_service(options.gallery, options.host, options.port)
+    return 0
+
+
+def run_service(gallery: Path | None, host: str, port: int) -> None:
+    """Serve until told to stop; a gallery or address that cannot be used fails before."""
+    import uvicorn
+    from pydantic import ValidationError
+
+    from service.app import create_app
+    from service.settings import Settings
+
+    try:
+        # Without one, the environment names it.
+        settings = Settings(gallery=gallery) if gallery else Settings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        wrong = ", ".join(f"HASHSEARCH_{part['loc'][0]}".upper() for part in error.errors())
+        raise HashSearchError(
+            f"the setting {wrong} is missing or cannot be used; --gallery names the gallery"
+        ) from error
+    app = create_app(settings)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise HashSearchError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Serving on http://{shown}:{listener.getsockname()[1]}/", flush=True)
+    logging = deepcopy(uvicorn.config.LOGGING_CONFIG)
+    logging["handlers"]["access"]["stream"] = "ext://sys.stderr"  # stdout is for results
+    config = uvicorn.Config(app, log_config=logging, timeout_graceful_shutdown=_LAST_REQUESTS_S)
+    uvicorn.Server(config).run(sockets=[listener])

@@ -30,9 +30,10 @@ from hashsearch.models.binarize import binarize
 from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.sources import DataFolders, dataset_at_hand
+from hashsearch.sources.loading import load_labelled_images
 from training.augment import random_views
 from training.contrast import VIEWS, optimizers
-from training.data import Batches, fit_standardization, load_labelled_images
+from training.data import Batches, fit_standardization
 from training.device import generator, has_bfloat16
 from training.objectives import coding_rate, contrastive, spread_and_alike, variance_lost
 from training.presets import PRESETS, ConvolutionalPreset, Views

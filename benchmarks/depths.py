@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from hashsearch.codes import CODE_BITS
 from hashsearch.models.transform import TransformAutoencoder
 from hashsearch.sources import DataFolders, open_source
-from training.data import fit_standardization, load_tiny_images
+from hashsearch.sources.loading import load_tiny_images
+from training.data import fit_standardization
 from training.linear import principal_components, standardized_chunks
 from training.transform import lloyd
 

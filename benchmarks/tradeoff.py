@@ -24,7 +24,7 @@ from hashsearch.encoder import Encoder
 from hashsearch.models.card import Card
 from hashsearch.models.folder import PRETRAINED, load_model, read_card
 from hashsearch.sources import DataFolders, dataset_at_hand
-from training.data import load_labelled_images
+from hashsearch.sources.loading import load_labelled_images
 from training.job import train
 from training.presets import PRESETS, ConvolutionalPreset
 from training.report import mosaic

@@ -8,7 +8,7 @@ from hashsearch.encoder import Encoder
 from hashsearch.metrics import psnr_db
 from hashsearch.models.folder import PRETRAINED, load_model
 from hashsearch.sources.archive import TarArchive
-from training.data import load_labelled_images
+from hashsearch.sources.loading import load_labelled_images
 from training.retrieval import Labelled, retrieval_by_bits, retrieval_by_pixels
 
 

@@ -11,10 +11,9 @@ from hashsearch.encoder import Encoder
 from hashsearch.errors import InvalidModel, TrainingError
 from hashsearch.metrics import psnr_db
 from hashsearch.models.folder import load_model
-from hashsearch.sources.folder import Folder
 from tests.conftest import TINY_PRESET
 from training import job
-from training.data import load_tiny_images, split_off
+from training.data import split_off
 from training.presets import (
     PRESETS,
     ConvolutionalPreset,
@@ -134,18 +133,6 @@ def test_a_diverging_loss_stops_with_the_step_and_saves_nothing(tiny_images, tmp
         train(tiny_images, tmp_path / "model", preset)
     assert not (tmp_path / "model").exists()
     assert (tmp_path / "model.training" / "log.csv").exists()  # to see how it went wrong
-
-
-def test_images_that_cannot_be_read_are_left_out(image_files, tmp_path):
-    good = sorted(image_files.rglob("*.*"))[0]
-    (tmp_path / "good.jpg").write_bytes(good.read_bytes())
-    (tmp_path / "bad.jpg").write_bytes(good.read_bytes()[:200])
-    assert load_tiny_images(Folder(tmp_path)).shape == (1, 32, 32, 3)
-
-
-def test_no_image_at_all_is_an_error(tmp_path):
-    with pytest.raises(TrainingError, match="no image that can be read"):
-        load_tiny_images(Folder(tmp_path))
 
 
 def test_a_training_from_a_model_begins_with_its_weights_and_pixel_means(

@@ -1,4 +1,4 @@
-"""Sources of images to one array in memory, ready to be drawn from."""
+"""Tiny images in memory: parted, told from one another, drawn in batches."""
 
 import hashlib
 import math
@@ -7,39 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hashsearch.errors import InvalidImage, TrainingError
-from hashsearch.images import TINY_SIDE, decode, read_image_file
 from hashsearch.models.folder import Autoencoder
-from hashsearch.progress import progress_report
-from hashsearch.sources.base import Source, SourceImage
 
 _CHUNK_VALUES = 3_000_000
-
-
-def load_tiny_images(source: Source) -> NDArray[np.uint8]:
-    """Decode every image of a source that can be decoded.
-
-    Returns (n, 32, 32, 3) uint8, in the source's order. Raises TrainingError
-    if there is none.
-    """
-    images, _ = load_labelled_images(source)
-    return images
-
-
-def load_labelled_images(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
-    """The same, and what each shows: (n,) text, empty where the source tells none."""
-    images, labels = [], []
-    with progress_report("reading images") as report:
-        for entry in source:
-            try:
-                images.append(_tiny(entry))
-            except InvalidImage:
-                continue  # training needs pictures, not this one
-            labels.append(entry.label or "")
-            report.advance(1)
-    if not images:
-        raise TrainingError(f"{source.root} holds no image that can be read")
-    return np.stack(images), np.array(labels)
 
 
 def sha256_of_images(images: NDArray[np.uint8]) -> str:
@@ -96,12 +66,3 @@ def fit_standardization(model: Autoencoder, images: NDArray[np.uint8]) -> None:
     squares = sum(float(np.square(chunk - mean).sum()) for chunk in chunks)
     model.pixel_mean.copy_(torch.from_numpy(mean))
     model.pixel_std.fill_(max(math.sqrt(squares / values.size), 1.0))  # images all alike divide too
-
-
-def _tiny(entry: SourceImage) -> NDArray[np.uint8]:
-    if isinstance(entry.content, InvalidImage):
-        raise entry.content
-    if isinstance(entry.content, np.ndarray):
-        return entry.content.reshape(TINY_SIDE, TINY_SIDE, 3)
-    data = entry.content if isinstance(entry.content, bytes) else read_image_file(entry.content)
-    return decode(data).tiny

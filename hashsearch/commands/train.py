@@ -42,7 +42,7 @@ def _train(options: argparse.Namespace) -> int:
     import numpy as np
 
     from hashsearch.models.folder import require_free
-    from training.data import load_labelled_images, load_tiny_images
+    from hashsearch.sources.loading import load_labelled_images, load_tiny_images
     from training.device import choose_device
     from training.job import load_start, train
     from training.presets import PRESETS

@@ -1,6 +1,6 @@
 """The default's training and what could be in its place, each for the same time.
 
-    python -m benchmarks.ablations --minutes 3 [--widths 32 64 128] [NAME…]
+    python -m benchmarks.ablations --minutes 3 [--widths 32 64 128] [--plot FILE] [NAME…]
 
 Prints a row of docs/experiments.md a trial: retrieval by the 256 bits of the head as
 they were trained, then by the code that is made of their main directions and of pixels
@@ -8,7 +8,9 @@ they were trained, then by the code that is made of their main directions and of
 training images, one seed. Each trial's steps are what its minutes hold at a speed that is
 measured before any of them is trained, while nothing else should run; what runs beside the
 trainings then changes how long they take and nothing else. Where reconstruction is trained
-as well, a decoder reads all bits of the head, and PSNR is of those.
+as well, a decoder reads all bits of the head, and PSNR is of those; elsewhere it is of the
+rounded coefficients alone, for which no decoder is trained. FILE: mAP of the code against
+PSNR, for each weight of reconstruction, and for the default, as SVG.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -47,6 +50,7 @@ Objective = Callable[[Sequence[Tensor], Sequence[Tensor] | None], Tensor]
 _QUERIES_EVERY = 5  # of the 10,000 test images
 _CHUNK = 500
 _SHOWN = 4  # one image of so many is decoded
+_DEFAULT, _SHARED = "the default", "reconstruction from all bits, "
 _MEASURED_S = 5.0  # to measure a trial's speed
 
 
@@ -152,7 +156,7 @@ def trials(preset: ConvolutionalPreset) -> dict[str, Trial]:
     wide = replace(preset, widths=(widths[0], widths[1] * 3 // 2, widths[2] * 3 // 2))
     usual = weighted(preset)
     every = (
-        Trial("the default", usual, preset),
+        Trial(_DEFAULT, usual, preset),
         Trial("AdamW throughout", usual, preset, muon=False),
         Trial("rate and invariance, no contrast", weighted(replace(preset, contrast=0)), preset),
         Trial("contrast threefold", weighted(replace(preset, contrast=1.5)), preset),
@@ -167,10 +171,7 @@ def trials(preset: ConvolutionalPreset) -> dict[str, Trial]:
         Trial("wider from 8×8 on, half as much again", usual, wide),
         Trial("deeper, 1-1-1 blocks", usual, replace(preset, blocks=(1, 1, 1))),
         Trial("deeper, 0-2-2 blocks", usual, replace(preset, blocks=(0, 2, 2))),
-        *(
-            Trial(f"reconstruction from all bits, {w}", usual, preset, reconstruction=w)
-            for w in (1, 4, 16, 64)
-        ),
+        *(Trial(f"{_SHARED}{w}", usual, preset, reconstruction=w) for w in (1, 4, 16, 64)),
     )
     return {trial.name: trial for trial in every}
 
@@ -271,30 +272,60 @@ def seconds_a_step(trial: Trial, images: NDArray[np.uint8]) -> float:
     return spent / taken
 
 
-def row(trial: Trial, labelled: Labelled, steps: int, transform: Coefficients) -> str:
-    """Train and measure. transform: fitted to the gallery, as the default has it."""
+def row(
+    trial: Trial, labelled: Labelled, steps: int, transform: Coefficients
+) -> tuple[str, tuple[float, float] | None]:
+    """Train and measure. transform: fitted to the gallery, as the default has it.
+
+    Returns the row, and PSNR and mAP of the code; None where there is none to measure.
+    """
     training = Training(trial, labelled.gallery)
     seen = trial.preset.batch * trial.views
     for step in range(steps):
         if not training.take(step, steps):
-            return f"| {trial.name} | no number after {step * seen // 1000:,}k |" + " – |" * 7
+            lost = f"| {trial.name} | no number after {step * seen // 1000:,}k |" + " – |" * 7
+            return lost, None
     model = training.model.eval()
     if not trial.reconstruction:
         model.transform.load_state_dict(transform.state_dict())
     try:
         sharpen(model, labelled.gallery, trial.preset.directions)
     except TrainingError:
-        return f"| {trial.name} | {steps * seen // 1000:,}k, all alike |" + " – |" * 7
+        return f"| {trial.name} | {steps * seen // 1000:,}k, all alike |" + " – |" * 7, None
     measured = [_bits(model, images) for images in (labelled.gallery, labelled.queries)]
     heads, codes = zip(*measured, strict=True)
-    head, code = (_cells(retrieval_by_bits(labelled, *bits)) for bits in (heads, codes))
-    shown = "–"
-    if trial.reconstruction:
-        with torch.inference_mode():
-            decoded = model.reconstruct(torch.from_numpy(heads[1]).float())
-        levels = decoded.round().clamp(0, 255).to(torch.uint8).numpy()
-        shown = f"{psnr_db(labelled.queries, levels):.1f} dB"
-    return f"| {trial.name} | {steps * seen // 1000:,}k | {head} | {code} | {shown} |"
+    head, code = (retrieval_by_bits(labelled, *bits) for bits in (heads, codes))
+    with torch.inference_mode():
+        bits = torch.from_numpy(heads[1] if trial.reconstruction else codes[1]).float()
+        decoded = model.reconstruct(bits)  # a decoder not trained adds nothing
+    levels = decoded.round().clamp(0, 255).to(torch.uint8).numpy()
+    psnr = psnr_db(labelled.queries, levels)
+    cells = f"{steps * seen // 1000:,}k | {_cells(head)} | {_cells(code)} | {psnr:.1f} dB"
+    return f"| {trial.name} | {cells} |", (psnr, list(code.values())[-1])
+
+
+def trade_off(points: dict[str, tuple[float, float]]) -> Figure:
+    """A line through the weights of reconstruction, and the default apart from it.
+
+    points: PSNR and mAP of trials by their names.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    weights = {
+        name.removeprefix(_SHARED): point
+        for name, point in points.items()
+        if name.startswith(_SHARED)
+    }
+    axes.plot(*zip(*weights.values(), strict=True), "o-", label="weights, all bits for both")
+    for weight, point in weights.items():
+        axes.annotate(weight, point, (6, 5), textcoords="offset points")
+    if _DEFAULT in points:
+        label = "bits of its own for the picture, no decoder"
+        axes.plot(*points[_DEFAULT], "o", color="C1", label=label)
+    axes.margins(0.1)
+    axes.legend(loc="lower left")
+    axes.set(xlabel="PSNR of CIFAR-10's test images, dB", ylabel="mAP@1000")
+    return figure
 
 
 def _bits(
@@ -324,6 +355,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--widths", type=int, nargs=3, metavar="N", default=preset.widths)
+    parser.add_argument("--plot", metavar="FILE")
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     every = trials(replace(preset, widths=tuple(options.widths)))
@@ -345,8 +377,14 @@ def main() -> None:
     columns = ["trial", "views", *measures, *(f"{name}, code" for name in measures), "PSNR"]
     for cells in (columns, ["---"] * len(columns)):
         print(f"| {' | '.join(cells)} |", flush=True)
+    points = {}
     for trial, count in zip(chosen, steps, strict=True):
-        print(row(trial, labelled, count, model.transform), flush=True)
+        cells, point = row(trial, labelled, count, model.transform)
+        print(cells, flush=True)
+        if point:
+            points[trial.name] = point
+    if options.plot:
+        trade_off(points).savefig(options.plot, metadata={"Date": None})
 
 
 if __name__ == "__main__":

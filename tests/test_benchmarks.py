@@ -43,13 +43,17 @@ def test_a_trial_is_a_row_of_the_table(tiny_images):
     fit_transform(fitted, tiny_images)
     every = trials(PRESET)
     for name in ("the default", "8 small crops", "reconstruction from all bits, 4"):
-        _, called, _, *cells, psnr, _ = row(every[name], labelled, 2, fitted.transform).split("|")
+        text, point = row(every[name], labelled, 2, fitted.transform)
+        _, called, _, *cells, psnr, _ = text.split("|")
         assert called.strip() == name
         assert all(0 < float(cell) <= 1 for cell in cells)
         assert len(cells) == 6
-        assert (" dB " in psnr) == name.startswith("reconstruction")
+        assert psnr == f" {point[0]:.1f} dB "
+        assert cells[-1].strip() == f"{point[1]:.3f}".removeprefix("0")
     lost = replace(every["the default"], preset=replace(PRESET, learning_rate=1e30))
-    assert "no number after" in row(lost, labelled, 20, fitted.transform)
+    text, point = row(lost, labelled, 20, fitted.transform)
+    assert "no number after" in text
+    assert point is None
 
 
 def test_every_bit_is_dealt_and_fewer_are_the_first_of_more(tiny_images):

@@ -194,7 +194,7 @@ def test_an_image_that_kills_its_worker_is_a_failure_and_no_more(gallery, pictur
     """A worker of ours that dies on one picture, as for want of memory or by a codec's fault."""
     (pictures / "deadly.jpg").write_bytes(b"deadly")
     monkeypatch.setattr(workers, "prepare", prepare_or_die)
-    monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 10)
+    monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 3)
     summary = index(gallery, pictures, workers=2)
     assert (summary.indexed, summary.failed) == (40, 1)
     ((failure, _),) = gallery.catalog.failures()

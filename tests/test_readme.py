@@ -8,7 +8,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from itertools import takewhile
+import tarfile
+from itertools import count, takewhile
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,27 @@ def shape(line: str) -> str:
     return re.sub(r"\s+", " ", line).strip()
 
 
-def test_make_demo_prints_what_the_readme_shows(cifar10, tmp_path):
+@pytest.fixture
+def tenth(cifar10, tmp_path) -> Path:
+    """A data folder with a tenth of CIFAR-10's training images, and all its test images."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    numbers = count()
+    with (
+        tarfile.open(cifar10) as whole,
+        tarfile.open(folder / cifar10.name, "w:gz", compresslevel=1) as part,
+    ):
+        for member in whole:
+            is_test = member.name.startswith("cifar10/test/")
+            if member.isfile() and (is_test or next(numbers) % 10 == 0):
+                part.addfile(member, whole.extractfile(member))
+    return folder
+
+
+@pytest.mark.parametrize("data", ["tenth", pytest.param("whole", marks=pytest.mark.soak)])
+def test_make_demo_prints_what_the_readme_shows(data, cifar10, tenth, tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment["HASHSEARCH_DATA"] = str(tenth if data == "tenth" else cifar10.parent)
     done = subprocess.run(
         ["make", "--no-print-directory", "demo", "ARGS=--no-serve"],
         cwd=ROOT,

@@ -52,7 +52,7 @@ def test_ranking_by_pixels_is_that_of_a_sort(labelled):
 
 
 @pytest.mark.parametrize(
-    "preset", [DENSE, CONVOLUTIONAL, LinearPreset(256)], ids=["dense", "convolutional", "linear"]
+    "preset", [DENSE, CONVOLUTIONAL, LinearPreset(28)], ids=["dense", "convolutional", "linear"]
 )
 def test_a_report_stands_in_the_models_folder(tiny_images, labelled, tmp_path, preset):
     card = train(tiny_images, tmp_path / "model", preset, labelled=labelled)

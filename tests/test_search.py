@@ -107,8 +107,9 @@ def test_pixel_search_is_the_slow_loop(pixels):
     index = PixelIndex([everything])
     query = pixels[5]
     expected = ranked(squared_loop(query, pixels), ids)
-    assert pairs(*index.search(query, 12)) == expected[:12]
-    assert pairs(*index.search(query, 10**6)) == expected
+    found = index.search(pixels[[4, 5]], 12)
+    assert pairs(*(part[1] for part in found)) == expected[:12]
+    assert pairs(*(part[0] for part in index.search(query[np.newaxis], 10**6))) == expected
     radius = expected[30][0]
     assert pairs(*index.search_radius(query, radius)) == [p for p in expected if p[0] <= radius]
 
@@ -123,15 +124,16 @@ def test_pixel_search_over_blocks_skips_rows_that_do_not_count(pixels):
         ids = rng.permutation(500).astype(np.int64) + 1000 * number
         blocks.append(PixelBlock(repeated, rows, ids))
         expected += list(zip(squared_loop(pixels[3], repeated[rows]), ids.tolist(), strict=True))
-    assert pairs(*PixelIndex(blocks).search(pixels[3], 40)) == sorted(expected)[:40]
+    found = PixelIndex(blocks).search(pixels[3:4], 40)
+    assert pairs(*(part[0] for part in found)) == sorted(expected)[:40]
 
 
 def test_the_greatest_distance_fits():
-    black, white = np.zeros((1, 3072), np.uint8), np.full(3072, 255, np.uint8)
+    black, white = np.zeros((1, 3072), np.uint8), np.full((1, 3072), 255, np.uint8)
     index = PixelIndex([PixelBlock(black, np.array([0]), np.array([1]))])
-    assert index.search(white, 1)[1].tolist() == [3072 * 255**2]
+    assert index.search(white, 1)[1].tolist() == [[3072 * 255**2]]
 
 
 def test_an_empty_pixel_index_finds_nothing():
-    ids, distances = PixelIndex([]).search(np.zeros(3072, np.uint8), 5)
-    assert len(ids) == len(distances) == 0
+    ids, distances = PixelIndex([]).search(np.zeros((1, 3072), np.uint8), 5)
+    assert ids.shape == distances.shape == (1, 0)

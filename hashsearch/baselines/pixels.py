@@ -28,6 +28,8 @@ class PixelIndex:
     The greatest, 3072 × 255², fits int32 ten times over.
     """
 
+    unit = "squared grey levels"
+
     def __init__(self, blocks: Sequence[PixelBlock]):
         self._chunks = [chunk for block in blocks for chunk in _chunks(block)]
         self._size = sum(len(block.ids) for block in blocks)
@@ -37,13 +39,24 @@ class PixelIndex:
         return self._size
 
     def search(
+        self, queries: NDArray[np.uint8], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Find the k images whose pixels are nearest to each query's.
+
+        queries: (n_queries, 3072) uint8. Returns (ids, squared distances), both
+        (n_queries, min(k, n)), nearest first, int64 and int32; equal distances
+        come in id order.
+        """
+        wanted = min(k, self._size)
+        ids = np.empty((len(queries), wanted), np.int64)
+        distances = np.empty((len(queries), wanted), np.int32)
+        for row, query in enumerate(queries):
+            ids[row], distances[row] = self._nearest(query, k)
+        return ids, distances
+
+    def _nearest(
         self, query: NDArray[np.uint8], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Find the k images whose pixels are nearest to the query's.
-
-        query: (3072,) uint8. Returns (ids, squared distances), both (min(k, n),),
-        nearest first, int64 and int32; equal distances come in id order.
-        """
         ids, distances = self._distances(query)
         if k < len(ids):
             near = distances <= np.partition(distances, k - 1)[k - 1]
@@ -73,6 +86,17 @@ class PixelIndex:
         )
         ids = [np.empty(0, np.int64), *(chunk.ids for chunk in self._chunks)]
         return np.concatenate(ids), np.concatenate([np.empty(0, np.int32), *found])
+
+
+def contrast_normalized(tiny: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pixels less their image's mean, divided by their deviation: (n, 3072) float32.
+
+    A deviation below one grey level counts as one, so that plain pictures divide too.
+    """
+    flat = tiny.reshape(len(tiny), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    flat /= np.maximum(flat.std(axis=1, keepdims=True), 1)
+    return flat
 
 
 def _chunks(block: PixelBlock) -> Iterator[PixelBlock]:

@@ -14,11 +14,12 @@ from hashsearch.errors import InvalidQuery
 from hashsearch.gallery.catalog import ImageRecord
 from hashsearch.gallery.folder import Gallery
 from hashsearch.images import TINY_BYTES, decode
+from hashsearch.search import RadiusIndex
 from hashsearch.search.exact import NO_ID, ExactIndex
 
 Method = Literal["codes", "pixels"]
 METHODS: tuple[Method, ...] = get_args(Method)
-UNITS = {"codes": "bits", "pixels": "squared grey levels"}
+UNITS = {"codes": ExactIndex.unit, "pixels": PixelIndex.unit}
 IMAGE_BYTES = {"codes": CODE_BYTES, "pixels": TINY_BYTES}
 DEFAULT_K = 10
 
@@ -131,26 +132,22 @@ class Searcher:
         self, query: Query, method: Method, k: int | None, radius: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The nearest, one more than k of them in case the query itself is among them."""
-        if method == "pixels":
-            index, vector = self._pixels_or_refuse(query)
-            if k is None:
-                assert radius is not None
-                return index.search_radius(vector, radius)
-            ids, distances = index.search(vector, k + 1)
-        elif k is None:
+        index, vector = self._indexed(query, method)
+        if k is None:
             assert radius is not None
-            return self._codes.search_radius(query.code, radius)
-        elif len(self.ids) == 0:
+            return index.search_radius(vector, radius)
+        if len(index) == 0:
             return np.empty(0, np.int64), np.empty(0, np.int32)
-        else:
-            wanted = min(k + 1, len(self.ids))
-            found = self._codes.search(query.code[np.newaxis], wanted)
-            ids, distances = found[0][0], found[1][0]
+        found = index.search(vector[np.newaxis], min(k + 1, len(index)))
+        ids, distances = found[0][0], found[1][0]
         if radius is not None:
             ids, distances = ids[distances <= radius], distances[distances <= radius]
         return ids, distances
 
-    def _pixels_or_refuse(self, query: Query) -> tuple[PixelIndex, NDArray[np.uint8]]:
+    def _indexed(self, query: Query, method: Method) -> tuple[RadiusIndex, NDArray[np.uint8]]:
+        """What the method searches in, and what of the query."""
+        if method == "codes":
+            return self._codes, query.code
         if self._pixels is None:
             raise InvalidQuery("the gallery keeps no pixels, which the method pixels compares")
         if query.tiny is None:

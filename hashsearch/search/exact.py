@@ -21,6 +21,8 @@ class ExactIndex:
     sharding does not do radius search rightly over slices; the merge is ours.
     """
 
+    unit = "bits"
+
     def __init__(self, ids: NDArray[np.int64], codes: NDArray[np.uint8], slices: int | None = None):
         """ids: (n,) int64, ascending; codes: (n, n_bytes) uint8, which are copied."""
         self.ids = ids

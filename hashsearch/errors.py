@@ -55,3 +55,11 @@ class InvalidSource(HashSearchError):
 
 class TrainingError(HashSearchError):
     """A training that cannot start, or that went astray."""
+
+
+class EvaluationError(HashSearchError):
+    """An evaluation that cannot be made of the data, methods and numbers it was given."""
+
+
+class MissingPackage(HashSearchError):
+    """A package that is installed with one of the extras alone, and is not here."""

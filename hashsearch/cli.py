@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from hashsearch import __version__
-from hashsearch.commands import demo, gallery, index, model, query, serve, train
+from hashsearch.commands import demo, evaluate, gallery, index, model, query, serve, train
 from hashsearch.commands.output import escaped
 from hashsearch.errors import HashSearchError
 from hashsearch.images import quiet_pillow
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, train, index, query, serve, gallery, model):
+    for command in (demo, train, index, query, serve, evaluate, gallery, model):
         command.add(commands)
     return parser
 

@@ -16,6 +16,16 @@ def sync_tree(folder: Path) -> None:
     _sync(folder)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that others find whole or not at all, in place of an earlier one."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -2,7 +2,8 @@
 
 import io
 import os
-from itertools import islice
+import tarfile
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,22 @@ def cifar10() -> Path:
     if archive is None:
         pytest.skip("CIFAR-10's JPEG archive is not under HASHSEARCH_DATA")
     return archive
+
+
+def part_of_cifar10(archive: Path, folder: Path, *, train: int, test: int) -> Path:
+    """A data folder with every so many of CIFAR-10's training and test images."""
+    folder.mkdir()
+    counts = {"train": count(), "test": count()}
+    with (
+        tarfile.open(archive) as whole,
+        tarfile.open(folder / archive.name, "w:gz", compresslevel=1) as part,
+    ):
+        for member in whole:
+            if member.isfile():
+                split = member.name.split("/")[1]
+                if next(counts[split]) % {"train": train, "test": test}[split] == 0:
+                    part.addfile(member, whole.extractfile(member))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ FLOORS = (
     ("encoder",),
     ("search", "baselines"),
     ("gallery",),
+    ("evaluation",),
     ("demo", "commands", "cli"),
 )
 

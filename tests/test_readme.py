@@ -8,14 +8,14 @@ import shutil
 import socket
 import subprocess
 import sys
-import tarfile
-from itertools import count, takewhile
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 import yaml
 
 from hashsearch.cli import _parser, main
+from tests.conftest import part_of_cifar10
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("hashsearch")
@@ -50,27 +50,12 @@ def shape(line: str) -> str:
     return re.sub(r"\s+", " ", line).strip()
 
 
-@pytest.fixture
-def tenth(cifar10, tmp_path) -> Path:
-    """A data folder with a tenth of CIFAR-10's training images, and all its test images."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    numbers = count()
-    with (
-        tarfile.open(cifar10) as whole,
-        tarfile.open(folder / cifar10.name, "w:gz", compresslevel=1) as part,
-    ):
-        for member in whole:
-            is_test = member.name.startswith("cifar10/test/")
-            if member.isfile() and (is_test or next(numbers) % 10 == 0):
-                part.addfile(member, whole.extractfile(member))
-    return folder
-
-
 @pytest.mark.parametrize("data", ["tenth", pytest.param("whole", marks=pytest.mark.soak)])
-def test_make_demo_prints_what_the_readme_shows(data, cifar10, tenth, tmp_path):
+def test_make_demo_prints_what_the_readme_shows(data, cifar10, tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    environment["HASHSEARCH_DATA"] = str(tenth if data == "tenth" else cifar10.parent)
+    if data == "tenth":
+        part = part_of_cifar10(cifar10, tmp_path / "data", train=10, test=1)
+        environment["HASHSEARCH_DATA"] = str(part)
     done = subprocess.run(
         ["make", "--no-print-directory", "demo", "ARGS=--no-serve"],
         cwd=ROOT,

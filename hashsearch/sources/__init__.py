@@ -7,7 +7,12 @@ from hashsearch.errors import InvalidSource
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import SPLITS, Source, SourceImage, locate
 from hashsearch.sources.cifar import CifarBatches, holds_cifar_batches, holds_cifar_splits
-from hashsearch.sources.datasets import DataFolders, dataset_at_hand, known_dataset
+from hashsearch.sources.datasets import (
+    WITH_TEST_SPLIT,
+    DataFolders,
+    dataset_at_hand,
+    known_dataset,
+)
 from hashsearch.sources.folder import Folder
 
 __all__ = [
@@ -18,6 +23,7 @@ __all__ = [
     "known_dataset",
     "locate",
     "open_source",
+    "open_test_split",
 ]
 
 
@@ -45,6 +51,22 @@ def open_source(spec: str, folders: DataFolders) -> Source:
             "or one of the names cifar10 and samples was wanted"
         )
     return source
+
+
+def open_test_split(spec: str, folders: DataFolders) -> Source | None:
+    """Open the test images of what `open_source` opens; None if it has none set apart.
+
+    A spec that names a split of its own has none either. Raises InvalidSource as
+    `open_source` does.
+    """
+    path = Path(spec)
+    if path.is_dir() and not holds_cifar_batches(path):
+        return None
+    if path.is_file() and not holds_cifar_batches(path) and not holds_cifar_splits(path):
+        return None
+    if not path.exists() and spec not in WITH_TEST_SPLIT:
+        return None
+    return open_source(f"{spec}:test", folders)
 
 
 def _open_path(path: Path, split: str | None) -> Source:

@@ -18,6 +18,7 @@ CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 # c58f30108f718f92721af3b95e74349a, of the same file.
 CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 
+WITH_TEST_SPLIT = ("cifar10", "samples")
 _JPEG_ARCHIVE = "cifar10.tar.gz"  # cifar10/{train,test}/<class>/<n>.jpg
 _TINY_IMAGENET = "tinyimagenet32.tar.gz"  # tinyimagenet32/train/<wordnet id>/<name>.jpg
 _OFFICIAL = (

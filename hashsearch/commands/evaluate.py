@@ -1,0 +1,262 @@
+"""`eval`: measure methods on labelled images."""
+
+import argparse
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hashsearch.commands.arguments import SOURCES, Commands, add_command, positive, seed
+from hashsearch.commands.output import escaped
+from hashsearch.errors import ArtifactMismatch, EvaluationError, MissingPackage
+from hashsearch.sources import DataFolders, open_source, open_test_split
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hashsearch.evaluation.methods import Method, Model
+    from hashsearch.evaluation.protocols import LabelledImages, Protocol
+    from hashsearch.gallery.folder import Gallery
+
+_PACKAGES = ("torch", "numpy", "faiss-cpu", "pillow", "ImageHash", "pdqhash")
+_ONLY_IF_ASKED = ("addresses",)
+_BITS, _KS = 256, [1, 10, 100, 1000]
+
+
+def add(commands: Commands) -> None:
+    command = add_command(commands, "eval", _evaluate, "measure how well methods find images")
+    command.set_defaults(when_stopped="stopped; what was measured is kept, and need not be again")
+    command.add_argument(
+        "--data", metavar="SRC", required=True, help=f"{SOURCES}, or a gallery; with labels"
+    )
+    command.add_argument("--methods", metavar="A,B…", help="all that can be, unless given")
+    command.add_argument(
+        "--model", metavar="M", type=Path, help="makes the codes; the bundled one unless given"
+    )
+    command.add_argument(
+        "--bits", metavar="N", type=positive, default=_BITS, help="of the baselines' codes (256)"
+    )
+    command.add_argument(
+        "-k",
+        metavar="K",
+        type=positive,
+        nargs="+",
+        default=_KS,
+        help="numbers of images retrieved; the largest is mAP's (1 10 100 1000)",
+    )
+    command.add_argument(
+        "--queries", metavar="N", type=positive, help="search for so many, drawn evenly by label"
+    )
+    command.add_argument(
+        "--pool", action="store_true", help="test images that are not drawn join the gallery"
+    )
+    command.add_argument("--seed", type=seed, default=0, help="of all that is drawn (0)")
+    command.add_argument("--out", metavar="FOLDER", type=Path, help="report.html, .md and .json")
+    command.add_argument("--json", action="store_true")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from hashsearch.evaluation.methods import Model
+    from hashsearch.evaluation.report import Report, require_room, to_text, write_report
+    from hashsearch.evaluation.run import evaluate
+    from hashsearch.models.folder import PRETRAINED
+
+    folders = DataFolders.of_environment()
+    if options.out:
+        require_room(options.out)
+    surroundings = _surroundings()
+    with _gallery(options) as gallery:
+        model = Model(gallery.model_folder if gallery else options.model or PRETRAINED)
+        asked = _asked(options, model)  # refused before images are read
+        protocol = _protocol(options, gallery, folders)
+    methods, left_out = asked or _measurable(options, model, protocol)
+    ks = sorted(set(options.k))
+    results = evaluate(
+        protocol,
+        methods,
+        ks=ks,
+        seed=options.seed,
+        surroundings=surroundings,
+        date=f"{date.today()}",
+        cache=folders.cache / "evaluation",
+    )
+    report = Report(
+        protocol=protocol.name,
+        queries=len(protocol.queries),
+        gallery=len(protocol.gallery),
+        unanswerable=protocol.unanswerable,
+        set_apart=protocol.set_apart,
+        images_sha256=protocol.digest,
+        ks=ks,
+        seed=options.seed,
+        command=_command(options),
+        surroundings=surroundings,
+        model={
+            "fingerprint": model.card.fingerprint,
+            "data": _trained_on(model.card.training),
+        },
+        results=results,
+        left_out=left_out,
+    )
+    print(report.to_json() if options.json else to_text(report), end="")
+    if options.out:
+        write_report(options.out, report, protocol, _roundtrip(model))
+    return 0
+
+
+def _trained_on(training: dict[str, Any]) -> str:
+    """What a model was trained on, and what those were that it started from."""
+    told: dict[str, None] = {}
+    step: Any = training
+    while isinstance(step, dict):
+        told |= dict.fromkeys(str(step.get("data", "unknown data")).split(" + "))
+        step = (step.get("start") or {}).get("training")
+    return ", ".join(told)
+
+
+def _surroundings() -> dict[str, str]:
+    """What figures may depend on: the machine, and the packages that compute them."""
+    from training.device import describe
+
+    found = {"on": describe("cpu")}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+@contextmanager
+def _gallery(options: argparse.Namespace) -> "Iterator[Gallery | None]":
+    """The gallery that --data names, if it does. Raises ArtifactMismatch for another --model."""
+    from hashsearch.gallery.folder import Gallery
+    from hashsearch.models.folder import read_card
+
+    if not Gallery.exists(Path(options.data)):
+        yield None
+        return
+    gallery = Gallery(Path(options.data))
+    if options.model and read_card(options.model).fingerprint != gallery.fingerprint:
+        raise ArtifactMismatch(
+            f"{options.data} was made by model {gallery.fingerprint[:12]}, and {options.model} is "
+            f"{read_card(options.model).fingerprint[:12]}; leave --model out, or name images"
+        )
+    try:
+        yield gallery
+    finally:
+        gallery.close()
+
+
+def _asked(
+    options: argparse.Namespace, model: "Model"
+) -> "tuple[list[Method], dict[str, str]] | None":
+    """The methods that --methods names, and none left out; None without it."""
+    from hashsearch.evaluation.methods import method_named
+
+    if not options.methods:
+        return None
+    names = dict.fromkeys(name.strip() for name in options.methods.split(","))
+    return [method_named(name, model, options.bits, options.seed) for name in names], {}
+
+
+def _measurable(
+    options: argparse.Namespace, model: "Model", protocol: "Protocol"
+) -> "tuple[list[Method], dict[str, str]]":
+    """All methods that can be measured, and why the others cannot."""
+    from hashsearch.evaluation.methods import METHODS, method_named
+    from hashsearch.evaluation.run import require_measurable
+
+    methods, left_out = [], {}
+    for name in METHODS:
+        if name in _ONLY_IF_ASKED:
+            continue
+        try:
+            method = method_named(name, model, options.bits, options.seed)
+            require_measurable(method, protocol)
+        except (EvaluationError, MissingPackage) as error:
+            left_out[name] = str(error)
+            print(f"{name} is left out: {error}", file=sys.stderr)
+        else:
+            methods.append(method)
+    if not methods:
+        raise EvaluationError(next(iter(left_out.values())))
+    return methods, left_out
+
+
+def _protocol(
+    options: argparse.Namespace, gallery: "Gallery | None", folders: DataFolders
+) -> "Protocol":
+    from hashsearch.evaluation.protocols import LabelledImages, parted
+    from hashsearch.sources.loading import load_labelled_images
+
+    test = None
+    if gallery is not None:
+        images = _images_of(gallery)
+    else:
+        test_source = open_test_split(options.data, folders)
+        images = LabelledImages(*load_labelled_images(open_source(options.data, folders)))
+        if test_source is not None:
+            test = LabelledImages(*load_labelled_images(test_source))
+    return parted(
+        _name_of(options.data),
+        images,
+        test,
+        n_queries=options.queries,
+        pooled=options.pool,
+        seed=options.seed,
+    )
+
+
+def _name_of(spec: str) -> str:
+    """`cifar10` of `data/cifar10.tar.gz`, `cifar10-test` of `cifar10:test`."""
+    name, _, split = _printable(Path(spec).name).partition(":")
+    stem = re.sub(r"\.(tar|tgz|tar\.gz)$", "", name)
+    return "-".join(part for part in (stem, split) if part) or "images"
+
+
+def _images_of(gallery: "Gallery") -> "LabelledImages":
+    """Raises EvaluationError if it keeps no pixels."""
+    import numpy as np
+
+    from hashsearch.evaluation.protocols import LabelledImages
+
+    rows = gallery.catalog.rows()
+    pixels = gallery.column("pixels", rows)
+    if pixels is None:
+        raise EvaluationError(f"{gallery.folder} keeps no pixels, of which methods are made")
+    labels = {image.id: image.label for image in gallery.catalog.records(rows.ids.tolist())}
+    return LabelledImages(
+        pixels.reshape(-1, 32, 32, 3), np.array([labels.get(i) or "" for i in rows.ids.tolist()])
+    )
+
+
+def _roundtrip(model: "Model") -> "Callable[[NDArray[np.uint8]], NDArray[np.uint8]]":
+    encoder = model.encoder
+    return lambda tiny: encoder.reconstruct(encoder.encode(tiny))
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What repeats this, wherever the data and the report lie."""
+    words = ["hashsearch", "eval", "--data", options.data]
+    words += ["--methods", options.methods] if options.methods else []
+    words += ["--model", str(options.model)] if options.model else []
+    words += ["--bits", str(options.bits)] if options.bits != _BITS else []
+    words += ["-k", *map(str, options.k)] if options.k != _KS else []
+    words += ["--queries", str(options.queries)] if options.queries else []
+    words += ["--pool"] if options.pool else []
+    words += ["--seed", str(options.seed)] if options.seed else []
+    words += ["--out", str(options.out)] if options.out else []
+    return _printable(shlex.join(words))
+
+
+def _printable(name: str) -> str:
+    """A name from the file system in Unicode, whatever its bytes."""
+    return escaped(os.fsencode(name).decode("utf-8", "replace"))

@@ -1,0 +1,126 @@
+"""How two images are compared: in bits, in squared grey levels, or as vectors of floats.
+
+Each has an index, for codes and pixels the one that a gallery is searched with, and the
+distances of all of a gallery, from which rankings are measured to their end. Both are exact:
+in integers they tell the same to the last bit, in float32 as near as its products are.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.baselines.pixels import PixelBlock, PixelIndex
+from hashsearch.codes import unpack_bits
+from hashsearch.images import TINY_BYTES
+from hashsearch.search import Index
+from hashsearch.search.exact import ExactIndex
+
+_CHUNK_BYTES = 2**26  # of distances in memory
+# Products of values from -128 to 127, summed over so many, are at most 2^24, up to which
+# float32 counts without a gap, in whatever order it adds.
+_EXACT = 1024
+
+
+class Comparison(Protocol):
+    """queries, gallery: (n, n_values) of what a method keeps of an image."""
+
+    def index(self, gallery: Any) -> Index:
+        """The gallery's rows are its ids."""
+        ...
+
+    def distances(self, queries: Any, gallery: Any) -> Iterator[NDArray[Any]]:
+        """(some queries, n_gallery) int32 or float32, at least 0, until all had their turn."""
+        ...
+
+
+class Hamming:
+    """Packed codes of so many bits; int32 distances in bits."""
+
+    def __init__(self, n_bits: int):
+        self.n_bits = n_bits
+
+    def index(self, gallery: NDArray[np.uint8]) -> Index:
+        return ExactIndex(np.arange(len(gallery)), gallery)
+
+    def distances(
+        self, queries: NDArray[np.uint8], gallery: NDArray[np.uint8]
+    ) -> Iterator[NDArray[np.int32]]:
+        signs = self._signs(gallery).T
+        for chunk in _chunks(queries, len(gallery)):
+            agreement = self._signs(chunk) @ signs
+            yield ((self.n_bits - agreement) / 2).astype(np.int32)
+
+    def _signs(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return unpack_bits(codes, self.n_bits).astype(np.float32) * 2 - 1
+
+
+class SquaredPixels:
+    """Pixels (n, 3072) uint8; int32 squared Euclidean distances."""
+
+    def index(self, gallery: NDArray[np.uint8]) -> Index:
+        ids = np.arange(len(gallery))
+        return PixelIndex([PixelBlock(gallery, ids, ids)])
+
+    def distances(
+        self, queries: NDArray[np.uint8], gallery: NDArray[np.uint8]
+    ) -> Iterator[NDArray[np.int32]]:
+        theirs = _centred(gallery)
+        squares = _squares(theirs)
+        parts = [slice(start, start + _EXACT) for start in range(0, TINY_BYTES, _EXACT)]
+        for chunk in _chunks(queries, len(gallery)):
+            ours = _centred(chunk)
+            products = np.zeros((len(ours), len(theirs)), np.int32)
+            for part in parts:
+                products += (ours[:, part] @ theirs[:, part].T).astype(np.int32)
+            yield _squares(ours)[:, np.newaxis] + squares - 2 * products
+
+
+class Euclidean:
+    """Vectors (n, n_values) float32; float32 squared distances."""
+
+    def index(self, gallery: NDArray[np.float32]) -> Index:
+        return _FlatIndex(gallery)
+
+    def distances(
+        self, queries: NDArray[np.float32], gallery: NDArray[np.float32]
+    ) -> Iterator[NDArray[np.float32]]:
+        squares = np.einsum("ij,ij->i", gallery, gallery)
+        for ours in _chunks(queries, len(gallery)):
+            products = ours @ gallery.T
+            own = np.einsum("ij,ij->i", ours, ours)[:, np.newaxis]
+            squared = own + squares - 2 * products
+            yield np.maximum(squared, 0)
+
+
+class _FlatIndex:
+    unit = "squared distance"
+
+    def __init__(self, gallery: NDArray[np.float32]):
+        self._flat = faiss.IndexFlatL2(gallery.shape[1])
+        self._flat.add(gallery)
+
+    def __len__(self) -> int:
+        return int(self._flat.ntotal)
+
+    def search(
+        self, queries: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        distances, ids = self._flat.search(queries, k)
+        return ids, distances
+
+
+def _chunks(queries: NDArray[Any], n_gallery: int) -> Iterator[NDArray[Any]]:
+    size = max(1, _CHUNK_BYTES // (4 * n_gallery))
+    return (queries[start : start + size] for start in range(0, len(queries), size))
+
+
+def _centred(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return pixels.astype(np.float32) - 128
+
+
+def _squares(centred: NDArray[np.float32]) -> NDArray[np.int32]:
+    """(n, 3072) float32 whole numbers to the exact sums of their squares."""
+    return np.einsum("ij,ij->i", centred, centred, dtype=np.float64).astype(np.int32)

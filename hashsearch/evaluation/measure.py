@@ -1,0 +1,194 @@
+"""One method on one protocol: how well it finds, how sure that is, what it costs."""
+
+import statistics
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.codes import unpack_bits
+from hashsearch.evaluation.methods import Describe, Examples, Method
+from hashsearch.evaluation.protocols import Protocol
+from hashsearch.evaluation.ranking import rank
+from hashsearch.evaluation.robustness import evenly
+from hashsearch.progress import progress_report
+from hashsearch.search import Index
+
+RESAMPLES = 1000  # of the bootstrap
+LEVEL = 0.95
+SHOWN_QUERIES, SHOWN_HITS = 12, 8
+_TIMED = 100  # single queries
+_DESCRIBED = 1000  # images at a time
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over queries, and where it lies with 95% confidence."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that is told of a method.
+
+    date: of the measurement. measures: by name. curve: pairs of a number retrieved and the
+    share of these that is of the query's label. ball: of codes, by radius from 0 on, precision
+    and recall of all that lies within it of any query, and the share of queries within whose
+    radius nothing lies. entropy: of codes, the mean over bits, 1 for one that is 1 as often as not;
+    correlation: the mean size of that of two bits. encode_ms: of one image among many;
+    search_ms: the median of single queries. hits: for each query shown, positions in the
+    gallery. changes: of codes, by change, mean bits flipped and how often the original is
+    the first found.
+    """
+
+    method: str
+    title: str
+    date: str
+    unit: str
+    image_bytes: int
+    n_bits: int | None
+    measures: dict[str, Interval]
+    curve: list[tuple[int, float]]
+    encode_ms: float
+    search_ms: float
+    hits: list[list[int]]
+    ball: list[tuple[float, float, float]] = field(default_factory=list)
+    entropy: float | None = None
+    correlation: float | None = None
+    changes: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> "Result":
+        told = {
+            "measures": {name: Interval(**part) for name, part in raw["measures"].items()},
+            "curve": [tuple(point) for point in raw["curve"]],
+            "ball": [tuple(point) for point in raw["ball"]],
+            "changes": {name: tuple(pair) for name, pair in raw["changes"].items()},
+        }
+        return cls(**{**raw, **told})
+
+
+def measure(
+    method: Method, examples: Examples, protocol: Protocol, *, ks: list[int], seed: int, date: str
+) -> Result:
+    """Learn, describe, rank, search and change. examples: the protocol's gallery.
+
+    ks: numbers of images retrieved, ascending, none above the gallery's size; the last one is
+    mAP's.
+    """
+    describe = method.learn(examples)
+    started = time.perf_counter()
+    gallery = _described(method, describe, protocol.gallery.images)
+    encode_ms = 1000 * (time.perf_counter() - started) / len(gallery)
+    queries = _described(method, describe, protocol.queries.images)
+    index = method.comparison.index(gallery)
+    hits, _ = index.search(queries[evenly(len(queries), SHOWN_QUERIES)], SHOWN_HITS)
+    codes: dict[str, Any] = {}
+    if method.n_bits is not None:
+        entropy, correlation = _bit_statistics(unpack_bits(gallery, method.n_bits))
+        changes = _changes(method, describe, examples, gallery)
+        codes = {"entropy": entropy, "correlation": correlation, "changes": changes}
+    unit, search_ms = index.unit, _search_ms(index, queries)
+    del index  # of floats it is another copy
+    ranked = rank(method, protocol, gallery, queries, ks)
+    return Result(
+        method=method.name,
+        title=method.title,
+        date=date,
+        unit=unit,
+        image_bytes=method.image_bytes,
+        n_bits=method.n_bits,
+        measures=intervals(ranked.measures, seed),
+        curve=ranked.curve,
+        encode_ms=encode_ms,
+        search_ms=search_ms,
+        hits=[[int(hit) for hit in row if hit >= 0] for row in hits],
+        ball=ranked.ball,
+        **codes,
+    )
+
+
+def intervals(measures: dict[str, NDArray[np.float64]], seed: int) -> dict[str, Interval]:
+    """Means and their confidence by bootstrap over queries: percentiles of resampled means.
+
+    measures: (n_queries,) each. All of them, and all methods, see the same resamples.
+    """
+    values = np.stack(list(measures.values()), axis=1)
+    random = np.random.default_rng(seed)
+    n = len(values)
+    means = np.stack(
+        [np.bincount(random.integers(0, n, n), minlength=n) @ values / n for _ in range(RESAMPLES)]
+    )
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    triples = zip(values.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
+    return {name: Interval(*triple) for name, triple in zip(measures, triples, strict=True)}
+
+
+def _described(method: Method, describe: Describe, images: NDArray[np.uint8]) -> NDArray[Any]:
+    first = describe(images[:_DESCRIBED])
+    values = np.empty((len(images), *first.shape[1:]), first.dtype)
+    values[: len(first)] = first
+    with progress_report(f"describing by {method.name}", len(images)) as report:
+        report.advance(len(first))
+        for start in range(_DESCRIBED, len(images), _DESCRIBED):
+            part = describe(images[start : start + _DESCRIBED])
+            values[start : start + _DESCRIBED] = part
+            report.advance(len(part))
+    return values
+
+
+def _search_ms(index: Index, queries: NDArray[Any]) -> float:
+    """The median of single queries, ten images each."""
+    seconds = []
+    for row in evenly(len(queries), _TIMED):
+        started = time.perf_counter()
+        index.search(queries[row : row + 1], min(10, len(index)))
+        seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds)
+
+
+def _bit_statistics(bits: NDArray[np.uint8]) -> tuple[float, float]:
+    """Mean entropy of a bit, and mean size of the correlation of two, of (n, n_bits) bits."""
+    ones = bits.mean(axis=0)
+    inside = ones[(ones > 0) & (ones < 1)]
+    entropy = -(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside)).sum() / len(ones)
+    centred = (bits - ones).astype(np.float32)
+    deviations = np.sqrt(ones * (1 - ones))
+    vary = deviations > 0
+    matrix = (centred.T @ centred / len(bits))[vary][:, vary]
+    matrix /= np.outer(deviations[vary], deviations[vary])
+    others = np.abs(matrix).sum() - np.abs(np.diag(matrix)).sum()
+    n = int(vary.sum())
+    return abs(float(entropy)), float(others / max(n * (n - 1), 1))
+
+
+def _changes(
+    method: Method, describe: Describe, examples: Examples, gallery: NDArray[np.uint8]
+) -> dict[str, tuple[float, float]]:
+    assert method.n_bits is not None
+    rows, changed = examples.changed
+    originals = unpack_bits(gallery[rows], method.n_bits)
+    found = {}
+    with progress_report(f"changing, for {method.name}") as report:
+        for name, images in changed.items():
+            codes = describe(images)
+            flipped = (unpack_bits(codes, method.n_bits) != originals).sum(axis=1)
+            first = []
+            done = 0
+            for distances in method.comparison.distances(codes, gallery):
+                own = flipped[done : done + len(distances), np.newaxis]
+                # With others as near, the original is the first of them by chance.
+                as_near = (distances == own).sum(axis=1)
+                first.append(np.where((distances < own).any(axis=1), 0, 1 / as_near))
+                done += len(distances)
+            found[name] = float(flipped.mean()), float(np.concatenate(first).mean())
+            report.advance(len(rows))
+    return found

@@ -1,0 +1,207 @@
+"""The methods that can be measured, by name."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.baselines.perceptual import PDQ_BITS, pdq, phash
+from hashsearch.baselines.pixels import contrast_normalized
+from hashsearch.baselines.projections import (
+    Projection,
+    SpectralHashing,
+    iterative_quantization,
+    principal_components,
+    random_projections,
+)
+from hashsearch.encoder import Encoder
+from hashsearch.errors import EvaluationError
+from hashsearch.evaluation.comparisons import Comparison, Euclidean, Hamming, SquaredPixels
+from hashsearch.evaluation.robustness import changed, evenly
+from hashsearch.images import TINY_BYTES
+from hashsearch.models.card import Card
+from hashsearch.models.folder import read_card
+
+LEAST_BITS = 8
+_CHANGED = 1000
+# Tiny images (n, 32, 32, 3) uint8 to what a method keeps of them, (n, n_values).
+Describe = Callable[[NDArray[np.uint8]], NDArray[Any]]
+
+
+class Examples:
+    """Images that a method may learn from, and what several methods learn of them."""
+
+    def __init__(self, images: NDArray[np.uint8], seed: int):
+        """images: (n, 32, 32, 3) uint8. seed: of the noise that some are changed by."""
+        self.images, self._seed = images, seed
+        self._components: Projection | None = None
+
+    def components(self, count: int) -> Projection:
+        """The principal components, as many as are wanted, computed once."""
+        if self._components is None or self._components.matrix.shape[1] != count:
+            self._components = principal_components(self.images, count)
+        return self._components
+
+    @cached_property
+    def changed(self) -> tuple[NDArray[np.int64], dict[str, NDArray[np.uint8]]]:
+        """Rows of some of the images, and these after each kind of change, by its name."""
+        rows = evenly(len(self.images), _CHANGED)
+        return rows, dict(changed(self.images[rows], self._seed))
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is kept of an image, and how two of these are compared.
+
+    title: for a table. image_bytes: of what is kept of an image. learn: from a gallery,
+    without labels, to what describes an image. n_bits: of a code, None for what is none.
+    identity: all that its results depend on besides the images. least_images: that it can
+    learn from.
+    """
+
+    name: str
+    title: str
+    comparison: Comparison
+    image_bytes: int
+    learn: Callable[[Examples], Describe]
+    n_bits: int | None = None
+    identity: tuple[str, ...] = ()
+    least_images: int = 1
+
+
+class Model:
+    """A model folder, whose weights are read when they are needed."""
+
+    def __init__(self, folder: Path):
+        """Raises what `read_card` raises."""
+        self.folder = folder
+        self.card: Card = read_card(folder)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Raises what `load_model` raises."""
+        return Encoder.load(self.folder)
+
+
+def method_named(name: str, model: Model, n_bits: int, seed: int) -> Method:
+    """Any of METHODS. n_bits: of the baselines' codes; seed: of random projections.
+
+    Raises EvaluationError for another name, or a number of bits that a method cannot have,
+    and MissingPackage where its library is not installed.
+    """
+    if name not in METHODS:
+        raise EvaluationError(f"there is no method {name}; there are {', '.join(METHODS)}")
+    if not LEAST_BITS <= n_bits <= TINY_BYTES:
+        raise EvaluationError(
+            f"codes have {LEAST_BITS} to {TINY_BYTES:,} bits here, as pixels have values; "
+            f"got {n_bits:,}"
+        )
+    return METHODS[name](model, n_bits, seed)
+
+
+def _codes(model: Model, n_bits: int, seed: int) -> Method:
+    bits, fingerprint = model.card.bits, model.card.fingerprint
+    return _code("codes", "model's codes", bits, lambda _: model.encoder.encode, fingerprint)
+
+
+def _addresses(model: Model, n_bits: int, seed: int) -> Method:
+    bits, fingerprint = model.card.address_bits, model.card.fingerprint
+    if not bits:
+        raise EvaluationError(f"{model.folder} is a {model.card.kind} model; it has no addresses")
+    title = "model's addresses"
+    return _code("addresses", title, bits, lambda _: model.encoder.addresses, fingerprint)
+
+
+def _pixels(model: Model, n_bits: int, seed: int) -> Method:
+    return Method("pixels", "pixels", SquaredPixels(), TINY_BYTES, lambda _: _flat)
+
+
+def _normalized(model: Model, n_bits: int, seed: int) -> Method:
+    title = "pixels, centred and contrast-normalised"
+    return Method("normalized", title, Euclidean(), TINY_BYTES, lambda _: contrast_normalized)
+
+
+def _pca(model: Model, n_bits: int, seed: int) -> Method:
+    return Method(
+        "pca",
+        f"{n_bits} principal components, float32",
+        Euclidean(),
+        4 * n_bits,
+        lambda examples: examples.components(n_bits),
+        least_images=n_bits + 1,
+    )
+
+
+def _pca_sign(model: Model, n_bits: int, seed: int) -> Method:
+    title = "signs of principal components"
+    return _of_components("pca-sign", title, n_bits, lambda e: e.components(n_bits).signs)
+
+
+def _itq(model: Model, n_bits: int, seed: int) -> Method:
+    def learn(examples: Examples) -> Describe:
+        return iterative_quantization(examples.images, examples.components(n_bits)).signs
+
+    return _of_components("itq", "iterative quantization (ITQ)", n_bits, learn)
+
+
+def _lsh(model: Model, n_bits: int, seed: int) -> Method:
+    def learn(examples: Examples) -> Describe:
+        return random_projections(examples.images, n_bits, seed).signs
+
+    return _code("lsh", "random projections (LSH)", n_bits, learn, f"seed {seed}")
+
+
+def _spectral(model: Model, n_bits: int, seed: int) -> Method:
+    def learn(examples: Examples) -> Describe:
+        return SpectralHashing.of(examples.images, examples.components(n_bits), n_bits)
+
+    return _of_components("spectral", "spectral hashing", n_bits, learn)
+
+
+def _phash(model: Model, n_bits: int, seed: int) -> Method:
+    if math.isqrt(n_bits) ** 2 != n_bits:
+        raise EvaluationError(f"phash has a square number of bits, such as 64 or 256; got {n_bits}")
+    hashes = phash(n_bits)
+    return _code("phash", "pHash", n_bits, lambda _: hashes)
+
+
+def _pdq(model: Model, n_bits: int, seed: int) -> Method:
+    hashes = pdq()
+    return _code("pdq", "PDQ", PDQ_BITS, lambda _: hashes)
+
+
+METHODS: dict[str, Callable[[Model, int, int], Method]] = {
+    "codes": _codes,
+    "pixels": _pixels,
+    "normalized": _normalized,
+    "pca": _pca,
+    "pca-sign": _pca_sign,
+    "itq": _itq,
+    "lsh": _lsh,
+    "spectral": _spectral,
+    "phash": _phash,
+    "pdq": _pdq,
+    "addresses": _addresses,
+}
+
+
+def _code(
+    name: str, title: str, n_bits: int, learn: Callable[[Examples], Describe], *identity: str
+) -> Method:
+    return Method(name, title, Hamming(n_bits), -(-n_bits // 8), learn, n_bits, identity)
+
+
+def _of_components(
+    name: str, title: str, n_bits: int, learn: Callable[[Examples], Describe]
+) -> Method:
+    """Fewer images than components leave some of these to chance."""
+    return replace(_code(name, title, n_bits, learn), least_images=n_bits + 1)
+
+
+def _flat(tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return tiny.reshape(len(tiny), TINY_BYTES)

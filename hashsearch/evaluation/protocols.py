@@ -1,0 +1,143 @@
+"""What is searched for, and among what: labelled images parted into queries and a gallery."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.errors import EvaluationError
+
+MOST_DRAWN = 1000  # queries drawn from images that come without a test split
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """images: (n, 32, 32, 3) uint8; labels: (n,) text, empty where there is none."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "LabelledImages":
+        return LabelledImages(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Queries and a gallery, and the name by which others can tell what was measured.
+
+    A query is answered by gallery images of its label; every query has some. name: of the
+    data, the number of queries and that of gallery images, and the seed where one drew them.
+    set_apart: whether the queries come from a test split. unanswerable: queries that were left
+    out, since the gallery has none of their label.
+    """
+
+    name: str
+    gallery: LabelledImages
+    queries: LabelledImages
+    set_apart: bool
+    unanswerable: int
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all images and labels, in order."""
+        found = hashlib.sha256()
+        for part in (self.gallery, self.queries):
+            found.update(part.images.tobytes())
+            found.update("\0".join(part.labels.tolist()).encode())
+        return found.hexdigest()
+
+
+def parted(
+    data: str,
+    images: LabelledImages,
+    test: LabelledImages | None,
+    *,
+    n_queries: int | None,
+    pooled: bool,
+    seed: int,
+) -> Protocol:
+    """Part labelled images into queries and a gallery.
+
+    data: its name. With test images, these are the queries and `images` the gallery; without,
+    queries are drawn from `images`, at most half of a label's, and the others are the gallery.
+    n_queries: so many drawn at random, evenly by label as far as they go; None for all test
+    images, or a tenth of the images, no more than MOST_DRAWN. pooled: test images that are not
+    drawn join the gallery. Images without a label are left out, and so are queries whose label
+    the gallery has not.
+    Raises EvaluationError if so many cannot be drawn, if fewer than two labels are left, and
+    if `pooled` has nothing to pool.
+    """
+    images = _labelled(data, images)
+    if pooled and (test is None or n_queries is None):
+        raise EvaluationError(
+            "--pool lets test images that are not drawn join the gallery; it needs --queries, and "
+            f"data with a test split, which {data} has{' not' if test is None else ''}"
+        )
+    if test is None:
+        n_queries = n_queries or min(MOST_DRAWN, max(1, len(images) // 10))
+        drawn = _drawn(images.labels, n_queries, seed, share=0.5)
+        gallery, queries, random = images[~drawn], images[drawn], True
+    else:
+        test = _labelled(data, test)
+        drawn = np.ones(len(test), bool)
+        random = n_queries is not None and n_queries != len(test)
+        if n_queries is not None:
+            drawn = _drawn(test.labels, n_queries, seed, share=1)
+        gallery, queries = images, test[drawn]
+        if pooled:
+            gallery = LabelledImages(
+                np.concatenate([images.images, test.images[~drawn]]),
+                np.concatenate([images.labels, test.labels[~drawn]]),
+            )
+    if len(labels := np.unique(gallery.labels)) < 2:
+        raise EvaluationError(
+            f"{data}: all images to find have one label, {labels[0]}, so every answer is right"
+        )
+    known = np.isin(queries.labels, gallery.labels)
+    if not known.any():
+        raise EvaluationError(f"{data}: no image to find has the label of any query")
+    queries, unanswerable = queries[known], int((~known).sum())
+    name = f"{data}-{_short(len(queries))}-{_short(len(gallery))}"
+    name = f"{name}-seed{seed}" if random and seed else name
+    return Protocol(name, gallery, queries, test is not None, unanswerable)
+
+
+def _labelled(data: str, images: LabelledImages) -> LabelledImages:
+    found = images[images.labels != ""]
+    if not len(found):
+        raise EvaluationError(
+            f"{data}: none of {len(images):,} images has a label, without which nothing can be "
+            "measured; a label is the name of the folder that an image lies in"
+        )
+    return found
+
+
+def _drawn(labels: NDArray[np.str_], count: int, seed: int, share: float) -> NDArray[np.bool_]:
+    """Which images are drawn: as many of each label as of the others, until its share is drawn."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(labels))
+    # An image's turn is its place among those of its label; turns are drawn in order.
+    shuffled = labels[order]
+    turns = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        own = np.flatnonzero(shuffled == label)
+        turns[own] = np.arange(len(own))
+        turns[own[int(len(own) * share) :]] = len(labels)  # never
+    most = int((turns < len(labels)).sum())
+    if count > most:
+        raise EvaluationError(
+            f"{count:,} queries were asked for; of {len(labels):,} images {most:,} can be drawn, "
+            f"{'all' if share == 1 else 'at most half'} of each label"
+        )
+    drawn = np.zeros(len(labels), bool)
+    drawn[order[np.argsort(turns, kind="stable")[:count]]] = True
+    return drawn
+
+
+def _short(number: int) -> str:
+    return f"{number // 1000}k" if number % 1000 == 0 else str(number)

@@ -1,0 +1,108 @@
+"""Rankings of a whole gallery for each of many queries, and what they are worth."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.evaluation.comparisons import Hamming
+from hashsearch.evaluation.methods import Method
+from hashsearch.evaluation.protocols import Protocol
+from hashsearch.evaluation.tiers import Tiers
+from hashsearch.progress import progress_report
+
+SMALL_RADIUS = 2  # the customary one of a Hamming ball
+_POINTS = 40  # of the curve
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """measures: each query's, (n_queries,) by name. curve, ball: as of Result."""
+
+    measures: dict[str, NDArray[np.float64]]
+    curve: list[tuple[int, float]]
+    ball: list[tuple[float, float, float]]
+
+
+def rank(
+    method: Method,
+    protocol: Protocol,
+    gallery: NDArray[Any],
+    queries: NDArray[Any],
+    ks: list[int],
+) -> Ranked:
+    """Rank the whole gallery for each query.
+
+    gallery, queries: (n, n_values) of what the method keeps of the protocol's images.
+    """
+    # Images of a label are brought side by side: each query's are then a slice.
+    order = np.argsort(protocol.gallery.labels, kind="stable")
+    labels = protocol.gallery.labels[order]
+    starts, ends = (
+        np.searchsorted(labels, protocol.queries.labels, side) for side in ("left", "right")
+    )
+    points = np.geomspace(1, len(gallery), _POINTS).round().astype(np.int64)
+    curve_ks = np.unique(np.concatenate((points, ks)))
+    counted = isinstance(method.comparison, Hamming)
+
+    def measured(distances: NDArray[Any], first: int) -> dict[str, NDArray[Any]]:
+        own = slice(first, first + len(distances))
+        slices = map(slice, starts[own].tolist(), ends[own].tolist())
+        rows = list(zip(distances, slices, strict=True))
+        if counted:
+            assert method.n_bits is not None
+            tiers = [Tiers.of_integers(*row, method.n_bits + 1) for row in rows]
+            return _measures(Tiers.stacked(tiers), ks, curve_ks, ball=True)
+        return _joined([_measures(Tiers.of_distances(*row), ks, curve_ks) for row in rows])
+
+    parts: list[dict[str, NDArray[Any]]] = []
+    cores = os.cpu_count() or 1
+    with (
+        ThreadPoolExecutor(cores) as pool,
+        progress_report(f"ranking by {method.name}", len(queries)) as report,
+    ):
+        done = 0
+        for distances in method.comparison.distances(queries, gallery[order]):
+            shares = np.array_split(distances, min(cores, len(distances)))
+            firsts = done + np.cumsum([0, *(len(share) for share in shares[:-1])])
+            parts += pool.map(measured, shares, firsts)
+            done += len(distances)
+            report.advance(len(distances))
+    measures = _joined(parts)
+    curve = measures.pop("curve").mean(axis=0).tolist()
+    ball: list[tuple[float, float, float]] = []
+    if counted:
+        images, relevant, empty = measures.pop("ball").sum(axis=0)
+        shares_within = relevant / np.maximum(images, 1), relevant / relevant[-1]
+        told = *shares_within, empty / len(queries)
+        ball = list(zip(*(part.tolist() for part in told), strict=True))
+    return Ranked(measures, list(zip(curve_ks.tolist(), curve, strict=True)), ball)
+
+
+def _measures(
+    tiers: Tiers, ks: list[int], curve_ks: NDArray[np.int64], *, ball: bool = False
+) -> dict[str, NDArray[Any]]:
+    """(n_queries,) by name; `curve` (n_queries, n_points), at the curve's ks, ours among them.
+
+    ball: of tiers that are distances in bits, what lies within a radius too; `ball` is
+    (1, 3, n_tiers), sums over the queries: images, relevant ones, queries without any.
+    """
+    found, columns = tiers.found_at(curve_ks), {k: int(np.searchsorted(curve_ks, k)) for k in ks}
+    by_found, by_all = tiers.average_precision_at(ks[-1])
+    told = {f"precision_at_{k}": found[:, column] / k for k, column in columns.items()}
+    for k, column in columns.items():
+        told[f"recall_at_{k}"] = found[:, column] / tiers.n_relevant
+    told |= {f"map_at_{ks[-1]}": by_found, f"map_at_{ks[-1]}_of_all": by_all}
+    told |= {"map": tiers.average_precision(), "curve": found / curve_ks}
+    if ball:
+        told[f"precision_within_{SMALL_RADIUS}"] = tiers.precision_within(SMALL_RADIUS)
+        sums = [part.sum(axis=0) for part in (tiers.ends, tiers.found, tiers.ends == 0)]
+        told["ball"] = np.stack(sums)[np.newaxis]
+    return told
+
+
+def _joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,299 @@
+"""What was measured, for programs (JSON), for a text (Markdown), and to look at (HTML)."""
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from hashsearch.durable import write_whole
+from hashsearch.errors import EvaluationError
+from hashsearch.evaluation.measure import (
+    LEVEL,
+    RESAMPLES,
+    SHOWN_QUERIES,
+    Result,
+)
+from hashsearch.evaluation.protocols import Protocol
+from hashsearch.evaluation.ranking import SMALL_RADIUS
+from hashsearch.evaluation.robustness import evenly
+from hashsearch.images import encode_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PAGES = ("report.json", "report.md", "report.html")
+_PICTURED = ("codes", "pixels")  # whose hits are shown, where they were measured
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results of several methods on one protocol, and what they depend on.
+
+    unanswerable, set_apart: as of Protocol. surroundings: the machine, and libraries'
+    versions. model: the fingerprint, and what the model was trained on. left_out: methods
+    that could not be measured, and why.
+    """
+
+    protocol: str
+    queries: int
+    gallery: int
+    unanswerable: int
+    set_apart: bool
+    images_sha256: str
+    ks: list[int]
+    seed: int
+    command: str
+    surroundings: dict[str, str]
+    model: dict[str, str]
+    results: list[Result]
+    left_out: dict[str, str]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        raw = json.loads(text)
+        return cls(**{**raw, "results": [Result.from_dict(part) for part in raw["results"]]})
+
+
+def write_report(
+    folder: Path,
+    report: Report,
+    protocol: Protocol,
+    reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> None:
+    """Write report.json, report.md and report.html into a folder, over an earlier report.
+
+    reconstruct: tiny images to what the model's codes of them decode to.
+    """
+    pages = {
+        "report.json": report.to_json(),
+        "report.md": to_markdown(report),
+        "report.html": to_html(report, protocol, reconstruct),
+    }
+    for name, text in pages.items():
+        write_whole(folder / name, text)
+
+
+def require_room(folder: Path) -> None:
+    """Make the folder, which may hold an earlier report and nothing else.
+
+    Raises EvaluationError if it holds something else, OSError if it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    others = sorted(path.name for path in folder.iterdir() if path.name not in _PAGES)
+    if others:
+        raise EvaluationError(
+            f"{folder} holds {others[0]}, which is no part of a report; name a new folder"
+        )
+
+
+def to_markdown(report: Report) -> str:
+    """Tables, with what they were measured on."""
+    lines = [f"# {report.protocol}", "", "\n\n".join(_preface(report)), ""]
+    for title, rows in tables(report).items():
+        header, *body = rows
+        lines += [f"## {title}", ""]
+        lines += [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
+        lines += [f"| {' | '.join(row)} |" for row in body]
+        lines += [""]
+    lines += [f"- {name} was left out: {why}" for name, why in report.left_out.items()]
+    lines += [f"- `{report.command}`", f"- {_circumstances(report)}"]
+    return "\n".join(lines) + "\n"
+
+
+def to_text(report: Report) -> str:
+    """The first table, in columns for a terminal."""
+    rows = tables(report)["Retrieval"]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{report.protocol}: means over queries, and their 95% confidence", ""]
+    for row in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([f"{row[0]:<{widths[0]}}", *cells]).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def tables(report: Report) -> dict[str, list[list[str]]]:
+    """Every table by its title, header first."""
+    k = report.ks[-1]
+    found = {
+        **{f"P@{k}": f"precision_at_{k}" for k in report.ks},
+        f"R@{k}": f"recall_at_{k}",
+        f"mAP@{k}": f"map_at_{k}",
+        f"mAP@{k}, of all": f"map_at_{k}_of_all",
+        "mAP": "map",
+    }
+    retrieval = [["method", "bytes", *found]]
+    for result in report.results:
+        cells = [_interval(result, name) for name in found.values()]
+        retrieval.append([result.title, f"{result.image_bytes:,}", *cells])
+    costs = [["method", "bytes an image", "ms to describe one", "ms to search for one"]]
+    for result in report.results:
+        times = [f"{result.encode_ms:.3f}", f"{result.search_ms:.2f}"]
+        costs.append([result.title, f"{result.image_bytes:,}", *times])
+    made = {"Retrieval": retrieval, "Cost": costs}
+    codes = [result for result in report.results if result.n_bits is not None]
+    if codes:
+        ball = f"within {SMALL_RADIUS} bits"
+        told = ["bits", "entropy of a bit", "correlation of two"]
+        bits = [["method", *told, f"P {ball}", f"queries with none {ball}"]]
+        for result in codes:
+            numbers = [f"{result.n_bits}", f"{result.entropy:.3f}", f"{result.correlation:.3f}"]
+            numbers.append(_interval(result, f"precision_within_{SMALL_RADIUS}"))
+            bits.append([result.title, *numbers, f"{100 * result.ball[SMALL_RADIUS][2]:.0f}%"])
+        changes = [["change", *(result.title for result in codes)]]
+        for change in codes[0].changes:
+            pairs = [(result, *result.changes[change]) for result in codes]
+            cells = [f"{flipped:.1f} · {100 * first:.0f}%" for _, flipped, first in pairs]
+            changes.append([change, *cells])
+        made |= {"Bits": bits, "Robustness": changes}
+    return made
+
+
+def to_html(
+    report: Report,
+    protocol: Protocol,
+    reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> str:
+    """One page that needs nothing beside it: pictures and plots are in it."""
+    environment = Environment(
+        loader=PackageLoader("hashsearch", "evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        report=report,
+        preface=_preface(report),
+        circumstances=_circumstances(report),
+        tables=tables(report),
+        plots=_plots(report),
+        **_pictures(report, protocol, reconstruct),
+    )
+
+
+def _preface(report: Report) -> list[str]:
+    lost = report.unanswerable
+    left_out = f" ({lost:,} more were left out: nothing has their label)" if lost else ""
+    origin = "trained" if report.set_apart else "trained, perhaps on some of these images,"
+    k = report.ks[-1]
+    return [
+        f"{report.queries:,} queries{left_out}, {report.gallery:,} images to find; an image is "
+        "relevant if it has the query's label. Beside each mean over queries, where it lies with "
+        f"{LEVEL:.0%} confidence ({RESAMPLES:,} bootstrap resamples of the queries). Images of one "
+        "distance come in random order: each figure is its expected value over these orders, "
+        f"whatever order an index gives them. mAP@{k} is divided by the relevant images among the "
+        f"first {k:,}, “of all” by all relevant images; mAP is of the whole ranking.",
+        f"The model is {report.model['fingerprint'][:12]}, {origin} on {report.model['data']}. "
+        "Methods that learn did so from the gallery, without labels.",
+    ]
+
+
+def _interval(result: Result, name: str) -> str:
+    interval = result.measures[name]
+    low, high = (f"{value:.3f}".lstrip("0") for value in (interval.low, interval.high))
+    return f"{interval.value:.3f}".lstrip("0") + f" ({low}–{high})"
+
+
+def _circumstances(report: Report) -> str:
+    """The machine, libraries' versions, and the days of the measurements."""
+    told = [f"{name} {value}" for name, value in report.surroundings.items()]
+    return ", ".join([*told, *sorted({result.date for result in report.results})])
+
+
+def _pictures(
+    report: Report,
+    protocol: Protocol,
+    reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> dict[str, Any]:
+    """Queries, what their codes decode to, and what was found of them."""
+    shown = evenly(len(protocol.queries), SHOWN_QUERIES)
+    queries = protocol.queries[shown]
+    decoded = reconstruct(queries.images)
+    pictured = [result for result in report.results if result.method in _PICTURED]
+    rows = []
+    for number, label in enumerate(queries.labels.tolist()):
+        found = [
+            [
+                {
+                    "src": _inline(protocol.gallery.images[hit]),
+                    "label": str(protocol.gallery.labels[hit]),
+                    "relevant": str(protocol.gallery.labels[hit]) == label,
+                }
+                for hit in result.hits[number]
+            ]
+            for result in pictured
+        ]
+        query = _inline(queries.images[number])
+        rows.append(
+            {"query": query, "decoded": _inline(decoded[number]), "label": label, "found": found}
+        )
+    return {"rows": rows, "pictured": [result.title for result in pictured]}
+
+
+def _inline(image: NDArray[np.uint8]) -> str:
+    return _data_uri("image/png", encode_png(image))
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _plots(report: Report) -> dict[str, str]:
+    """Addresses of SVG by title; none without matplotlib."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return {}
+    codes = [result for result in report.results if result.ball]
+
+    def share(axes: "Axes") -> None:
+        for result in report.results:
+            axes.plot(*zip(*result.curve, strict=True), **_line(report, result))
+        axes.set(xscale="log", xlabel="images retrieved", ylabel="share of the query's label")
+
+    def ball(axes: "Axes") -> None:
+        for result in codes:
+            precision, recall, _ = zip(*(point for point in result.ball if point[1]), strict=True)
+            axes.plot(recall, precision, **_line(report, result))
+        axes.set(xscale="log", xlabel="recall", ylabel="precision")
+
+    plots = {"Share of the same label, by number retrieved": _svg(share)}
+    if codes:
+        plots["Precision and recall of all within a radius, of codes"] = _svg(ball)
+    return plots
+
+
+def _line(report: Report, result: Result) -> dict[str, Any]:
+    """Of one colour in every plot; dashed where it is no code."""
+    return {
+        "label": result.title,
+        "color": f"C{report.results.index(result)}",
+        "linestyle": "-" if result.n_bits is not None else "--",
+        "linewidth": 2.5 if result.method == "codes" else 1.3,
+    }
+
+
+def _svg(draw: "Callable[[Axes], None]") -> str:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "report"}):  # the same drawing has the same bytes
+        figure = Figure(figsize=(9, 4.4), layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None}, transparent=True)
+    return _data_uri("image/svg+xml", drawn.getvalue().encode())

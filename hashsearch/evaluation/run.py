@@ -1,0 +1,97 @@
+"""Measure several methods, each once: what was measured before is read back."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import hashsearch
+from hashsearch.durable import write_whole
+from hashsearch.errors import EvaluationError
+from hashsearch.evaluation.measure import Result, measure
+from hashsearch.evaluation.methods import Examples, Method
+from hashsearch.evaluation.protocols import Protocol
+
+_SOURCES = ("evaluation", "baselines", "search", "models", "codes.py", "encoder.py", "images.py")
+
+
+def require_measurable(method: Method, protocol: Protocol) -> None:
+    """Raise EvaluationError if the gallery is too small for a method to learn from."""
+    if len(protocol.gallery) < method.least_images:
+        raise EvaluationError(
+            f"{method.name} learns from at least {method.least_images:,} images, one more than "
+            f"it has bits; {protocol.name} has {len(protocol.gallery):,}"
+        )
+
+
+def evaluate(
+    protocol: Protocol,
+    methods: Sequence[Method],
+    *,
+    ks: list[int],
+    seed: int,
+    surroundings: Mapping[str, str],
+    date: str,
+    cache: Path,
+) -> list[Result]:
+    """A result for each method, from the cache where the same was measured before.
+
+    ks: as of `measure`. surroundings: what else the results depend on, the machine and
+    libraries' versions. date: today's. cache: a folder, made if need be; without one that can
+    be written, results are not kept. A cached result is of the same method (a model's by its
+    fingerprint), images, labels, ks, seed and surroundings, and of the same sources of ours.
+    Raises EvaluationError if the gallery has fewer images than the last of ks.
+    """
+    if len(protocol.gallery) < ks[-1]:
+        raise EvaluationError(
+            f"{protocol.name} has {len(protocol.gallery):,} images to find, fewer than the "
+            f"{ks[-1]:,} asked for; -k takes smaller numbers"
+        )
+    for method in methods:
+        require_measurable(method, protocol)
+    examples, sources = Examples(protocol.gallery.images, seed), _sources_sha256()
+    results = []
+    for method in methods:
+        identity = {
+            "method": [method.name, method.n_bits, method.image_bytes, *method.identity],
+            "images": protocol.digest,
+            "numbers": [ks, seed],
+            "surroundings": [sources, *sorted(surroundings.items())],
+        }
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        path = cache / f"{key}.json"
+        result = _read(path)
+        if result is None:
+            result = measure(method, examples, protocol, ks=ks, seed=seed, date=date)
+            _keep(path, result)
+        results.append(result)
+    return results
+
+
+def _sources_sha256() -> str:
+    """Of the code that results come from, so that none outlives it."""
+    found = hashlib.sha256()
+    root = Path(hashsearch.__file__).parent
+    for name in _SOURCES:
+        path = root / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            if file.name != "report.py":  # which tells results, and makes none
+                found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def _read(path: Path) -> Result | None:
+    """A result; None if there is none, or none that can be read."""
+    try:
+        return Result.from_dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _keep(path: Path, result: Result) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(result.to_dict()))
+    except OSError as error:
+        print(f"{result.method} was measured, but is not kept: {error}", file=sys.stderr)

@@ -1,0 +1,415 @@
+"""Methods measured: against slow loops and scikit-learn, from the cache, and as a command."""
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import average_precision_score
+
+from hashsearch.cli import main
+from hashsearch.errors import EvaluationError
+from hashsearch.evaluation import methods, run
+from hashsearch.evaluation.comparisons import Euclidean, Hamming, SquaredPixels
+from hashsearch.evaluation.measure import intervals, measure
+from hashsearch.evaluation.methods import METHODS, Examples, Model, method_named
+from hashsearch.evaluation.protocols import LabelledImages, parted
+from hashsearch.evaluation.report import Report, to_markdown
+from hashsearch.evaluation.robustness import changed, evenly
+from hashsearch.models.folder import PRETRAINED
+from tests.conftest import part_of_cifar10
+
+ROOT = Path(__file__).parents[1]
+KS = [1, 10, 50]
+TODAY = "2026-11-26"
+
+
+@pytest.fixture(scope="module")
+def protocol(tiny_images):
+    """Labels that pixels can find: in which third an image's brightness lies."""
+    light = tiny_images.mean(axis=(1, 2, 3))
+    labels = np.digitize(light, np.quantile(light, (1 / 3, 2 / 3))).astype(str)
+    images = LabelledImages(tiny_images, labels)
+    return parted("light", images, None, n_queries=60, pooled=False, seed=0)
+
+
+@pytest.fixture(scope="module")
+def examples(protocol):
+    return Examples(protocol.gallery.images, 0)
+
+
+@pytest.fixture(scope="module")
+def model(model_folder):
+    return Model(model_folder)
+
+
+@pytest.fixture(params=[name for name in METHODS if name != "addresses"])
+def method(request, model):
+    return method_named(request.param, model, 64, seed=0)
+
+
+def test_an_index_finds_what_the_distances_say(method, examples, protocol):
+    describe = method.learn(examples)
+    gallery, queries = describe(protocol.gallery.images), describe(protocol.queries.images)
+    _, found = method.comparison.index(gallery).search(queries, 20)
+    rows = np.concatenate(list(method.comparison.distances(queries, gallery)))
+    nearest = np.sort(rows, axis=1)[:, :20]
+    if isinstance(method.comparison, Euclidean):
+        assert_allclose(found, nearest, rtol=1e-3, atol=1e-3 * nearest.max())
+    else:
+        assert_array_equal(found, nearest)
+
+
+def test_hamming_distances_are_counted_bits():
+    random = np.random.default_rng(0)
+    gallery, queries = (random.integers(0, 256, (n, 4), np.uint8) for n in (500, 300))
+    gallery &= 0xF0
+    queries &= 0xF0
+    slow = np.bitwise_count(queries[:, np.newaxis] ^ gallery).sum(axis=2)
+    assert_array_equal(np.concatenate(list(Hamming(32).distances(queries, gallery))), slow)
+
+
+def test_pixel_distances_are_exact_to_the_last_grey_level():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (40, 3072), np.uint8)
+    images[0], images[1] = 0, 255
+    images[2] = images[3] ^ 1
+    rows = np.concatenate(list(SquaredPixels().distances(images, images)))
+    slow = np.square(images[:, np.newaxis].astype(int) - images).sum(axis=2)
+    assert_array_equal(rows, slow)
+    assert rows[0, 1] == 3072 * 255**2
+
+
+def test_measures_by_pixels_are_scikit_learns_and_a_slow_loop(protocol, examples, model):
+    result = measure(
+        method_named("pixels", model, 64, 0), examples, protocol, ks=KS, seed=0, date=TODAY
+    )
+    flat = protocol.gallery.images.reshape(len(protocol.gallery), -1).astype(int)
+    averages, averages_at, first, recalls = [], [], [], []
+    for image, label in zip(protocol.queries.images, protocol.queries.labels, strict=True):
+        distances = np.square(flat - image.ravel().astype(int)).sum(axis=1)
+        assert len(set(distances.tolist())) == len(distances)  # no ties among these
+        relevant = protocol.gallery.labels == label
+        averages.append(average_precision_score(relevant, -distances))
+        near = np.argsort(distances)[:50]
+        averages_at.append(average_precision_score(relevant[near], -distances[near]))
+        first.append(relevant[near[:10]].mean())
+        recalls.append(relevant[near[:10]].sum() / relevant.sum())
+    found = result.measures
+    assert found["map"].value == pytest.approx(np.mean(averages))
+    assert found["map_at_50"].value == pytest.approx(np.mean(averages_at))
+    assert found["precision_at_10"].value == pytest.approx(np.mean(first))
+    assert found["recall_at_10"].value == pytest.approx(np.mean(recalls))
+    assert found["map_at_50_of_all"].value < found["map_at_50"].value
+    assert dict(result.curve)[1] == pytest.approx(found["precision_at_1"].value)
+    assert dict(result.curve)[240] == pytest.approx(1 / 3, abs=0.01)  # all there are
+    assert (result.n_bits, result.changes, result.ball) == (None, {}, [])
+
+
+def test_measures_by_codes_do_not_depend_on_the_order_of_the_gallery(protocol, model):
+    """Of 16 bits, so that nearly all distances tie."""
+    method = method_named("lsh", model, 16, seed=0)
+    turned = replace(protocol, gallery=protocol.gallery[np.arange(239, -1, -1)])
+    learnt = method.learn(Examples(protocol.gallery.images, 0))
+    fixed = replace(method, learn=lambda _: learnt)
+    one, other = (
+        measure(fixed, Examples(part.gallery.images, 0), part, ks=KS, seed=0, date=TODAY)
+        for part in (protocol, turned)
+    )
+    assert_allclose(
+        [interval.value for interval in one.measures.values()],
+        [interval.value for interval in other.measures.values()],
+    )
+    assert one.ball == other.ball
+    precision, recall, empty = one.ball[-1]
+    assert (precision, recall, empty) == (pytest.approx(1 / 3, abs=0.01), 1.0, 0.0)
+
+
+def test_bits_are_told_of_by_entropy_and_correlation(protocol, model):
+    method = method_named("lsh", model, 16, seed=0)
+    bits = np.zeros((300, 16), np.uint8)
+    bits[:, 0] = bits[:, 1] = np.arange(300) % 2  # two alike, the others never 1
+    codes = np.packbits(bits, axis=1)
+    fixed = replace(method, learn=lambda _: lambda images: codes[: len(images)])
+    result = measure(
+        fixed, Examples(protocol.gallery.images, 0), protocol, ks=KS, seed=0, date=TODAY
+    )
+    assert result.entropy == pytest.approx(2 / 16)
+    assert result.correlation == pytest.approx(1.0)
+
+
+def test_a_picture_that_stays_the_same_is_found_first_and_a_lost_one_by_chance(
+    protocol, model, monkeypatch
+):
+    method = method_named("codes", model, 64, seed=0)
+    describe = method.learn(Examples(protocol.gallery.images, 0))
+    monkeypatch.setattr(
+        methods,
+        "changed",
+        lambda images, seed: [("same", images), ("black", np.zeros_like(images))],
+    )
+    result = measure(
+        method, Examples(protocol.gallery.images, 0), protocol, ks=KS, seed=0, date=TODAY
+    )
+    codes = describe(protocol.gallery.images)
+    copies = [(codes == code).all(axis=1).sum() for code in codes]
+    assert result.changes["same"] == (0.0, pytest.approx(np.mean(1 / np.array(copies))))
+    flipped, first = result.changes["black"]
+    black = describe(np.zeros((1, 32, 32, 3), np.uint8))
+    distances = np.bitwise_count(codes ^ black).sum(axis=1)
+    assert flipped == pytest.approx(distances.mean())
+    assert first == pytest.approx(1 / 240)  # one of them, or several at one distance
+
+
+def test_changes_are_what_they_are_called(tiny_images):
+    after = dict(changed(tiny_images[:6], seed=0))
+    before = tiny_images[:6].astype(int)
+    assert_array_equal(after["mirrored"], tiny_images[:6, :, ::-1])
+    assert_array_equal(after["upside down"], tiny_images[:6, ::-1])
+    assert after["darker by a quarter"].mean() == pytest.approx(0.75 * before.mean(), abs=1)
+    away = {name: np.abs(images - before).mean() for name, images in after.items()}
+    for less, more in (
+        ("JPEG, quality 60", "JPEG, quality 30"),
+        ("crop to 28 of 32", "crop to 24 of 32"),
+        ("blur, radius 0.7", "blur, radius 1.5"),
+        ("rotated by 5°", "rotated by 15°"),
+        ("noise, deviation 5", "noise, deviation 15"),
+    ):
+        assert 0 < away[less] < away[more]
+    assert all(images.shape == (6, 32, 32, 3) for images in after.values())
+    assert_array_equal(
+        dict(changed(tiny_images[:6], seed=0))["noise, deviation 5"], after["noise, deviation 5"]
+    )
+
+
+def test_intervals_are_as_wide_as_the_normal_distributions():
+    values = np.random.default_rng(0).random(4000)
+    (interval,) = intervals({"x": values}, seed=0).values()
+    error = values.std() / np.sqrt(4000)
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
+    assert interval.high == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
+
+
+def test_rows_shown_lie_evenly():
+    assert evenly(10, 3).tolist() == [0, 4, 9]
+    assert evenly(2, 12).tolist() == [0, 1]
+
+
+@pytest.fixture
+def evaluate(protocol, model, tmp_path):
+    """Run by random projections; what differs from the usual is given."""
+
+    def evaluate(of=protocol, n_bits=64, seed=0, **differing):
+        usual = {"ks": KS, "surroundings": {"on": "a machine"}, "date": TODAY}
+        cache = tmp_path / "cache"
+        method = method_named("lsh", model, n_bits, seed)
+        return run.evaluate(of, [method], **usual | {"seed": seed, "cache": cache} | differing)
+
+    return evaluate
+
+
+def test_what_was_measured_is_read_back_until_something_else_is_asked(
+    protocol, evaluate, tmp_path, monkeypatch
+):
+    counted = []
+    original = run.measure
+
+    def measure(*given, **named):
+        counted.append(given)
+        return original(*given, **named)
+
+    monkeypatch.setattr(run, "measure", measure)
+    first = evaluate()
+    assert evaluate() == first
+    assert evaluate(date="2027-01-01") == first  # its date is of when it was measured
+    assert len(counted) == 1
+    evaluate(seed=1)
+    evaluate(ks=[1, 10])
+    evaluate(n_bits=16)
+    evaluate(of=replace(protocol, gallery=protocol.gallery[np.arange(200)]))
+    evaluate(surroundings={"on": "another machine"})
+    assert len(counted) == 6
+    monkeypatch.setattr(run, "_SOURCES", ("evaluation",))  # as when sources have changed
+    evaluate()
+    assert len(counted) == 7
+    for path in (tmp_path / "cache").iterdir():
+        path.write_text(path.read_text()[:100])
+    assert evaluate()[0].measures == first[0].measures
+    assert len(counted) == 8
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(evaluate, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert evaluate(cache=tmp_path / "file" / "cache")[0].measures
+    assert "lsh was measured, but is not kept: " in capsys.readouterr().err
+
+
+def test_fewer_images_than_are_retrieved_are_refused(evaluate):
+    with pytest.raises(EvaluationError, match="240 images to find, fewer than the 1,000 asked for"):
+        evaluate(ks=[1, 1000])
+
+
+def run_eval(*arguments, data):
+    return main(["eval", "--data", str(data), "-k", "1", "10", "--queries", "30", *arguments])
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_the_command_measures_a_labelled_folder_and_writes_a_report(
+    image_files, model_folder, tmp_path, own_cache, capsys
+):
+    arguments = ("--model", str(model_folder), "--bits", "64", "--out", str(tmp_path / "report"))
+    assert run_eval(*arguments, data=image_files) == 0
+    shown = capsys.readouterr().out
+    assert "pictures-30-270" in shown
+    report = Report.from_json((tmp_path / "report/report.json").read_text())
+    assert [result.method for result in report.results] == [m for m in METHODS if m != "addresses"]
+    assert report.left_out == {}
+    for result in report.results:
+        assert result.title in shown
+        for interval in result.measures.values():
+            assert 0 <= interval.low <= interval.value <= interval.high <= 1
+        assert len(result.hits) == 12
+        assert (result.changes != {}) == (result.n_bits is not None)
+    assert (tmp_path / "report/report.md").read_text() == to_markdown(report)
+    page = (tmp_path / "report/report.html").read_text()
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == 12 * (2 + 8 + 8)
+    assert page.count('src="data:image/svg+xml;base64,') == 2
+    assert not re.search(r'(src|href)="(?!data:|#)', page)  # it needs nothing beside it
+    assert run_eval("--model", str(model_folder), "--json", data=image_files) == 0
+    assert json.loads(capsys.readouterr().out)["protocol"] == "pictures-30-270"
+
+
+def test_a_gallery_is_measured_by_the_model_that_made_it(
+    gallery_folder, model_folder, other_model_folder, own_cache, capsys
+):
+    assert run_eval("--methods", "codes", "--json", data=gallery_folder) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["model"]["fingerprint"] == Model(model_folder).card.fingerprint
+    assert report["queries"] + report["gallery"] == 300
+    assert run_eval("--model", str(other_model_folder), data=gallery_folder) == 1
+    assert re.search(r"was made by model \w{12}, and \S+ is \w{12}", capsys.readouterr().err)
+
+
+def test_what_cannot_be_measured_is_told_in_one_sentence(
+    image_files, model_folder, tmp_path, own_cache, capsys
+):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in sorted(image_files.rglob("*.*"))[:40]:
+        shutil.copy(path, flat)
+    for data, arguments, message in (
+        (flat, (), "none of 40 images has a label"),
+        (image_files, ("-k", "1000"), "270 images to find, fewer than the 1,000 asked for"),
+        (image_files, ("--methods", "codes,sift"), "there is no method sift; there are codes, "),
+        (image_files, ("--methods", "phash", "--bits", "50"), "a square number of bits"),
+        (image_files, ("--bits", "4"), "codes have 8 to 3,072 bits here"),
+        (image_files, ("--methods", "itq", "--bits", "272"), "learns from at least 273 images"),
+        (image_files, ("--pool",), "which pictures has not"),
+        (image_files, ("--out", str(flat)), ", which is no part of a report"),
+        (image_files, ("--methods", "addresses", "--model", str(model_folder)), "no addresses"),
+        (tmp_path / "nowhere", (), "does not exist"),
+        (image_files, ("--model", str(tmp_path / "nowhere")), "nowhere"),
+    ):
+        assert run_eval(*arguments, data=data) == 1
+        shown = capsys.readouterr()
+        assert message in shown.err
+        assert shown.err.startswith("hashsearch: ") or "\nhashsearch: " in shown.err
+        assert shown.out == ""
+    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").rglob("*.json"))
+
+
+def test_addresses_are_measured_where_they_are_asked_for(image_files, own_cache, capsys):
+    assert run_eval("--methods", "addresses", "--json", data=image_files) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert (result["n_bits"], result["image_bytes"], len(result["ball"])) == (28, 4, 29)
+    assert result["measures"]["precision_at_10"]["value"] > 0.15  # by chance, .1
+
+
+def test_cifar10_is_measured_by_its_test_images(cifar10, own_cache, tmp_path, capsys, monkeypatch):
+    part = part_of_cifar10(cifar10, tmp_path / "data", train=100, test=100)
+    monkeypatch.setenv("HASHSEARCH_DATA", str(part))
+    archive = str(part / cifar10.name)
+    for data, arguments, name in (
+        ("cifar10", (), "cifar10-100-500"),
+        (archive, ("--queries", "20"), "cifar10-20-500"),
+        ("cifar10", ("--queries", "20", "--pool", "--seed", "3"), "cifar10-20-580-seed3"),
+        ("cifar10:test", (), "cifar10-test-10-90"),
+        (f"{archive}:train", ("--queries", "50"), "cifar10-train-50-450"),
+    ):
+        command = ["eval", "--data", data, "--methods", "lsh", "--bits", "16", "--json"]
+        assert main([*command, "-k", "10", *arguments]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["protocol"], report["set_apart"]) == (name, ":" not in data)
+        assert report["queries"] == int(name.split("-")[1 + (":" in data)])
+
+
+def test_names_from_outside_are_text_on_the_page(image_files, model_folder, own_cache, tmp_path):
+    odd = tmp_path / "<b>&\udcff"
+    for number, path in enumerate(sorted(image_files.rglob("*.*"))[:40]):
+        (odd / f"<i>{number % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, odd / f"<i>{number % 2}")
+    arguments = ("--methods", "codes", "--model", str(model_folder), "--out", str(tmp_path / "out"))
+    assert main(["eval", "--data", str(odd), "-k", "5", *arguments]) == 0
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<b>" not in page
+    assert "<i>" not in page
+    assert "&lt;b&gt;&amp;\N{REPLACEMENT CHARACTER}-4-36" in page
+
+
+def test_an_earlier_report_is_replaced(image_files, model_folder, own_cache, tmp_path):
+    for bits in ("16", "64"):
+        arguments = ("--methods", "lsh", "--bits", bits, "--out", str(tmp_path / "out"))
+        assert run_eval(*arguments, data=image_files) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.html",
+        "report.json",
+        "report.md",
+    }
+    report = Report.from_json((tmp_path / "out/report.json").read_text())
+    assert report.results[0].n_bits == 64
+
+
+def test_without_matplotlib_the_page_says_what_it_lacks(
+    image_files, own_cache, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    arguments = ("--methods", "lsh", "--bits", "16", "--out", str(tmp_path / "out"))
+    assert run_eval(*arguments, data=image_files) == 0
+    assert "Plots need matplotlib" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_method_whose_package_is_missing_is_left_out_unless_it_was_asked_for(
+    image_files, model_folder, own_cache, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pdqhash", None)
+    arguments = ("--model", str(model_folder), "--bits", "16", "--json")
+    assert run_eval(*arguments, data=image_files) == 0
+    shown = capsys.readouterr()
+    assert "pdq is left out: the package pdqhash is not installed" in shown.err
+    assert list(json.loads(shown.out)["left_out"]) == ["pdq"]
+    assert run_eval("--methods", "pdq", data=image_files) == 1
+    assert "the package pdqhash is not installed; hashsearch[eval] brings it" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_results_that_are_told_are_those_that_were_measured():
+    report = Report.from_json((ROOT / "docs/results.json").read_text())
+    assert (ROOT / "docs/results.md").read_text() == to_markdown(report)
+    assert report.model["fingerprint"] == Model(PRETRAINED).card.fingerprint
+    assert [result.method for result in report.results] == [m for m in METHODS if m != "addresses"]
+    readme = (ROOT / "README.md").read_text()
+    for result in report.results:
+        names = ("precision_at_1", "precision_at_10", "map_at_1000")
+        figures = [f"{result.measures[name].value:.3f}".lstrip("0") for name in names]
+        assert f"| {result.title} | {result.image_bytes:,} | {' | '.join(figures)} |" in readme

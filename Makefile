@@ -17,7 +17,7 @@ test: .venv/dev ## format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not soak" --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not soak" --numprocesses=auto --durations=15
 
 bench: .venv/dev ## speed, beside peers
 	$(BIN)/python -m benchmarks.encoding

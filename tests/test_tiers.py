@@ -123,3 +123,6 @@ def test_queries_are_measured_together_as_one_by_one():
     one_by_one = np.concatenate([part.average_precision_at(33) for part in parts], axis=1)
     assert_allclose(together.average_precision_at(33), one_by_one)
     assert together.n_relevant.tolist() == [50] * 5
+    ragged = [Tiers.of_distances(row.astype(np.float32), slice(40, 90)) for row in distances]
+    assert_allclose(Tiers.stacked(ragged).found_at(ks), together.found_at(ks))
+    assert_allclose(Tiers.stacked(ragged).average_precision_at(33), one_by_one)

@@ -1,4 +1,4 @@
-"""How well codes find images of the same kind, ranked with torch, in a training's report."""
+"""How well codes find images of the same kind, for a training's report."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from hashsearch.metrics import map_at_k, precision_at_k
+from hashsearch.evaluation.tiers import Tiers
 
 _RANKS = 1000
 _CHUNK = 250  # queries ranked at a time
@@ -31,20 +30,20 @@ class Labelled:
 def retrieval_by_bits(
     labelled: Labelled, gallery: NDArray[np.uint8], queries: NDArray[np.uint8]
 ) -> dict[str, float]:
-    """Measure a ranking by Hamming distance; equal distances come in the gallery's order.
+    """Measure a ranking by Hamming distance: expected values over the orders of equal ones.
 
     gallery, queries: (n, n_bits) uint8 bits of the labelled images.
     """
-    signs, asked = (torch.from_numpy(bits).float() * 2 - 1 for bits in (gallery, queries))
-    order = torch.arange(len(signs), dtype=torch.float32)
+    order = _by_label(labelled)
+    signs, asked = (torch.from_numpy(bits).float() * 2 - 1 for bits in (gallery[order], queries))
+    n_bits = signs.shape[1]
 
-    def keys(start: int) -> Tensor:
-        distances = (signs.shape[1] - asked[start : start + _CHUNK] @ signs.T) / 2
-        return distances * len(signs) + order
+    def tiers(start: int, relevant: list[slice]) -> Tiers:
+        distances = (n_bits - asked[start : start + _CHUNK] @ signs.T) / 2
+        rows = zip(distances.int().numpy(), relevant, strict=True)
+        return Tiers.stacked([Tiers.of_integers(*row, n_bits + 1) for row in rows])
 
-    # Exact in float32, so that ties cannot fall otherwise.
-    assert signs.shape[1] * len(signs) + len(signs) <= 2**24, "too many images"
-    return _measure(labelled, keys)
+    return _measure(labelled, tiers)
 
 
 def retrieval_by_pixels(labelled: Labelled) -> dict[str, float]:
@@ -53,25 +52,37 @@ def retrieval_by_pixels(labelled: Labelled) -> dict[str, float]:
     Computed in float32, so that distances which differ by less than it can tell
     may change places; the search itself decides such in integers.
     """
-    flat = torch.from_numpy(labelled.gallery).flatten(1).float()
+    flat = torch.from_numpy(labelled.gallery[_by_label(labelled)]).flatten(1).float()
     mean = flat.mean(dim=0)
     flat -= mean
     squares = flat.square().sum(dim=1)
 
-    def keys(start: int) -> Tensor:
+    def tiers(start: int, relevant: list[slice]) -> Tiers:
         chunk = torch.from_numpy(labelled.queries[start : start + _CHUNK]).flatten(1).float()
-        return squares - 2 * (chunk - mean) @ flat.T
+        distances = (squares - 2 * (chunk - mean) @ flat.T).numpy()
+        rows = zip(distances, relevant, strict=True)
+        return Tiers.stacked([Tiers.of_distances(*row) for row in rows])
 
-    return _measure(labelled, keys)
+    return _measure(labelled, tiers)
 
 
-def _measure(labelled: Labelled, keys: Callable[[int], Tensor]) -> dict[str, float]:
+def _by_label(labelled: Labelled) -> NDArray[np.int64]:
+    """Gallery rows, those of a label side by side."""
+    return np.argsort(labelled.gallery_labels, kind="stable")
+
+
+def _measure(labelled: Labelled, tiers: Callable[[int, list[slice]], Tiers]) -> dict[str, float]:
     ranks = min(_RANKS, len(labelled.gallery))
-    relevant = np.empty((len(labelled.queries), ranks), np.bool_)
-    for start in range(0, len(relevant), _CHUNK):
-        ids = keys(start).topk(ranks, largest=False).indices.numpy()
-        wanted = labelled.query_labels[start : start + _CHUNK, np.newaxis]
-        relevant[start : start + _CHUNK] = labelled.gallery_labels[ids] == wanted
-    found = {f"precision_at_{k}": precision_at_k(relevant, k) for k in (1, 10) if k <= ranks}
-    found[f"map_at_{ranks}"] = map_at_k(relevant, ranks)
-    return {name: round(value, 4) for name, value in found.items()}
+    ks = np.array([k for k in (1, 10) if k <= ranks])
+    labels = np.sort(labelled.gallery_labels)
+    found, averages = [], []
+    for start in range(0, len(labelled.queries), _CHUNK):
+        asked = labelled.query_labels[start : start + _CHUNK]
+        bounds = (np.searchsorted(labels, asked, side).tolist() for side in ("left", "right"))
+        some = tiers(start, [slice(*pair) for pair in zip(*bounds, strict=True)])
+        found.append(some.found_at(ks) / ks)
+        averages.append(some.average_precision_at(ranks)[0])
+    precisions = np.concatenate(found).mean(axis=0).tolist()
+    told = {f"precision_at_{k}": share for k, share in zip(ks, precisions, strict=True)}
+    told[f"map_at_{ranks}"] = float(np.concatenate(averages).mean())
+    return {name: round(value, 4) for name, value in told.items()}

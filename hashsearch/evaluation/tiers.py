@@ -8,23 +8,26 @@ Source: McSherry and Najork 2008, *Computing Information Retrieval Performance M
 Efficiently in the Presence of Tied Scores* (ECIR).
 """
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
 class Tiers:
     """A gallery as each query sees it: tiers of equal distance, the nearest first.
 
     sizes, relevant: (n_queries, n_tiers) int64, images in each tier and those of them that
-    are relevant. A tier may be empty. Every query has the whole gallery.
+    are relevant. A tier may be empty. Every query has the whole gallery. ends, found: images,
+    and relevant ones, up to the end of each tier.
     """
 
-    sizes: NDArray[np.int64]
-    relevant: NDArray[np.int64]
+    def __init__(self, sizes: NDArray[np.int64], relevant: NDArray[np.int64]):
+        self.sizes, self.relevant = sizes, relevant
+        self.ends, self.found = sizes.cumsum(axis=1), relevant.cumsum(axis=1)
+        gains = _expected_gain(self.ends - sizes, self.found - relevant, sizes, relevant)
+        # The sum expected of precision at each relevant image up to the end of each tier.
+        self._gained = gains.cumsum(axis=1)
 
     @classmethod
     def of_integers(cls, distances: NDArray[np.integer], relevant: slice, n_tiers: int) -> "Tiers":
@@ -56,21 +59,14 @@ class Tiers:
 
     @classmethod
     def stacked(cls, parts: "list[Tiers]") -> "Tiers":
-        """Those of many queries, of as many tiers each."""
-        return cls(
-            np.concatenate([part.sizes for part in parts]),
-            np.concatenate([part.relevant for part in parts]),
-        )
+        """Those of many queries; where one has fewer tiers, empty ones follow."""
+        most = max(part.sizes.shape[1] for part in parts)
 
-    @cached_property
-    def ends(self) -> NDArray[np.int64]:
-        """(n_queries, n_tiers): images up to the end of each tier."""
-        return self.sizes.cumsum(axis=1)
+        def filled(tiers: NDArray[np.int64]) -> NDArray[np.int64]:
+            return np.pad(tiers, ((0, 0), (0, most - tiers.shape[1])))
 
-    @cached_property
-    def found(self) -> NDArray[np.int64]:
-        """(n_queries, n_tiers): relevant images up to the end of each tier."""
-        return self.relevant.cumsum(axis=1)
+        sizes = np.concatenate([filled(part.sizes) for part in parts])
+        return cls(sizes, np.concatenate([filled(part.relevant) for part in parts]))
 
     @property
     def n_relevant(self) -> NDArray[np.int64]:
@@ -128,12 +124,6 @@ class Tiers:
             by_found[query] = chances @ (sums / counted)
             by_all[query] = chances @ sums / max(int(self.n_relevant[query]), 1)
         return by_found, by_all
-
-    @cached_property
-    def _gained(self) -> NDArray[np.float64]:
-        """(n_queries, n_tiers): sum expected of precision at each relevant image so far."""
-        before, found = self.ends - self.sizes, self.found - self.relevant
-        return _expected_gain(before, found, self.sizes, self.relevant).cumsum(axis=1)
 
 
 def _expected_gain(

@@ -17,10 +17,11 @@ def sync_tree(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file that others find whole or not at all, in place of an earlier one."""
+    """Write a file, whole or not at all, in place of an earlier one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf-8")
+        _sync(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -250,9 +250,11 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(evaluate, tmp_pat
     assert "lsh was measured, but is not kept: " in capsys.readouterr().err
 
 
-def test_fewer_images_than_are_retrieved_are_refused(evaluate):
+def test_as_many_images_are_retrieved_as_were_asked_for_or_as_there_are(protocol):
+    assert run.numbers_retrieved(None, protocol) == [1, 10, 100]
+    assert run.numbers_retrieved([5, 1, 5], protocol) == [1, 5]
     with pytest.raises(EvaluationError, match="240 images to find, fewer than the 1,000 asked for"):
-        evaluate(ks=[1, 1000])
+        run.numbers_retrieved([1, 1000], protocol)
 
 
 def run_eval(*arguments, data):
@@ -318,6 +320,7 @@ def test_what_cannot_be_measured_is_told_in_one_sentence(
         (image_files, ("--out", str(flat)), ", which is no part of a report"),
         (image_files, ("--methods", "addresses", "--model", str(model_folder)), "no addresses"),
         (tmp_path / "nowhere", (), "does not exist"),
+        (sorted(flat.iterdir())[0], (), "is neither a folder nor a tar archive"),
         (image_files, ("--model", str(tmp_path / "nowhere")), "nowhere"),
     ):
         assert run_eval(*arguments, data=data) == 1

@@ -74,6 +74,7 @@ def test_images_without_a_label_are_left_out(labelled):
     some = LabelledImages(labelled.images, np.where(np.arange(300) < 90, "", labelled.labels))
     protocol = part("pets", some, n_queries=10)
     assert len(protocol.queries) + len(protocol.gallery) == 210
+    assert protocol.unlabelled == 90
 
 
 def test_images_without_any_label_cannot_be_measured(labelled):

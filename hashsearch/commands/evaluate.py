@@ -25,9 +25,17 @@ if TYPE_CHECKING:
     from hashsearch.evaluation.protocols import LabelledImages, Protocol
     from hashsearch.gallery.folder import Gallery
 
-_PACKAGES = ("torch", "numpy", "faiss-cpu", "pillow", "ImageHash", "pdqhash")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "faiss-cpu",
+    "pillow",
+    "ImageHash",
+    "pdqhash",
+)
 _ONLY_IF_ASKED = ("addresses",)
-_BITS, _KS = 256, [1, 10, 100, 1000]
+_BITS = 256
 
 
 def add(commands: Commands) -> None:
@@ -48,8 +56,7 @@ def add(commands: Commands) -> None:
         metavar="K",
         type=positive,
         nargs="+",
-        default=_KS,
-        help="numbers of images retrieved; the largest is mAP's (1 10 100 1000)",
+        help="numbers of images retrieved; the largest is mAP's (1 10 100 1000, if there are)",
     )
     command.add_argument(
         "--queries", metavar="N", type=positive, help="search for so many, drawn evenly by label"
@@ -65,7 +72,7 @@ def add(commands: Commands) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from hashsearch.evaluation.methods import Model
     from hashsearch.evaluation.report import Report, require_room, to_text, write_report
-    from hashsearch.evaluation.run import evaluate
+    from hashsearch.evaluation.run import evaluate, numbers_retrieved
     from hashsearch.models.folder import PRETRAINED
 
     folders = DataFolders.of_environment()
@@ -77,7 +84,9 @@ def _evaluate(options: argparse.Namespace) -> int:
         asked = _asked(options, model)  # refused before images are read
         protocol = _protocol(options, gallery, folders)
     methods, left_out = asked or _measurable(options, model, protocol)
-    ks = sorted(set(options.k))
+    told = {"fingerprint": model.card.fingerprint, "data": _trained_on(model.card.training)}
+    reconstruct = _roundtrip(model) if options.out else None
+    ks = numbers_retrieved(options.k, protocol)
     results = evaluate(
         protocol,
         methods,
@@ -91,6 +100,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         protocol=protocol.name,
         queries=len(protocol.queries),
         gallery=len(protocol.gallery),
+        unlabelled=protocol.unlabelled,
         unanswerable=protocol.unanswerable,
         set_apart=protocol.set_apart,
         images_sha256=protocol.digest,
@@ -98,16 +108,13 @@ def _evaluate(options: argparse.Namespace) -> int:
         seed=options.seed,
         command=_command(options),
         surroundings=surroundings,
-        model={
-            "fingerprint": model.card.fingerprint,
-            "data": _trained_on(model.card.training),
-        },
+        model=told,
         results=results,
         left_out=left_out,
     )
     print(report.to_json() if options.json else to_text(report), end="")
-    if options.out:
-        write_report(options.out, report, protocol, _roundtrip(model))
+    if reconstruct:
+        write_report(options.out, report, protocol, reconstruct)
     return 0
 
 
@@ -117,15 +124,18 @@ def _trained_on(training: dict[str, Any]) -> str:
     step: Any = training
     while isinstance(step, dict):
         told |= dict.fromkeys(str(step.get("data", "unknown data")).split(" + "))
-        step = (step.get("start") or {}).get("training")
+        start = step.get("start")
+        step = start.get("training") if isinstance(start, dict) else None
     return ", ".join(told)
 
 
 def _surroundings() -> dict[str, str]:
     """What figures may depend on: the machine, and the packages that compute them."""
+    import torch
+
     from training.device import describe
 
-    found = {"on": describe("cpu")}
+    found = {"on": f"{describe('cpu')}, {torch.backends.cpu.get_cpu_capability()}"}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
@@ -201,8 +211,9 @@ def _protocol(
     if gallery is not None:
         images = _images_of(gallery)
     else:
+        source = open_source(options.data, folders)  # which says best what is no source
         test_source = open_test_split(options.data, folders)
-        images = LabelledImages(*load_labelled_images(open_source(options.data, folders)))
+        images = LabelledImages(*load_labelled_images(source))
         if test_source is not None:
             test = LabelledImages(*load_labelled_images(test_source))
     return parted(
@@ -244,12 +255,12 @@ def _roundtrip(model: "Model") -> "Callable[[NDArray[np.uint8]], NDArray[np.uint
 
 
 def _command(options: argparse.Namespace) -> str:
-    """What repeats this, wherever the data and the report lie."""
+    """What repeats this, from the same folder."""
     words = ["hashsearch", "eval", "--data", options.data]
     words += ["--methods", options.methods] if options.methods else []
     words += ["--model", str(options.model)] if options.model else []
     words += ["--bits", str(options.bits)] if options.bits != _BITS else []
-    words += ["-k", *map(str, options.k)] if options.k != _KS else []
+    words += ["-k", *map(str, options.k)] if options.k else []
     words += ["--queries", str(options.queries)] if options.queries else []
     words += ["--pool"] if options.pool else []
     words += ["--seed", str(options.seed)] if options.seed else []

@@ -90,7 +90,8 @@ def measure(
     encode_ms = 1000 * (time.perf_counter() - started) / len(gallery)
     queries = _described(method, describe, protocol.queries.images)
     index = method.comparison.index(gallery)
-    hits, _ = index.search(queries[evenly(len(queries), SHOWN_QUERIES)], SHOWN_HITS)
+    shown = queries[evenly(len(queries), SHOWN_QUERIES)]
+    hits, _ = index.search(shown, min(SHOWN_HITS, len(index)))
     codes: dict[str, Any] = {}
     if method.n_bits is not None:
         entropy, correlation = _bit_statistics(unpack_bits(gallery, method.n_bits))
@@ -110,7 +111,7 @@ def measure(
         curve=ranked.curve,
         encode_ms=encode_ms,
         search_ms=search_ms,
-        hits=[[int(hit) for hit in row if hit >= 0] for row in hits],
+        hits=hits.tolist(),
         ball=ranked.ball,
         **codes,
     )

@@ -123,7 +123,7 @@ def _pixels(model: Model, n_bits: int, seed: int) -> Method:
 
 def _normalized(model: Model, n_bits: int, seed: int) -> Method:
     title = "pixels, centred and contrast-normalised"
-    return Method("normalized", title, Euclidean(), TINY_BYTES, lambda _: contrast_normalized)
+    return Method("normalized", title, Euclidean(), 4 * TINY_BYTES, lambda _: contrast_normalized)
 
 
 def _pca(model: Model, n_bits: int, seed: int) -> Method:

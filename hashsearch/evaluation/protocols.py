@@ -32,14 +32,15 @@ class Protocol:
 
     A query is answered by gallery images of its label; every query has some. name: of the
     data, the number of queries and that of gallery images, and the seed where one drew them.
-    set_apart: whether the queries come from a test split. unanswerable: queries that were left
-    out, since the gallery has none of their label.
+    set_apart: whether the queries come from a test split. unlabelled: images that were left out
+    for want of a label; unanswerable: queries, since the gallery has none of theirs.
     """
 
     name: str
     gallery: LabelledImages
     queries: LabelledImages
     set_apart: bool
+    unlabelled: int
     unanswerable: int
 
     @cached_property
@@ -72,6 +73,7 @@ def parted(
     Raises EvaluationError if so many cannot be drawn, if fewer than two labels are left, and
     if `pooled` has nothing to pool.
     """
+    given = len(images) + (len(test) if test is not None else 0)
     images = _labelled(data, images)
     if pooled and (test is None or n_queries is None):
         raise EvaluationError(
@@ -79,7 +81,9 @@ def parted(
             f"data with a test split, which {data} has{' not' if test is None else ''}"
         )
     if test is None:
-        n_queries = n_queries or min(MOST_DRAWN, max(1, len(images) // 10))
+        if n_queries is None:
+            _, counts = np.unique(images.labels, return_counts=True)
+            n_queries = max(1, min(MOST_DRAWN, len(images) // 10, int((counts // 2).sum())))
         drawn = _drawn(images.labels, n_queries, seed, share=0.5)
         gallery, queries, random = images[~drawn], images[drawn], True
     else:
@@ -104,7 +108,8 @@ def parted(
     queries, unanswerable = queries[known], int((~known).sum())
     name = f"{data}-{_short(len(queries))}-{_short(len(gallery))}"
     name = f"{name}-seed{seed}" if random and seed else name
-    return Protocol(name, gallery, queries, test is not None, unanswerable)
+    unlabelled = given - len(images) - (len(test) if test is not None else 0)
+    return Protocol(name, gallery, queries, test is not None, unlabelled, unanswerable)
 
 
 def _labelled(data: str, images: LabelledImages) -> LabelledImages:

@@ -28,6 +28,11 @@ from hashsearch.images import encode_png
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CAPTIONS = {
+    "Cost": "Milliseconds for one image of many, and for one query (the median).",
+    "Robustness": "Images of the gallery were changed: mean bits flipped, and how often the "
+    "original is the first found.",
+}
 _PAGES = ("report.json", "report.md", "report.html")
 _PICTURED = ("codes", "pixels")  # whose hits are shown, where they were measured
 
@@ -36,7 +41,7 @@ _PICTURED = ("codes", "pixels")  # whose hits are shown, where they were measure
 class Report:
     """Results of several methods on one protocol, and what they depend on.
 
-    unanswerable, set_apart: as of Protocol. surroundings: the machine, and libraries'
+    unlabelled, unanswerable, set_apart: as of Protocol. surroundings: the machine, and libraries'
     versions. model: the fingerprint, and what the model was trained on. left_out: methods
     that could not be measured, and why.
     """
@@ -44,6 +49,7 @@ class Report:
     protocol: str
     queries: int
     gallery: int
+    unlabelled: int
     unanswerable: int
     set_apart: bool
     images_sha256: str
@@ -84,13 +90,13 @@ def write_report(
 
 
 def require_room(folder: Path) -> None:
-    """Make the folder, which may hold an earlier report and nothing else.
+    """Raise EvaluationError if a folder holds something else than an earlier report.
 
-    Raises EvaluationError if it holds something else, OSError if it cannot be made.
+    Hidden files are no hindrance. Raises OSError if it cannot be made or read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    others = sorted(path.name for path in folder.iterdir() if path.name not in _PAGES)
-    if others:
+    names = (path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if others := sorted(name for name in names if name not in _PAGES):
         raise EvaluationError(
             f"{folder} holds {others[0]}, which is no part of a report; name a new folder"
         )
@@ -102,6 +108,7 @@ def to_markdown(report: Report) -> str:
     for title, rows in tables(report).items():
         header, *body = rows
         lines += [f"## {title}", ""]
+        lines += [CAPTIONS[title], ""] if title in CAPTIONS else []
         lines += [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
         lines += [f"| {' | '.join(row)} |" for row in body]
         lines += [""]
@@ -176,15 +183,19 @@ def to_html(
         preface=_preface(report),
         circumstances=_circumstances(report),
         tables=tables(report),
+        captions=CAPTIONS,
         plots=_plots(report),
         **_pictures(report, protocol, reconstruct),
     )
 
 
 def _preface(report: Report) -> list[str]:
-    lost = report.unanswerable
+    lost, bare = report.unanswerable, report.unlabelled
     left_out = f" ({lost:,} more were left out: nothing has their label)" if lost else ""
-    origin = "trained" if report.set_apart else "trained, perhaps on some of these images,"
+    left_out += f" ({bare:,} images without a label were left out)" if bare else ""
+    # A data set's test split is never trained on; of other queries nothing is known.
+    apart = report.set_apart and report.protocol.split("-")[0] in report.model["data"]
+    origin = "trained" if apart else "trained, perhaps on some of these images,"
     k = report.ks[-1]
     return [
         f"{report.queries:,} queries{left_out}, {report.gallery:,} images to find; an image is "

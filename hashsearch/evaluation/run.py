@@ -13,6 +13,7 @@ from hashsearch.evaluation.measure import Result, measure
 from hashsearch.evaluation.methods import Examples, Method
 from hashsearch.evaluation.protocols import Protocol
 
+USUAL_KS = (1, 10, 100, 1000)
 _SOURCES = ("evaluation", "baselines", "search", "models", "codes.py", "encoder.py", "images.py")
 
 
@@ -23,6 +24,22 @@ def require_measurable(method: Method, protocol: Protocol) -> None:
             f"{method.name} learns from at least {method.least_images:,} images, one more than "
             f"it has bits; {protocol.name} has {len(protocol.gallery):,}"
         )
+
+
+def numbers_retrieved(asked: Sequence[int] | None, protocol: Protocol) -> list[int]:
+    """The ks to measure: those asked for, or of USUAL_KS those that the gallery has.
+
+    Raises EvaluationError if the gallery has fewer images than were asked for.
+    """
+    n_gallery = len(protocol.gallery)
+    if asked is None:
+        return [k for k in USUAL_KS if k <= n_gallery]
+    if max(asked) > n_gallery:
+        raise EvaluationError(
+            f"{protocol.name} has {n_gallery:,} images to find, fewer than the {max(asked):,} "
+            "asked for; -k takes smaller numbers"
+        )
+    return sorted(set(asked))
 
 
 def evaluate(
@@ -41,13 +58,8 @@ def evaluate(
     libraries' versions. date: today's. cache: a folder, made if need be; without one that can
     be written, results are not kept. A cached result is of the same method (a model's by its
     fingerprint), images, labels, ks, seed and surroundings, and of the same sources of ours.
-    Raises EvaluationError if the gallery has fewer images than the last of ks.
+    Raises EvaluationError if the gallery is too small for a method.
     """
-    if len(protocol.gallery) < ks[-1]:
-        raise EvaluationError(
-            f"{protocol.name} has {len(protocol.gallery):,} images to find, fewer than the "
-            f"{ks[-1]:,} asked for; -k takes smaller numbers"
-        )
     for method in methods:
         require_measurable(method, protocol)
     examples, sources = Examples(protocol.gallery.images, seed), _sources_sha256()

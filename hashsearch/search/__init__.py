@@ -15,7 +15,10 @@ class Index(Protocol):
     def __len__(self) -> int: ...
 
     def search(self, queries: Any, k: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """(n_queries, n_values) to ids and distances, both (n_queries, k), nearest first."""
+        """(n_queries, n_values) to ids and distances, both (n_queries, k), nearest first.
+
+        k: from 1 to the number of images.
+        """
         ...
 
 

@@ -1,5 +1,7 @@
 """All of a source's images in memory, as tiny images."""
 
+import sys
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,17 +23,20 @@ def load_tiny_images(source: Source) -> NDArray[np.uint8]:
 
 def load_labelled_images(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
     """The same, and what each shows: (n,) text, empty where the source tells none."""
-    images, labels = [], []
+    images, labels, failed = [], [], 0
     with progress_report("reading images") as report:
         for entry in source:
             try:
                 images.append(_tiny(entry))
             except InvalidImage:
-                continue  # pictures are wanted, not this one
+                failed += 1  # pictures are wanted, not this one
+                continue
             labels.append(entry.label or "")
             report.advance(1)
     if not images:
         raise InvalidSource(f"{source.root} holds no image that can be read")
+    if failed:
+        print(f"{failed:,} images of {source.root} cannot be read; left out", file=sys.stderr)
     return np.stack(images), np.array(labels)
 
 

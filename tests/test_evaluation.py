@@ -323,7 +323,9 @@ def test_what_cannot_be_measured_is_told_in_one_sentence(
         (sorted(flat.iterdir())[0], (), "is neither a folder nor a tar archive"),
         (image_files, ("--model", str(tmp_path / "nowhere")), "nowhere"),
     ):
-        assert run_eval(*arguments, data=data) == 1
+        made = () if "--out" in arguments else ("--out", str(tmp_path / "report"))
+        assert run_eval(*arguments, *made, data=data) == 1
+        assert not (tmp_path / "report").exists()
         shown = capsys.readouterr()
         assert message in shown.err
         assert shown.err.startswith("hashsearch: ") or "\nhashsearch: " in shown.err

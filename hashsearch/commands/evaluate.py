@@ -72,21 +72,23 @@ def add(commands: Commands) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from hashsearch.evaluation.methods import Model
     from hashsearch.evaluation.report import Report, require_room, to_text, write_report
-    from hashsearch.evaluation.run import evaluate, numbers_retrieved
+    from hashsearch.evaluation.run import evaluate, numbers_retrieved, require_measurable
     from hashsearch.models.folder import PRETRAINED
 
     folders = DataFolders.of_environment()
-    if options.out:
-        require_room(options.out)
     surroundings = _surroundings()
     with _gallery(options) as gallery:
         model = Model(gallery.model_folder if gallery else options.model or PRETRAINED)
         asked = _asked(options, model)  # refused before images are read
         protocol = _protocol(options, gallery, folders)
     methods, left_out = asked or _measurable(options, model, protocol)
+    for method in methods:
+        require_measurable(method, protocol)
     told = {"fingerprint": model.card.fingerprint, "data": _trained_on(model.card.training)}
     reconstruct = _roundtrip(model) if options.out else None
     ks = numbers_retrieved(options.k, protocol)
+    if options.out:  # before the measuring, and after all that refuses the data
+        require_room(options.out)
     results = evaluate(
         protocol,
         methods,

@@ -8,7 +8,8 @@ import pytest
 
 from hashsearch.errors import InvalidSource
 from hashsearch.sources import DataFolders, datasets, open_source
-from tests.test_sources import python_batch, tar_of
+from tests.test_archive import tar_of
+from tests.test_cifar import python_batch
 
 
 @pytest.fixture

@@ -1,0 +1,102 @@
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from hashsearch.errors import InvalidImage
+from hashsearch.sources import locate
+from hashsearch.sources.folder import Folder
+
+
+def test_a_folder_yields_its_images_in_order_with_labels(image_files):
+    images = list(Folder(image_files))
+    paths = [path for path in sorted(image_files.rglob("*")) if path.is_file()]
+    assert [image.content for image in images] == paths
+    assert [image.label for image in images] == [path.parent.name for path in paths]
+    for image, path in zip(images, paths, strict=True):
+        assert locate(str(image_files), image.place) == str(path)
+        assert (image.size, image.mtime) == (path.stat().st_size, path.stat().st_mtime_ns)
+
+
+def test_a_folder_passes_over_other_files_hidden_ones_and_links_that_lead_out(
+    image_files, tmp_path
+):
+    picture = sorted(image_files.rglob("*.*"))[0]
+    root = tmp_path / "root"
+    (root / ".cache").mkdir(parents=True)
+    (root / "sub").mkdir()
+    for name in (
+        "a.JPG",
+        ".hidden.jpg",
+        ".cache/b.jpg",
+        "sub/c.jpeg",
+        "notes.txt",
+        "d.HEIC",
+        "plain",
+    ):
+        shutil.copy(picture, root / name)
+    shutil.copy(picture, tmp_path / "outside.jpg")
+    (root / "in.jpg").symlink_to(root / "a.JPG")
+    (root / "out.jpg").symlink_to(tmp_path / "outside.jpg")
+    (root / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (root / "loop").symlink_to(root)
+    source = Folder(root)
+    assert [image.place for image in source] == ["/a.JPG", "/in.jpg", "/sub/c.jpeg"]
+    assert [image.label for image in source] == [None, None, "sub"]
+    assert source.passed_over == Counter({".txt": 1, ".heic": 1, "": 2})
+
+
+def test_one_entrys_trouble_is_not_the_folders(image_files, tmp_path):
+    """A link to itself, a folder that may not be read, one a thousand levels deep."""
+    picture = sorted(image_files.rglob("*.*"))[0]
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "a.jpg")
+    shutil.copy(picture, tmp_path / "b.jpg")
+    images = {image.place: image for image in Folder(tmp_path)}
+    assert isinstance(images["/b.jpg"].content, Path)
+    assert set(images) <= {"/a.jpg", "/b.jpg"}
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure_of_its_own(image_files, tmp_path, monkeypatch):
+    shutil.copytree(image_files, tmp_path / "pictures")
+    closed = next(path for path in (tmp_path / "pictures").iterdir() if path.is_dir())
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    images = list(Folder(tmp_path / "pictures"))
+    (failed,) = [image for image in images if isinstance(image.content, InvalidImage)]
+    assert failed.place == f"/{closed.name}"
+    assert str(failed.content) == "it cannot be read: Permission denied"
+    monkeypatch.undo()
+    assert len(images) == 1 + 300 - len(list(closed.iterdir()))
+
+
+def test_folders_may_be_nested_deeper_than_python_recurses(image_files, tmp_path):
+    # Each level on its own: a path of that length cannot be named at once.
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    shutil.copy(sorted(image_files.rglob("*.*"))[0], tmp_path / "x.jpg")
+    found = [image.place for image in Folder(tmp_path)]
+    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # Python's own rmtree recurses
+    assert found[-1] == "/x.jpg"
+
+
+def test_a_file_name_that_is_not_utf8_is_no_obstacle(image_files, tmp_path):
+    picture = sorted(image_files.rglob("*.*"))[0]
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    shutil.copy(picture, folder / os.fsdecode(b"\xff\xfe.jpg"))
+    (image,) = Folder(tmp_path)
+    assert image.place == "/caf%E9/%FF%FE.jpg"
+    assert image.label == "caf\ufffd"
+    assert Path(locate(str(tmp_path), image.place)).read_bytes() == picture.read_bytes()

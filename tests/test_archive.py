@@ -1,19 +1,36 @@
 import gzip
 import io
+import json
 import tarfile
+import tracemalloc
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hashsearch.errors import ImageTooLarge, InvalidSource
+from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
 from hashsearch.images import MAX_FILE_BYTES
+from hashsearch.sources import webdataset
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
+from hashsearch.sources.seen import SeenNames
 
 
 def tar_of(folder: Path, path: Path, mode: str = "w:gz") -> Path:
     with tarfile.open(path, mode) as archive:
         archive.add(folder, folder.name)
+    return path
+
+
+def tar_with(path: Path, files: list[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
     return path
 
 
@@ -39,21 +56,39 @@ def test_links_and_devices_in_an_archive_are_left_out(image_files, tmp_path):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
             archive.addfile(member)
-        member = tarfile.TarInfo("../../outside.jpg")
+        member = tarfile.TarInfo("a.jpg")
         member.size = len(picture)
         archive.addfile(member, io.BytesIO(picture))
     (image,) = TarArchive(tmp_path / "a.tar")
-    assert image.place == "!/../../outside.jpg"  # a name, never a path: nothing is extracted
-    assert image.content == picture
+    assert (image.place, image.content) == ("!/a.jpg", picture)
+
+
+OUTSIDE = (
+    "../../a.jpg",
+    "/etc/a.jpg",
+    "C:/a.jpg",
+    "c:a.jpg",
+    "x/../../a.jpg",
+    r"x\..\..\a.jpg",
+    r"\a.jpg",
+)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_member_whose_name_points_outside_is_refused_and_the_rest_goes_on(
+    name, image_files, tmp_path
+):
+    picture = sorted(image_files.rglob("*.*"))[0].read_bytes()
+    tar_with(tmp_path / "a.tar", [(name, picture), ("a..b.jpg", picture)])
+    refused, image = TarArchive(tmp_path / "a.tar")
+    assert isinstance(refused.content, InvalidImage)
+    assert str(refused.content) == "its name points outside the archive"
+    assert (image.place, image.content) == ("!/a..b.jpg", picture)
 
 
 def test_of_two_members_of_one_name_the_first_counts(image_files, tmp_path):
     first, second = (path.read_bytes() for path in sorted(image_files.rglob("*.*"))[:2])
-    with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        for data in (first, second):
-            member = tarfile.TarInfo("same.jpg")
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+    tar_with(tmp_path / "a.tar", [("same.jpg", first), ("same.jpg", second)])
     (image,) = TarArchive(tmp_path / "a.tar")
     assert image.content == first
 
@@ -98,3 +133,90 @@ def test_a_truncated_archive_yields_what_is_whole_and_then_says_so(image_files, 
     with pytest.raises(InvalidSource, match=r"cut\.tar\.gz is no tar archive, or a damaged one"):
         found.extend(TarArchive(tmp_path / "cut.tar.gz"))
     assert 0 < len(found) < 300
+
+
+@given(st.lists(st.text(max_size=3), max_size=60))
+def test_a_name_is_new_the_first_time_and_no_more(names):
+    seen = SeenNames()
+    assert [seen.add(name) for name in names] == [
+        name not in names[:place] for place, name in enumerate(names)
+    ]
+    seen.close()
+
+
+def test_an_archives_estimate_is_none_at_first_then_near_and_exact_at_the_end(
+    image_files, tmp_path
+):
+    pictures = sorted(image_files.rglob("*.*"))
+    files = [(f"{n}.jpg", pictures[n % 300].read_bytes()) for n in range(2000)]
+    source = TarArchive(tar_with(tmp_path / "a.tar", files))
+    assert source.estimate() is None
+    images = iter(source)
+    next(images)
+    assert source.estimate() is None  # too little was read
+    list(islice(images, 1200))
+    assert source.estimate() == pytest.approx(2000, rel=0.1)
+    assert len(list(images)) == 2000 - 1201
+    assert source.estimate() == 2000
+    next(iter(source))
+    assert source.estimate() == 2000  # known from the time before
+
+
+@pytest.mark.parametrize("first", ["image", "note"])
+@pytest.mark.parametrize(
+    ("note", "content", "label"),
+    [
+        ("cls", b"7", "7"),
+        ("cls", b" tabby cat\n", "tabby cat"),
+        ("cls", b"", "shard"),
+        ("json", json.dumps({"label": "dog", "width": 3}).encode(), "dog"),
+        ("json", json.dumps({"label": 12}).encode(), "12"),
+        ("json", json.dumps({"label": True}).encode(), "shard"),
+        ("json", json.dumps({"label": ["a"]}).encode(), "shard"),
+        ("json", b"[1, 2]", "shard"),
+        ("json", b"{broken", "shard"),
+        ("json", b"[" * 100_000, "shard"),
+        ("json", b'{"label": "' + b"x" * 2**20 + b'"}', "shard"),
+        ("txt", b"a cat on a mat", "shard"),
+    ],
+)
+def test_in_webdatasets_layout_the_label_lies_beside_the_image(
+    note, content, label, first, image_files, tmp_path
+):
+    one, two = (path.read_bytes() for path in sorted(image_files.rglob("*.*"))[:2])
+    sample = [("shard/000017.jpg", one), (f"shard/000017.{note}", content)]
+    if first == "note":
+        sample.reverse()
+    source = TarArchive(tar_with(tmp_path / "a.tar", [*sample, ("shard/000018.jpg", two)]))
+    assert [(image.place, image.label, image.content) for image in source] == [
+        ("!/shard/000017.jpg", label, one),
+        ("!/shard/000018.jpg", "shard", two),
+    ]
+    assert source.passed_over == Counter()
+
+
+def test_all_images_of_a_sample_have_its_label_and_cls_comes_before_json(image_files, tmp_path):
+    picture = sorted(image_files.rglob("*.*"))[0].read_bytes()
+    names = ["1.left.jpg", "1.json", "1.right.jpg", "1.cls", "1.npy", "2.cls", "2.json", "3.jpg"]
+    contents = {".jpg": picture, ".json": b'{"label": "dog"}', ".cls": b"cat", ".npy": b"x"}
+    files = [(name, contents[Path(name).suffix]) for name in names]
+    source = TarArchive(tar_with(tmp_path / "a.tar", files))
+    assert [(image.place, image.label) for image in source] == [
+        ("!/1.left.jpg", "cat"),
+        ("!/1.right.jpg", "cat"),
+        ("!/3.jpg", None),
+    ]
+    assert source.passed_over == Counter({".npy": 1, ".cls": 1, ".json": 1})
+
+
+def test_a_sample_without_end_is_not_kept_in_memory(tmp_path, monkeypatch):
+    """Pictures whose names begin alike, up to the first dot, are one sample to the letter."""
+    monkeypatch.setattr(webdataset, "_MAX_SAMPLE_BYTES", 2**20)
+    files = [("IMG.cls", b"cat"), *((f"IMG.{number}.jpg", bytes(2**16)) for number in range(200))]
+    tar_with(tmp_path / "a.tar", files)
+    tracemalloc.start()
+    labels = [image.label for image in TarArchive(tmp_path / "a.tar")]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert labels == ["cat"] * 200
+    assert peak < 4 * 2**20

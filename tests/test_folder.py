@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hashsearch.errors import InvalidImage
 from hashsearch.sources import locate
-from hashsearch.sources.folder import Folder
+from hashsearch.sources.folder import Folder, ImageFile
 
 
 def test_a_folder_yields_its_images_in_order_with_labels(image_files):
@@ -14,6 +14,7 @@ def test_a_folder_yields_its_images_in_order_with_labels(image_files):
     paths = [path for path in sorted(image_files.rglob("*")) if path.is_file()]
     assert [image.content for image in images] == paths
     assert [image.label for image in images] == [path.parent.name for path in paths]
+    assert Folder(image_files).estimate() == len(paths)
     for image, path in zip(images, paths, strict=True):
         assert locate(str(image_files), image.place) == str(path)
         assert (image.size, image.mtime) == (path.stat().st_size, path.stat().st_mtime_ns)
@@ -32,7 +33,7 @@ def test_a_folder_passes_over_other_files_hidden_ones_and_links_that_lead_out(
         ".cache/b.jpg",
         "sub/c.jpeg",
         "notes.txt",
-        "d.HEIC",
+        "d.PDF",
         "plain",
     ):
         shutil.copy(picture, root / name)
@@ -44,7 +45,7 @@ def test_a_folder_passes_over_other_files_hidden_ones_and_links_that_lead_out(
     source = Folder(root)
     assert [image.place for image in source] == ["/a.JPG", "/in.jpg", "/sub/c.jpeg"]
     assert [image.label for image in source] == [None, None, "sub"]
-    assert source.passed_over == Counter({".txt": 1, ".heic": 1, "": 2})
+    assert source.passed_over == Counter({".txt": 1, ".pdf": 1, "": 2})
 
 
 def test_one_entrys_trouble_is_not_the_folders(image_files, tmp_path):
@@ -100,3 +101,47 @@ def test_a_file_name_that_is_not_utf8_is_no_obstacle(image_files, tmp_path):
     assert image.place == "/caf%E9/%FF%FE.jpg"
     assert image.label == "caf\ufffd"
     assert Path(locate(str(tmp_path), image.place)).read_bytes() == picture.read_bytes()
+
+
+def test_the_order_is_that_of_the_names_bytes_folders_among_files(image_files, tmp_path):
+    picture = sorted(image_files.rglob("*.*"))[0]
+    names = [
+        "a",
+        "a-b.jpg",
+        "a.jpg",
+        "a0.jpg",
+        os.fsdecode(b"\xe9.jpg"),
+        "\u65e5.jpg",
+        "\U0001f600.jpg",
+    ]
+    for name in names:
+        if name == "a":
+            (tmp_path / name).mkdir()
+            name = "a/z.jpg"
+        shutil.copy(picture, tmp_path / name)
+    found = [os.fsencode(image.content) for image in Folder(tmp_path)]
+    by_bytes = sorted([os.fsencode(name) for name in names])
+    expected = [name.replace(b"a", b"a/z.jpg") if name == b"a" else name for name in by_bytes]
+    assert found == [os.fsencode(tmp_path) + b"/" + name for name in expected]
+
+
+def test_the_estimate_of_a_folder_counts_names_of_images_without_looking(image_files, tmp_path):
+    picture = sorted(image_files.rglob("*.*"))[0]
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "sub").mkdir()
+    for name in ("a.jpg", "sub/b.PNG", ".hidden/c.jpg", ".d.jpg", "notes.txt"):
+        shutil.copy(picture, tmp_path / name)
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    source = Folder(tmp_path)
+    assert source.estimate() == 3
+    assert len(list(source)) == 2
+    assert source.passed_over == Counter({".txt": 1})
+
+
+def test_an_image_file_alone_is_named_as_its_folder_names_it(image_files, tmp_path):
+    path = sorted(image_files.rglob("*.*"))[7]
+    (image,) = ImageFile(path)
+    assert ImageFile(path).estimate() == 1
+    assert ImageFile(path).root == path.parent
+    (same,) = [other for other in Folder(path.parent) if other.content == path]
+    assert image == same

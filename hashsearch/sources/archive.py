@@ -1,29 +1,35 @@
 """A tar archive of image files, plain or compressed, read as a stream."""
 
 import os
+import re
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO
 
-from hashsearch.errors import ImageTooLarge, InvalidSource
+from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
 from hashsearch.images import ACCEPTED_SUFFIXES, MAX_FILE_BYTES
 from hashsearch.sources.base import SourceImage, encode_path
 from hashsearch.sources.folder import printable
+from hashsearch.sources.seen import SeenNames
+from hashsearch.sources.webdataset import NOTES, Member, label_in, label_of_note, samples
 
 _MOST_COMPRESSION = 2**20  # bytes from one; bzip2 makes some 50,000 of it
 _LAST_SECOND = 9e9  # in the year 2255; as nanoseconds, what 64 bits hold
+_ENOUGH_TO_ESTIMATE = 2**20  # bytes of the archive
 
 
 class TarArchive:
-    """Image files of a tar archive, in its order; a member's label is its folder's name.
+    """Image files of a tar archive, in its order.
 
-    Nothing is ever extracted to disk, and links within the archive are left out.
-    Of several members of one name the first counts: their names' hashes are kept
-    while reading, some 60 bytes a member.
+    A member's label is its folder's name; in WebDataset's layout, what its
+    sample tells. Nothing is ever extracted to disk, and links within the archive
+    are left out. Of several members of one name the first counts.
     under: keep only the members whose path begins with this folder.
     """
 
@@ -31,38 +37,68 @@ class TarArchive:
         self.root = root.resolve()
         self.under = under
         self.passed_over: Counter[str] = Counter()
+        self._count: int | None = None  # known once all of it was read
+        self._so_far = (0, 0)  # images, and the bytes of the archive they took
+
+    def estimate(self) -> int | None:
+        images, read = self._so_far
+        if self._count is not None or read < _ENOUGH_TO_ESTIMATE:
+            return self._count
+        return round(images * self.root.stat().st_size / read) or None
 
     def __iter__(self) -> Iterator[SourceImage]:
         self.passed_over.clear()
-        seen: set[int] = set()
-        with read_tar(self.root) as archive:
-            for member in members(archive):
-                path = PurePosixPath(member.name)
-                if not member.isfile() or not member.name.startswith(self.under):
+        self._so_far = (0, 0)
+        for sample in samples(self._members()):
+            images = [member.image for member in sample if member.image is not None]
+            if not images:
+                self.passed_over.update(member.suffix for member in sample)
+            label = label_in(sample)
+            for image in images:
+                yield image if label is None else replace(image, label=label)
+        self._count = self._so_far[0]
+
+    def _members(self) -> Iterator[Member]:
+        """The images, and the notes that may tell their labels."""
+        count = 0
+        with closing(SeenNames()) as seen, read_tar(self.root) as (archive, file):
+            for info in members(archive):
+                path = PurePosixPath(info.name)
+                suffix = path.suffix.lower()
+                if not info.isfile() or not info.name.startswith(self.under):
                     continue
                 if path.name.startswith("."):
                     continue
-                if path.suffix.lower() not in ACCEPTED_SUFFIXES:
-                    self.passed_over[path.suffix.lower()] += 1
-                    continue
-                if hash(member.name) in seen:
-                    continue
-                seen.add(hash(member.name))
-                yield SourceImage(
-                    place="!/" + encode_path(member.name),
-                    label=printable(path.parent.name) or None,
-                    size=member.size,
-                    mtime=mtime_ns(member),
-                    content=_read_member(archive, member),
-                )
+                if suffix in NOTES:
+                    label = label_of_note(suffix, _stream(archive, info))
+                    yield Member(info.name, suffix, label=label)
+                elif suffix not in ACCEPTED_SUFFIXES:
+                    self.passed_over[suffix] += 1
+                elif seen.add(info.name):
+                    count += 1
+                    self._so_far = (count, file.tell())
+                    yield Member(info.name, suffix, _image(archive, info, path))
+
+
+def _image(archive: tarfile.TarFile, info: tarfile.TarInfo, path: PurePosixPath) -> SourceImage:
+    return SourceImage(
+        place="!/" + encode_path(info.name),
+        label=printable(path.parent.name) or None,
+        size=info.size,
+        mtime=mtime_ns(info),
+        content=why_not_read(info.name, info.size) or _stream(archive, info).read(),
+    )
 
 
 @contextmanager
-def read_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """Open a tar archive as a stream; damage met anywhere raises InvalidSource."""
+def read_tar(path: Path) -> Iterator[tuple[tarfile.TarFile, BinaryIO]]:
+    """Open a tar archive as a stream, and the file that it is read from.
+
+    Damage met anywhere raises InvalidSource.
+    """
     try:
-        with tarfile.open(path, "r|*") as archive:
-            yield archive
+        with path.open("rb") as file, tarfile.open(path, "r|*", fileobj=file) as archive:
+            yield archive, file
     except (tarfile.TarError, EOFError, ValueError, zlib.error, LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's trouble, not the archive's
@@ -89,11 +125,16 @@ def mtime_ns(member: tarfile.TarInfo) -> int:
     return int(seconds * 1e9) if abs(seconds) < _LAST_SECOND else 0
 
 
-def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | ImageTooLarge:
-    if member.size > MAX_FILE_BYTES:
-        return ImageTooLarge(
-            f"the file has {member.size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
-        )
+def why_not_read(name: str, size: int) -> InvalidImage | None:
+    """Why a member of an archive is refused by its name and size in bytes; None if it is not."""
+    if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
+        return InvalidImage("its name points outside the archive")
+    if size > MAX_FILE_BYTES:
+        return ImageTooLarge(f"the file has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+    return None
+
+
+def _stream(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     stream = archive.extractfile(member)
     assert stream is not None, "a regular file has a stream"
-    return stream.read()
+    return stream

@@ -25,8 +25,8 @@ class SourceImage:
     many. The image's uri is the source's name followed by this.
     label: None where the source tells none.
     size, mtime: of the file, in bytes and nanoseconds.
-    content: the file to read, its bytes, a finished (32, 32, 3) uint8 tiny
-    image, or the reason why there is none of these.
+    content: the file to read, its bytes, its pixels as (height, width, 3)
+    uint8 RGB, or the reason why there is none of these.
     """
 
     place: str
@@ -49,6 +49,13 @@ class Source(Protocol):
     """Files of other kinds met so far, by suffix."""
 
     def __iter__(self) -> Iterator[SourceImage]: ...
+
+    def estimate(self) -> int | None:
+        """About how many images it yields in all, by what is known now; None if nothing is.
+
+        May walk through a folder at the first call. Another thread may iterate meanwhile.
+        """
+        ...
 
 
 def encode_path(path: str) -> str:

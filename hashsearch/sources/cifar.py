@@ -57,6 +57,9 @@ class CifarBatches:
         self.split = split
         self.passed_over: Counter[str] = Counter()
 
+    def estimate(self) -> int:
+        return 10_000 * len(BATCHES[self.split])
+
     def __iter__(self) -> Iterator[SourceImage]:
         found = 0
         for place, mtime, data in self._files():
@@ -87,7 +90,7 @@ class CifarBatches:
                         yield f"/{path.name}", status.st_mtime_ns, path.read_bytes()
                         break
             return
-        with read_tar(self.root) as archive:
+        with read_tar(self.root) as (archive, _):
             for member in members(archive):
                 name = PurePosixPath(member.name).name.removesuffix(".bin")
                 if member.isfile() and name in BATCHES[self.split]:
@@ -117,7 +120,7 @@ def holds_cifar_splits(path: Path) -> bool:
 
 def _first_members(path: Path) -> list[tuple[str, ...]]:
     """The paths of a tar archive's first three members, in parts."""
-    with read_tar(path) as archive:
+    with read_tar(path) as (archive, _):
         first = islice(members(archive), 3)
         return [PurePosixPath(member.name).parts for member in first]
 

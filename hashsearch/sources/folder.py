@@ -1,9 +1,10 @@
-"""A folder of image files, with everything below it."""
+"""A folder of image files, with everything below it, and a single image file."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import ACCEPTED_SUFFIXES
@@ -20,29 +21,48 @@ class Folder:
     def __init__(self, root: Path):
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
+        self._candidates: int | None = None
+
+    def estimate(self) -> int:
+        """How many files have an image's name; the first call walks through the folder."""
+        if self._candidates is None:
+            self._candidates = _count_candidates(self.root)
+        return self._candidates
 
     def __iter__(self) -> Iterator[SourceImage]:
         self.passed_over.clear()
         try:
-            waiting = _entries(self.root)
+            waiting = [(self.root, _names(self.root))]
         except OSError as error:
             raise InvalidSource(f"{self.root} cannot be read: {error.strerror}") from error
         while waiting:  # a stack, not recursion: folders may be nested a thousand deep
-            entry = waiting.pop()
+            folder, names = waiting[-1]
+            if not names:
+                waiting.pop()
+                continue
+            path = folder / os.fsdecode(names.pop())
             try:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting += _entries(Path(entry.path))
-                elif Path(entry.name).suffix.lower() not in ACCEPTED_SUFFIXES:
-                    self.passed_over[Path(entry.name).suffix.lower()] += 1
-                elif entry.is_file() and self._is_inside(entry):
-                    yield self._image(Path(entry.path), entry.stat())
+                status = path.lstat()
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.append((path, _names(path)))
+                elif path.suffix.lower() not in ACCEPTED_SUFFIXES:
+                    self.passed_over[path.suffix.lower()] += 1
+                elif found := self._file(path, status):
+                    yield self._image(path, found)
             except OSError as error:  # one entry's trouble is not the folder's
-                place = self._place(Path(entry.path))
                 reason = InvalidImage(f"it cannot be read: {error.strerror}")
-                yield SourceImage(place, None, 0, 0, reason)
+                yield SourceImage(self._place(path), None, 0, 0, reason)
 
-    def _is_inside(self, entry: os.DirEntry[str]) -> bool:
-        return not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(self.root)
+    def _file(self, path: Path, status: os.stat_result) -> os.stat_result | None:
+        """The status of the file that a path leads to; None if to no file, or one outside."""
+        if stat.S_ISLNK(status.st_mode):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                return None
+            if not path.resolve().is_relative_to(self.root):
+                return None
+        return status if stat.S_ISREG(status.st_mode) else None
 
     def _image(self, path: Path, status: os.stat_result) -> SourceImage:
         return SourceImage(
@@ -57,11 +77,50 @@ class Folder:
         return "/" + encode_path(str(path.relative_to(self.root)))
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, hidden things left out, the first by name at the end."""
+class ImageFile:
+    """One image file, named as its folder names it, and without a label."""
+
+    def __init__(self, path: Path):
+        self.root = path.parent.resolve()
+        self.passed_over: Counter[str] = Counter()
+        self._path = self.root / path.name
+
+    def estimate(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[SourceImage]:
+        status = self._path.stat()
+        place = "/" + encode_path(self._path.name)
+        yield SourceImage(place, None, status.st_size, status.st_mtime_ns, self._path)
+
+
+def _names(folder: Path) -> list[bytes]:
+    """The names in a folder, hidden ones left out, the first at the end.
+
+    As bytes: that is their order, and a million of them take the least memory.
+    """
     with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith(".")]
-    return sorted(shown, key=lambda entry: os.fsencode(entry.name), reverse=True)
+        shown = [os.fsencode(entry.name) for entry in entries if not entry.name.startswith(".")]
+    shown.sort(reverse=True)
+    return shown
+
+
+def _count_candidates(root: Path) -> int:
+    """How many files below a folder have an image's name; no file is looked at."""
+    count, waiting = 0, [os.fspath(root)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        count += PurePath(entry.name).suffix.lower() in ACCEPTED_SUFFIXES
+        except OSError:
+            continue  # iterating tells of it
+    return count
 
 
 def printable(name: str) -> str:

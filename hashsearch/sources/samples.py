@@ -49,6 +49,9 @@ class Samples:
         self.split = split
         self.passed_over: Counter[str] = Counter()
 
+    def estimate(self) -> int:
+        return CROPS[self.split] * len(PHOTOGRAPHS)
+
     def __iter__(self) -> Iterator[SourceImage]:
         for name in PHOTOGRAPHS:
             path = self.root / name

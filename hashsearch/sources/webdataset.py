@@ -1,0 +1,89 @@
+"""WebDataset's layout of tar archives: an image's label lies in a file beside it.
+
+Consecutive members that share their path up to the first dot of the file name
+are one sample: `000017.jpg`, `000017.cls`, `000017.json`, in any order.
+Source: https://github.com/webdataset/webdataset.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from hashsearch.errors import InvalidSource
+from hashsearch.sources.base import SourceImage
+
+NOTES = (".cls", ".json", ".txt")  # the suffixes of what may lie beside an image
+
+_MAX_NOTE_BYTES = 2**20
+_MAX_SAMPLE_BYTES = 32 * 2**20
+_MEMBER_BYTES = 1024  # of memory, whatever a member holds
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An image of an archive, or a note: a file that may tell an image's label.
+
+    name: its path in the archive. label: of a note that tells one.
+    """
+
+    name: str
+    suffix: str
+    image: SourceImage | None = None
+    label: str | None = None
+
+    @property
+    def sample(self) -> str:
+        """What the members of a sample have in common."""
+        folder, slash, file_name = self.name.rpartition("/")
+        return folder + slash + file_name.partition(".")[0]
+
+
+def samples(members: Iterator[Member]) -> Iterator[list[Member]]:
+    """Put the members of each sample together.
+
+    A sample of more than 32 MB comes in parts, each with the notes so far. If
+    the archive breaks off, InvalidSource follows the last member that was whole.
+    """
+    sample: list[Member] = []
+    size = 0
+    broken: InvalidSource | None = None
+    try:
+        for member in members:
+            if sample and (member.sample != sample[0].sample or size > _MAX_SAMPLE_BYTES):
+                yield sample
+                notes = [one for one in sample if one.label and one.sample == member.sample]
+                sample, size = notes[:1], 0
+            sample.append(member)
+            size += _MEMBER_BYTES + (member.image.size if member.image is not None else 0)
+    except InvalidSource as error:
+        broken = error
+    if sample:
+        yield sample
+    if broken is not None:
+        raise broken
+
+
+def label_in(sample: list[Member]) -> str | None:
+    """What the notes of a sample tell of its images: `.cls` first, then `.json`."""
+    labels = {member.suffix: member.label for member in sample if member.label is not None}
+    return labels.get(".cls") or labels.get(".json")
+
+
+def label_of_note(suffix: str, note: IO[bytes]) -> str | None:
+    """The class that a `.cls` file holds, or "label" in a `.json`; None if there is none."""
+    if suffix == ".txt":
+        return None  # a caption
+    data = note.read(_MAX_NOTE_BYTES + 1)
+    if len(data) > _MAX_NOTE_BYTES:
+        return None
+    text = data.decode("utf-8", errors="replace").strip()
+    if suffix == ".cls":
+        return text or None
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    label = told.get("label") if isinstance(told, dict) else None
+    known = isinstance(label, (str, int, float)) and not isinstance(label, bool)
+    return str(label) if known else None

@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -9,12 +10,13 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import InvalidSource
-from hashsearch.sources import open_source
-from hashsearch.sources.cifar import CLASSES, CifarBatches, read_batch
+from hashsearch.sources import DataFolders, open_source, open_test_split
+from hashsearch.sources.cifar import CIFAR10, CIFAR100, CifarBatches, read_batch
+from hashsearch.sources.folder import Folder
 from tests.python2_pickle import dump_like_python2
 from tests.test_archive import tar_of
 
-# Small batches in CIFAR-10's own formats, made from real images.
+# Small batches in CIFAR's own formats, made from real images.
 
 
 def planes(images: np.ndarray) -> np.ndarray:
@@ -35,6 +37,36 @@ def python_batch(images: np.ndarray, labels: list[int]) -> bytes:
 def binary_batch(images: np.ndarray, labels: list[int]) -> bytes:
     rows = np.column_stack([np.array(labels, np.uint8), planes(images)])
     return rows.astype(np.uint8).tobytes()
+
+
+def python_batch_of_100(images: np.ndarray, labels: list[int]) -> bytes:
+    return dump_like_python2(
+        {
+            b"filenames": [b"bos_taurus_s_000507.png"] * len(images),
+            b"batch_label": b"training batch 1 of 1",
+            b"fine_labels": labels,
+            b"coarse_labels": [label // 5 for label in labels],
+            b"data": planes(images),
+        }
+    )
+
+
+def binary_batch_of_100(images: np.ndarray, labels: list[int]) -> bytes:
+    coarse = np.array(labels) // 5
+    return np.column_stack([coarse, labels, planes(images)]).astype(np.uint8).tobytes()
+
+
+@pytest.fixture(params=["python", "binary"])
+def batches_of_100(request, tmp_path, tiny_images) -> Path:
+    """CIFAR-100's folder of batches, python or binary: 100 and 20 images."""
+    folder = tmp_path / f"cifar-100-{request.param}"
+    folder.mkdir()
+    make = python_batch_of_100 if request.param == "python" else binary_batch_of_100
+    suffix = "" if request.param == "python" else ".bin"
+    (folder / f"train{suffix}").write_bytes(make(tiny_images[:100], list(range(100))))
+    (folder / f"test{suffix}").write_bytes(make(tiny_images[100:120], [99] * 20))
+    (folder / "meta").write_bytes(b"the classes' names")
+    return folder
 
 
 @pytest.fixture(params=["py", "bin"])
@@ -59,7 +91,7 @@ def test_cifars_own_batches_yield_images_labels_and_places(
     path = tar_of(batches, tmp_path / f"{batches.name}.tar.gz") if archived else batches
     images = list(open_source(str(path), folders))
     assert_array_equal(np.stack([image.content for image in images]), tiny_images[:50])
-    assert [image.label for image in images] == list(CLASSES) * 5
+    assert [image.label for image in images] == list(CIFAR10.classes) * 5
     inside = f"!/{batches.name}/" if archived else "/"
     name = "data_batch_3.bin" if batches.name.endswith("bin") else "data_batch_3"
     assert images[27].place == f"{inside}{name}#7"
@@ -68,9 +100,60 @@ def test_cifars_own_batches_yield_images_labels_and_places(
     assert {image.label for image in test} == {"cat"}
 
 
-def test_cifar10_by_name_is_found_in_the_data_folder_or_the_cache(batches, tiny_images, tmp_path):
-    from hashsearch.sources import DataFolders
+@pytest.mark.parametrize("archived", [False, True])
+def test_cifar100s_own_batches_yield_images_and_their_fine_labels(
+    batches_of_100, tiny_images, tmp_path, folders, archived
+):
+    name = batches_of_100.name
+    path = tar_of(batches_of_100, tmp_path / f"{name}.tar.gz") if archived else batches_of_100
+    images = list(open_source(str(path), folders))
+    assert_array_equal(np.stack([image.content for image in images]), tiny_images[:100])
+    assert [image.label for image in images] == list(CIFAR100.classes)
+    suffix = ".bin" if name.endswith("binary") else ""
+    assert images[27].place == (f"!/{name}/" if archived else "/") + f"train{suffix}#27"
+    test = list(open_test_split(str(path), folders))
+    assert_array_equal(np.stack([image.content for image in test]), tiny_images[100:120])
+    assert {image.label for image in test} == {"worm"}
 
+
+def test_cifar100_has_a_hundred_classes_in_the_alphabets_order():
+    assert len(set(CIFAR100.classes)) == 100
+    assert list(CIFAR100.classes) == sorted(CIFAR100.classes)
+
+
+def test_cifar100_by_name_is_found_in_the_data_folder(batches_of_100, tmp_path):
+    folders = DataFolders(data=tmp_path, cache=tmp_path / "empty")
+    assert len(list(open_source("cifar100", folders))) == 100
+    assert len(list(open_test_split("cifar100", folders))) == 20
+    assert open_test_split("cifar100:train", folders) is None
+
+
+def test_a_folder_with_a_file_named_train_is_not_cifar100(image_files, tmp_path, folders):
+    (tmp_path / "train").write_bytes(b"choo")
+    shutil.copy(sorted(image_files.rglob("*.*"))[0], tmp_path / "a.jpg")
+    assert isinstance(open_source(str(tmp_path), folders), Folder)
+
+
+@pytest.mark.parametrize("label", [100, 255])
+def test_labels_outside_cifars_hundred_are_refused(tiny_images, label):
+    data = binary_batch_of_100(tiny_images[:1], [label])
+    with pytest.raises(InvalidSource, match="labels outside CIFAR-100's 0 to 99"):
+        read_batch(data, "train.bin", CIFAR100)
+
+
+def test_the_batches_of_one_data_set_are_not_taken_for_the_others(tiny_images):
+    for make, dataset in ((python_batch, CIFAR100), (python_batch_of_100, CIFAR10)):
+        with pytest.raises(InvalidSource, match=f"is no {dataset.name} batch"):
+            read_batch(make(tiny_images[:2], [0, 1]), "train", dataset)
+
+
+def test_estimates_are_the_official_numbers(batches, batches_of_100):
+    assert CifarBatches(batches, CIFAR10).estimate() == 50_000
+    assert CifarBatches(batches, CIFAR10, "test").estimate() == 10_000
+    assert CifarBatches(batches_of_100, CIFAR100).estimate() == 50_000
+
+
+def test_cifar10_by_name_is_found_in_the_data_folder_or_the_cache(batches, tiny_images, tmp_path):
     for folders in (
         DataFolders(data=tmp_path, cache=tmp_path / "empty"),
         DataFolders(data=None, cache=tmp_path),
@@ -84,14 +167,14 @@ def test_a_batch_that_is_missing_is_told(batches, folders):
     for path in batches.glob("data_batch_4*"):
         path.unlink()
     with pytest.raises(InvalidSource, match="holds 4 of CIFAR-10's 5 train batches"):
-        list(CifarBatches(batches))
+        list(CifarBatches(batches, CIFAR10))
 
 
 def test_a_batch_cut_short_is_refused(batches):
     path = next(batches.glob("data_batch_2*"))
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InvalidSource, match="no CIFAR-10 batch"):
-        list(CifarBatches(batches))
+        list(CifarBatches(batches, CIFAR10))
 
 
 class Malicious:
@@ -145,26 +228,26 @@ U1 = np.dtype("u1")
 )
 def test_a_pickle_that_is_no_batch_or_asks_for_more_than_bytes_is_refused(content):
     with pytest.raises(InvalidSource, match="is no CIFAR-10 batch"):
-        read_batch(pickle.dumps(content, protocol=3), "data_batch_1")
+        read_batch(pickle.dumps(content, protocol=3), "data_batch_1", CIFAR10)
     assert not Path("/tmp/hashsearch-was-here").exists()
 
 
 @pytest.mark.parametrize("label", [-1, 10, 2**70])
 def test_labels_outside_cifars_ten_in_a_pickle_are_refused(tiny_images, label):
     with pytest.raises(InvalidSource, match="labels outside"):
-        read_batch(python_batch(tiny_images[:1], [label]), "data_batch_1")
+        read_batch(python_batch(tiny_images[:1], [label]), "data_batch_1", CIFAR10)
 
 
 @pytest.mark.parametrize("label", [10, 255])
 def test_labels_outside_cifars_ten_are_refused(tiny_images, label):
     with pytest.raises(InvalidSource, match="labels outside"):
-        read_batch(binary_batch(tiny_images[:1], [label]), "data_batch_1.bin")
+        read_batch(binary_batch(tiny_images[:1], [label]), "data_batch_1.bin", CIFAR10)
 
 
 def test_the_data_folders_archive_is_cifar10_with_both_splits(cifar10, folders):
     for split, count in (("train", 50_000), ("test", 10_000)):
         labels = Counter(image.label for image in open_source(f"cifar10:{split}", folders))
-        assert labels == Counter(dict.fromkeys(CLASSES, count // 10))
+        assert labels == Counter(dict.fromkeys(CIFAR10.classes, count // 10))
 
 
 @pytest.mark.parametrize(("split", "count"), [("", 2), (":train", 2), (":test", 1)])

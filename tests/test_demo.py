@@ -28,7 +28,7 @@ def rows_of(printed: str) -> list[str]:
 def test_without_cifar10_or_network_the_samples_stand_in_and_that_is_said(
     cache, monkeypatch, capfd
 ):
-    monkeypatch.setattr(datasets, "CIFAR10_URL", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    monkeypatch.setattr(datasets, "CIFAR_URL", "http://127.0.0.1:9")
     folders = DataFolders(None, cache)
     gallery, dataset = demo.build_demo(None, folders)
     assert dataset == "samples"
@@ -53,7 +53,7 @@ def test_a_folder_of_ones_own_is_searched_by_one_of_its_pictures(
     cache, image_files, monkeypatch, capfd
 ):
     folders = DataFolders(None, cache)
-    monkeypatch.setattr(datasets, "_download_cifar10", None)  # nobody asks for CIFAR-10
+    monkeypatch.setattr(datasets, "_download_cifar", None)  # nobody asks for CIFAR-10
     gallery, dataset = demo.build_demo(str(image_files), folders)
     demo.show_search(gallery, dataset, folders)
     printed = capfd.readouterr().out

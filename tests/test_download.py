@@ -39,10 +39,8 @@ def server(archive, monkeypatch):
 
     serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     serving.body, serving.status, serving.requests = archive, 200, 0
-    monkeypatch.setattr(
-        datasets, "CIFAR10_URL", f"http://127.0.0.1:{serving.server_port}/cifar-10-python.tar.gz"
-    )
-    monkeypatch.setattr(datasets, "CIFAR10_SHA256", hashlib.sha256(archive).hexdigest())
+    monkeypatch.setattr(datasets, "CIFAR_URL", f"http://127.0.0.1:{serving.server_port}")
+    monkeypatch.setitem(datasets.CIFAR_SHA256, "cifar10", hashlib.sha256(archive).hexdigest())
     thread = threading.Thread(target=serving.serve_forever)
     thread.start()
     yield serving
@@ -74,6 +72,8 @@ def test_a_download_that_is_not_the_file_leaves_nothing(server, tmp_path, damage
 
 
 def test_a_network_that_is_not_there_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets, "CIFAR10_URL", "http://127.0.0.1:9/cifar-10-python.tar.gz")
-    with pytest.raises(InvalidSource, match=r"failed \(ConnectionError\)"):
+    monkeypatch.setattr(datasets, "CIFAR_URL", "http://127.0.0.1:9")
+    with pytest.raises(InvalidSource, match=r"cifar-100-python.tar.gz failed \(ConnectionError\)"):
+        open_source("cifar100", DataFolders(None, tmp_path / "cache"))
+    with pytest.raises(InvalidSource, match=r"cifar-10-python.tar.gz failed \(ConnectionError\)"):
         open_source("cifar10", DataFolders(None, tmp_path / "cache"))

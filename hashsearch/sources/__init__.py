@@ -6,8 +6,9 @@ from pathlib import Path
 from hashsearch.errors import InvalidSource
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import SPLITS, Source, SourceImage, locate
-from hashsearch.sources.cifar import CifarBatches, holds_cifar_batches, holds_cifar_splits
+from hashsearch.sources.cifar import CifarBatches, cifar_in, holds_cifar_splits
 from hashsearch.sources.datasets import (
+    NAMES,
     WITH_TEST_SPLIT,
     DataFolders,
     dataset_at_hand,
@@ -47,8 +48,8 @@ def open_source(spec: str, folders: DataFolders) -> Source:
     source = known_dataset(name, split or "train", folders)
     if source is None:
         raise InvalidSource(
-            f"{spec} does not exist; a folder, a tar archive, CIFAR-10's batches "
-            "or one of the names cifar10 and samples was wanted"
+            f"{spec} does not exist; a folder, a tar archive, CIFAR's batches "
+            f"or one of the names {', '.join(NAMES)} was wanted"
         )
     return source
 
@@ -60,9 +61,9 @@ def open_test_split(spec: str, folders: DataFolders) -> Source | None:
     `open_source` does.
     """
     path = Path(spec)
-    if path.is_dir() and not holds_cifar_batches(path):
+    if path.is_dir() and not cifar_in(path):
         return None
-    if path.is_file() and not holds_cifar_batches(path) and not holds_cifar_splits(path):
+    if path.is_file() and not cifar_in(path) and not holds_cifar_splits(path):
         return None
     if not path.exists() and spec not in WITH_TEST_SPLIT:
         return None
@@ -71,14 +72,14 @@ def open_test_split(spec: str, folders: DataFolders) -> Source | None:
 
 def _open_path(path: Path, split: str | None) -> Source:
     if path.is_dir():
-        if holds_cifar_batches(path):
-            return CifarBatches(path, split or "train")
+        if dataset := cifar_in(path):
+            return CifarBatches(path, dataset, split or "train")
     elif not path.is_file() or not tarfile.is_tarfile(path):
         raise InvalidSource(
             f"{path} is neither a folder nor a tar archive; to index a picture, name its folder"
         )
-    elif holds_cifar_batches(path):
-        return CifarBatches(path, split or "train")
+    elif dataset := cifar_in(path):
+        return CifarBatches(path, dataset, split or "train")
     elif holds_cifar_splits(path):
         return TarArchive(path, under=f"cifar10/{split or 'train'}/")
     if split:

@@ -1,4 +1,4 @@
-"""CIFAR-10's official batches, python and binary, in a folder or an archive.
+"""CIFAR-10's and CIFAR-100's official batches, python and binary, in a folder or an archive.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html. The python batches are
 pickles, written by Python 2; they are read by an unpickler that admits arrays of
@@ -8,6 +8,7 @@ bytes and nothing else.
 import pickle
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -19,95 +20,154 @@ from numpy.typing import NDArray
 from hashsearch.errors import InvalidSource
 from hashsearch.images import TINY_BYTES, TINY_SIDE
 from hashsearch.sources.archive import members, mtime_ns, read_tar
-from hashsearch.sources.base import SourceImage, encode_path
+from hashsearch.sources.base import SPLITS, SourceImage, encode_path
 
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
+
+@dataclass(frozen=True, slots=True)
+class Cifar:
+    """What one of the two data sets has that the other has not.
+
+    batches: the files of each split, without `.bin`. images: how many each split
+    has. labels: their key in a pickle. label_bytes: how many stand before each
+    image in a binary batch; the last one counts. folders: what the archives hold.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    batches: dict[str, tuple[str, ...]]
+    images: dict[str, int]
+    labels: bytes
+    label_bytes: int
+    folders: tuple[str, str]
+
+
+CIFAR10 = Cifar(
+    name="CIFAR-10",
+    classes=(
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ),
+    batches={
+        "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
+        "test": ("test_batch",),
+    },
+    images={"train": 50_000, "test": 10_000},
+    labels=b"labels",
+    label_bytes=1,
+    folders=("cifar-10-batches-py", "cifar-10-batches-bin"),
 )
-BATCHES = {
-    "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
-    "test": ("test_batch",),
-}
+# CIFAR-100's fine labels; the coarse ones are left aside.
+_FINE_CLASSES = (
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus "
+    "butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach "
+    "couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster "
+    "house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree "
+    "motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear "
+    "pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket "
+    "rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar "
+    "sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip "
+    "turtle wardrobe whale willow_tree wolf woman worm"
+)
+CIFAR100 = Cifar(
+    name="CIFAR-100",
+    classes=tuple(_FINE_CLASSES.split()),
+    batches={"train": ("train",), "test": ("test",)},
+    images={"train": 50_000, "test": 10_000},
+    labels=b"fine_labels",
+    label_bytes=2,
+    folders=("cifar-100-python", "cifar-100-binary"),
+)
 
-_MAX_BATCH_BYTES = 64 * 2**20  # twice the official 31 MB
-_BINARY_ROW = 1 + TINY_BYTES  # the label, then the red, green and blue planes
+_BLOCK_IMAGES = 1024
 
 
 class Batch(NamedTuple):
-    """images: (n, 32, 32, 3) uint8 RGB; labels: (n,) int64, indices into CLASSES."""
+    """images: (n, 32, 32, 3) uint8 RGB, a view of planes; labels: (n,) int64, of the classes."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
 
 class CifarBatches:
-    """The images of CIFAR-10's own files, one split of them, in the order of the files."""
+    """The images of a data set's own files, one split of them, in the order of the files."""
 
-    def __init__(self, root: Path, split: str = "train"):
+    def __init__(self, root: Path, dataset: Cifar, split: str = "train"):
         self.root = root.resolve()
+        self.dataset = dataset
         self.split = split
         self.passed_over: Counter[str] = Counter()
 
     def estimate(self) -> int:
-        return 10_000 * len(BATCHES[self.split])
+        return self.dataset.images[self.split]
 
     def __iter__(self) -> Iterator[SourceImage]:
+        dataset, wanted = self.dataset, self.dataset.batches[self.split]
         found = 0
         for place, mtime, data in self._files():
             found += 1
-            batch = read_batch(data, f"{self.root}{place}")
-            for row, (image, label) in enumerate(zip(*batch, strict=True)):
-                yield SourceImage(
-                    place=f"{place}#{row}",
-                    label=CLASSES[label],
-                    size=TINY_BYTES,
-                    mtime=mtime,
-                    content=image,
-                )
-        if found < len(BATCHES[self.split]):
+            images, labels = read_batch(data, f"{self.root}{place}", dataset)
+            for start in range(0, len(images), _BLOCK_IMAGES):
+                block = np.ascontiguousarray(images[start : start + _BLOCK_IMAGES])
+                for row, image in enumerate(block, start):
+                    yield SourceImage(
+                        place=f"{place}#{row}",
+                        label=dataset.classes[labels[row]],
+                        size=TINY_BYTES,
+                        mtime=mtime,
+                        content=image,
+                    )
+        if found < len(wanted):
             raise InvalidSource(
-                f"{self.root} holds {found} of CIFAR-10's {len(BATCHES[self.split])} "
-                f"{self.split} batches"
+                f"{self.root} holds {found} of {dataset.name}'s {len(wanted)} {self.split} batches"
             )
 
     def _files(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield (place, mtime in ns, bytes) of each batch of the split."""
+        wanted = self.dataset.batches[self.split]
         if self.root.is_dir():
-            for name in BATCHES[self.split]:
+            for name in wanted:
                 for path in (self.root / name, self.root / f"{name}.bin"):
                     if path.is_file():
                         status = path.stat()
-                        _require_batch_size(status.st_size, str(path))
+                        _require_batch_size(status.st_size, str(path), self.dataset)
                         yield f"/{path.name}", status.st_mtime_ns, path.read_bytes()
                         break
             return
         with read_tar(self.root) as (archive, _):
             for member in members(archive):
                 name = PurePosixPath(member.name).name.removesuffix(".bin")
-                if member.isfile() and name in BATCHES[self.split]:
-                    _require_batch_size(member.size, f"{self.root}!/{member.name}")
+                if member.isfile() and name in wanted:
+                    _require_batch_size(member.size, f"{self.root}!/{member.name}", self.dataset)
                     stream = archive.extractfile(member)
                     assert stream is not None, "a regular file has a stream"
                     place = "!/" + encode_path(member.name)
                     yield place, mtime_ns(member), stream.read()
 
 
-def holds_cifar_batches(path: Path) -> bool:
-    """Whether a folder, or a tar archive by its first members, holds CIFAR-10's batches."""
+def cifar_in(path: Path) -> Cifar | None:
+    """Which data set's batches a folder, or a tar archive by its first members, holds.
+
+    A folder holds them if two files have their names: others may name one `train`.
+    """
     if path.is_dir():
-        names = [entry.name for entry in path.iterdir()]
-        return any(name.removesuffix(".bin") in BATCHES["train"] for name in names)
-    folders = (("cifar-10-batches-py",), ("cifar-10-batches-bin",))
-    return any(parts[:1] in folders for parts in _first_members(path))
+        found = (dataset for dataset in (CIFAR10, CIFAR100) if _batches_in(path, dataset) > 1)
+    else:
+        folders = {parts[0] for parts in _first_members(path) if parts}
+        found = (dataset for dataset in (CIFAR10, CIFAR100) if folders & set(dataset.folders))
+    return next(found, None)
+
+
+def _batches_in(folder: Path, dataset: Cifar) -> int:
+    names = [name for split in SPLITS for name in dataset.batches[split]]
+    return sum((folder / name).is_file() or (folder / f"{name}.bin").is_file() for name in names)
 
 
 def holds_cifar_splits(path: Path) -> bool:
@@ -125,40 +185,50 @@ def _first_members(path: Path) -> list[tuple[str, ...]]:
         return [PurePosixPath(member.name).parts for member in first]
 
 
-def read_batch(data: bytes, name: str) -> Batch:
+def read_batch(data: bytes, name: str, dataset: Cifar) -> Batch:
     """Read one official batch, python or binary.
 
     name: for messages. Raises InvalidSource on anything that is neither.
     """
-    if data[:1] == b"\x80":  # a pickle's first byte; in a binary batch, a label below 10
-        planes, labels = _unpickle_batch(data, name)
-    elif data and len(data) % _BINARY_ROW == 0:
-        rows = np.frombuffer(data, np.uint8).reshape(-1, _BINARY_ROW)
-        planes, labels = rows[:, 1:], rows[:, 0].astype(np.int64)
+    row_bytes = dataset.label_bytes + TINY_BYTES  # the labels, then three planes
+    if data[:1] == b"\x80":  # a pickle's first byte; in a binary batch, a label below 100
+        planes, labels = _unpickle_batch(data, name, dataset)
+    elif data and len(data) % row_bytes == 0:
+        rows = np.frombuffer(data, np.uint8).reshape(-1, row_bytes)
+        planes = rows[:, dataset.label_bytes :]
+        labels = rows[:, dataset.label_bytes - 1].astype(np.int64)
     else:
-        raise InvalidSource(f"{name} is no CIFAR-10 batch, or one cut short")
-    if labels.size and (labels.min() < 0 or labels.max() >= len(CLASSES)):
-        raise InvalidSource(f"{name} has labels outside CIFAR-10's 0 to 9")
+        raise InvalidSource(f"{name} is no {dataset.name} batch, or one cut short")
+    if labels.size and (labels.min() < 0 or labels.max() >= len(dataset.classes)):
+        raise _strange_labels(name, dataset)
     images = planes.reshape(-1, 3, TINY_SIDE, TINY_SIDE).transpose(0, 2, 3, 1)
-    return Batch(np.ascontiguousarray(images), labels)
+    return Batch(images, labels)
 
 
-def _unpickle_batch(data: bytes, name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _unpickle_batch(
+    data: bytes, name: str, dataset: Cifar
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
         batch = _ArrayUnpickler(BytesIO(data), encoding="bytes").load()
-        array, labels = batch[b"data"], batch[b"labels"]
+        array, labels = batch[b"data"], batch[dataset.labels]
     except Exception as error:  # a pickle from outside can raise anything
-        raise InvalidSource(f"{name} is no CIFAR-10 batch: {error}") from error
+        raise InvalidSource(f"{name} is no {dataset.name} batch: {error}") from error
     whole = type(labels) is list and all(type(label) is int for label in labels)
     planes = array.values if isinstance(array, _PickledArray) else None
     if not whole or planes is None or planes.shape != (len(labels), TINY_BYTES):
         raise InvalidSource(
-            f"{name} is no CIFAR-10 batch: n rows of 3,072 bytes and n labels were wanted"
+            f"{name} is no {dataset.name} batch: n rows of 3,072 bytes and n labels were wanted"
         )
     try:
         return planes, np.array(labels, np.int64)
     except OverflowError as error:
-        raise InvalidSource(f"{name} has labels outside CIFAR-10's 0 to 9") from error
+        raise _strange_labels(name, dataset) from error
+
+
+def _strange_labels(name: str, dataset: Cifar) -> InvalidSource:
+    return InvalidSource(
+        f"{name} has labels outside {dataset.name}'s 0 to {len(dataset.classes) - 1}"
+    )
 
 
 class _PickledType:
@@ -213,8 +283,10 @@ class _ArrayUnpickler(pickle.Unpickler):
             ) from None
 
 
-def _require_batch_size(size: int, name: str) -> None:
-    if size > _MAX_BATCH_BYTES:
+def _require_batch_size(size: int, name: str, dataset: Cifar) -> None:
+    images = dataset.images["train"] // len(dataset.batches["train"])
+    most = 2 * images * (dataset.label_bytes + TINY_BYTES)  # twice the largest official one
+    if size > most:
         raise InvalidSource(
-            f"{name} has {size:,} bytes; a CIFAR-10 batch has at most {_MAX_BATCH_BYTES:,}"
+            f"{name} has {size:,} bytes; a {dataset.name} batch has at most {most:,}"
         )

@@ -10,23 +10,27 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from hashsearch.errors import InvalidSource
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import Source
-from hashsearch.sources.cifar import CifarBatches
+from hashsearch.sources.cifar import CIFAR10, CIFAR100, CifarBatches
 from hashsearch.sources.samples import Samples
 
-CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-# The SHA-256 that Keras and TensorFlow check; its authors publish the MD5,
-# c58f30108f718f92721af3b95e74349a, of the same file.
-CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+CIFAR_URL = "https://www.cs.toronto.edu/~kriz"
+CIFARS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+# Python archives first: what a download fetches. The SHA-256 are those that Keras and
+# TensorFlow check; the authors publish MD5 of the same files,
+# c58f30108f718f92721af3b95e74349a and eb9058c3a382ffc7106e4002c42a8d85.
+CIFAR_SHA256 = {
+    "cifar10": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    "cifar100": "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+}
 
-WITH_TEST_SPLIT = ("cifar10", "samples")
+NAMES = ("cifar10", "cifar100", "samples", "tinyimagenet32")
+WITH_TEST_SPLIT = ("cifar10", "cifar100", "samples")
 _JPEG_ARCHIVE = "cifar10.tar.gz"  # cifar10/{train,test}/<class>/<n>.jpg
 _TINY_IMAGENET = "tinyimagenet32.tar.gz"  # tinyimagenet32/train/<wordnet id>/<name>.jpg
-_OFFICIAL = (
-    "cifar-10-batches-py",
-    "cifar-10-batches-bin",
-    "cifar-10-python.tar.gz",
-    "cifar-10-binary.tar.gz",
-)
+_ARCHIVES = {
+    "cifar10": ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"),
+    "cifar100": ("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz"),
+}
 _TIMEOUT_S = (5, 20)  # to connect, and between two pieces that arrive
 
 
@@ -56,7 +60,7 @@ def known_dataset(name: str, split: str, folders: DataFolders) -> Source | None:
     Raises InvalidSource if the name is known, the data not here, and not to be
     had from its owners either.
     """
-    if name not in ("samples", "cifar10", "tinyimagenet32"):
+    if name not in NAMES:
         return None
     found = dataset_at_hand(name, split, folders)
     if found is not None:
@@ -66,7 +70,7 @@ def known_dataset(name: str, split: str, folders: DataFolders) -> Source | None:
             f"{_TINY_IMAGENET} is in neither the data folder ({folders.data or 'none is named'}) "
             f"nor the cache ({folders.cache}), and its owners publish none of that size"
         )
-    return CifarBatches(_download_cifar10(folders.cache), split)
+    return CifarBatches(_download_cifar(name, folders.cache), CIFARS[name], split)
 
 
 def dataset_at_hand(name: str, split: str, folders: DataFolders) -> Source | None:
@@ -80,33 +84,34 @@ def dataset_at_hand(name: str, split: str, folders: DataFolders) -> Source | Non
             return TarArchive(folder / _TINY_IMAGENET, under=f"tinyimagenet32/{split}/")
         if name == "cifar10" and (folder / _JPEG_ARCHIVE).is_file():
             return TarArchive(folder / _JPEG_ARCHIVE, under=f"cifar10/{split}/")
-        for official in _OFFICIAL if name == "cifar10" else ():
+        for official in (*CIFARS[name].folders, *_ARCHIVES[name]) if name in CIFARS else ():
             if (folder / official).exists():
-                return CifarBatches(folder / official, split)
+                return CifarBatches(folder / official, CIFARS[name], split)
     return None
 
 
-def _download_cifar10(cache: Path) -> Path:
-    """Fetch CIFAR-10's python batches (163 MB) into the cache, checked, whole or not at all."""
+def _download_cifar(name: str, cache: Path) -> Path:
+    """Fetch a data set's python batches (some 160 MB) into the cache, whole or not at all."""
     import pooch  # needed here alone: a bare training machine does without it
     import requests
 
+    archive, title = _ARCHIVES[name][0], CIFARS[name].name
     pooch.get_logger().setLevel("WARNING")
     try:
-        with _DownloadBar() as bar:
+        with _DownloadBar(title) as bar:
             return Path(
                 pooch.retrieve(
-                    CIFAR10_URL,
-                    known_hash=f"sha256:{CIFAR10_SHA256}",
+                    f"{CIFAR_URL}/{archive}",
+                    known_hash=f"sha256:{CIFAR_SHA256[name]}",
                     path=cache,
-                    fname="cifar-10-python.tar.gz",
+                    fname=archive,
                     downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_S, progressbar=bar),
                 )
             )
     except (requests.RequestException, OSError, ValueError) as error:
         raise InvalidSource(
-            "CIFAR-10 is neither under HASHSEARCH_DATA nor in the cache, and its download "
-            f"from {CIFAR10_URL} failed ({type(error).__name__})"
+            f"{title} is neither under HASHSEARCH_DATA nor in the cache, and its download "
+            f"from {CIFAR_URL}/{archive} failed ({type(error).__name__})"
         ) from error
 
 
@@ -115,7 +120,7 @@ class _DownloadBar:
 
     total: int = 0
 
-    def __init__(self) -> None:
+    def __init__(self, title: str) -> None:
         self._progress = Progress(
             *Progress.get_default_columns(),
             DownloadColumn(),
@@ -123,7 +128,7 @@ class _DownloadBar:
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._progress.add_task("downloading CIFAR-10", total=None)
+        self._task = self._progress.add_task(f"downloading {title}", total=None)
 
     def __enter__(self) -> "_DownloadBar":
         self._progress.start()

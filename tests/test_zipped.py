@@ -1,0 +1,216 @@
+import io
+import stat
+import struct
+import tracemalloc
+import zipfile
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
+from hashsearch.images import MAX_FILE_BYTES
+from hashsearch.sources.folder import Folder
+from hashsearch.sources.zipped import ZipArchive
+from tests.test_archive import OUTSIDE
+
+LOCAL, ENTRY, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"  # how the records begin
+
+
+@pytest.fixture
+def pictures(image_files) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(image_files.rglob("*.*"))[:4]]
+
+
+def zip_with(path: Path, files: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in files:
+            archive.writestr(name, data)
+    return path
+
+
+def overwrite(path: Path, mark: bytes, at: int, values: bytes) -> None:
+    """Overwrite bytes of the first record that begins with a mark."""
+    data = bytearray(path.read_bytes())
+    begin = data.index(mark) + at
+    data[begin : begin + len(values)] = values
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_archive_yields_what_its_folder_does(image_files, tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w", method) as archive:
+        for file in sorted(image_files.rglob("*")):
+            archive.write(file, file.relative_to(image_files.parent))
+        entries = len(archive.filelist)  # folders are some too
+    source = ZipArchive(tmp_path / "pictures.zip")
+    assert source.estimate() == entries > 300
+    members = {image.place: image for image in source}
+    assert len(members) == source.estimate() == 300
+    for image in Folder(image_files):
+        member = members["!/pictures" + image.place]
+        assert member.content == image.content.read_bytes()
+        assert (member.label, member.size) == (image.label, image.size)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_members_are_those_that_pythons_zipfile_reads(pictures, tmp_path, monkeypatch, wide):
+    """Names in two encodings, 64-bit sizes, sizes after the data, a comment, bytes before it."""
+    if wide:
+        monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 500)  # so that 501 bytes count as many
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.comment = b"a comment"
+        archive.writestr("plain/a.jpg", pictures[0], zipfile.ZIP_STORED)
+        archive.writestr("日本/é.jpg", pictures[1])
+        with archive.open("sized/b.jpg", "w", force_zip64=True) as member:
+            member.write(pictures[2])
+        archive.writestr(zipfile.ZipInfo("caf*.jpg", (1999, 12, 31, 23, 59, 58)), pictures[3])
+    (tmp_path / "a.zip").write_bytes(
+        b"#!/bin/sh\n" + buffer.getvalue().replace(b"caf*.jpg", b"caf\x82.jpg")
+    )
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        expected = [("!/" + quote(info.filename), archive.read(info)) for info in archive.filelist]
+    images = list(ZipArchive(tmp_path / "a.zip"))
+    assert [(image.place, image.content) for image in images] == expected
+    assert [data for _, data in expected] == pictures
+    assert images[3].place == "!/caf%C3%A9.jpg"
+    assert images[3].mtime == datetime(1999, 12, 31, 23, 59, 58, tzinfo=UTC).timestamp() * 10**9
+
+
+def test_a_directory_of_many_members_is_not_kept_in_memory(tmp_path):
+    """More of them than 16 bits count, so that their number is in the 64-bit record."""
+    zip_with(tmp_path / "a.zip", [(f"{number}.jpg", b"") for number in range(70_000)])
+    source = ZipArchive(tmp_path / "a.zip")
+    assert source.estimate() == 70_000
+    tracemalloc.start()
+    count = sum(1 for _ in source)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 70_000
+    assert peak < 6 * 2**20  # zipfile needs 50
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "../x/a.jpg"])
+def test_a_member_whose_name_points_outside_is_refused_and_the_rest_goes_on(
+    name, pictures, tmp_path
+):
+    zip_with(tmp_path / "a.zip", [(name, pictures[0]), ("b.jpg", pictures[1])])
+    refused, image = ZipArchive(tmp_path / "a.zip")
+    assert isinstance(refused.content, InvalidImage)
+    assert str(refused.content) == "its name points outside the archive"
+    assert (image.place, image.content) == ("!/b.jpg", pictures[1])
+
+
+def test_hidden_files_links_folders_and_what_macos_adds_are_left_out(pictures, tmp_path):
+    link = zipfile.ZipInfo("link.jpg")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+        archive.mkdir("folder.jpg")
+        for name in ("__MACOSX/x/._a.jpg", "__MACOSX/b.jpg", "x/.c.jpg", "notes.txt", "x/d.jpg"):
+            archive.writestr(name, pictures[0])
+    source = ZipArchive(tmp_path / "a.zip")
+    (image,) = source
+    assert (image.place, image.label) == ("!/x/d.jpg", "x")
+    assert source.passed_over == Counter({".txt": 1})
+    assert source.estimate() == 1
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_two_members_of_one_name_the_first_counts(pictures, tmp_path):
+    zip_with(tmp_path / "a.zip", [("same.jpg", pictures[0]), ("same.jpg", pictures[1])])
+    (image,) = ZipArchive(tmp_path / "a.zip")
+    assert image.content == pictures[0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ((ENTRY, 8, b"\x01\x00"), "it is encrypted"),
+        ((ENTRY, 10, b"\x0c\x00"), "it is compressed by method 12; stored and deflated"),
+        ((ENTRY, 16, bytes(4)), "it is damaged in its archive"),  # another checksum
+        ((ENTRY, 24, struct.pack("<L", 10)), "it is damaged in its archive"),  # a smaller size
+        ((ENTRY, 24, struct.pack("<L", 2**20)), "it is damaged in its archive"),  # a greater one
+        ((ENTRY, 20, struct.pack("<L", 10)), "it is damaged in its archive"),  # compressed
+        ((ENTRY, 42, struct.pack("<L", 2**31)), "it is damaged in its archive"),  # far away
+        ((LOCAL, 0, b"XX"), "it is damaged in its archive"),
+        ((LOCAL, 28, b"\xff\xff"), "it is damaged in its archive"),
+        ((LOCAL, 50, bytes(100)), "it is damaged in its archive"),
+    ],
+)
+def test_a_members_damage_is_its_own(damage, reason, pictures, tmp_path):
+    files = [("a.jpg", pictures[0]), ("b.jpg", pictures[1])]
+    zip_with(tmp_path / "a.zip", files, zipfile.ZIP_DEFLATED)
+    overwrite(tmp_path / "a.zip", *damage)
+    damaged, image = ZipArchive(tmp_path / "a.zip")
+    assert isinstance(damaged.content, InvalidImage)
+    assert str(damaged.content).startswith(reason)
+    assert image.content == pictures[1]
+
+
+@pytest.mark.parametrize("claimed", [None, 1000, MAX_FILE_BYTES])
+def test_a_bomb_is_not_unpacked_beyond_what_is_read_whatever_it_claims(claimed, tmp_path):
+    with (
+        zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("bomb.jpg", "w") as member,
+    ):
+        for _ in range(MAX_FILE_BYTES // 2**24 + 1):
+            member.write(bytes(2**24))
+    if claimed is not None:
+        overwrite(tmp_path / "a.zip", ENTRY, 24, struct.pack("<L", claimed))
+    tracemalloc.start()
+    (image,) = ZipArchive(tmp_path / "a.zip")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(image.content, InvalidImage)
+    assert isinstance(image.content, ImageTooLarge) == (claimed is None)
+    assert peak < 2 * 2**20 + 2.2 * (claimed or 0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        (END, 16, struct.pack("<L", 2**31)),  # the directory begins beyond the end
+        (END, 12, struct.pack("<L", 2**31)),  # and is larger than the file
+        (END, 12, struct.pack("<L", 20)),  # or shorter than an entry
+        (ENTRY, 0, b"XX"),
+        (ENTRY, 28, b"\xff\xff"),
+        (ENTRY, 20, b"\xff\xff\xff\xff"),  # a size in 64 bits that are not there
+        (END, 0, b"XX"),
+    ],
+)
+def test_a_damaged_directory_is_told(damage, pictures, tmp_path):
+    zip_with(tmp_path / "a.zip", [("a.jpg", pictures[0])])
+    overwrite(tmp_path / "a.zip", *damage)
+    with pytest.raises(InvalidSource, match=r"a\.zip is no zip archive, or its directory is dam"):
+        list(ZipArchive(tmp_path / "a.zip"))
+
+
+def test_a_zip_archive_cut_short_is_told(pictures, tmp_path):
+    whole = zip_with(tmp_path / "a.zip", [("a.jpg", pictures[0])]).read_bytes()
+    for length in (0, 4, 21, 30, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "a.zip").write_bytes(whole[:length])
+        assert ZipArchive(tmp_path / "a.zip").estimate() is None
+        with pytest.raises(InvalidSource, match="is no zip archive, or its directory is damaged"):
+            list(ZipArchive(tmp_path / "a.zip"))
+
+
+def test_garbage_anywhere_gives_images_or_our_own_errors(pictures, tmp_path):
+    files = [(f"{number}.jpg", data) for number, data in enumerate(pictures)]
+    whole = zip_with(tmp_path / "a.zip", files, zipfile.ZIP_DEFLATED).read_bytes()
+    rng = np.random.default_rng(0)
+    tail = range(whole.index(ENTRY), len(whole))
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for at in rng.choice(tail, 3):
+            damaged[at] = rng.choice([0, 255, rng.integers(256)])
+        (tmp_path / "a.zip").write_bytes(damaged)
+        try:
+            contents = [image.content for image in ZipArchive(tmp_path / "a.zip")]
+        except InvalidSource:
+            continue
+        assert all(isinstance(one, InvalidImage) or one in pictures for one in contents)

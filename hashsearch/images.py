@@ -64,10 +64,7 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
     """
     image = _open(data)
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageTooLarge(
-            f"the image has {width}×{height} pixels; at most {MAX_PIXELS:,} are decoded"
-        )
+    _require_few_pixels(width, height)
     try:
         image.draft(None, (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         image.load()
@@ -88,6 +85,25 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
         raise InvalidImage(
             f"the {image.format} image of {len(data):,} bytes is damaged or cut short"
         ) from error
+
+
+def from_pixels(pixels: NDArray[np.uint8], *, thumbnail: bool = False) -> DecodedImage:
+    """Turn pixels that are decoded already into a tiny image, by the rules of `decode`.
+
+    pixels: (height, width, 3) uint8 RGB. A 32×32 picture is left untouched, and
+    not copied. Raises ImageTooLarge above MAX_PIXELS.
+    """
+    height, width, _ = pixels.shape
+    if (height, width) == (TINY_SIDE, TINY_SIDE):
+        return DecodedImage(pixels, width, height)
+    _require_few_pixels(width, height)
+    square = _centre_square(Image.fromarray(pixels))
+    return DecodedImage(
+        tiny=np.asarray(_shrink(square, TINY_SIDE)),
+        width=width,
+        height=height,
+        thumbnail=_thumbnail(square) if thumbnail else None,
+    )
 
 
 def read_image_file(path: Path) -> bytes:
@@ -129,6 +145,13 @@ def _open(data: bytes) -> Image.Image:
             f"the {len(data):,} bytes are no image in an accepted format; "
             f"accepted are {', '.join(ACCEPTED_FORMATS)}"
         ) from error
+
+
+def _require_few_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageTooLarge(
+            f"the image has {width}×{height} pixels; at most {MAX_PIXELS:,} are decoded"
+        )
 
 
 def _has_accepted_signature(data: bytes) -> bool:

@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image, ImageOps
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, UnsupportedFormat
-from hashsearch.images import MAX_FILE_BYTES, decode, encode_png, read_image_file
+from hashsearch.images import MAX_FILE_BYTES, decode, encode_png, from_pixels, read_image_file
 from tests.conftest import PHOTOGRAPHS
 
 ROUNDED_TWICE = 1.0  # Pillow averages rows, then columns, each rounded to 8 bits
@@ -217,3 +217,22 @@ def test_a_file_of_too_many_bytes_is_not_read(tmp_path):
         file.truncate(MAX_FILE_BYTES + 1)  # sparse
     with pytest.raises(ImageTooLarge, match="at most 268,435,456 are read"):
         read_image_file(path)
+
+
+def test_pixels_are_treated_as_a_file_of_them_is(astronaut, photograph):
+    for picture in (astronaut, Image.open(io.BytesIO(photograph)).convert("RGB")):
+        expected = decode(saved(picture, "PNG"), thumbnail=True)
+        decoded = from_pixels(np.asarray(picture), thumbnail=True)
+        assert_array_equal(decoded.tiny, expected.tiny)
+        assert decoded.thumbnail == expected.thumbnail is not None
+        assert (decoded.width, decoded.height) == picture.size
+
+
+def test_32_by_32_pixels_are_left_untouched_and_too_many_refused(tiny_images):
+    decoded = from_pixels(tiny_images[0], thumbnail=True)
+    assert decoded.tiny is not None
+    assert np.shares_memory(decoded.tiny, tiny_images)
+    assert decoded.thumbnail is None
+    many = np.broadcast_to(np.uint8(0), (8001, 8000, 3))
+    with pytest.raises(ImageTooLarge, match="64,000,000"):
+        from_pixels(many)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidImage
-from hashsearch.images import decode, quiet_pillow, read_image_file
+from hashsearch.images import decode, from_pixels, quiet_pillow, read_image_file
 from hashsearch.sources.base import SourceImage
 
 
@@ -61,12 +61,13 @@ def _prepare_or_error(image: SourceImage) -> Prepared | InvalidImage:
 def _prepare(image: SourceImage) -> Prepared:
     if isinstance(image.content, InvalidImage):
         raise image.content
+    data: bytes | memoryview
     if isinstance(image.content, np.ndarray):
-        height, width, _ = image.content.shape
-        key = hashlib.sha256(image.content.tobytes()).digest()
-        return Prepared(key, image.content, width, height, None)
-    data = image.content if isinstance(image.content, bytes) else read_image_file(image.content)
-    decoded = decode(data, thumbnail=True)
+        decoded = from_pixels(image.content, thumbnail=True)
+        data = np.ascontiguousarray(image.content).data
+    else:
+        data = image.content if isinstance(image.content, bytes) else read_image_file(image.content)
+        decoded = decode(data, thumbnail=True)
     return Prepared(
         key=hashlib.sha256(data).digest(),
         tiny=decoded.tiny,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidImage, InvalidSource
-from hashsearch.images import TINY_SIDE, decode, read_image_file
+from hashsearch.images import decode, from_pixels, read_image_file
 from hashsearch.progress import progress_report
 from hashsearch.sources.base import Source, SourceImage
 
@@ -44,6 +44,6 @@ def _tiny(entry: SourceImage) -> NDArray[np.uint8]:
     if isinstance(entry.content, InvalidImage):
         raise entry.content
     if isinstance(entry.content, np.ndarray):
-        return entry.content.reshape(TINY_SIDE, TINY_SIDE, 3)
+        return from_pixels(entry.content).tiny
     data = entry.content if isinstance(entry.content, bytes) else read_image_file(entry.content)
     return decode(data).tiny

@@ -1,0 +1,114 @@
+import io
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from hashsearch.errors import InvalidSource
+from hashsearch.sources.arrays import NpyArray
+from tests.conftest import PHOTOGRAPHS
+
+
+def saved(folder: Path, array: np.ndarray) -> Path:
+    np.save(folder / "a.npy", array)
+    return folder / "a.npy"
+
+
+def test_the_rows_of_an_array_are_its_images(tiny_images, tmp_path):
+    for array in (tiny_images, tiny_images.reshape(-1, 3072), np.asfortranarray(tiny_images)):
+        source = NpyArray(saved(tmp_path, array))
+        images = list(source)
+        assert source.estimate() == len(images) == 300
+        assert_array_equal(np.stack([image.content for image in images]), tiny_images)
+        assert (images[7].place, images[7].label, images[7].size) == ("#7", None, 3072)
+        assert {type(image.content) for image in images} == {np.ndarray}
+
+
+def test_a_grey_array_is_made_of_three_equal_colours(tmp_path):
+    grey = np.asarray(Image.open(PHOTOGRAPHS / "camera.png"))
+    (first, second) = NpyArray(saved(tmp_path, np.stack([grey, grey.T])))
+    assert_array_equal(first.content, np.stack([grey] * 3, axis=2))
+    assert_array_equal(second.content, np.stack([grey.T] * 3, axis=2))
+    assert first.size == 512 * 512
+
+
+def test_rows_larger_than_what_is_mapped_at_a_time_are_whole(tmp_path):
+    rng = np.random.default_rng(0)
+    large = rng.integers(256, size=(3, 1500, 1500, 3), dtype=np.uint8)
+    for image, expected in zip(NpyArray(saved(tmp_path, large)), large, strict=True):
+        assert_array_equal(image.content, expected)
+
+
+def test_an_array_without_rows_yields_none(tmp_path):
+    source = NpyArray(saved(tmp_path, np.zeros((0, 32, 32, 3), np.uint8)))
+    assert (list(source), source.estimate()) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((2, 32, 32, 3), np.float32),
+        np.zeros((2, 32, 32, 3), np.int8),
+        np.zeros((2, 32, 32, 3), bool),
+        np.zeros((2, 32, 32, 4), np.uint8),
+        np.zeros((2, 3, 32, 32), np.uint8),
+        np.zeros((2, 0, 32, 3), np.uint8),
+        np.zeros((2, 3000), np.uint8),
+        np.zeros(3072, np.uint8),
+        np.zeros((), np.uint8),
+        np.zeros((1, 1, 32, 32, 3), np.uint8),
+    ],
+)
+def test_another_array_is_refused_with_what_came_and_what_was_wanted(array, tmp_path):
+    source = NpyArray(saved(tmp_path, array))
+    with pytest.raises(InvalidSource) as caught:
+        list(source)
+    assert f"is an array of {array.dtype} {array.shape}; images of uint8" in str(caught.value)
+    assert source.estimate() is None
+
+
+class Malicious:
+    def __reduce__(self):
+        return Path.touch, (Path("/tmp/hashsearch-was-here"),)
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
+
+
+def hostile_files() -> list[bytes]:
+    objects, archive = io.BytesIO(), io.BytesIO()
+    np.save(objects, np.array([Malicious()], object), allow_pickle=True)
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.npy", npy(""))
+    shape = "{'descr': '|u1', 'fortran_order': False, 'shape': %s}"
+    return [
+        b"",
+        b"\x93NUMPY",
+        objects.getvalue(),
+        archive.getvalue(),
+        pickle.dumps(Malicious()),
+        npy("{'descr': '|O', 'fortran_order': False, 'shape': (1, 3072)}", bytes(3072)),
+        npy(shape % "(10, 3072)", bytes(3072)),  # cut short
+        npy(shape % "(1000000000000, 3072)"),
+        npy(shape % f"({2**62}, 3072)"),
+        npy(shape % f"({2**200}, 3072)"),
+        npy(shape % "(-1, 3072)", bytes(3072)),
+        npy(shape % "(1.5, 3072)", bytes(3072)),
+        npy(shape % "(1, 3072)" + "(" * 5000, bytes(3072)),
+        npy("(" * 9000),
+        npy("__import__('os').system('touch /tmp/hashsearch-was-here')"),
+        npy(""),
+    ]
+
+
+@pytest.mark.parametrize("data", hostile_files(), ids=range(len(hostile_files())))
+def test_a_file_that_is_none_or_a_hostile_one_is_refused(data, tmp_path):
+    (tmp_path / "a.npy").write_bytes(data)
+    with pytest.raises(InvalidSource, match=r"a\.npy is (no array of NumPy's, or a dam|an array)"):
+        list(NpyArray(tmp_path / "a.npy"))
+    assert not Path("/tmp/hashsearch-was-here").exists()

@@ -1,0 +1,114 @@
+import pytest
+
+from hashsearch.errors import InvalidSource
+from hashsearch.sources.archive import TarArchive
+from hashsearch.sources.base import SourceImage
+from hashsearch.sources.folder import Folder
+from hashsearch.sources.labels import Labelled, Labels
+from tests.test_archive import tar_of
+
+
+def labels_of(folder, text: str | bytes) -> Labels:
+    path = folder / "labels.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Labels(path)
+
+
+def test_listed_images_have_the_listed_label_and_others_their_own(image_files, tmp_path):
+    own = {image.place: image.label for image in Folder(image_files)}
+    listed = sorted(own)[::3]
+    rows = [f"{place[1:]},listed {number}" for number, place in enumerate(listed)]
+    labels = labels_of(tmp_path, "\n".join(["path,label", *rows, "nowhere.jpg,lost"]))
+    source = Labelled(Folder(image_files), labels)
+    found = {image.place: image.label for image in source}
+    expected = own | {place: f"listed {number}" for number, place in enumerate(listed)}
+    assert found == expected
+    assert labels.unused() == 1
+    assert source.root == image_files
+    assert source.estimate() == 300
+
+
+def test_several_sources_may_share_their_labels(image_files, tmp_path):
+    one, two = sorted(path for path in image_files.iterdir() if path.is_dir())[:2]
+    names = [sorted(folder.iterdir())[0].name for folder in (one, two)]
+    labels = labels_of(tmp_path, f"label,path\na,{names[0]}\nb,{names[1]}\nc,nowhere.jpg\n")
+    first = [image.label for image in Labelled(Folder(one), labels)]
+    assert labels.unused() == 2
+    second = [image.label for image in Labelled(Folder(two), labels)]
+    assert labels.unused() == 1
+    assert (first.count("a"), second.count("b")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        ("/cat/1.jpg", "cat/1.jpg"),
+        ("/cat/1.jpg", "./cat/1.jpg"),
+        ("!/./cat/1.jpg", "cat/1.jpg"),
+        ("!/pictures/%C3%A9%20%23.png", "pictures/é #.png"),
+        ("#7", "7"),
+        ("/data_batch_1#7", "data_batch_1#7"),
+        ("/%21a.jpg", "!a.jpg"),
+    ],
+)
+def test_a_path_is_what_an_image_is_called_within_its_source(place, path, tmp_path):
+    labels = labels_of(tmp_path, f"path,label\n{path},cat\n")
+    assert labels.label(SourceImage(place, "dog", 0, 0, b"")) == "cat"
+    assert labels.label(SourceImage("/other.jpg", "dog", 0, 0, b"")) == "dog"
+    assert labels.unused() == 0
+
+
+def test_a_file_name_that_is_not_utf8_is_no_obstacle(tmp_path):
+    labels = labels_of(tmp_path, "path,label\na.jpg,cat\n")
+    assert labels.label(SourceImage("/caf%E9.jpg", "dog", 0, 0, b"")) == "dog"
+
+
+def test_members_of_an_archive_are_listed_by_their_names(image_files, tmp_path):
+    archive = tar_of(image_files, tmp_path / "a.tar", "w")
+    name = next(iter(TarArchive(archive))).place.removeprefix("!/")
+    labels = labels_of(tmp_path, f"path,label\n{name},listed\n")
+    found = [image.label for image in Labelled(TarArchive(archive), labels)]
+    assert found[0] == "listed" != found[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("path,label\r\na.jpg,cat\r\n", "cat"),
+        ("\ufeffpath,label\na.jpg,cat\n", "cat"),
+        ("id,label,path\n1,cat,a.jpg\n\n", "cat"),
+        ('path,label\na.jpg,"tabby, ""grey""\ncat"\n', 'tabby, "grey"\ncat'),
+        ("path,label\na.jpg,\n", None),
+        ("path,label\na.jpg,cat\na.jpg,cat\n", "cat"),
+        ("path,label\n", "own"),
+    ],
+)
+def test_a_csv_file_is_read_as_spreadsheets_write_it(text, label, tmp_path):
+    assert labels_of(tmp_path, text).label(SourceImage("/a.jpg", "own", 0, 0, b"")) == label
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "line 1: no columns came; path and label were wanted"),
+        (b"name,label\na.jpg,cat\n", "line 1: the columns name, label came; path and label were"),
+        (b"path,label\na.jpg,cat\n\xff\xfe.jpg,cat\n", "line 3: this is not UTF-8"),
+        (b"path,label\nb.jpg,caf\xe9\n", "line 2: this is not UTF-8"),
+        (b"\xff\xfep\0a\0t\0h\0", "line 1: this is not UTF-8"),
+        (
+            b"path,label\na.jpg,cat\nb.jpg,cat\na.jpg,dog\n",
+            "line 4: a.jpg has the label dog, and cat on a line above",
+        ),
+        (b"path,label\na.jpg\n", "line 2: 1 fields came; 2 were wanted"),
+        (b'path,label\na.jpg,"' + b"x" * 200_000 + b'"\n', "line 2: field larger than"),
+    ],
+)
+def test_another_file_is_refused_with_the_line(text, message, tmp_path):
+    with pytest.raises(InvalidSource, match=r"labels\.csv, ") as caught:
+        labels_of(tmp_path, text)
+    assert message in str(caught.value)
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(InvalidSource, match=r"labels\.csv cannot be read: No such file"):
+        Labels(tmp_path / "labels.csv")

@@ -1,0 +1,203 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
+from hashsearch.sources import parquet
+from hashsearch.sources.parquet import ParquetImages
+
+CLASSES = ["cat", "dog", "frog"]
+
+
+@pytest.fixture
+def pictures(image_files) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(image_files.rglob("*.*"))]
+
+
+def written(folder: Path, table: pa.Table, **options) -> Path:
+    pq.write_table(table, folder / "a.parquet", **options)
+    return folder / "a.parquet"
+
+
+def as_hugging_face_lays_it_out(pictures: list[bytes], labels: list[int | None]) -> pa.Table:
+    """A column of structs, and the classes' names in the schema's metadata."""
+    image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": CLASSES, "_type": "ClassLabel"},
+    }
+    table = pa.table(
+        {
+            "id": pa.array([f"{number}" for number in range(len(pictures))]),
+            "image": pa.array([{"bytes": data, "path": "a.jpg"} for data in pictures], image),
+            "label": pa.array(labels, pa.int64()),
+        }
+    )
+    return table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+
+
+@pytest.mark.parametrize("rows_a_group", [1, 100, 1000])
+def test_hugging_faces_layout_yields_images_and_the_names_of_their_classes(
+    pictures, tmp_path, rows_a_group
+):
+    labels = [(None, -1, 0, 1, 2)[number % 5] for number in range(300)]
+    table = as_hugging_face_lays_it_out(pictures, labels)
+    source = ParquetImages(written(tmp_path, table, row_group_size=rows_a_group))
+    images = list(source)
+    assert source.estimate() == 300
+    assert [image.content for image in images] == pictures
+    assert [image.place for image in images] == [f"#{number}" for number in range(300)]
+    assert [image.label for image in images[:5]] == [None, None, "cat", "dog", "frog"]
+    assert images[7].size == len(pictures[7])
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_a_column_of_bytes_will_do_of_whatever_width(pictures, tmp_path, kind):
+    path = written(tmp_path, pa.table({"data": pa.array(pictures, pa.binary()).cast(kind)}))
+    assert [image.content for image in ParquetImages(path)] == pictures
+
+
+def test_the_column_named_image_comes_before_the_first_of_bytes(pictures, tmp_path):
+    one, two = pictures[:2]
+    table = {"thumbnail": [one], "Img": [two], "other": [one]}
+    (image,) = ParquetImages(written(tmp_path, pa.table(table)))
+    assert image.content == two
+    del table["Img"]
+    (image,) = ParquetImages(written(tmp_path, pa.table(table)))
+    assert image.content == one
+
+
+@pytest.mark.parametrize(
+    ("column", "labels", "expected"),
+    [
+        ("label", pa.array(["a", "", None]), ["a", None, None]),
+        ("labels", pa.array(["a", "b", "c"], pa.large_string()), ["a", "b", "c"]),
+        ("label", pa.array(["a", "b", "a"]).dictionary_encode(), ["a", "b", "a"]),
+        ("fine_label", pa.array([7, 0, None], pa.uint8()), ["7", "0", None]),
+        ("class", pa.array(["a", "b", "c"]), ["a", "b", "c"]),
+        ("label", pa.array([[1], [2], [3]]), [None, None, None]),
+        ("label", pa.array([0.5, 1.5, 2.5]), [None, None, None]),
+        ("name", pa.array(["a", "b", "c"]), [None, None, None]),
+    ],
+)
+def test_labels_are_text_or_integers(pictures, tmp_path, column, labels, expected):
+    path = written(tmp_path, pa.table({"image": pictures[:3], column: labels}))
+    assert [image.label for image in ParquetImages(path)] == expected
+
+
+@pytest.mark.parametrize("metadata", ["", "{broken", "[]", '{"info": 3}', "[" * 100_000])
+def test_metadata_that_cannot_be_read_leaves_the_numbers(pictures, tmp_path, metadata):
+    table = pa.table({"image": pictures[:1], "label": [1]})
+    path = written(tmp_path, table.replace_schema_metadata({"huggingface": metadata}))
+    assert [image.label for image in ParquetImages(path)] == ["1"]
+
+
+def test_a_row_without_an_image_or_with_too_large_a_one_is_a_failure_of_its_own(
+    pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 50_000)
+    table = as_hugging_face_lays_it_out(pictures[:3], [0, 1, 2]).to_pydict()
+    table["image"][0] = None
+    table["image"][1] = {"bytes": None, "path": "elsewhere.jpg"}
+    table["image"].append({"bytes": bytes(50_001), "path": None})
+    table |= {"id": list("abcd"), "label": [0, 1, 2, 0]}
+    images = list(ParquetImages(written(tmp_path, pa.table(table))))
+    for image in images[:2]:
+        assert isinstance(image.content, InvalidImage)
+        assert str(image.content) == "the row holds no image"
+    assert images[2].content == pictures[2]
+    assert isinstance(images[3].content, ImageTooLarge)
+
+
+def test_a_large_row_group_is_read_a_page_at_a_time(tmp_path):
+    rng = np.random.default_rng(0)
+    path = written(
+        tmp_path,
+        pa.table({"image": [rng.bytes(2**20) for _ in range(200)]}),
+        row_group_size=200,
+        write_batch_size=1,  # or else all 200 make one page
+        use_dictionary=False,
+    )
+    before, most = pa.total_allocated_bytes(), 0
+    for image in ParquetImages(path):
+        assert len(image.content) == 2**20
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 64 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ({"image": ["a.jpg"], "n": [1]}, r"image \(string\), n \(int64\)"),
+        ({"image": [{"path": "a.jpg"}]}, r"image \(struct<path: string>\)"),
+        ({}, "none at all"),
+    ],
+)
+def test_a_table_without_images_is_refused_with_its_columns(table, columns, tmp_path):
+    path = written(tmp_path, pa.table(table))
+    with pytest.raises(InvalidSource, match=f"has no column of bytes.* it has {columns}"):
+        list(ParquetImages(path))
+
+
+def test_a_file_cut_short_or_none_at_all_is_told(pictures, tmp_path):
+    path = written(tmp_path, pa.table({"image": pictures}))
+    whole = path.read_bytes()
+    for data in (b"", b"PAR1", whole[:100], whole[: len(whole) // 2], whole[:-1], b"PAR1" * 1000):
+        path.write_bytes(data)
+        with pytest.raises(InvalidSource, match="is no Parquet file, or a damaged one"):
+            list(ParquetImages(path))
+        assert ParquetImages(path).estimate() is None
+
+
+def test_garbage_anywhere_gives_images_or_our_own_error(pictures, tmp_path):
+    """In a process of its own, so that a crash in pyarrow would be seen."""
+    table = as_hugging_face_lays_it_out(pictures[:20], [0] * 20)
+    path = written(tmp_path, table, compression="snappy")
+    code = """
+import sys
+import numpy as np
+from pathlib import Path
+from hashsearch.errors import InvalidSource
+from hashsearch.sources.parquet import ParquetImages
+path, rng, refused = Path(sys.argv[1]), np.random.default_rng(0), 0
+whole = path.read_bytes()
+for trial in range(200):
+    damaged = bytearray(whole)
+    begin = 0 if trial % 2 else len(whole) - 2000  # half of them in the footer
+    for at in rng.integers(begin, len(whole), 3):
+        damaged[at] = rng.integers(256)
+    path.write_bytes(damaged)
+    try:
+        assert len(list(ParquetImages(path))) <= 20
+    except InvalidSource:
+        refused += 1
+print(refused)
+"""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 0 < int(done.stdout) < 200
+
+
+def test_without_pyarrow_it_is_told_what_to_install(tmp_path):
+    code = """
+import sys
+sys.modules["pyarrow"] = None
+from pathlib import Path
+from hashsearch.errors import MissingPackage
+from hashsearch.sources import DataFolders, open_source
+Path(sys.argv[1]).write_bytes(b"PAR1")
+try:
+    open_source(sys.argv[1], DataFolders(None, Path()))
+except MissingPackage as error:
+    print(error)
+"""
+    run = [sys.executable, "-c", code, tmp_path / "a.parquet"]
+    assert "pip install 'hashsearch[parquet]'" in subprocess.check_output(run, text=True)

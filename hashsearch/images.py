@@ -7,6 +7,8 @@ what `decode` makes of any file, and the version must change with it.
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -25,10 +27,12 @@ MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 * 2**20  # 64 megapixels of 8-bit RGBA, uncompressed
 
 # Pillow's names. A phone's multi-picture JPEG (MPO) comes in as JPEG.
-ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_OF_PILLOW = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_HAS_HEIF = find_spec("pillow_heif") is not None  # HEIC comes with the extra `heic`
+ACCEPTED_FORMATS = (*_OF_PILLOW, "HEIF") if _HAS_HEIF else _OF_PILLOW
 ACCEPTED_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-)
+).union((".heic", ".heif", ".hif") if _HAS_HEIF else ())
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 exchange width and height
 _WIDE_SAMPLES = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -130,8 +134,12 @@ def quiet_pillow() -> None:
 
 
 def _open(data: bytes) -> Image.Image:
+    formats = _OF_PILLOW
+    if _HAS_HEIF and data[4:8] == b"ftyp":  # as HEIC, AVIF and films begin
+        _register_heif()
+        formats = ACCEPTED_FORMATS
     try:
-        return Image.open(BytesIO(data), formats=ACCEPTED_FORMATS)
+        return Image.open(BytesIO(data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(
             f"the image has more pixels than the {MAX_PIXELS:,} that are decoded"
@@ -145,6 +153,15 @@ def _open(data: bytes) -> Image.Image:
             f"the {len(data):,} bytes are no image in an accepted format; "
             f"accepted are {', '.join(ACCEPTED_FORMATS)}"
         ) from error
+
+
+@cache
+def _register_heif() -> None:
+    """Let Pillow open HEIC; when the first one comes, as the import takes a while."""
+    import pillow_heif
+
+    # Many images are decoded at once, a thread each; and never from a thumbnail within.
+    pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
 
 
 def _require_few_pixels(width: int, height: int) -> None:

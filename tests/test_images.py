@@ -1,8 +1,11 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
+import pillow_heif
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image, ImageOps
@@ -29,6 +32,13 @@ def box_mean(pixels: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def astronaut() -> Image.Image:
     return Image.open(PHOTOGRAPHS / "astronaut.png").convert("RGB")  # 512×512
+
+
+def heic(image: Image.Image, **options) -> bytes:
+    """What a telephone writes, by libheif's own encoder."""
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(image).save(buffer, **options)
+    return buffer.getvalue()
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -236,3 +246,103 @@ def test_32_by_32_pixels_are_left_untouched_and_too_many_refused(tiny_images):
     many = np.broadcast_to(np.uint8(0), (8001, 8000, 3))
     with pytest.raises(ImageTooLarge, match="64,000,000"):
         from_pixels(many)
+
+
+def test_a_heic_photograph_is_decoded_as_the_same_jpeg_is(photograph):
+    picture = Image.open(io.BytesIO(photograph)).convert("RGB")
+    decoded = decode(heic(picture, quality=95), thumbnail=True)
+    assert np.abs(decoded.tiny - decode(photograph).tiny.astype(float)).mean() < 1
+    assert (decoded.width, decoded.height) == picture.size
+    with Image.open(io.BytesIO(decoded.thumbnail)) as thumbnail:
+        assert thumbnail.size == (128, 128)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_rotated_heic_photograph_is_set_upright_once(astronaut, orientation):
+    """libheif turns the picture itself; the EXIF tag beside it tells the same once more."""
+    stored = astronaut.crop((0, 0, 480, 320))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = decode(saved(stored, "PNG", exif=exif))
+    decoded = decode(heic(stored, quality=95, exif=exif.tobytes()))
+    assert np.abs(decoded.tiny - upright.tiny.astype(float)).mean() < 1
+    assert (decoded.width, decoded.height) == (upright.width, upright.height)
+
+
+def test_a_thumbnail_within_a_heic_photograph_is_not_taken_for_it(astronaut, monkeypatch):
+    without = decode(heic(astronaut, quality=95))
+    holding = heic(astronaut, quality=95, thumbnails=[256])
+    assert_array_equal(decode(holding).tiny, without.tiny)
+    monkeypatch.setattr(pillow_heif.options, "THUMBNAILS", True)
+    assert pillow_heif.open_heif(holding).info["thumbnails"] == [256]
+
+
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [
+        ((8001, 8000), ImageTooLarge),
+        ((10**5, 10**5), ImageTooLarge),
+        ((2**31, 1), InvalidImage),
+        ((16, 16), InvalidImage),  # fewer than there are: refused before they are decoded
+    ],
+)
+def test_a_heic_header_that_lies_about_the_size_is_refused(astronaut, size, error):
+    data = bytearray(heic(astronaut))
+    at = data.index(b"ispe") + 8
+    data[at : at + 8] = struct.pack(">II", *size)
+    with pytest.raises(error):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.3, 0.9])
+def test_a_truncated_heic_photograph_is_refused(astronaut, share):
+    data = heic(astronaut)
+    with pytest.raises(InvalidImage, match="damaged or cut short"):
+        decode(data[: max(16, int(len(data) * share))])
+
+
+def test_garbage_in_a_heic_photograph_never_escapes_as_another_error(astronaut, tmp_path):
+    """In a process of its own, so that a crash in libheif would be seen."""
+    (tmp_path / "a.heic").write_bytes(heic(astronaut.resize((96, 96))))
+    code = """
+import sys
+import numpy as np
+from pathlib import Path
+from hashsearch.errors import InvalidImage
+from hashsearch.images import decode
+whole, rng = Path(sys.argv[1]).read_bytes(), np.random.default_rng(0)
+for trial in range(300):
+    damaged = bytearray(whole)
+    for at in rng.integers(0, len(whole) if trial % 2 else 600, 4):
+        damaged[at] = rng.integers(256)
+    try:
+        assert decode(bytes(damaged)).tiny.shape == (32, 32, 3)
+    except InvalidImage:
+        pass
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.heic"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_heic_is_accepted_where_its_library_is_installed(astronaut, tmp_path, installed):
+    (tmp_path / "a.heic").write_bytes(heic(astronaut.resize((64, 64))))
+    code = f"""
+import sys
+from pathlib import Path
+if not {installed}:
+    sys.modules["pillow_heif"] = None
+from hashsearch.images import decode
+from hashsearch.sources.folder import Folder
+source = Folder(Path(sys.argv[1]))
+print(len(list(source)), dict(source.passed_over))
+assert not sys.modules.get("pillow_heif"), "imported before it is needed"
+try:
+    print(decode((Path(sys.argv[1]) / "a.heic").read_bytes()).tiny.shape)
+except Exception as error:
+    print(type(error).__name__)
+"""
+    run = [sys.executable, "-c", code, tmp_path]
+    printed = subprocess.check_output(run, text=True).splitlines()
+    expected = ["1 {}", "(32, 32, 3)"] if installed else ["0 {'.heic': 1}", "UnsupportedFormat"]
+    assert printed == expected

@@ -1,14 +1,27 @@
 import os
+import re
+import shutil
+from pathlib import Path
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import InvalidSource
-from hashsearch.sources import locate, open_source
+from hashsearch.sources import locate, open_source, open_test_split
+from hashsearch.sources.archive import TarArchive
+from hashsearch.sources.arrays import NpyArray
 from hashsearch.sources.base import decode_path, encode_path
+from hashsearch.sources.folder import Folder, ImageFile
+from hashsearch.sources.parquet import ParquetImages
 from hashsearch.sources.samples import CROPS, PHOTOGRAPHS, Samples
+from hashsearch.sources.tinyimages import TinyImagesFile
+from hashsearch.sources.zipped import ZipArchive
+from tests.test_archive import tar_of
 
 
 @given(
@@ -51,14 +64,59 @@ def test_the_samples_are_the_same_every_time_and_their_splits_differ(folders):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("nowhere", "nowhere does not exist; a folder, a tar archive"),
+        ("nowhere", "nowhere does not exist; a folder, an image file, a tar or zip archive"),
         ("nowhere:test", "nowhere:test does not exist; a folder"),
         ("cifar10:validation", "a split is one of train, test"),
-        ("{picture}", "neither a folder nor a tar archive; to index a picture, name its folder"),
+        ("{text}", "notes.txt is not a folder, an image file, a tar or zip archive"),
         ("{folder}:test", "has no splits"),
     ],
 )
-def test_a_source_that_is_none_is_refused(spec, message, image_files, folders):
-    picture = sorted(image_files.rglob("*.*"))[0]
+def test_a_source_that_is_none_is_refused(spec, message, image_files, tmp_path, folders):
+    (tmp_path / "notes.txt").write_text("not an image")
     with pytest.raises(InvalidSource, match=message):
-        open_source(spec.format(picture=picture, folder=image_files), folders)
+        open_source(spec.format(text=tmp_path / "notes.txt", folder=image_files), folders)
+
+
+def test_a_file_that_is_none_is_not_waited_for(tmp_path, folders):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(InvalidSource, match=r"pipe\.jpg is not a folder, an image file"):
+        open_source(str(tmp_path / "pipe.jpg"), folders)
+
+
+def make_of_each_kind(folder: Path, image_files: Path, tiny_images: np.ndarray) -> dict[str, type]:
+    """A small file of each kind, by its name."""
+    picture = sorted(image_files.rglob("*.*"))[0]
+    shutil.copy(picture, folder / "a.JPG")
+    shutil.copytree(picture.parent, folder / "folder")
+    tar_of(picture.parent, folder / "pictures.tgz")
+    shutil.make_archive(str(folder / "pictures"), "zip", picture.parent)
+    np.save(folder / "pictures.npy", tiny_images)
+    (folder / "tiny_images_part.bin").write_bytes(bytes(3072))
+    pyarrow.parquet.write_table(
+        pyarrow.table({"image": [picture.read_bytes()]}), folder / "pictures.parquet"
+    )
+    return {
+        "a.JPG": ImageFile,
+        "folder": Folder,
+        "pictures.tgz": TarArchive,
+        "pictures.zip": ZipArchive,
+        "pictures.npy": NpyArray,
+        "tiny_images_part.bin": TinyImagesFile,
+        "pictures.parquet": ParquetImages,
+    }
+
+
+def test_the_kind_of_a_source_is_known_by_its_content_or_else_its_name(
+    image_files, tiny_images, tmp_path, folders
+):
+    for name, kind in make_of_each_kind(tmp_path, image_files, tiny_images).items():
+        path = tmp_path / name
+        assert type(open_source(str(path), folders)) is kind
+        assert len(list(open_source(str(path), folders))) > 0
+        assert open_test_split(str(path), folders) is None
+        if kind in (TarArchive, ZipArchive, NpyArray, ParquetImages):
+            renamed = path.rename(tmp_path / f"{path.stem}-of-{path.suffix[1:]}")
+            assert type(open_source(str(renamed), folders)) is kind
+            path.write_bytes(b"damaged")
+            with pytest.raises(InvalidSource, match=re.escape(f"{path} is")):
+                list(open_source(str(path), folders))

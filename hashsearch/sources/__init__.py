@@ -4,7 +4,9 @@ import tarfile
 from pathlib import Path
 
 from hashsearch.errors import InvalidSource
+from hashsearch.images import ACCEPTED_SUFFIXES
 from hashsearch.sources.archive import TarArchive
+from hashsearch.sources.arrays import NPY_MAGIC, NpyArray
 from hashsearch.sources.base import SPLITS, Source, SourceImage, locate
 from hashsearch.sources.cifar import CifarBatches, cifar_in, holds_cifar_splits
 from hashsearch.sources.datasets import (
@@ -14,10 +16,15 @@ from hashsearch.sources.datasets import (
     dataset_at_hand,
     known_dataset,
 )
-from hashsearch.sources.folder import Folder
+from hashsearch.sources.folder import Folder, ImageFile
+from hashsearch.sources.labels import Labelled
+from hashsearch.sources.parquet import PARQUET_MAGIC, ParquetImages
+from hashsearch.sources.tinyimages import TinyImagesFile, is_tiny_images
+from hashsearch.sources.zipped import ZIP_MAGIC, ZipArchive
 
 __all__ = [
     "DataFolders",
+    "Labelled",
     "Source",
     "SourceImage",
     "dataset_at_hand",
@@ -27,6 +34,11 @@ __all__ = [
     "open_test_split",
 ]
 
+_KINDS = (
+    "a folder, an image file, a tar or zip archive, CIFAR's batches, an .npy array, "
+    "a Parquet file or tiny_images.bin"
+)
+
 
 def open_source(spec: str, folders: DataFolders) -> Source:
     """Open a path whose kind is recognised, or a data set by its name.
@@ -34,7 +46,8 @@ def open_source(spec: str, folders: DataFolders) -> Source:
     spec: `photos/`, `photos.tar.gz`, `cifar-10-batches-py`, `cifar10`; those
     with splits take `:train` or `:test` behind, and mean train without. A path
     that exists is preferred to a name.
-    Raises InvalidSource, naming what was wanted, where nothing fits.
+    Raises InvalidSource, naming what was wanted, where nothing fits, and
+    MissingPackage where an extra is wanted for it.
     """
     if Path(spec).exists():
         return _open_path(Path(spec), None)
@@ -48,8 +61,7 @@ def open_source(spec: str, folders: DataFolders) -> Source:
     source = known_dataset(name, split or "train", folders)
     if source is None:
         raise InvalidSource(
-            f"{spec} does not exist; a folder, a tar archive, CIFAR's batches "
-            f"or one of the names {', '.join(NAMES)} was wanted"
+            f"{spec} does not exist; {_KINDS}, or one of the names {', '.join(NAMES)} was wanted"
         )
     return source
 
@@ -61,27 +73,53 @@ def open_test_split(spec: str, folders: DataFolders) -> Source | None:
     `open_source` does.
     """
     path = Path(spec)
-    if path.is_dir() and not cifar_in(path):
-        return None
-    if path.is_file() and not cifar_in(path) and not holds_cifar_splits(path):
-        return None
-    if not path.exists() and spec not in WITH_TEST_SPLIT:
-        return None
-    return open_source(f"{spec}:test", folders)
+    if path.exists():
+        return _open_split(path, "test")
+    return open_source(f"{spec}:test", folders) if spec in WITH_TEST_SPLIT else None
 
 
 def _open_path(path: Path, split: str | None) -> Source:
-    if path.is_dir():
-        if dataset := cifar_in(path):
-            return CifarBatches(path, dataset, split or "train")
-    elif not path.is_file() or not tarfile.is_tarfile(path):
-        raise InvalidSource(
-            f"{path} is neither a folder nor a tar archive; to index a picture, name its folder"
-        )
-    elif dataset := cifar_in(path):
-        return CifarBatches(path, dataset, split or "train")
-    elif holds_cifar_splits(path):
-        return TarArchive(path, under=f"cifar10/{split or 'train'}/")
+    if source := _open_split(path, split or "train"):
+        return source
     if split:
         raise InvalidSource(f"{path} has no splits; {path} without :{split} means all of it")
-    return Folder(path) if path.is_dir() else TarArchive(path)
+    if path.is_dir():
+        return Folder(path)
+    if source := _open_file(path):
+        return source
+    raise InvalidSource(f"{path} is not {_KINDS}")
+
+
+def _open_split(path: Path, split: str) -> Source | None:
+    """Open a split of what has splits; None of what has none."""
+    if not path.is_dir() and not _is_tar(path):
+        return None
+    if dataset := cifar_in(path):
+        return CifarBatches(path, dataset, split)
+    if not path.is_dir() and holds_cifar_splits(path):
+        return TarArchive(path, under=f"cifar10/{split}/")
+    return None
+
+
+def _open_file(path: Path) -> Source | None:
+    """Open a file by its first bytes, or else by its name; None if by neither."""
+    if not path.is_file():  # a pipe would never end
+        return None
+    if is_tiny_images(path):
+        return TinyImagesFile(path)
+    with path.open("rb") as file:
+        magic = file.read(8)
+    suffix = path.suffix.lower()
+    if magic.startswith(NPY_MAGIC) or suffix == ".npy":
+        return NpyArray(path)
+    if magic.startswith(PARQUET_MAGIC) or suffix == ".parquet":
+        return ParquetImages(path)
+    if magic.startswith(ZIP_MAGIC) or suffix == ".zip":
+        return ZipArchive(path)
+    if suffix in ACCEPTED_SUFFIXES:
+        return ImageFile(path)
+    return TarArchive(path) if _is_tar(path) else None
+
+
+def _is_tar(path: Path) -> bool:
+    return path.is_file() and tarfile.is_tarfile(path)

@@ -4,6 +4,7 @@ import json
 import tarfile
 import tracemalloc
 from collections import Counter
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
 from hashsearch.images import MAX_FILE_BYTES
-from hashsearch.sources import webdataset
+from hashsearch.sources import seen, webdataset
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
 from hashsearch.sources.seen import SeenNames
@@ -135,13 +136,18 @@ def test_a_truncated_archive_yields_what_is_whole_and_then_says_so(image_files, 
     assert 0 < len(found) < 300
 
 
-@given(st.lists(st.text(max_size=3), max_size=60))
-def test_a_name_is_new_the_first_time_and_no_more(names):
-    seen = SeenNames()
-    assert [seen.add(name) for name in names] == [
-        name not in names[:place] for place, name in enumerate(names)
-    ]
-    seen.close()
+@pytest.mark.parametrize("most_in_memory", [1, 3, 2**17])
+def test_a_name_is_new_the_first_time_and_no_more(most_in_memory, monkeypatch):
+    monkeypatch.setattr(seen, "_MOST_IN_MEMORY", most_in_memory)
+
+    @given(st.lists(st.text(max_size=3), max_size=60))
+    def compare(names):
+        with closing(SeenNames()) as met:
+            assert [met.add(name) for name in names] == [
+                name not in names[:place] for place, name in enumerate(names)
+            ]
+
+    compare()
 
 
 def test_an_archives_estimate_is_none_at_first_then_near_and_exact_at_the_end(

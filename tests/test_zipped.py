@@ -13,6 +13,7 @@ import pytest
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
 from hashsearch.images import MAX_FILE_BYTES
+from hashsearch.sources import seen
 from hashsearch.sources.folder import Folder
 from hashsearch.sources.zipped import ZipArchive
 from tests.test_archive import OUTSIDE
@@ -81,8 +82,9 @@ def test_members_are_those_that_pythons_zipfile_reads(pictures, tmp_path, monkey
     assert images[3].mtime == datetime(1999, 12, 31, 23, 59, 58, tzinfo=UTC).timestamp() * 10**9
 
 
-def test_a_directory_of_many_members_is_not_kept_in_memory(tmp_path):
+def test_a_directory_of_many_members_is_not_kept_in_memory(tmp_path, monkeypatch):
     """More of them than 16 bits count, so that their number is in the 64-bit record."""
+    monkeypatch.setattr(seen, "_MOST_IN_MEMORY", 1000)
     zip_with(tmp_path / "a.zip", [(f"{number}.jpg", b"") for number in range(70_000)])
     source = ZipArchive(tmp_path / "a.zip")
     assert source.estimate() == 70_000

@@ -17,10 +17,12 @@ from hashsearch.images import ACCEPTED_SUFFIXES, MAX_FILE_BYTES
 from hashsearch.sources.base import SourceImage, encode_path
 from hashsearch.sources.folder import printable
 from hashsearch.sources.seen import SeenNames
-from hashsearch.sources.webdataset import NOTES, Member, label_in, label_of_note, samples
+from hashsearch.sources.webdataset import NOTES, Member, label_in, label_of_note, sample_of, samples
 
 _MOST_COMPRESSION = 2**20  # bytes from one; bzip2 makes some 50,000 of it
 _LAST_SECOND = 9e9  # in the year 2255; as nanoseconds, what 64 bits hold
+# An absolute path, a drive's letter, or a part that is `..`.
+_OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")
 _ENOUGH_TO_ESTIMATE = 2**20  # bytes of the archive
 
 
@@ -63,21 +65,21 @@ class TarArchive:
         count = 0
         with closing(SeenNames()) as seen, read_tar(self.root) as (archive, file):
             for info in members(archive):
-                path = PurePosixPath(info.name)
-                suffix = path.suffix.lower()
                 if not info.isfile() or not info.name.startswith(self.under):
                     continue
+                path = PurePosixPath(info.name)
+                suffix = path.suffix.lower()
                 if path.name.startswith("."):
                     continue
                 if suffix in NOTES:
                     label = label_of_note(suffix, _stream(archive, info))
-                    yield Member(info.name, suffix, label=label)
+                    yield Member(sample_of(info.name), suffix, label=label)
                 elif suffix not in ACCEPTED_SUFFIXES:
                     self.passed_over[suffix] += 1
                 elif seen.add(info.name):
                     count += 1
                     self._so_far = (count, file.tell())
-                    yield Member(info.name, suffix, _image(archive, info, path))
+                    yield Member(sample_of(info.name), suffix, _image(archive, info, path))
 
 
 def _image(archive: tarfile.TarFile, info: tarfile.TarInfo, path: PurePosixPath) -> SourceImage:
@@ -127,7 +129,7 @@ def mtime_ns(member: tarfile.TarInfo) -> int:
 
 def why_not_read(name: str, size: int) -> InvalidImage | None:
     """Why a member of an archive is refused by its name and size in bytes; None if it is not."""
-    if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
+    if _OUTSIDE.search(name):
         return InvalidImage("its name points outside the archive")
     if size > MAX_FILE_BYTES:
         return ImageTooLarge(f"the file has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read")

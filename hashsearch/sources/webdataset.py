@@ -7,8 +7,7 @@ Source: https://github.com/webdataset/webdataset.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 from hashsearch.errors import InvalidSource
 from hashsearch.sources.base import SourceImage
@@ -20,23 +19,23 @@ _MAX_SAMPLE_BYTES = 32 * 2**20
 _MEMBER_BYTES = 1024  # of memory, whatever a member holds
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """An image of an archive, or a note: a file that may tell an image's label.
 
-    name: its path in the archive. label: of a note that tells one.
+    sample: what the names of its sample's members have in common. label: of a
+    note that tells one.
     """
 
-    name: str
+    sample: str
     suffix: str
     image: SourceImage | None = None
     label: str | None = None
 
-    @property
-    def sample(self) -> str:
-        """What the members of a sample have in common."""
-        folder, slash, file_name = self.name.rpartition("/")
-        return folder + slash + file_name.partition(".")[0]
+
+def sample_of(name: str) -> str:
+    """What a member's name has in common with those of its sample."""
+    folder, slash, file_name = name.rpartition("/")
+    return folder + slash + file_name.partition(".")[0]
 
 
 def samples(members: Iterator[Member]) -> Iterator[list[Member]]:

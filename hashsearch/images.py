@@ -134,7 +134,7 @@ def quiet_pillow() -> None:
 
 
 def _open(data: bytes) -> Image.Image:
-    formats = _OF_PILLOW
+    formats: tuple[str, ...] = _OF_PILLOW
     if _HAS_HEIF and data[4:8] == b"ftyp":  # as HEIC, AVIF and films begin
         _register_heif()
         formats = ACCEPTED_FORMATS

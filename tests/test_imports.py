@@ -84,7 +84,8 @@ def test_the_ground_floor_needs_neither_torch_nor_faiss():
 
 def test_training_needs_torch_numpy_pillow_safetensors_and_rich_alone():
     missing = (
-        "faiss fastapi pydantic pydantic_settings uvicorn filelock pooch platformdirs requests"
+        "faiss fastapi pydantic pydantic_settings uvicorn filelock pooch platformdirs requests "
+        "pyarrow pillow_heif"
     )
     statement = (
         "import training.reconstruct, training.data, training.presets\n"

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from hashsearch.encoder import Encoder
-from hashsearch.models.folder import PRETRAINED, Autoencoder, load_model
+from hashsearch.models.card import PRETRAINED
+from hashsearch.models.folder import Autoencoder, load_model
 from training.device import describe, has_bfloat16
 from training.job import build
 from training.presets import PRESETS

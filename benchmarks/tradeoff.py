@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.depths import as_depths, deal
 from hashsearch.codes import CODE_BITS
 from hashsearch.encoder import Encoder
-from hashsearch.models.card import Card
-from hashsearch.models.folder import PRETRAINED, load_model, read_card
+from hashsearch.models.card import PRETRAINED, Card, read_card
+from hashsearch.models.folder import load_model
 from hashsearch.sources import DataFolders, dataset_at_hand
 from hashsearch.sources.loading import load_labelled_images
 from training.job import train

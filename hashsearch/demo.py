@@ -12,7 +12,7 @@ from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources, require_images
 from hashsearch.gallery.prepare import Prepared, prepare
 from hashsearch.gallery.queries import IMAGE_BYTES, METHODS, UNITS, Query, Searcher
-from hashsearch.models.folder import PRETRAINED, read_card
+from hashsearch.models.card import PRETRAINED, read_card
 from hashsearch.sources import DataFolders, Source, known_dataset, locate, open_source
 
 # Which of the held-out images is searched for: one that is more than sky.
@@ -42,7 +42,7 @@ def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
 def show_search(folder: Path, dataset: str, folders: DataFolders) -> None:
     """Print one search in the gallery, by code and by pixels, side by side."""
     gallery = Gallery(folder)
-    searcher = Searcher(gallery, gallery.encoder())
+    searcher = Searcher(gallery)
     query, title = _sample_query(dataset, searcher, folders)
     print(f"Searching {gallery.catalog.count():,} images for {title}\n")
     columns = []

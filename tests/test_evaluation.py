@@ -21,7 +21,7 @@ from hashsearch.evaluation.methods import METHODS, Examples, Model, method_named
 from hashsearch.evaluation.protocols import LabelledImages, parted
 from hashsearch.evaluation.report import Report, to_markdown
 from hashsearch.evaluation.robustness import changed, evenly
-from hashsearch.models.folder import PRETRAINED
+from hashsearch.models.card import PRETRAINED
 from tests.conftest import part_of_cifar10
 
 ROOT = Path(__file__).parents[1]
@@ -320,7 +320,7 @@ def test_what_cannot_be_measured_is_told_in_one_sentence(
         (image_files, ("--out", str(flat)), ", which is no part of a report"),
         (image_files, ("--methods", "addresses", "--model", str(model_folder)), "no addresses"),
         (tmp_path / "nowhere", (), "does not exist"),
-        (sorted(flat.iterdir())[0], (), "is neither a folder nor a tar archive"),
+        (sorted(flat.iterdir())[0], (), "none of 1 images has a label"),
         (image_files, ("--model", str(tmp_path / "nowhere")), "nowhere"),
     ):
         made = () if "--out" in arguments else ("--out", str(tmp_path / "report"))

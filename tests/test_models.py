@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.models.binarize import binarize
-from hashsearch.models.card import fingerprint
+from hashsearch.models.card import copy_model, fingerprint, read_card
 from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.folder import copy_model, load_model, read_card, round_as_stored, save_model
+from hashsearch.models.folder import load_model, round_as_stored, save_model
 from training.transform import fit_transform
 
 

@@ -73,7 +73,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from hashsearch.evaluation.methods import Model
     from hashsearch.evaluation.report import Report, require_room, to_text, write_report
     from hashsearch.evaluation.run import evaluate, numbers_retrieved, require_measurable
-    from hashsearch.models.folder import PRETRAINED
+    from hashsearch.models.card import PRETRAINED
 
     folders = DataFolders.of_environment()
     surroundings = _surroundings()
@@ -150,7 +150,7 @@ def _surroundings() -> dict[str, str]:
 def _gallery(options: argparse.Namespace) -> "Iterator[Gallery | None]":
     """The gallery that --data names, if it does. Raises ArtifactMismatch for another --model."""
     from hashsearch.gallery.folder import Gallery
-    from hashsearch.models.folder import read_card
+    from hashsearch.models.card import read_card
 
     if not Gallery.exists(Path(options.data)):
         yield None

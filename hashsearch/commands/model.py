@@ -18,7 +18,8 @@ def add(commands: Commands) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from hashsearch.models.folder import PRETRAINED, load_model
+    from hashsearch.models.card import PRETRAINED
+    from hashsearch.models.folder import load_model
 
     _, card = load_model(options.model or PRETRAINED)
     if options.json:

@@ -24,8 +24,7 @@ from hashsearch.errors import EvaluationError
 from hashsearch.evaluation.comparisons import Comparison, Euclidean, Hamming, SquaredPixels
 from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.images import TINY_BYTES
-from hashsearch.models.card import Card
-from hashsearch.models.folder import read_card
+from hashsearch.models.card import Card, read_card
 
 LEAST_BITS = 8
 _CHANGED = 1000

@@ -1,19 +1,27 @@
-"""A model's card: what it is, how it was made, and how it is told from others."""
+"""A model's card: what it is, how it was made, and how it is told from others.
+
+What need not compute codes reads cards without torch.
+"""
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
-
-import torch
-from torch import Tensor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hashsearch.errors import InvalidModel
 from hashsearch.images import PREPROCESSING
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)
+
+PRETRAINED = Path(__file__).with_name("pretrained")  # the model that comes with the package
+WEIGHTS_FILE, CARD_FILE = "weights.safetensors", "card.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +83,32 @@ def card_from_json(text: str) -> Card:
     return Card(**raw)
 
 
-def fingerprint(kind: str, architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+def read_card(folder: Path) -> Card:
+    """Read a model folder's card alone. Raises InvalidModel."""
+    try:
+        text = (folder / CARD_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidModel(
+            f"{folder} is no model folder: {CARD_FILE} cannot be read ({type(error).__name__})"
+        ) from error
+    return card_from_json(text)
+
+
+def copy_model(folder: Path, target: Path) -> None:
+    """Copy a model folder's two files into a new folder."""
+    target.mkdir()
+    for name in (WEIGHTS_FILE, CARD_FILE):
+        shutil.copyfile(folder / name, target / name)
+
+
+def fingerprint(kind: str, architecture: Mapping[str, Any], weights: "Mapping[str, Tensor]") -> str:
     """SHA-256, in hexadecimal, over architecture, preprocessing and weights as stored.
 
     Two models of one fingerprint give the same codes; the training notes and
     metrics beside them do not count.
     """
+    import torch
+
     settings = {
         "kind": kind,
         "architecture": architecture,

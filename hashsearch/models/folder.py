@@ -14,7 +14,7 @@ from torch import Tensor
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.images import PREPROCESSING
-from hashsearch.models.card import Card, card_from_json, fingerprint
+from hashsearch.models.card import CARD_FILE, WEIGHTS_FILE, Card, fingerprint, read_card
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
 from hashsearch.models.transform import TransformAutoencoder
@@ -26,10 +26,7 @@ ARCHITECTURES: dict[str, type[Autoencoder]] = {
     TransformAutoencoder.kind: TransformAutoencoder,
 }
 
-PRETRAINED = Path(__file__).with_name("pretrained")  # the model that comes with the package
-
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32}  # that weights may be stored in
-_WEIGHTS, _CARD = "weights.safetensors", "card.json"
 
 
 def save_model(
@@ -57,9 +54,9 @@ def save_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        save_file(weights, temporary / _WEIGHTS)
-        (temporary / _WEIGHTS).chmod(0o644)  # safetensors makes it the owner's alone
-        (temporary / _CARD).write_text(card.to_json(), encoding="utf-8")
+        save_file(weights, temporary / WEIGHTS_FILE)
+        (temporary / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it the owner's alone
+        (temporary / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
         temporary.chmod(0o755)  # mkdtemp makes it the owner's alone
         sync_tree(temporary)
         temporary.replace(folder)
@@ -114,7 +111,7 @@ def load_model(folder: Path) -> tuple[Autoencoder, Card]:
             f"{folder} is a {card.kind} model that this version of hashsearch cannot build: {error}"
         ) from error
     try:
-        weights = load_file(folder / _WEIGHTS)
+        weights = load_file(folder / WEIGHTS_FILE)
         _require_alike(model.state_dict(), weights)
         # Stored in fewer bits or not, they compute in float32.
         state = {
@@ -123,7 +120,7 @@ def load_model(folder: Path) -> tuple[Autoencoder, Card]:
         }
         model.load_state_dict(state, assign=True)
     except (OSError, SafetensorError, RuntimeError, InvalidModel) as error:
-        raise InvalidModel(f"{folder} holds no usable {_WEIGHTS}: {error}") from error
+        raise InvalidModel(f"{folder} holds no usable {WEIGHTS_FILE}: {error}") from error
     found = fingerprint(card.kind, card.architecture, weights)
     if found != card.fingerprint:
         raise ArtifactMismatch(
@@ -150,24 +147,6 @@ def _require_alike(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
                 f"{name} is {tuple(theirs.shape)} {theirs.dtype}; "
                 f"{tuple(ours.shape)} {ours.dtype} was wanted"
             )
-
-
-def read_card(folder: Path) -> Card:
-    """Read a model folder's card alone. Raises InvalidModel."""
-    try:
-        text = (folder / _CARD).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidModel(
-            f"{folder} is no model folder: {_CARD} cannot be read ({type(error).__name__})"
-        ) from error
-    return card_from_json(text)
-
-
-def copy_model(folder: Path, target: Path) -> None:
-    """Copy a model folder's two files into a new folder."""
-    target.mkdir()
-    for name in (_WEIGHTS, _CARD):
-        shutil.copyfile(folder / name, target / name)
 
 
 def require_free(folder: Path) -> None:

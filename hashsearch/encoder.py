@@ -40,12 +40,15 @@ class Encoder:
         self.model = model.to(device).eval()
         self.device = device
         self.precision = precision
+        self.fingerprint: str | None = None  # of a model that was loaded
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Encoder":
         """Raises InvalidModel or ArtifactMismatch, as `load_model` does."""
-        model, _ = load_model(folder)
-        return cls(model, device)
+        model, card = load_model(folder)
+        encoder = cls(model, device)
+        encoder.fingerprint = card.fingerprint
+        return encoder
 
     def encode(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(n, 32, 32, 3) uint8 tiny images to (n, 32) uint8 packed codes.

@@ -45,6 +45,10 @@ class GalleryBusy(HashSearchError):
     """Another job holds the gallery's lock."""
 
 
+class TooManyFailures(HashSearchError):
+    """More images that cannot be read than a job was told to bear."""
+
+
 class ArtifactMismatch(HashSearchError):
     """Two artifacts that were not made for each other: a model and a gallery."""
 

@@ -79,7 +79,7 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
             tiny=np.asarray(_shrink(square, TINY_SIDE)),
             width=width,
             height=height,
-            thumbnail=_thumbnail(square) if thumbnail else None,
+            thumbnail=thumbnail_of(square) if thumbnail else None,
         )
     except InvalidImage:
         raise
@@ -106,7 +106,7 @@ def from_pixels(pixels: NDArray[np.uint8], *, thumbnail: bool = False) -> Decode
         tiny=np.asarray(_shrink(square, TINY_SIDE)),
         width=width,
         height=height,
-        thumbnail=_thumbnail(square) if thumbnail else None,
+        thumbnail=thumbnail_of(square) if thumbnail else None,
     )
 
 
@@ -207,7 +207,7 @@ def _shrink(square: Image.Image, side: int) -> Image.Image:
     return square.resize((side, side), Image.Resampling.BOX)
 
 
-def _thumbnail(square: Image.Image) -> bytes | None:
+def thumbnail_of(square: Image.Image) -> bytes | None:
     if square.width <= TINY_SIDE:
         return None
     buffer = BytesIO()

@@ -11,10 +11,13 @@ _LINE_EVERY_S = 10.0
 
 
 class ProgressReport:
-    """What a long job tells of itself: images done, and a note such as its loss."""
+    """What a long job tells of itself: images done, and a note such as its loss.
+
+    total: how many there will be, as far as is known by now.
+    """
 
     def __init__(self, what: str, total: int | None, bar: Progress | None, console: Console):
-        self._what, self._total = what, total
+        self._what, self.total = what, total
         self._bar, self._console = bar, console
         self._task = bar.add_task(what, total=total, note="") if bar else None
         self._done = 0
@@ -27,10 +30,10 @@ class ProgressReport:
         rate = self._done / max(now - self._started, 1e-9)
         note = "  ".join(part for part in (f"{rate:,.0f} images/s", note) if part)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done, note=note)
+            self._bar.update(self._task, completed=self._done, total=self.total, note=note)
         elif now - self._printed >= _LINE_EVERY_S:
             self._printed = now
-            of_total = f" of {self._total:,}" if self._total else ""
+            of_total = f" of {self.total:,}" if self.total else ""
             self._console.print(f"{self._what}: {self._done:,}{of_total}  {note}", soft_wrap=True)
 
 

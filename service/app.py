@@ -11,7 +11,7 @@ from fastapi_offline import FastAPIOffline
 import hashsearch
 from service.engine import Engine
 from service.problems import install_problem_handlers
-from service.routes import health, images, pages, search
+from service.routes import gallery, health, images, pages, search
 from service.schemas import Problem
 from service.settings import Settings
 
@@ -47,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.engine = engine
     install_problem_handlers(app)
-    for routes in (search, images, health, pages):
+    for routes in (search, images, gallery, health, pages):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     return app

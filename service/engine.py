@@ -10,9 +10,9 @@ import numpy as np
 from hashsearch.codes import code_from_hex, code_to_hex
 from hashsearch.errors import HashSearchError
 from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.jobs import last_job
 from hashsearch.gallery.queries import (
     IMAGE_BYTES,
-    METHODS,
     UNITS,
     Query,
     Ranking,
@@ -24,7 +24,9 @@ from service.problems import MalformedRequest
 from service.schemas import (
     MAX_K,
     CompareAnswer,
+    GalleryAnswer,
     Hit,
+    JobAnswer,
     MethodAnswer,
     Overlap,
     QueryBody,
@@ -45,7 +47,7 @@ class Engine:
     def __init__(self, folder: Path):
         """Raises what `Gallery` and `load_model` raise if the folder is not whole."""
         self.gallery = Gallery(folder)
-        self._current = Searcher(self.gallery, self.gallery.encoder())
+        self._current = Searcher(self.gallery)
         self._tried = self._current.generation  # the newest that was read, or could not be
         self._rebuilding = Lock()
         # A large picture takes some hundred megabytes while it is decoded.
@@ -83,7 +85,7 @@ class Engine:
         """Every method's answer to one query. Raises as `search` does."""
         searcher = self._searcher
         query = self._query(searcher, asked)
-        rankings = [searcher.search(query, method, k=k) for method in METHODS]
+        rankings = [searcher.search(query, method, k=k) for method in searcher.methods]
         pairs = [
             Overlap(
                 methods=(first.method, second.method),
@@ -97,6 +99,18 @@ class Engine:
             k=k,
             methods=[_answer(searcher, ranking) for ranking in rankings],
             overlap_at_k=pairs,
+        )
+
+    def describe(self) -> GalleryAnswer:
+        """What is searched now, and the newest job that wrote to it."""
+        searcher = self._searcher
+        job = last_job(self.gallery.catalog)
+        return GalleryAnswer(
+            images=len(searcher.ids),
+            generation=searcher.generation,
+            fingerprint=searcher.fingerprint,
+            methods=list(searcher.methods),
+            job=None if job is None else JobAnswer(**job.as_dict()),
         )
 
     def picture(self, image_id: int) -> tuple[bytes, str] | None:

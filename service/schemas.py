@@ -96,6 +96,29 @@ class CompareAnswer(BaseModel):
     overlap_at_k: list[Overlap]
 
 
+class JobAnswer(BaseModel):
+    """The newest job that wrote to the gallery, as it last told of itself."""
+
+    kind: str = Field(description="index, compact or reencode")
+    state: str = Field(description="running, done, stopped, failed or killed")
+    started: str = Field(description="ISO 8601, in UTC")
+    updated: str | None = Field(description="when the job last told of itself")
+    ended: str | None
+    expected: int | None = Field(description="about how many images there are to go through")
+    counts: dict[str, int] = Field(description="images by what became of them")
+    images_per_second: float
+
+
+class GalleryAnswer(BaseModel):
+    """What is searched."""
+
+    images: int
+    generation: int = Field(description="grows with every change of the images")
+    fingerprint: str = Field(description="of the model that made the codes")
+    methods: list[Method] = Field(description="those that the gallery has the data for")
+    job: JobAnswer | None
+
+
 class Problem(BaseModel):
     """An error, after RFC 9457."""
 

@@ -154,4 +154,4 @@ def folders(tmp_path: Path) -> DataFolders:
 def open_searcher(folder: Path) -> Searcher:
     """A searcher over a gallery folder that nobody changes."""
     gallery = Gallery(folder)
-    return Searcher(gallery, gallery.encoder())
+    return Searcher(gallery)

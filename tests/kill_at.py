@@ -10,8 +10,9 @@ import sys
 from operator import attrgetter
 from pathlib import Path
 
-from hashsearch.gallery import indexing
+from hashsearch.gallery import filling, reading
 from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import index_sources
 from hashsearch.sources.folder import Folder
 
 
@@ -38,6 +39,7 @@ def kill_at(module: str, path: str, when: str) -> None:
 
 if __name__ == "__main__":
     source, gallery, module, path, when = sys.argv[1:]
-    indexing.MAX_ROWS, indexing._CHUNK_IMAGES = 100, 30
+    filling.MAX_ROWS = 100
+    reading.CHUNK_IMAGES = filling.CHUNK_IMAGES = 30
     kill_at(module, path, when)
-    indexing.index_sources(Gallery(Path(gallery)), [Folder(Path(source))], workers=1)
+    index_sources(Gallery(Path(gallery)), [Folder(Path(source))], workers=1)

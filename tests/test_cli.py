@@ -79,7 +79,8 @@ def test_index_query_and_info_go_together(image_files, model_folder, tmp_path, p
 
     info = json.loads(run("gallery", "info", gallery, "--json").stdout)
     assert (info["images"], info["failures"]) == (300, 0)
-    assert info["last job"]["state"] == "done"
+    assert info["last_job"]["state"] == "done"
+    assert info["last_job"]["counts"]["unchanged"] == 300
 
 
 @pytest.mark.parametrize("method", ["codes", "pixels"])
@@ -185,12 +186,13 @@ def test_a_gallery_made_by_another_model_is_refused_naming_both(
     [
         ("{tmp}/nowhere", "nowhere does not exist"),
         ("{tmp}/empty", "empty holds no image files"),
-        ("{picture}", "to index a picture, name its folder"),
+        ("{notes}", "notes.txt is not a folder, an image file, a tar or zip archive"),
     ],
 )
-def test_a_source_without_images_makes_no_gallery(source, message, tmp_path, model_folder, picture):
+def test_a_source_without_images_makes_no_gallery(source, message, tmp_path, model_folder):
     (tmp_path / "empty").mkdir()
-    source = source.format(tmp=tmp_path, picture=picture)
+    (tmp_path / "notes.txt").write_text("none of these")
+    source = source.format(tmp=tmp_path, notes=tmp_path / "notes.txt")
     done = run("index", source, "--gallery", tmp_path / "g", "--model", model_folder)
     assert message in error_of(done)
     assert not (tmp_path / "g").exists()
@@ -202,7 +204,9 @@ def test_a_new_gallery_is_made_with_the_bundled_model_unless_another_is_named(
     gallery = tmp_path / "g"
     assert run("index", image_files, "--gallery", gallery).returncode == 0
     made_by = json.loads(run("gallery", "info", gallery, "--json").stdout)["model"]
-    assert made_by == json.loads(run("model", "info", "--json").stdout)["fingerprint"]
+    assert (
+        made_by["fingerprint"] == json.loads(run("model", "info", "--json").stdout)["fingerprint"]
+    )
     other = tmp_path / "other"
     message = error_of(run("index", image_files, "--gallery", other, "--model", tmp_path))
     assert "is no model folder" in message
@@ -226,6 +230,89 @@ def test_failures_are_listed_with_their_reasons(image_files, model_folder, tmp_p
     assert "pictures/bad.jpg: the 5 bytes are no image" in done.stdout
     (failure,) = json.loads(run("gallery", "failures", tmp_path / "g", "--json").stdout)
     assert failure["uri"] == "pictures/bad.jpg"
+
+
+def test_what_failed_is_skipped_until_it_changes_or_is_asked_for(
+    image_files, model_folder, tmp_path, picture
+):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "good.jpg").write_bytes(picture.read_bytes())
+    (folder / "bad.jpg").write_bytes(b"hello")
+    command = ("index", folder, "--gallery", tmp_path / "g", "--model", model_folder, "--json")
+
+    def counts(*more):
+        told = json.loads(run(*command, *more).stdout)
+        return told["indexed"], told["unchanged"], told["failed"], told["skipped"]
+
+    assert counts() == (1, 0, 1, 0)
+    assert counts() == (0, 1, 0, 1)
+    assert counts("--retry-failed") == (0, 1, 1, 0)
+    (folder / "bad.jpg").write_bytes(b"other")
+    os.utime(folder / "bad.jpg", ns=(1, 1))
+    assert counts() == (0, 1, 1, 0)
+    (folder / "bad.jpg").unlink()
+    assert counts("--retry-failed") == (0, 1, 0, 0)
+    assert json.loads(run("gallery", "failures", tmp_path / "g", "--json").stdout) == []
+
+
+def test_a_job_stops_at_more_failures_than_it_is_to_bear(
+    image_files, model_folder, tmp_path, picture
+):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(picture.read_bytes())
+    for number in range(3):
+        (folder / f"bad-{number}.jpg").write_bytes(b"hello %d" % number)
+    command = ("index", folder, "--gallery", tmp_path / "g", "--model", model_folder)
+    message = error_of(run(*command, "--max-failures", 2))
+    assert "stopped: 3 images could not be read, and at most 2 failures were allowed" in message
+    info = json.loads(run("gallery", "info", tmp_path / "g", "--json").stdout)
+    assert (info["images"], info["failures"], info["last_job"]["state"]) == (1, 3, "stopped")
+    assert run(*command, "--max-failures", 3, "--retry-failed").returncode == 0
+
+
+def test_what_a_new_gallery_leaves_out_stays_out(image_files, model_folder, tmp_path, photograph):
+    (tmp_path / "photos").mkdir()
+    rocket = tmp_path / "photos" / "rocket.jpg"
+    rocket.write_bytes(photograph)
+    sources, gallery = (image_files, tmp_path / "photos"), tmp_path / "g"
+    command = ("index", *sources, "--gallery", gallery, "--model", model_folder)
+    assert run(*command, "--no-pixels", "--no-thumbnails").returncode == 0
+    assert {path.name for path in (gallery / "shards" / "1").iterdir()} == {"codes.npy"}
+    assert run(*command).returncode == 0  # no second pass brings them in
+    assert json.loads(run("gallery", "info", gallery, "--json").stdout)["keeps"] == []
+    hits = json.loads(run("query", rocket, "--gallery", gallery, "--json").stdout)
+    assert hits["hits"][0]["label"] is None
+    assert "keeps no pixels" in error_of(
+        run("query", rocket, "--gallery", gallery, "--method", "pixels")
+    )
+    whole = ("index", *sources, "--gallery", tmp_path / "whole", "--model", model_folder)
+    assert run(*whole).returncode == 0
+    message = error_of(run(*whole, "--no-thumbnails"))
+    assert "keeps thumbnails; leave --no-thumbnails out, or name a new gallery" in message
+
+
+def test_labels_come_from_a_csv_and_change_with_it(image_files, model_folder, tmp_path):
+    paths = [str(path.relative_to(image_files)) for path in sorted(image_files.rglob("*.*"))]
+    table, gallery = tmp_path / "labels.csv", tmp_path / "g"
+    command = ("index", image_files, "--gallery", gallery, "--model", model_folder)
+
+    def labels() -> dict[str, int]:
+        return json.loads(run("gallery", "info", gallery, "--json").stdout)["labels"]
+
+    table.write_text("path,label\n" + "".join(f"{path},odd\n" for path in paths[:7]))
+    assert run(*command, "--labels", table).returncode == 0
+    assert labels()["odd"] == 7
+    assert sum(labels().values()) == 300
+    table.write_text("path,label\nno/where.jpg,x\n" + "".join(f"{p},even\n" for p in paths[:9]))
+    done = run(*command, "--labels", table)
+    assert "1 paths in" in done.stdout
+    assert ("odd" in labels(), labels()["even"]) == (False, 9)
+    assert run(*command).returncode == 0  # without a table, labels stay as they are
+    assert labels()["even"] == 9
+    table.write_text("name,label\n")
+    assert "path and label were wanted" in error_of(run(*command, "--labels", table))
 
 
 def test_an_error_is_one_line_on_stderr_and_no_traceback(tmp_path):

@@ -50,7 +50,7 @@ def test_a_gallery_of_format_1_tells_what_was_put_in(gallery):
 
 
 def test_todays_decoder_and_encoder_agree_with_format_1(gallery):
-    searcher = Searcher(gallery, gallery.encoder())
+    searcher = Searcher(gallery)
     query = searcher.query_by_image((PHOTOGRAPHS / "rocket.jpg").read_bytes())
     ranking = searcher.search(query, k=1)
     assert ranking.ids.tolist() == [3]

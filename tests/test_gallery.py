@@ -28,7 +28,7 @@ from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.queries import Query, Searcher
 from hashsearch.gallery.shards import Shard, ShardWriter, sha256_of_file
 from hashsearch.images import decode
-from hashsearch.models.folder import copy_model
+from hashsearch.models.card import copy_model
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def write_shard(folder: Path, rows: int, columns=("codes", "addresses", "pixels"
 @pytest.mark.parametrize("rows", [1, 7, 100])
 def test_a_shard_holds_what_was_written_in_plain_npy_files(tmp_path, rows):
     written = write_shard(tmp_path / "s", rows)
-    shard = Shard(tmp_path / "s", rows)
+    shard = Shard(tmp_path / "s", rows, written["checksums"])
     for name, values in written["data"].items():
         assert_array_equal(shard.column(name), values)
         assert_array_equal(np.load(tmp_path / "s" / f"{name}.npy"), values)
@@ -81,36 +81,36 @@ def test_a_shards_checksums_are_sha256_of_its_files(tmp_path):
 
 
 def test_columns_that_are_not_kept_are_absent(tmp_path):
-    write_shard(tmp_path / "s", 5, columns=("codes",))
-    shard = Shard(tmp_path / "s", 5)
-    assert shard.has("codes")
-    assert not shard.has("pixels")
+    checksums = write_shard(tmp_path / "s", 5, columns=("codes",))["checksums"]
+    shard = Shard(tmp_path / "s", 5, checksums)
+    assert shard.file("codes") == "codes.npy"
+    assert shard.file("pixels") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"x" * 500, b"PK\x05\x06" + bytes(18)])
 def test_a_damaged_column_is_told(tmp_path, content):
-    write_shard(tmp_path / "s", 5)
+    checksums = write_shard(tmp_path / "s", 5)["checksums"]
     (tmp_path / "s" / "codes.npy").write_bytes(content)
     with pytest.raises(InvalidGallery, match=r"codes\.npy is missing or damaged"):
-        Shard(tmp_path / "s", 5).column("codes")
+        Shard(tmp_path / "s", 5, checksums).column("codes")
 
 
 def test_a_column_of_another_shape_or_of_pickles_is_refused(tmp_path):
-    write_shard(tmp_path / "s", 5)
+    checksums = write_shard(tmp_path / "s", 5)["checksums"]
     np.save(tmp_path / "s" / "codes.npy", np.zeros((4, 32), np.uint8))
     with pytest.raises(InvalidGallery, match=r"\(5, 32\) uint8 was wanted"):
-        Shard(tmp_path / "s", 5).column("codes")
+        Shard(tmp_path / "s", 5, checksums).column("codes")
     np.save(tmp_path / "s" / "codes.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(InvalidGallery, match="damaged"):
-        Shard(tmp_path / "s", 5).column("codes")
+        Shard(tmp_path / "s", 5, checksums).column("codes")
 
 
 @pytest.mark.parametrize("offsets", [np.zeros(3, np.uint64), np.array([9] * 5 + [2**40], "<u8")])
 def test_thumbnail_offsets_that_cannot_be_are_refused(tmp_path, offsets):
-    write_shard(tmp_path / "s", 5)
+    checksums = write_shard(tmp_path / "s", 5)["checksums"]
     np.save(tmp_path / "s" / "thumbnail_offsets.npy", offsets)
     with pytest.raises(InvalidGallery, match=r"thumbnail_offsets\.npy"):
-        Shard(tmp_path / "s", 5).thumbnail(4)
+        Shard(tmp_path / "s", 5, checksums).thumbnail(4)
 
 
 @pytest.mark.parametrize("change", ["row = row + 1000", "shard = shard + 7"])
@@ -119,7 +119,7 @@ def test_a_catalog_that_names_what_no_shard_has_is_refused(gallery, change):
         db.execute(f"UPDATE images SET {change} WHERE id = 300")
     db.close()
     with pytest.raises(InvalidGallery, match="the catalog names rows that no shard has"):
-        Searcher(gallery, gallery.encoder())
+        Searcher(gallery)
 
 
 def test_a_discarded_shard_leaves_nothing(tmp_path):
@@ -142,7 +142,7 @@ def test_a_new_gallery_is_empty_and_holds_its_model(tmp_path, model_folder):
     for name in ("weights.safetensors", "card.json"):
         assert (tmp_path / "g" / "model" / name).read_bytes() == (model_folder / name).read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["g"]
-    searcher = Searcher(gallery, gallery.encoder())
+    searcher = Searcher(gallery)
     for method in ("codes", "pixels"):
         query = Query(np.zeros(32, np.uint8), np.zeros((32, 32, 3), np.uint8))
         assert len(searcher.search(query, method).ids) == 0
@@ -250,10 +250,10 @@ def test_stored_codes_and_pixels_are_those_of_the_files(gallery_folder):
 
 
 def test_a_removed_image_is_gone_from_every_answer(gallery):
-    searcher = Searcher(gallery, gallery.encoder())
+    searcher = Searcher(gallery)
     victim = int(searcher.search(searcher.query_by_id(5), k=1).ids[0])
     remove(gallery, victim)
-    again = Searcher(gallery, gallery.encoder())
+    again = Searcher(gallery)
     assert len(again.ids) == len(searcher.ids) - 1
     for method in ("codes", "pixels"):
         assert victim not in again.search(again.query_by_id(5), method, k=10**6).ids
@@ -353,9 +353,11 @@ def test_two_roots_of_one_name_get_two_names(gallery):
 def test_a_second_job_is_told_who_holds_the_lock(gallery):
     script = (
         "import sys; from pathlib import Path; from hashsearch.gallery.folder import Gallery\n"
+        "from hashsearch.gallery.jobs import start_job\n"
         "g = Gallery(Path(sys.argv[1]))\n"
         "with g.job_lock():\n"
-        "    g.catalog.start_job(['pictures']); print('held', flush=True); sys.stdin.read()\n"
+        "    start_job(g.catalog, 'index', ['pictures']); print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(gallery.folder)],

@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 
 from hashsearch.errors import InvalidSource
-from hashsearch.gallery import indexing, workers
+from hashsearch.gallery import filling, reading, workers
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources, require_images
+from hashsearch.gallery.jobs import last_job
 from hashsearch.gallery.prepare import prepare
 from hashsearch.gallery.shards import ShardWriter
 from hashsearch.images import encode_png
@@ -136,8 +137,9 @@ def test_files_that_change_places_are_both_kept(gallery, pictures):
 def test_a_source_named_twice_is_indexed_once(gallery, pictures, photograph, monkeypatch):
     index(gallery, pictures)
     files(pictures)[0].write_bytes(photograph)
-    monkeypatch.setattr(indexing, "COMMIT_EVERY_S", 0.0)
-    monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 10)
+    monkeypatch.setattr(filling, "COMMIT_EVERY_S", 0.0)
+    monkeypatch.setattr(reading, "CHUNK_IMAGES", 10)
+    monkeypatch.setattr(filling, "CHUNK_IMAGES", 10)
     index_sources(gallery, [Folder(pictures), Folder(pictures)], workers=1)
     assert gallery.catalog.count() == 40
 
@@ -194,7 +196,8 @@ def test_an_image_that_kills_its_worker_is_a_failure_and_no_more(gallery, pictur
     """A worker of ours that dies on one picture, as for want of memory or by a codec's fault."""
     (pictures / "deadly.jpg").write_bytes(b"deadly")
     monkeypatch.setattr(workers, "prepare", prepare_or_die)
-    monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 3)
+    monkeypatch.setattr(reading, "CHUNK_IMAGES", 3)
+    monkeypatch.setattr(filling, "CHUNK_IMAGES", 3)
     summary = index(gallery, pictures, workers=2)
     assert (summary.indexed, summary.failed) == (40, 1)
     ((failure, _),) = gallery.catalog.failures()
@@ -202,11 +205,11 @@ def test_an_image_that_kills_its_worker_is_a_failure_and_no_more(gallery, pictur
     assert failure.reason == "decoding it killed a process, perhaps for want of memory"
 
 
-def prepare_or_die(images):
+def prepare_or_die(images, thumbnails=True):
     for image in images:
         if image.place == "/deadly.jpg":
             os.kill(os.getpid(), signal.SIGKILL)
-    return prepare(images)
+    return prepare(images, thumbnails)
 
 
 def test_a_batch_of_nothing_but_bad_images_ends_as_any_other(gallery, tmp_path):
@@ -215,7 +218,7 @@ def test_a_batch_of_nothing_but_bad_images_ends_as_any_other(gallery, tmp_path):
         (tmp_path / "bad" / f"{number}.png").write_bytes(b"bad %d" % number)
     summary = index(gallery, tmp_path / "bad", workers=2)
     assert (summary.indexed, summary.failed) == (0, 300)
-    assert gallery.catalog.last_job()["state"] == "done"
+    assert last_job(gallery.catalog).state == "done"
     assert gallery.catalog.count() == 0
 
 
@@ -248,14 +251,15 @@ def test_an_empty_folder_is_refused_and_tells_what_is_there(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidSource, match=r"holds no image files$"):
         require_images(Folder(tmp_path / "empty"))
-    (tmp_path / "empty" / "a.heic").write_bytes(b"")
-    with pytest.raises(InvalidSource, match=r"holds no image files \(but 1 \.heic\)"):
+    (tmp_path / "empty" / "a.psd").write_bytes(b"")
+    with pytest.raises(InvalidSource, match=r"holds no image files \(but 1 \.psd\)"):
         require_images(Folder(tmp_path / "empty"))
 
 
 def test_shards_are_committed_as_they_fill(gallery, image_files, monkeypatch):
-    monkeypatch.setattr(indexing, "MAX_ROWS", 100)
-    monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 30)
+    monkeypatch.setattr(filling, "MAX_ROWS", 100)
+    monkeypatch.setattr(reading, "CHUNK_IMAGES", 30)
+    monkeypatch.setattr(filling, "CHUNK_IMAGES", 30)
     index(gallery, image_files)
     sizes = gallery.catalog.shard_rows()
     assert sum(sizes.values()) == 300
@@ -268,7 +272,7 @@ def test_a_source_that_breaks_off_leaves_what_was_read(gallery, image_files, tmp
     (tmp_path / "a.tar.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InvalidSource, match="damaged"):
         index_sources(gallery, [TarArchive(tmp_path / "a.tar.gz")], workers=1)
-    assert gallery.catalog.last_job()["state"] == "failed"
+    assert last_job(gallery.catalog).state == "failed"
     partial = gallery.catalog.count()
     assert 0 < partial < 300
     (tmp_path / "a.tar.gz").write_bytes(whole)
@@ -280,8 +284,9 @@ def test_a_source_that_breaks_off_leaves_what_was_read(gallery, image_files, tmp
 def test_a_full_disk_leaves_the_last_commit_and_no_litter(
     gallery, image_files, monkeypatch, failing
 ):
-    monkeypatch.setattr(indexing, "MAX_ROWS", 100)
-    monkeypatch.setattr(indexing, "_CHUNK_IMAGES", 30)
+    monkeypatch.setattr(filling, "MAX_ROWS", 100)
+    monkeypatch.setattr(reading, "CHUNK_IMAGES", 30)
+    monkeypatch.setattr(filling, "CHUNK_IMAGES", 30)
     calls = Counter()
     original = getattr(ShardWriter, failing)
 
@@ -296,8 +301,8 @@ def test_a_full_disk_leaves_the_last_commit_and_no_litter(
         index(gallery, image_files)
     assert gallery.catalog.count() == 90
     assert not any((gallery.folder / "unfinished").glob("job/*"))
-    job = gallery.catalog.last_job()
-    assert (job["state"], job["indexed"]) == ("failed", 90)
+    job = last_job(gallery.catalog)
+    assert (job.state, job.counts["indexed"]) == ("failed", 90)
     monkeypatch.setattr(ShardWriter, failing, original)
     index(gallery, image_files)
     assert len(content(gallery)) == 300
@@ -308,8 +313,8 @@ def test_a_full_disk_leaves_the_last_commit_and_no_litter(
 _SHARDS, _FOLDER = "hashsearch.gallery.shards", "hashsearch.gallery.folder"
 POINTS = {
     "after the shard is durable": (_SHARDS, "ShardWriter.seal", "after"),
-    "before the shard is renamed": (_FOLDER, "Gallery._adopt", "before"),
-    "after the shard is renamed": (_FOLDER, "Gallery._adopt", "after"),
+    "before the shard is renamed": (_FOLDER, "Gallery.adopt", "before"),
+    "after the shard is renamed": (_FOLDER, "Gallery.adopt", "after"),
     "after the images are inserted": (_FOLDER, "insert_images", "after"),
     "before the commit": (_FOLDER, "next_generation", "after"),
     "after the commit": (_FOLDER, "Gallery.commit", "after"),
@@ -345,10 +350,11 @@ def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
     """`hashsearch index` in a process of its own, with small shards: more to break."""
     script = (
         "import sys\n"
-        "from hashsearch.gallery import indexing\n"
+        "from hashsearch.gallery import filling, reading\n"
         "from hashsearch.cli import main\n"
         "if __name__ == '__main__':\n"
-        "    indexing.MAX_ROWS, indexing._CHUNK_IMAGES = 50, 10\n"
+        "    filling.MAX_ROWS = 50\n"
+        "    reading.CHUNK_IMAGES = filling.CHUNK_IMAGES = 10\n"
         "    sys.exit(main(sys.argv[1:]))\n"
     )
     runner = gallery.parent / "runner.py"
@@ -423,7 +429,7 @@ def test_a_stopped_job_commits_what_was_read_and_says_so(number, model_folder, t
     )
     assert "Traceback" not in errors
     gallery = Gallery(tmp_path / "gallery")
-    assert gallery.catalog.last_job()["state"] == "stopped"
+    assert last_job(gallery.catalog).state == "stopped"
     stored = content(gallery)
     assert 0 < len(stored) == gallery.catalog.count() < 4000
     tiny = {record_bytes(pictures, uri): pixels for _, uri, _, _, pixels in stored}

@@ -17,7 +17,7 @@ from PIL import Image
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources
-from hashsearch.models.folder import copy_model
+from hashsearch.models.card import copy_model
 from hashsearch.sources.folder import Folder
 from service.app import create_app
 from service.settings import Settings

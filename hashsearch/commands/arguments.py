@@ -49,6 +49,13 @@ def minutes(text: str) -> float:
     return number
 
 
+def whole(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"a number of at least 0 was wanted; got {text}")
+    return number
+
+
 def positive(text: str) -> int:
     number = int(text)
     if number < 1:

@@ -2,41 +2,127 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from hashsearch.commands.arguments import Commands, add_command
-from hashsearch.commands.output import print_entries
+from hashsearch.codes import CODE_BYTES
+from hashsearch.commands.arguments import GOES_ON, Commands, add_command, stop_on_sigterm, whole
+from hashsearch.commands.output import print_entries, shown
+
+if TYPE_CHECKING:
+    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.jobs import Job
+
+_LISTED = 5  # labels and sources that `info` names
+_SAMPLE = 256
+_ID_BYTES = 8  # in memory, beside each code
 
 
 def add(commands: Commands) -> None:
     gallery = commands.add_parser("gallery", help="look after a gallery")
     parts = gallery.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
-        ("info", _info, "what it holds"),
+        ("info", _info, "what it holds, and what its job does"),
         ("failures", _failures, "images that could not be read, and why"),
+        ("verify", _verify, "check every checksum, and codes made anew"),
+        ("remove", _remove, "take images out of it"),
+        ("compact", _compact, "give back the room of removed images, and join small shards"),
+        ("reencode", _reencode, "make its codes anew from its pixels"),
     ):
         command = add_command(parts, name, run, text)
         command.add_argument("gallery", metavar="G", type=Path)
         command.add_argument("--json", action="store_true")
+        if name == "verify":
+            command.add_argument(
+                "--sample",
+                metavar="N",
+                type=whole,
+                default=_SAMPLE,
+                help=f"how many codes to make anew ({_SAMPLE})",
+            )
+        if name == "remove":
+            chosen = command.add_mutually_exclusive_group(required=True)
+            chosen.add_argument("--id", metavar="ID", type=whole, nargs="+")
+            chosen.add_argument("--uri", metavar="PREFIX", help="all whose uri begins with this")
+            chosen.add_argument("--label", metavar="L")
+            chosen.add_argument("--shard", metavar="N", type=whole, help="all of a damaged shard")
+        if name == "reencode":
+            command.set_defaults(when_stopped=GOES_ON)
+            command.add_argument(
+                "--model", metavar="M", type=Path, help="another model; its own unless given"
+            )
 
 
 def _info(options: argparse.Namespace) -> int:
     from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.jobs import last_job
 
     gallery = Gallery(options.gallery)
-    shards = gallery.catalog.shard_rows()
-    info = {
-        "images": gallery.catalog.count(),
-        "failures": len(gallery.catalog.failures()),
-        "shards": len(shards),
-        "model": gallery.fingerprint,
-        "precision": gallery.catalog.setting("precision"),
-        "generation": gallery.catalog.generation(),
-        "last job": gallery.catalog.last_job(),
-    }
+    job = last_job(gallery.catalog)
+    if options.json:
+        print(json.dumps(_as_json(gallery, job), indent=2))
+    else:
+        print_entries(_as_lines(gallery, job), as_json=False)
     gallery.close()
-    print_entries(info, as_json=options.json)
     return 0
+
+
+def _as_json(gallery: "Gallery", job: "Job | None") -> dict[str, Any]:
+    catalog, card = gallery.catalog, gallery.card()
+    rows = catalog.shard_rows()
+    return {
+        "images": catalog.count(),
+        "removed_rows": sum(rows.values()) - catalog.count(),
+        "failures": catalog.failure_count(),
+        "labels": catalog.labels(),
+        "sources": {name: str(root) for name, root in catalog.sources().items()},
+        "shards": len(rows),
+        "disk_bytes": sum(gallery.disk_bytes().values()),
+        "model": {"kind": card.kind, "bits": card.bits, "fingerprint": card.fingerprint},
+        "precision": catalog.setting("precision"),
+        "keeps": [what for what in ("pixels", "thumbnails") if gallery.keeps(what)],
+        "generation": catalog.generation(),
+        "last_job": job and job.as_dict(),
+    }
+
+
+def _as_lines(gallery: "Gallery", job: "Job | None") -> dict[str, str]:
+    """Ten lines."""
+    told = _as_json(gallery, job)
+    images, removed = told["images"], told["removed_rows"]
+    per_file = ", ".join(f"{name} {size / 1e6:,.1f}" for name, size in gallery.disk_bytes().items())
+    return {
+        "images": f"{images:,}"
+        + (f", and {removed:,} rows of removed ones, for compact to clear" if removed else ""),
+        "labels": _some([f"{shown(name)} {n:,}" for name, n in told["labels"].items()]),
+        "sources": _some([shown(root) for root in told["sources"].values()]),
+        "failures": f"{told['failures']:,}",
+        "in memory": f"{images * (CODE_BYTES + _ID_BYTES) / 1e6:,.1f} MB of codes and ids",
+        "on disk": f"{told['disk_bytes'] / 1e6:,.1f} MB: {per_file}",
+        "shards": f"{told['shards']:,}, keeping " + " and ".join(["codes", *told["keeps"]]),
+        "model": f"{told['model']['kind']}, {told['model']['bits']} bits, "
+        f"{told['model']['fingerprint'][:12]}, {told['precision']}",
+        "generation": f"{told['generation']:,}",
+        "last job": "none" if job is None else _job_line(job),
+    }
+
+
+def _some(names: list[str]) -> str:
+    more = f", and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more or "none"
+
+
+def _job_line(job: "Job") -> str:
+    counts = ", ".join(f"{n:,} {name}" for name, n in job.counts.items() if n)
+    line = f"{job.kind}, {job.state}, " + (f"{counts}, " if counts else "")
+    if job.state != "running":
+        return line + f"{job.started} to {job.ended or job.updated or 'its end'}"
+    line += f"{job.images_per_second:,.0f} images/s, "
+    if job.expected is not None:
+        line += f"about {job.expected:,} in all, "
+    return line + f"process {job.pid} on {job.host} since {job.started}"
 
 
 def _failures(options: argparse.Namespace) -> int:
@@ -50,4 +136,102 @@ def _failures(options: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
     for failure, time in [] if options.json else failures:
         print(f"{time}  {failure.uri}: {failure.reason}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.verifying import verify
+
+    gallery = Gallery(options.gallery)
+    found = verify(gallery, options.sample)
+    gallery.close()
+    if options.json:
+        findings = [{"what": finding.what, "mend": finding.mend} for finding in found.findings]
+        told = {
+            name: getattr(found, name)
+            for name in ("files", "file_bytes", "encoded", "different", "most_bits")
+        }
+        print(json.dumps(told | {"findings": findings}, indent=2))
+        return 1 if findings else 0
+    differ = f"{found.different:,} differ, by up to {found.most_bits} bits"
+    print(
+        f"{found.files:,} files of {found.file_bytes / 1e6:,.1f} MB are as they were committed; of "
+        f"{found.encoded:,} codes made anew, {differ if found.different else 'none differs'}"
+    )
+    for finding in found.findings:
+        print(f"{finding.what}\n  to mend it: {finding.mend}")
+    return 1 if found.findings else 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from hashsearch.gallery.changes import Selection, next_generation, remove
+    from hashsearch.gallery.folder import Gallery
+
+    prefix = options.uri
+    if prefix is not None:  # as it is printed, or as it is typed
+        prefix = quote(prefix.encode("utf-8", "surrogateescape"), safe="/!#%~+")
+    selection = Selection(options.id, prefix, options.label, options.shard)
+    gallery = Gallery(options.gallery)
+    with gallery.catalog.transaction() as db:
+        removed = remove(db, selection)
+        if removed:
+            next_generation(db)
+    total = gallery.catalog.count()
+    gallery.close()
+    if options.json:
+        print(json.dumps({"removed": removed, "total": total}))
+        return 0 if removed else 1
+    print(f"{options.gallery}: {total:,} images; {removed:,} removed")
+    if removed:
+        print(f"to give back their room: hashsearch gallery compact {options.gallery}")
+    else:
+        print("no image is meant by this", file=sys.stderr)
+    return 0 if removed else 1
+
+
+def _compact(options: argparse.Namespace) -> int:
+    from hashsearch.gallery.compacting import compact
+    from hashsearch.gallery.folder import Gallery
+
+    stop_on_sigterm()
+    gallery = Gallery(options.gallery)
+    before = sum(gallery.disk_bytes().values())
+    summary = compact(gallery)
+    freed = before - sum(gallery.disk_bytes().values())
+    gallery.close()
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "shards_before": summary.shards_before,
+                    "shards_after": summary.shards_after,
+                    "rows_dropped": summary.rows_dropped,
+                    "bytes_freed": freed,
+                }
+            )
+        )
+        return 0
+    print(
+        f"{options.gallery}: {summary.shards_after:,} shards, {summary.shards_before:,} before; "
+        f"{summary.rows_dropped:,} removed rows dropped, {freed / 1e6:,.1f} MB given back"
+    )
+    return 0
+
+
+def _reencode(options: argparse.Namespace) -> int:
+    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.reencoding import reencode
+
+    stop_on_sigterm()
+    gallery = Gallery(options.gallery)
+    before = gallery.fingerprint
+    encoded = reencode(gallery, options.model)
+    after = gallery.fingerprint
+    gallery.close()
+    if options.json:
+        print(json.dumps({"encoded": encoded, "before": before, "after": after}))
+        return 0
+    moved = f"from model {before[:12]} to {after[:12]}" if before != after else "by its own model"
+    print(f"{options.gallery}: {encoded:,} codes made anew, {moved}")
     return 0

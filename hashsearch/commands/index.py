@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ from hashsearch.commands.arguments import (
     add_command,
     positive,
     stop_on_sigterm,
+    whole,
 )
 from hashsearch.sources import DataFolders, open_source
+from hashsearch.sources.labels import Labelled, Labels
 
 if TYPE_CHECKING:
+    from hashsearch.gallery.folder import Gallery
     from hashsearch.gallery.indexing import IndexSummary
 
 
@@ -28,52 +32,112 @@ def add(commands: Commands) -> None:
     index.add_argument(
         "--model", metavar="M", type=Path, help="for a new gallery; the bundled one unless given"
     )
-    index.add_argument("--workers", metavar="N", type=positive, default=os.cpu_count() or 1)
+    index.add_argument(
+        "--labels",
+        metavar="CSV",
+        type=Path,
+        help="labels by path within the source: a header with the columns path and label",
+    )
+    index.add_argument(
+        "--workers", metavar="N", type=positive, default=os.cpu_count() or 1, help="that decode"
+    )
+    index.add_argument(
+        "--max-failures", metavar="N", type=whole, help="stop when more images cannot be read"
+    )
+    index.add_argument(
+        "--retry-failed", action="store_true", help="try again what could not be read before"
+    )
+    index.add_argument(
+        "--no-thumbnails",
+        action="store_true",
+        help="a new gallery: keep no pictures of 128 px to look at",
+    )
+    index.add_argument(
+        "--no-pixels",
+        action="store_true",
+        help="a new gallery: keep no tiny images, which comparing and reencode need",
+    )
     index.add_argument("--json", action="store_true")
 
 
 def _index(options: argparse.Namespace) -> int:
-    from hashsearch.errors import ArtifactMismatch
-    from hashsearch.gallery.folder import Gallery
     from hashsearch.gallery.indexing import index_sources, require_images
-    from hashsearch.models.folder import PRETRAINED, read_card
 
     stop_on_sigterm()
     folders = DataFolders.of_environment()
     sources = [open_source(spec, folders) for spec in options.sources]
     for source in sources:
         require_images(source)
-    if Gallery.exists(options.gallery):
-        gallery = Gallery(options.gallery)
-        if options.model and read_card(options.model).fingerprint != gallery.fingerprint:
-            raise ArtifactMismatch(
-                f"{options.gallery} was made by model {gallery.fingerprint[:12]}, and "
-                f"{options.model} is {read_card(options.model).fingerprint[:12]}; "
-                "leave --model out, or name a new gallery"
-            )
-    else:
-        gallery = Gallery.create(options.gallery, options.model or PRETRAINED)
-    summary = index_sources(gallery, sources, workers=options.workers)
-    total = gallery.catalog.count()
-    gallery.close()
-    _print_summary(summary, total, options)
+    labels = Labels(options.labels) if options.labels else None
+    if labels is not None:
+        sources = [Labelled(source, labels) for source in sources]
+    gallery = _open_or_create(options)
+    try:
+        summary = index_sources(
+            gallery,
+            sources,
+            workers=options.workers,
+            max_failures=options.max_failures,
+            retry_failed=options.retry_failed,
+            relabel=labels is not None,
+        )
+        total = gallery.catalog.count()
+    finally:
+        gallery.close()
+    unused = labels.unused() if labels is not None else 0
+    _print_summary(summary, total, unused, options)
     return 0 if total else 1
 
 
-def _print_summary(summary: "IndexSummary", total: int, options: argparse.Namespace) -> None:
+def _open_or_create(options: argparse.Namespace) -> "Gallery":
+    """Raises ArtifactMismatch if the gallery is another than the options want."""
+    from hashsearch.errors import ArtifactMismatch
+    from hashsearch.gallery.folder import Gallery
+    from hashsearch.models.card import PRETRAINED, read_card
+
+    if not Gallery.exists(options.gallery):
+        return Gallery.create(
+            options.gallery,
+            options.model or PRETRAINED,
+            pixels=not options.no_pixels,
+            thumbnails=not options.no_thumbnails,
+        )
+    gallery = Gallery(options.gallery)
+    if options.model and read_card(options.model).fingerprint != gallery.fingerprint:
+        raise ArtifactMismatch(
+            f"{options.gallery} was made by model {gallery.fingerprint[:12]}, and "
+            f"{options.model} is {read_card(options.model).fingerprint[:12]}; leave --model out, "
+            "name a new gallery, or see hashsearch gallery reencode"
+        )
+    for what, left_out in (("pixels", options.no_pixels), ("thumbnails", options.no_thumbnails)):
+        if left_out and gallery.keeps(what):
+            raise ArtifactMismatch(
+                f"{options.gallery} keeps {what}; leave --no-{what} out, or name a new gallery"
+            )
+    return gallery
+
+
+def _print_summary(
+    summary: "IndexSummary", total: int, unused_labels: int, options: argparse.Namespace
+) -> None:
     if options.json:
-        counts = {**summary.counts(), "passed_over": dict(summary.passed_over)}
-        print(json.dumps({**counts, "total": total, "seconds": round(summary.seconds, 2)}))
+        told = {**asdict(summary), "seconds": round(summary.seconds, 2), "total": total}
+        print(json.dumps(told | {"unused_labels": unused_labels}))
         return
+    skipped = f"{summary.skipped:,} failed before, " if summary.skipped else ""
     print(
         f"{options.gallery}: {total:,} images; {summary.indexed:,} new, "
         f"{summary.unchanged:,} already there, {summary.duplicates:,} duplicates, "
-        f"{summary.failed:,} failed, in {summary.seconds:.1f} s"
+        f"{summary.failed:,} failed, {skipped}in {summary.seconds:.1f} s"
     )
     if summary.passed_over:
         kinds = ", ".join(
             f"{n:,} {suffix or '(no suffix)'}" for suffix, n in summary.passed_over.items()
         )
         print(f"passed over, not images by their names: {kinds}")
-    if summary.failed:
+    if unused_labels:
+        print(f"{unused_labels:,} paths in {options.labels} name no image of these sources")
+    if summary.failed or summary.skipped:
         print(f"what failed, and why: hashsearch gallery failures {options.gallery}")
+    if summary.skipped:
+        print("to try it again: the same command with --retry-failed")

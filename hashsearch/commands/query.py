@@ -33,7 +33,7 @@ def _query(options: argparse.Namespace) -> int:
     from hashsearch.gallery.queries import Searcher
 
     gallery = Gallery(options.gallery)
-    searcher = Searcher(gallery, gallery.encoder())
+    searcher = Searcher(gallery)
     query = _parse_query(options.query, searcher)
     ranking = searcher.search(query, options.method, k=options.k, radius=options.radius)
     hits = searcher.hits(ranking)

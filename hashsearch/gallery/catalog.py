@@ -8,13 +8,11 @@ that a job and a service can both write; readers are never kept out (WAL).
 import json
 import os
 import re
-import socket
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,56 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidGallery, NotInGallery
+from hashsearch.gallery.schema import bring_up_to_date, make_tables
 from hashsearch.sources.base import encode_path, locate
 
-FORMAT_VERSION = 1
 _BUSY_TIMEOUT_S = 30  # how long a writer waits for another's transaction
-
-_SCHEMA = """
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE sources (name TEXT PRIMARY KEY, root BLOB NOT NULL UNIQUE) STRICT;
-CREATE TABLE shards (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    rows INTEGER NOT NULL,
-    checksums TEXT NOT NULL  -- JSON: file name to SHA-256
-) STRICT;
-CREATE TABLE images (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key BLOB NOT NULL,  -- SHA-256 of the file, or of an array source's 3,072 bytes
-    uri TEXT NOT NULL,
-    label TEXT,
-    width INTEGER NOT NULL,
-    height INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    mtime INTEGER NOT NULL,  -- nanoseconds
-    shard INTEGER NOT NULL REFERENCES shards (number),
-    row INTEGER NOT NULL,
-    removed INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE UNIQUE INDEX images_by_key ON images (key) WHERE removed = 0;
-CREATE UNIQUE INDEX images_by_uri ON images (uri) WHERE removed = 0;
-CREATE INDEX images_by_label ON images (label) WHERE removed = 0;
-CREATE TABLE failures (
-    uri TEXT PRIMARY KEY,
-    reason TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    mtime INTEGER NOT NULL,
-    time TEXT NOT NULL
-) STRICT;
-CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    sources TEXT NOT NULL,  -- JSON: list of names in `sources`
-    state TEXT NOT NULL CHECK (state IN ('running', 'done', 'stopped', 'failed')),
-    pid INTEGER NOT NULL,
-    host TEXT NOT NULL,
-    started TEXT NOT NULL,
-    ended TEXT,
-    indexed INTEGER NOT NULL DEFAULT 0,
-    duplicates INTEGER NOT NULL DEFAULT 0,
-    unchanged INTEGER NOT NULL DEFAULT 0,
-    failed INTEGER NOT NULL DEFAULT 0
-) STRICT;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +41,12 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What the catalog knows of a uri: the file's size and mtime, and its key."""
+    """What the catalog knows of a uri: the file's size and mtime, its key and label."""
 
     size: int
     mtime: int
     key: bytes
+    label: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +78,13 @@ class Rows:
     """The images of one moment, in the order of their ids.
 
     ids, shards, rows: (n,) int64; image ids[i] is row rows[i] of shard shards[i].
+    files: the rows and the checksums by file name of each shard. fingerprint: of
+    the model that made the codes.
     """
 
     generation: int
+    fingerprint: str
+    files: dict[int, tuple[int, dict[str, str]]]
     ids: NDArray[np.int64]
     shards: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -143,20 +100,16 @@ class Catalog:
         self._lock = threading.RLock()
         try:
             self._db = _connect(path)
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            bring_up_to_date(self._db, str(path))
         except sqlite3.DatabaseError as error:
             raise InvalidGallery(f"{path} cannot be read: {error}") from error
-        if version != FORMAT_VERSION:
-            raise InvalidGallery(
-                f"{path} is of format {version}; this version of hashsearch reads {FORMAT_VERSION}"
-            )
 
     @classmethod
     def create(cls, path: Path, settings: Mapping[str, str]) -> "Catalog":
         """Make an empty catalog of generation 0 with these settings."""
         db = _connect(path)
         db.execute("PRAGMA journal_mode = WAL")  # kept by the file
-        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT_VERSION}; COMMIT;")
+        make_tables(db)
         rows = {**settings, "generation": "0"}
         db.executemany("INSERT INTO settings VALUES (?, ?)", rows.items())
         db.close()
@@ -217,23 +170,60 @@ class Catalog:
 
     # Reading images
 
-    def rows(self) -> Rows:
-        """Where every image's data lies, as of one moment."""
+    def rows(self, shards: Sequence[int] | None = None) -> Rows:
+        """Where every image's data lies, or that of these shards' images, as of one moment."""
+        some = "" if shards is None else f" AND shard IN ({_marks(shards)})"
         db = _connect(self._path)  # its own, so that nobody waits for ten million rows
         try:
             db.execute("BEGIN")
-            query = "SELECT value FROM settings WHERE name = 'generation'"
-            generation = int(db.execute(query).fetchone()[0])
-            cursor = db.execute("SELECT id, shard, row FROM images WHERE removed = 0 ORDER BY id")
+            settings = dict(db.execute("SELECT name, value FROM settings"))
+            files = _shard_files(db.execute(_SHARD_FILES).fetchall())
+            query = f"SELECT id, shard, row FROM images WHERE removed = 0{some} ORDER BY id"
+            cursor = db.execute(query, shards or ())
             flat = np.fromiter((value for row in cursor for value in row), np.int64)
         finally:
             db.close()
-        ids, shards, rows = flat.reshape(-1, 3).T.copy()
-        return Rows(generation, ids, shards, rows)
+        generation, fingerprint = int(settings["generation"]), settings["fingerprint"]
+        return Rows(generation, fingerprint, files, *flat.reshape(-1, 3).T.copy())
 
     def shard_rows(self) -> dict[int, int]:
         """The number of rows of each shard, by its number."""
         return dict(self._rows("SELECT number, rows FROM shards"))
+
+    def shard_files(self) -> dict[int, tuple[int, dict[str, str]]]:
+        """The rows of each shard, and the SHA-256 of each of its files by name, by its number."""
+        return _shard_files(self._rows(_SHARD_FILES))
+
+    def live_rows(self) -> dict[int, int]:
+        """The number of images in each shard that has any, those removed left out."""
+        query = "SELECT shard, count(*) FROM images WHERE removed = 0 GROUP BY shard ORDER BY shard"
+        return dict(self._rows(query))
+
+    def labels(self) -> dict[str, int]:
+        """The number of images of each label, the most frequent first."""
+        query = (
+            "SELECT label, count(*) AS n FROM images WHERE removed = 0 AND label IS NOT NULL "
+            "GROUP BY label ORDER BY n DESC, label"
+        )
+        return dict(self._rows(query))
+
+    def source_names(self, shard: int) -> list[str]:
+        """What the uris of a shard's images begin with, each once."""
+        query = "SELECT uri FROM images WHERE removed = 0 AND shard = ?"
+        return sorted({_source_name(uri) for (uri,) in self._rows(query, (shard,))})
+
+    def integrity_problems(self) -> list[str]:
+        """What SQLite finds wrong with its file; nothing, if all is well."""
+        try:
+            found = [str(row[0]) for row in self._rows("PRAGMA integrity_check(10)")]
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+        return [] if found == ["ok"] else found
+
+    def sources(self) -> dict[str, Path]:
+        """Where each source lies, by the name that its uris begin with."""
+        rows = self._rows("SELECT name, root FROM sources ORDER BY name")
+        return {name: Path(os.fsdecode(root)) for name, root in rows}
 
     def records(self, ids: Iterable[int]) -> list[ImageRecord]:
         """The images with these ids, in this order; those unknown or removed are left out."""
@@ -261,64 +251,41 @@ class Catalog:
         found = {}
         for part in _parts(uris):
             query = (
-                "SELECT uri, size, mtime, key FROM images "
+                "SELECT uri, size, mtime, key, label FROM images "
                 f"WHERE removed = 0 AND uri IN ({_marks(part)})"
             )
             for uri, *rest in self._rows(query, part):
                 found[uri] = KnownFile(*rest)
         return found
 
-    def known_keys(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Those of these keys that the gallery holds."""
-        found: set[bytes] = set()
+    def ids_of_keys(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """The ids of the images with those of these keys that the gallery holds."""
+        found: dict[bytes, int] = {}
         for part in _parts(keys):
-            query = f"SELECT key FROM images WHERE removed = 0 AND key IN ({_marks(part)})"
-            found.update(row[0] for row in self._rows(query, part))
+            query = f"SELECT key, id FROM images WHERE removed = 0 AND key IN ({_marks(part)})"
+            found.update(self._rows(query, part))
         return found
+
+    def known_failures(self, uris: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """The (size, mtime) of those of these uris that could not be read."""
+        found = {}
+        for part in _parts(uris):
+            query = f"SELECT uri, size, mtime FROM failures WHERE uri IN ({_marks(part)})"
+            found.update({uri: (size, mtime) for uri, size, mtime in self._rows(query, part)})
+        return found
+
+    def failure_count(self) -> int:
+        return int(self._rows("SELECT count(*) FROM failures")[0][0])
 
     def failures(self) -> list[tuple[Failure, str]]:
         """Every image that could not be read, and when that was, by uri."""
         rows = self._rows("SELECT uri, reason, size, mtime, time FROM failures ORDER BY uri")
         return [(Failure(*row[:4]), row[4]) for row in rows]
 
-    # Jobs
-
-    def start_job(self, sources: Sequence[str]) -> int:
-        """Record a job as running, for others to see. Call it with the job lock held.
-
-        A job found running by then was killed, and is recorded as failed.
-        """
-        with self.transaction() as db:
-            db.execute("UPDATE jobs SET state = 'failed' WHERE state = 'running'")
-            cursor = db.execute(
-                "INSERT INTO jobs (sources, state, pid, host, started) "
-                "VALUES (?, 'running', ?, ?, ?)",
-                (json.dumps(list(sources)), os.getpid(), socket.gethostname(), now()),
-            )
-            assert cursor.lastrowid is not None
-            return cursor.lastrowid
-
-    def update_job(self, job: int, counts: Mapping[str, int], state: str = "running") -> None:
-        """Record a job's counts, and its end where `state` is no longer running."""
-        with self.transaction() as db:
-            db.execute(
-                "UPDATE jobs SET state = ?, ended = ?, indexed = ?, duplicates = ?, "
-                "unchanged = ?, failed = ? WHERE id = ?",
-                (
-                    state,
-                    None if state == "running" else now(),
-                    counts["indexed"],
-                    counts["duplicates"],
-                    counts["unchanged"],
-                    counts["failed"],
-                    job,
-                ),
-            )
-
-    def last_job(self) -> dict[str, Any] | None:
-        """The newest job's row by column, or None if there was none."""
+    def last_row(self, table: str) -> dict[str, Any] | None:
+        """The newest row of a table with ids, by column, or None if there is none."""
         with self._lock:
-            cursor = self._db.execute("SELECT * FROM jobs ORDER BY id DESC LIMIT 1")
+            cursor = self._db.execute(f"SELECT * FROM {table} ORDER BY id DESC LIMIT 1")
             row = cursor.fetchone()
             names = [column[0] for column in cursor.description]
         return dict(zip(names, row, strict=True)) if row else None
@@ -328,68 +295,16 @@ class Catalog:
             return self._db.execute(query, parameters).fetchall()
 
 
-def insert_shard(db: sqlite3.Connection, rows: int, checksums: Mapping[str, str]) -> int:
-    """Add a shard within a transaction, and return the number that names it."""
-    cursor = db.execute(
-        "INSERT INTO shards (rows, checksums) VALUES (?, ?)",
-        (rows, json.dumps(checksums, sort_keys=True)),
-    )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+_SHARD_FILES = "SELECT number, rows, checksums FROM shards ORDER BY number"
 
 
-def insert_images(db: sqlite3.Connection, shard: int, images: Sequence[NewImage]) -> None:
-    """Add the images of a new shard, in its order, within a transaction.
-
-    An image of the same uri is replaced. One whose key the gallery already
-    holds is left out (another writer was first): its row in the shard is
-    named by nothing.
-    """
-    retire(db, [image.uri for image in images])
-    db.executemany(
-        "INSERT INTO images (key, uri, label, width, height, size, mtime, shard, row) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (
-            (i.key, i.uri, i.label, i.width, i.height, i.size, i.mtime, shard, row)
-            for row, i in enumerate(images)
-        ),
-    )
-    forget_failures(db, (image.uri for image in images))
+def _shard_files(rows: list[Any]) -> dict[int, tuple[int, dict[str, str]]]:
+    return {number: (count, json.loads(checksums)) for number, count, checksums in rows}
 
 
-def retire(db: sqlite3.Connection, uris: Iterable[str]) -> None:
-    """Mark the images at these uris as removed, within a transaction."""
-    db.executemany(
-        "UPDATE images SET removed = 1 WHERE uri = ? AND removed = 0", ((uri,) for uri in uris)
-    )
-
-
-def forget_failures(db: sqlite3.Connection, uris: Iterable[str]) -> None:
-    """Drop what is noted of images that can be read by now, within a transaction."""
-    db.executemany("DELETE FROM failures WHERE uri = ?", ((uri,) for uri in uris))
-
-
-def touch(db: sqlite3.Connection, files: Iterable[tuple[str, int, int]]) -> None:
-    """Note a new (uri, size, mtime) of files whose content stayed, within a transaction."""
-    db.executemany("UPDATE images SET size = ?2, mtime = ?3 WHERE uri = ?1 AND removed = 0", files)
-
-
-def record_failures(db: sqlite3.Connection, failures: Iterable[Failure]) -> None:
-    """Note images that could not be read, within a transaction."""
-    db.executemany(
-        "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
-        ((f.uri, f.reason, f.size, f.mtime, now()) for f in failures),
-    )
-
-
-def next_generation(db: sqlite3.Connection) -> None:
-    """Tell readers, within a transaction, that the images changed."""
-    db.execute("UPDATE settings SET value = value + 1 WHERE name = 'generation'")
-
-
-def now() -> str:
-    """The time as ISO 8601 in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def prefix_range(prefix: str) -> tuple[str, str]:
+    """The bounds, the first inclusive and the second not, of the texts that begin with this."""
+    return prefix, prefix + "\U0010ffff"
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -402,8 +317,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _path(uri: str, roots: Mapping[str, bytes]) -> str:
-    name = re.split("[/!#]", uri, maxsplit=1)[0]
+    name = _source_name(uri)
     return locate(os.fsdecode(roots[name]), uri.removeprefix(name)) if name in roots else uri
+
+
+def _source_name(uri: str) -> str:
+    return re.split("[/!#]", uri, maxsplit=1)[0]
 
 
 def _parts(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:

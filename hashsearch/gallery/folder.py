@@ -1,10 +1,15 @@
-"""Gallery folders: a model, a catalog, and the shards that the catalog names."""
+"""Gallery folders: a model, a catalog, and the shards that the catalog names.
+
+Only what computes codes needs torch, and imports it then.
+"""
 
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -12,23 +17,26 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import CODE_BITS
 from hashsearch.durable import sync_folder, sync_tree
-from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, GalleryBusy, InvalidGallery
-from hashsearch.gallery.catalog import (
-    Catalog,
-    Failure,
-    NewImage,
-    Rows,
+from hashsearch.gallery.catalog import Catalog, Failure, NewImage, Rows
+from hashsearch.gallery.changes import (
     forget_failures,
     insert_images,
     insert_shard,
     next_generation,
     record_failures,
+    relabel,
     retire,
     touch,
 )
+from hashsearch.gallery.jobs import last_job
 from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter
-from hashsearch.models.folder import copy_model, load_model, read_card
+from hashsearch.models.card import Card, copy_model, read_card
+
+if TYPE_CHECKING:
+    from hashsearch.encoder import Encoder
+
+T = TypeVar("T")
 
 _CATALOG, _MODEL, _SHARDS, _UNFINISHED, _LOCK = (
     "catalog.sqlite",
@@ -37,8 +45,10 @@ _CATALOG, _MODEL, _SHARDS, _UNFINISHED, _LOCK = (
     "unfinished",
     "job.lock",
 )
+_ADDITIONS_LOCK = "additions.lock"
 _MARKER = "incomplete"  # in a folder that is being made a gallery, and is none yet
 PRECISION = "float32"
+KEPT, LEFT_OUT = "kept", "left out"  # of the settings pixels and thumbnails
 
 
 class Gallery:
@@ -48,12 +58,11 @@ class Gallery:
         """Raises InvalidGallery if it is none, ArtifactMismatch if its parts do not fit."""
         self.folder = folder
         self.catalog = Catalog(folder / _CATALOG)
-        self.fingerprint = self.catalog.setting("fingerprint")
-        self.card = read_card(self.model_folder)
-        if self.card.fingerprint != self.fingerprint:
+        card = self.card()
+        if card.fingerprint != self.fingerprint:
             raise ArtifactMismatch(
                 f"{folder}: the codes were made by model {self.fingerprint[:12]}, "
-                f"but model/ holds {self.card.fingerprint[:12]}"
+                f"but {self.model_folder.name}/ holds {card.fingerprint[:12]}"
             )
         if self.catalog.setting("precision") != PRECISION:
             raise InvalidGallery(
@@ -62,27 +71,32 @@ class Gallery:
             )
 
     @classmethod
-    def create(cls, folder: Path, model: Path) -> "Gallery":
+    def create(
+        cls, folder: Path, model: Path, *, pixels: bool = True, thumbnails: bool = True
+    ) -> "Gallery":
         """Make an empty gallery with a copy of a model; its catalog comes last, and makes it one.
 
         folder: a new one, an empty one (a volume's mount point, say), or one that
-        an earlier attempt left without a catalog, which its marker tells. Raises
+        an earlier attempt left without a catalog, which its marker tells. pixels,
+        thumbnails: what it keeps of each image beside its code. Raises
         InvalidGallery if it holds anything else, GalleryBusy if another is making
         it, and what `load_model` raises if the model is not whole.
         """
-        _, card = load_model(model)
-        if card.bits != CODE_BITS:
-            raise ArtifactMismatch(
-                f"{model} makes codes of {card.bits} bits; a gallery keeps {CODE_BITS}"
-            )
+        card = require_model(model)
         if model.resolve().is_relative_to(folder.resolve()):
             raise InvalidGallery(f"{model} lies in {folder}, which is to be a new gallery")
         _require_room(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "fingerprint": card.fingerprint,
+            "precision": PRECISION,
+            "pixels": KEPT if pixels else LEFT_OUT,
+            "thumbnails": KEPT if thumbnails else LEFT_OUT,
+        }
         try:
             with FileLock(folder / _LOCK, timeout=0):
                 _require_room(folder)  # as it is now that nobody else can change it
-                _build(folder, model, card.fingerprint)
+                _build(folder, model, settings)
         except Timeout as error:
             raise GalleryBusy(f"another job is making {folder}") from error
         return cls(folder)
@@ -92,11 +106,51 @@ class Gallery:
         return (folder / _CATALOG).is_file()
 
     @property
-    def model_folder(self) -> Path:
-        return self.folder / _MODEL
+    def fingerprint(self) -> str:
+        """Of the model that made the codes; `reencode` changes it."""
+        return self.catalog.setting("fingerprint")
 
-    def encoder(self) -> Encoder:
+    @property
+    def model_folder(self) -> Path:
+        return self.model_folder_of(self.fingerprint)
+
+    def model_folder_of(self, fingerprint: str) -> Path:
+        """Where the copy of a model lies: `model/`, or its own folder after a change of models."""
+        later = self.later_model_folder(fingerprint)
+        return later if later.is_dir() else self.folder / _MODEL
+
+    def later_model_folder(self, fingerprint: str) -> Path:
+        """Where the model lies that `reencode` moves the gallery to."""
+        return self.folder / f"{_MODEL}-{fingerprint[:12]}"
+
+    def other_models(self) -> list[Path]:
+        """Folders of models that made none of the codes, left by `reencode`."""
+        found = (self.folder / _MODEL, *self.folder.glob(f"{_MODEL}-*"))
+        return [path for path in found if path.is_dir() and path != self.model_folder]
+
+    def card(self) -> Card:
+        return read_card(self.model_folder)
+
+    def encoder(self) -> "Encoder":
+        """The model at work. Raises what `load_model` raises."""
+        from hashsearch.encoder import Encoder
+
         return Encoder.load(self.model_folder)
+
+    def keeps(self, what: str) -> bool:
+        """Whether it keeps its images' "pixels" or "thumbnails"."""
+        return self.catalog.setting(what) == KEPT
+
+    def disk_bytes(self) -> dict[str, int]:
+        """Bytes on disk: of codes, pixels and thumbnails as they count, and of the catalog."""
+        sizes: dict[str, int] = {}
+        for number, (_, checksums) in self.catalog.shard_files().items():
+            for name in checksums:
+                kind = re.split("[-_.]", name)[0].removesuffix("s") + "s"
+                size = _size(self.shard_folder(number) / name)
+                sizes[kind] = sizes.get(kind, 0) + size
+        catalog = (_size(self.folder / f"{_CATALOG}{end}") for end in ("", "-wal"))
+        return sizes | {"catalog": sum(catalog)}
 
     def close(self) -> None:
         self.catalog.close()
@@ -107,7 +161,7 @@ class Gallery:
         """One column of these images in memory: (n, width) uint8, or None if not kept."""
         values = np.empty((len(rows.ids), WIDTHS[name]), np.uint8)
         for shard, positions in self.shards(rows):
-            if not shard.has(name):
+            if shard.file(name) is None:
                 return None
             values[positions] = shard.column(name)[rows.rows[positions]]
         return values
@@ -117,33 +171,58 @@ class Gallery:
 
         Raises InvalidGallery if the catalog names what a shard does not hold.
         """
-        sizes = self.catalog.shard_rows()
         if len(rows.ids) == 0:
             return
         order = np.lexsort((rows.rows, rows.shards))
         numbers, starts = np.unique(rows.shards[order], return_index=True)
         for number, positions in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
             in_shard = rows.rows[positions]
-            if number not in sizes or in_shard[0] < 0 or in_shard[-1] >= sizes[number]:
+            size, checksums = rows.files.get(number, (0, {}))
+            if in_shard[0] < 0 or in_shard[-1] >= size:
                 raise InvalidGallery(f"{self.folder}: the catalog names rows that no shard has")
-            yield self._shard(number, sizes[number]), positions
+            yield Shard(self.shard_folder(number), size, checksums), positions
 
     def pixels(self, image_id: int) -> NDArray[np.uint8] | None:
         """An image's (32, 32, 3) uint8 tiny image, or None if the gallery keeps none."""
-        shard, row = self._place(image_id)
-        if not shard.has("pixels"):
-            return None
-        return np.array(shard.column("pixels")[row]).reshape(32, 32, 3)
+
+        def read(shard: Shard, row: int) -> NDArray[np.uint8] | None:
+            if shard.file("pixels") is None:
+                return None
+            return np.array(shard.column("pixels")[row]).reshape(32, 32, 3)
+
+        return self._read(image_id, read)
 
     def code(self, image_id: int) -> NDArray[np.uint8]:
         """An image's stored code, (32,) uint8. Raises NotInGallery."""
-        shard, row = self._place(image_id)
-        return np.array(shard.column("codes")[row])
+        return self._read(image_id, lambda shard, row: np.array(shard.column("codes")[row]))
 
     def thumbnail(self, image_id: int) -> bytes | None:
         """An image's thumbnail as JPEG, or None if it has none. Raises NotInGallery."""
-        shard, row = self._place(image_id)
-        return shard.thumbnail(row)
+        return self._read(image_id, lambda shard, row: shard.thumbnail(row))
+
+    def shard(self, number: int) -> Shard:
+        """Raises InvalidGallery if the catalog names no such shard, or no more."""
+        found = self.catalog.shard_files().get(number)
+        if found is None:
+            raise InvalidGallery(f"{self.folder}: the catalog names no shard {number}")
+        return Shard(self.shard_folder(number), *found)
+
+    def shard_folder(self, number: int) -> Path:
+        return self.folder / _SHARDS / str(number)
+
+    def _read(self, image_id: int, read: Callable[[Shard, int], T]) -> T:
+        """Read of an image's row; again, where it was moved to another shard meanwhile.
+
+        Raises NotInGallery.
+        """
+        record = self.catalog.record(image_id)
+        while True:
+            try:
+                return read(self.shard(record.shard), record.row)
+            except InvalidGallery:
+                before, record = record, self.catalog.record(image_id)
+                if (record.shard, record.row) == (before.shard, before.row):
+                    raise
 
     # Writing
 
@@ -155,22 +234,41 @@ class Gallery:
         """
         try:
             with FileLock(self.folder / _LOCK, timeout=0):
-                shutil.rmtree(self._unfinished, ignore_errors=True)
+                shutil.rmtree(self.unfinished, ignore_errors=True)
                 self._drop_orphans()
                 yield
         except Timeout as error:
-            job = self.catalog.last_job()
-            holder = "process {pid} on {host} since {started}".format(**job) if job else "unknown"
+            job = last_job(self.catalog)
+            holder = (
+                f"{job.kind}, process {job.pid} on {job.host} since {job.started}"
+                if job
+                else "unknown"
+            )
             raise GalleryBusy(f"another job is writing to {self.folder}: {holder}") from error
 
-    def new_shard(self) -> ShardWriter:
-        """A writer for the columns this gallery keeps. Call it with the job lock held."""
-        folder = self._unfinished / os.urandom(8).hex()
-        return ShardWriter(folder, frozenset({"codes", "pixels"}), thumbnails=True)
+    @contextmanager
+    def additions_lock(self) -> Iterator[Path]:
+        """Let one program at a time add images, whether or not a job is at work.
+
+        Yields where to write them; what a killed one left there is cleared.
+        """
+        folder = self.folder / _UNFINISHED / "additions"
+        with FileLock(self.folder / _ADDITIONS_LOCK):
+            shutil.rmtree(folder, ignore_errors=True)
+            yield folder
+
+    def new_shard(self, within: Path | None = None) -> ShardWriter:
+        """A writer for the columns this gallery keeps.
+
+        within: where `additions_lock` says; without it, the job lock is held.
+        """
+        columns = {"codes", "pixels"} if self.keeps("pixels") else {"codes"}
+        folder = (within or self.unfinished) / os.urandom(8).hex()
+        return ShardWriter(folder, frozenset(columns), thumbnails=self.keeps("thumbnails"))
 
     @property
-    def _unfinished(self) -> Path:
-        """Where a job writes; other writers have other folders beside it."""
+    def unfinished(self) -> Path:
+        """Where a job writes."""
         return self.folder / _UNFINISHED / "job"
 
     def _drop_orphans(self) -> None:
@@ -179,7 +277,14 @@ class Gallery:
             known = {str(number) for number in self.catalog.shard_rows()}
             for path in (self.folder / _SHARDS).iterdir():
                 if path.name.isdecimal() and path.name not in known:
-                    shutil.rmtree(path)
+                    self.drop(int(path.name))
+
+    def drop(self, number: int) -> None:
+        """Delete a shard that the catalog does not name: at once for readers, whole or not."""
+        away = self.unfinished / f"dropped-{number}"
+        away.parent.mkdir(exist_ok=True)
+        self.shard_folder(number).replace(away)
+        shutil.rmtree(away, ignore_errors=True)
 
     def commit(
         self,
@@ -188,43 +293,72 @@ class Gallery:
         *,
         replaced: Iterable[str] = (),
         touched: Iterable[tuple[str, int, int]] = (),
+        relabelled: Iterable[tuple[str, str | None]] = (),
         mended: Iterable[str] = (),
         failures: Iterable[Failure] = (),
+        made_by: str | None = None,
     ) -> None:
         """Make a finished shard and its images part of the gallery, in one transaction.
 
         images: one a row of the shard. replaced: uris whose content is no
-        longer there; mended: those that can be read by now; touched, failures:
-        as in `catalog`. The shard is durable on disk before the transaction that
-        makes it exist begins to commit.
+        longer there; mended: those that can be read by now; touched, relabelled,
+        failures: as in `changes`. made_by: the fingerprint of the model that made the
+        codes, where no job lock keeps `reencode` out. The shard is durable on
+        disk before the transaction that makes it exist begins to commit.
+        Raises ArtifactMismatch if the gallery is of another model by now.
         """
         assert len(images) == (writer.rows if writer else 0), "an image for every row"
         checksums = writer.seal() if writer else {}
         with self.catalog.transaction() as db:
+            if made_by not in (None, self.fingerprint):
+                raise ArtifactMismatch(
+                    f"{self.folder} was moved from model {made_by[:12]} to "
+                    f"{self.fingerprint[:12]} meanwhile"
+                )
             retire(db, replaced)
             if writer:
                 number = insert_shard(db, writer.rows, checksums)
-                self._adopt(writer.folder, number)
+                self.adopt(writer.folder, number)
                 insert_images(db, number, images)
             touch(db, touched)
+            relabel(db, relabelled)
             forget_failures(db, mended)
             record_failures(db, failures)
             next_generation(db)
 
-    def _adopt(self, finished: Path, number: int) -> None:
-        """Give a finished shard its name; an orphan of that name was never committed."""
-        target = self.folder / _SHARDS / str(number)
+    def adopt(self, finished: Path, number: int) -> None:
+        """Give a finished shard the name that a transaction is about to make exist.
+
+        An orphan of that name was never committed.
+        """
+        target = self.shard_folder(number)
         if target.exists():
-            shutil.rmtree(target)
+            self.drop(number)
         finished.replace(target)
         sync_folder(self.folder / _SHARDS)
 
-    def _place(self, image_id: int) -> tuple[Shard, int]:
-        record = self.catalog.record(image_id)
-        return self._shard(record.shard, self.catalog.shard_rows()[record.shard]), record.row
 
-    def _shard(self, number: int, rows: int) -> Shard:
-        return Shard(self.folder / _SHARDS / str(number), rows)
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # damaged, or joined to another meanwhile
+        return 0
+
+
+def require_model(folder: Path) -> Card:
+    """The card of a model that a gallery can keep codes of.
+
+    Raises what `load_model` raises if it is not whole, and ArtifactMismatch if
+    its codes have another width.
+    """
+    from hashsearch.models.folder import load_model
+
+    _, card = load_model(folder)
+    if card.bits != CODE_BITS:
+        raise ArtifactMismatch(
+            f"{folder} makes codes of {card.bits} bits; a gallery keeps {CODE_BITS}"
+        )
+    return card
 
 
 def _require_room(folder: Path) -> None:
@@ -238,14 +372,13 @@ def _require_room(folder: Path) -> None:
         raise InvalidGallery(f"{folder} exists and is no gallery; name a new folder")
 
 
-def _build(folder: Path, model: Path, fingerprint: str) -> None:
+def _build(folder: Path, model: Path, settings: dict[str, str]) -> None:
     (folder / _MARKER).touch()
     for leftover in (_MODEL, _SHARDS, _UNFINISHED):
         shutil.rmtree(folder / leftover, ignore_errors=True)
     copy_model(model, folder / _MODEL)
     (folder / _SHARDS).mkdir()
     (folder / _UNFINISHED).mkdir()
-    settings = {"fingerprint": fingerprint, "precision": PRECISION}
     Catalog.create(folder / _UNFINISHED / _CATALOG, settings).close()
     for made in (_MODEL, _SHARDS, _UNFINISHED):
         sync_tree(folder / made)

@@ -29,9 +29,9 @@ class Prepared:
     thumbnail: bytes | None
 
 
-def prepare(images: list[SourceImage]) -> list[Prepared | InvalidImage]:
+def prepare(images: list[SourceImage], thumbnails: bool = True) -> list[Prepared | InvalidImage]:
     """Prepare images one by one; a bad one gives its error, and stops no other."""
-    return [_prepare_or_error(image) for image in images]
+    return [_prepare_or_error(image, thumbnails) for image in images]
 
 
 def start_worker() -> None:
@@ -48,9 +48,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _prepare_or_error(image: SourceImage) -> Prepared | InvalidImage:
+def _prepare_or_error(image: SourceImage, thumbnails: bool) -> Prepared | InvalidImage:
     try:
-        return _prepare(image)
+        return _prepare(image, thumbnails)
     except InvalidImage as error:
         # Without its cause: Pillow's errors need not survive the way between processes.
         return InvalidImage(str(error))
@@ -58,16 +58,16 @@ def _prepare_or_error(image: SourceImage) -> Prepared | InvalidImage:
         return InvalidImage(f"the file cannot be read: {error.strerror}")
 
 
-def _prepare(image: SourceImage) -> Prepared:
+def _prepare(image: SourceImage, thumbnails: bool) -> Prepared:
     if isinstance(image.content, InvalidImage):
         raise image.content
     data: bytes | memoryview
     if isinstance(image.content, np.ndarray):
-        decoded = from_pixels(image.content, thumbnail=True)
+        decoded = from_pixels(image.content, thumbnail=thumbnails)
         data = np.ascontiguousarray(image.content).data
     else:
         data = image.content if isinstance(image.content, bytes) else read_image_file(image.content)
-        decoded = decode(data, thumbnail=True)
+        decoded = decode(data, thumbnail=thumbnails)
     return Prepared(
         key=hashlib.sha256(data).digest(),
         tiny=decoded.tiny,

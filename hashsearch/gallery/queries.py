@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from hashsearch.baselines.pixels import PixelBlock, PixelIndex
 from hashsearch.codes import CODE_BYTES, require_code_bytes
 from hashsearch.encoder import Encoder
-from hashsearch.errors import InvalidQuery
-from hashsearch.gallery.catalog import ImageRecord
+from hashsearch.errors import HashSearchError, InvalidQuery, NotInGallery
+from hashsearch.gallery.catalog import ImageRecord, Rows
 from hashsearch.gallery.folder import Gallery
 from hashsearch.images import TINY_BYTES, decode
 from hashsearch.search import RadiusIndex
@@ -56,24 +56,44 @@ class Ranking:
 class Searcher:
     """A gallery's model and indexes in memory, as of the moment it was made."""
 
-    def __init__(self, gallery: Gallery, encoder: Encoder):
+    def __init__(self, gallery: Gallery, encoder: Encoder | None = None):
+        """encoder: that of an earlier Searcher, which is kept if the gallery still is of its model.
+
+        Raises what `Gallery` and `load_model` raise if the gallery is not whole.
+        """
         self.gallery = gallery
+        while True:
+            rows = gallery.catalog.rows()
+            try:
+                if encoder is None or encoder.fingerprint != rows.fingerprint:
+                    encoder = Encoder.load(gallery.model_folder_of(rows.fingerprint))
+                self._load(rows)
+            except HashSearchError:
+                if gallery.catalog.generation() == rows.generation:
+                    raise  # it is damaged; otherwise shards were joined, or recoded, meanwhile
+            else:
+                break
         self.encoder = encoder
-        rows = gallery.catalog.rows()
-        self.generation = rows.generation
-        self.ids = rows.ids
-        codes = gallery.column("codes", rows)
+
+    def _load(self, rows: Rows) -> None:
+        codes = self.gallery.column("codes", rows)
         assert codes is not None, "every shard has codes"
+        shards = list(self.gallery.shards(rows))
+        blocks = None
+        if self.gallery.keeps("pixels"):
+            blocks = [
+                PixelBlock(shard.column("pixels"), rows.rows[positions], rows.ids[positions])
+                for shard, positions in shards
+            ]
+        self.generation, self.fingerprint = rows.generation, rows.fingerprint
+        self.ids = rows.ids
         self._codes = ExactIndex(rows.ids, codes)
-        shards = list(gallery.shards(rows))
-        self._pixels = None
-        if all(shard.has("pixels") for shard, _ in shards):
-            self._pixels = PixelIndex(
-                [
-                    PixelBlock(shard.column("pixels"), rows.rows[positions], rows.ids[positions])
-                    for shard, positions in shards
-                ]
-            )
+        self._pixels = None if blocks is None else PixelIndex(blocks)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """Those that the gallery has the data for."""
+        return tuple(m for m in METHODS if m != "pixels" or self._pixels is not None)
 
     def query_by_image(self, data: bytes) -> Query:
         """Raises InvalidImage."""
@@ -84,8 +104,12 @@ class Searcher:
         return Query(self.encoder.encode(tiny[np.newaxis])[0], tiny)
 
     def query_by_id(self, image_id: int) -> Query:
-        """Raises NotInGallery."""
-        return Query(self.gallery.code(image_id), self.gallery.pixels(image_id), image_id)
+        """Raises NotInGallery, also for an image that was added later than this was made."""
+        tiny = self.gallery.pixels(image_id)
+        position = int(np.searchsorted(self.ids, image_id))
+        if position == len(self.ids) or self.ids[position] != image_id:
+            raise NotInGallery("the gallery holds no image with this id")
+        return Query(self._codes.code(position), tiny, image_id)
 
     def query_by_code(self, code: NDArray[np.uint8]) -> Query:
         """Raises CodeShapeError unless the code is (32,) uint8."""

@@ -10,6 +10,7 @@ none between its two offsets.
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -47,6 +48,10 @@ class ShardWriter:
             self._files[name] = (folder / f"{name}.npy").open("w+b")
             _write_header(self._files[name], 0, WIDTHS[name])
         self._thumbnails = (folder / THUMBNAILS).open("w+b") if thumbnails else None
+
+    @property
+    def columns(self) -> frozenset[str]:
+        return frozenset(self._files)
 
     def append(
         self, columns: Mapping[str, NDArray[np.uint8]], thumbnails: list[bytes | None]
@@ -93,28 +98,37 @@ class ShardWriter:
 
 
 class Shard:
-    """A finished shard, read through the page cache."""
+    """A finished shard, read through the page cache.
 
-    def __init__(self, folder: Path, rows: int):
+    checksums: SHA-256 by file name, as the catalog has it: the files that count.
+    Codes lie in `codes.npy`, or, made anew since, in `codes-<fingerprint>-….npy`.
+    """
+
+    def __init__(self, folder: Path, rows: int, checksums: Mapping[str, str]):
         self.folder = folder
         self.rows = rows
+        self.checksums = checksums
+        self._mapped: dict[str, Any] = {}
+
+    def file(self, column: str) -> str | None:
+        """The name of a column's file, or None if the column is not kept."""
+        found = (name for name in self.checksums if re.split(r"[-.]", name)[0] == column)
+        return next(found, None)
 
     def column(self, name: str) -> NDArray[np.uint8]:
         """(rows, width) uint8, memory-mapped. Raises InvalidGallery if damaged."""
-        column: NDArray[np.uint8] = self._map(f"{name}.npy")
+        file_name = self.file(name) or f"{name}.npy"
+        column: NDArray[np.uint8] = self._map(file_name)
         if column.shape != (self.rows, WIDTHS[name]) or column.dtype != np.uint8:
             raise InvalidGallery(
-                f"{self.folder / name}.npy has shape {column.shape} and type {column.dtype}; "
+                f"{self.folder / file_name} has shape {column.shape} and type {column.dtype}; "
                 f"({self.rows}, {WIDTHS[name]}) uint8 was wanted"
             )
         return column
 
-    def has(self, name: str) -> bool:
-        return (self.folder / f"{name}.npy").is_file()
-
     def thumbnail(self, row: int) -> bytes | None:
         """The thumbnail's bytes, or None where the row has none."""
-        if not (self.folder / THUMBNAILS).is_file():
+        if THUMBNAILS not in self.checksums:
             return None
         offsets = self._map(OFFSETS)
         if offsets.shape != (self.rows + 1,) or offsets.dtype != np.uint64:
@@ -122,17 +136,48 @@ class Shard:
         start, end = int(offsets[row]), int(offsets[row + 1])
         if not 0 <= end - start <= _MAX_THUMBNAIL_BYTES:
             raise InvalidGallery(f"{self.folder / OFFSETS} is damaged at row {row}")
-        with (self.folder / THUMBNAILS).open("rb") as file:
-            file.seek(start)
-            return file.read(end - start) or None
+        try:
+            with (self.folder / THUMBNAILS).open("rb") as file:
+                file.seek(start)
+                return file.read(end - start) or None
+        except OSError as error:
+            raise InvalidGallery(f"{self.folder / THUMBNAILS} cannot be read: {error}") from error
+
+    def require_whole(self, *columns: str) -> None:
+        """Raise InvalidGallery, naming the first damaged file of these columns, or of all."""
+        wanted = {self.file(column) for column in columns} if columns else set(self.checksums)
+        for name in sorted(filter(None, wanted)):
+            if not self.is_whole(name):
+                raise InvalidGallery(
+                    f"{self.folder / name} is damaged; hashsearch gallery verify tells how to mend"
+                )
+
+    def is_whole(self, file_name: str) -> bool:
+        """Whether a file has the bytes that were committed."""
+        try:
+            return sha256_of_file(self.folder / file_name) == self.checksums[file_name]
+        except OSError:
+            return False
 
     def _map(self, file_name: str) -> Any:
         try:
-            return npy.open_memmap(self.folder / file_name, mode="r")
+            if file_name not in self._mapped:
+                self._mapped[file_name] = npy.open_memmap(self.folder / file_name, mode="r")
+            return self._mapped[file_name]
         except (OSError, ValueError) as error:
             raise InvalidGallery(
                 f"{self.folder / file_name} is missing or damaged: {error}"
             ) from error
+
+
+def write_codes(path: Path, codes: NDArray[np.uint8]) -> None:
+    """Write a column of codes beside a shard's other files, durable, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}")
+    with unfinished.open("wb") as file:
+        npy.write_array(file, codes, allow_pickle=False)
+        _sync_and_close(file)
+    unfinished.replace(path)
+    sync_folder(path.parent)
 
 
 def sha256_of_file(path: Path) -> str:

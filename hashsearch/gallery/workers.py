@@ -8,14 +8,16 @@ import numpy as np
 
 from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.gallery.prepare import Prepared, prepare, start_worker
+from hashsearch.images import TINY_SIDE
 from hashsearch.sources.base import SourceImage
 
 
 class Workers:
     """Processes that prepare images, replaced when one of them is killed."""
 
-    def __init__(self, count: int):
+    def __init__(self, count: int, *, thumbnails: bool = True):
         self.count = count
+        self._thumbnails = thumbnails
         self._pool = self._new_pool()
 
     def __enter__(self) -> "Workers":
@@ -25,16 +27,16 @@ class Workers:
         self._pool.shutdown(cancel_futures=True)
 
     def submit(self, images: list[SourceImage]) -> Future[list[Prepared | InvalidImage]]:
-        if all(isinstance(image.content, np.ndarray) for image in images):
+        if all(_is_tiny(image) for image in images):
             done: Future[list[Prepared | InvalidImage]] = Future()
             done.set_result(prepare(images))  # nothing to decode: not worth the way to a worker
             return done
         try:
-            return self._pool.submit(prepare, images)
+            return self._pool.submit(prepare, images, self._thumbnails)
         except BrokenProcessPool:
             self._pool.shutdown()
             self._pool = self._new_pool()
-            return self._pool.submit(prepare, images)
+            return self._pool.submit(prepare, images, self._thumbnails)
 
     def result(
         self, images: list[SourceImage], future: Future[list[Prepared | InvalidImage]]
@@ -56,10 +58,15 @@ class Workers:
             except BrokenProcessPool as error:
                 raise InvalidSource("no process can be started to decode images in") from error
             try:
-                (result,) = pool.submit(prepare, [image]).result()
+                (result,) = pool.submit(prepare, [image], self._thumbnails).result()
             except BrokenProcessPool:
                 return InvalidImage("decoding it killed a process, perhaps for want of memory")
             return result
 
     def _new_pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(self.count, get_context("spawn"), start_worker)
+
+
+def _is_tiny(image: SourceImage) -> bool:
+    shape = image.content.shape if isinstance(image.content, np.ndarray) else ()
+    return shape[:2] == (TINY_SIDE, TINY_SIDE)

@@ -1,6 +1,7 @@
 """Exact search by Hamming distance: FAISS's flat index, a slice of it for every core."""
 
 import os
+from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
 
 import faiss
@@ -43,6 +44,11 @@ class ExactIndex:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def code(self, position: int) -> NDArray[np.uint8]:
+        """The code at a position in `ids`: (n_bytes,) uint8."""
+        part = bisect_right(self._starts, position) - 1
+        return np.asarray(self._slices[part].reconstruct(position - self._starts[part]))
 
     def search(
         self, queries: NDArray[np.uint8], k: int

@@ -1,0 +1,101 @@
+"""Joining small shards, and leaving out of others what was removed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.gallery.changes import insert_shard, move_images, next_generation
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.jobs import recorded
+from hashsearch.gallery.shards import MAX_ROWS, Shard, ShardWriter
+from hashsearch.progress import progress_report
+
+_SMALL = MAX_ROWS // 2  # rows; a shard of fewer is joined to others
+_CHUNK_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class CompactSummary:
+    """Shards before and after, and rows of removed images that are gone from the disk."""
+
+    shards_before: int
+    shards_after: int
+    rows_dropped: int
+
+
+def compact(gallery: Gallery) -> CompactSummary:
+    """Write small shards, and those with removed images, anew and joined.
+
+    Each new shard is one transaction, before which its rows lie in the old
+    shards and after which in the new one; a job that is killed leaves some of
+    both, all readable, and the next one goes on. Raises GalleryBusy if another
+    job is at work, InvalidGallery before damaged rows are copied.
+    """
+    with gallery.job_lock(), recorded(gallery.catalog, "compact"):
+        sizes, live = gallery.catalog.shard_rows(), gallery.catalog.live_rows()
+        groups = list(_groups(sizes, live))
+        rows = sum(live.get(number, 0) for group in groups for number in group)
+        with progress_report("compacting", rows) as report:
+            for group in groups:
+                _join(gallery, group)
+                report.advance(sum(live.get(number, 0) for number in group))
+        after = gallery.catalog.shard_rows()
+    return CompactSummary(len(sizes), len(after), sum(sizes.values()) - sum(after.values()))
+
+
+def _groups(sizes: Mapping[int, int], live: Mapping[int, int]) -> Iterator[list[int]]:
+    """The shards to be written anew, each group to be one shard; the order of rows stays."""
+    group: list[int] = []
+    rows = 0
+    for number, size in sorted(sizes.items()):
+        kept = live.get(number, 0)
+        if kept == size >= _SMALL:
+            continue
+        if group and rows + kept > MAX_ROWS:
+            yield group
+            group, rows = [], 0
+        group.append(number)
+        rows += kept
+    # A small shard alone, from which nothing was removed, is as it should be.
+    if len(group) > 1 or any(live.get(number, 0) < sizes[number] for number in group):
+        yield group
+
+
+def _join(gallery: Gallery, group: list[int]) -> None:
+    rows = gallery.catalog.rows(group)
+    writer = gallery.new_shard() if len(rows.ids) else None
+    ids: list[int] = []
+    try:
+        for shard, positions in gallery.shards(rows):
+            assert writer is not None, "there are rows"
+            shard.require_whole()
+            ids += rows.ids[positions].tolist()
+            _copy(shard, rows.rows[positions], writer)
+        checksums = writer.seal() if writer is not None else {}
+    except BaseException:
+        if writer is not None:
+            writer.discard()
+        raise
+    with gallery.catalog.transaction() as db:
+        if writer is not None:
+            number = insert_shard(db, writer.rows, checksums)
+            gallery.adopt(writer.folder, number)
+            move_images(db, ids, number)
+        for old in group:
+            db.execute("DELETE FROM images WHERE shard = ?", (old,))  # those removed are left
+            db.execute("DELETE FROM shards WHERE number = ?", (old,))
+        next_generation(db)
+    for old in group:
+        gallery.drop(old)
+
+
+def _copy(shard: Shard, rows: NDArray[np.int64], writer: ShardWriter) -> None:
+    columns = {name: shard.column(name) for name in writer.columns}
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        part = rows[start : start + _CHUNK_ROWS]
+        writer.append(
+            {name: column[part] for name, column in columns.items()},
+            [shard.thumbnail(int(row)) for row in part],
+        )

@@ -1,0 +1,153 @@
+"""Whether a gallery is whole, what differs, and how to mend it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from hashsearch.encoder import Encoder
+from hashsearch.errors import HashSearchError
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.shards import Shard
+from hashsearch.progress import progress_report
+
+# Bits of a code that another processor, or version of torch, may round otherwise.
+_ROUNDING_BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it was committed: what, and what to do about it."""
+
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was checked: files and their bytes, codes made anew, and how many of those differ.
+
+    most_bits: by which a code differs at most.
+    """
+
+    files: int
+    file_bytes: int
+    encoded: int
+    different: int
+    most_bits: int
+    findings: list[Finding]
+
+
+def verify(gallery: Gallery, sample: int) -> Verification:
+    """Check every checksum, and make the codes of a sample of the images anew.
+
+    sample: how many, drawn evenly over the gallery.
+    """
+    findings = list(_catalog(gallery))
+    files, file_bytes, damaged = _checksums(gallery)
+    findings += damaged
+    encoded = different = most = 0
+    try:
+        encoder = Encoder.load(gallery.model_folder)
+    except HashSearchError as error:
+        findings.append(
+            Finding(
+                str(error),
+                f"copy model {gallery.fingerprint[:12]} to {gallery.model_folder}, or move to "
+                f"another: hashsearch gallery reencode {gallery.folder} --model M",
+            )
+        )
+    else:
+        encoded, different, most = _codes(gallery, encoder, sample)
+        if most > _ROUNDING_BITS:
+            findings.append(
+                Finding(
+                    f"{different:,} of {encoded:,} codes made anew differ from those kept, "
+                    f"by up to {most} bits",
+                    f"hashsearch gallery reencode {gallery.folder} if no checksum differs; "
+                    "index the sources into a new gallery otherwise",
+                )
+            )
+    return Verification(files, file_bytes, encoded, different, most, findings)
+
+
+def _catalog(gallery: Gallery) -> Iterator[Finding]:
+    anew = "index the sources into a new gallery"
+    for problem in gallery.catalog.integrity_problems():
+        yield Finding(f"the catalog is damaged: {problem}", anew)
+    sizes = gallery.catalog.shard_rows()
+    rows = gallery.catalog.rows()
+    size = np.array([sizes.get(number, 0) for number in rows.shards.tolist()], np.int64)
+    outside = int(np.count_nonzero((rows.rows < 0) | (rows.rows >= size)))
+    if outside:
+        yield Finding(f"the catalog names {outside:,} rows that no shard has", anew)
+    places = np.stack([rows.shards, rows.rows])
+    twice = places.shape[1] - np.unique(places, axis=1).shape[1]
+    if twice:
+        yield Finding(f"the catalog names {twice:,} rows for more than one image", anew)
+
+
+def _checksums(gallery: Gallery) -> tuple[int, int, list[Finding]]:
+    """The number of files and bytes that were read, and those that are not what was committed."""
+    files = file_bytes = 0
+    findings = []
+    live = gallery.catalog.live_rows()
+    with progress_report("checking", sum(gallery.catalog.shard_rows().values())) as report:
+        for number in gallery.catalog.shard_rows():
+            try:
+                shard = gallery.shard(number)
+            except HashSearchError:
+                continue  # joined to another meanwhile
+            for name in shard.checksums:
+                if shard.is_whole(name):
+                    files += 1
+                    file_bytes += (shard.folder / name).stat().st_size
+                elif number in gallery.catalog.shard_rows():
+                    findings.append(_damaged(gallery, shard, name, live.get(number, 0)))
+            report.advance(shard.rows)
+    return files, file_bytes, findings
+
+
+def _damaged(gallery: Gallery, shard: Shard, name: str, images: int) -> Finding:
+    path = shard.folder / name
+    state = "differs from what was committed" if path.exists() else "is missing"
+    number = int(shard.folder.name)
+    if images == 0:
+        mend = f"hashsearch gallery compact {gallery.folder}, which drops it"
+    elif name == shard.file("codes") and gallery.keeps("pixels"):
+        mend = f"hashsearch gallery reencode {gallery.folder}"
+    else:
+        mend = (
+            f"hashsearch gallery remove {gallery.folder} --shard {number}, then index again "
+            f"where its images came from: {_sources(gallery, number)}"
+        )
+    return Finding(f"{path} {state} ({images:,} images)", mend)
+
+
+def _sources(gallery: Gallery, shard: int) -> str:
+    """Where the images of a shard came from, as far as is known."""
+    names = gallery.catalog.source_names(shard)
+    roots = gallery.catalog.sources()
+    return ", ".join(str(roots.get(name, "images added singly")) for name in names)
+
+
+def _codes(gallery: Gallery, encoder: Encoder, sample: int) -> tuple[int, int, int]:
+    """How many codes were made anew, how many differ, and by how many bits at most."""
+    rows = gallery.catalog.rows()
+    count = min(sample, len(rows.ids))
+    if count == 0 or not gallery.keeps("pixels"):
+        return 0, 0, 0
+    tiny, kept = [], []
+    for image_id in rows.ids[np.linspace(0, len(rows.ids) - 1, count).astype(np.int64)].tolist():
+        try:
+            pixels, code = gallery.pixels(image_id), gallery.code(image_id)
+        except HashSearchError:
+            continue  # removed meanwhile, or damaged, which the checksums tell
+        assert pixels is not None, "the gallery keeps them"
+        tiny.append(pixels)
+        kept.append(code)
+    if not tiny:
+        return 0, 0, 0
+    made = encoder.encode(np.stack(tiny))
+    bits = np.bitwise_count(made ^ np.stack(kept)).sum(axis=1)
+    return len(tiny), int(np.count_nonzero(bits)), int(bits.max())

@@ -1,0 +1,15 @@
+"""What the gallery holds, and what its job does."""
+
+from fastapi import APIRouter
+
+from service.routes.dependencies import TheEngine
+from service.schemas import GalleryAnswer
+
+router = APIRouter(prefix="/v1/gallery", tags=["gallery"])
+
+
+@router.head("", include_in_schema=False)
+@router.get("")
+def gallery(engine: TheEngine) -> GalleryAnswer:
+    """What is searched now, and the newest job that wrote to it."""
+    return engine.describe()

@@ -1,0 +1,117 @@
+"""Write to a gallery and be killed, many times over, without torch.
+
+python die_writing.py EMPTY_GALLERY SCRATCH KILLS SEED
+
+Each trial is a child process that goes on writing rows to a gallery, as a job does,
+until it is killed by SIGKILL at a random moment; then the gallery is opened and
+compared with what should be in it. Prints what the kills met, as JSON.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hashsearch.gallery.catalog import NewImage
+from hashsearch.gallery.folder import Gallery
+
+ROWS, SHARD_ROWS = 240, 12
+
+
+def row(number: int) -> tuple[NewImage, np.ndarray, np.ndarray, bytes]:
+    """Image, code, pixels and thumbnail of a row, drawn from its number."""
+    drawn = np.random.default_rng(number).integers(0, 256, 32 + 3072, np.uint8)
+    key = hashlib.sha256(drawn.tobytes()).digest()
+    image = NewImage(key, f"rows#{number}", str(number % 7), 32, 32, 3072, number)
+    return image, drawn[:32], drawn[32:], key * (number % 4)
+
+
+def write(folder: Path) -> None:
+    """Add the rows that the gallery lacks, shard by shard."""
+    gallery = Gallery(folder)
+    with gallery.job_lock():
+        known = gallery.catalog.known_files([f"rows#{number}" for number in range(ROWS)])
+        missing = [number for number in range(ROWS) if f"rows#{number}" not in known]
+        for start in range(0, len(missing), SHARD_ROWS):
+            writer = gallery.new_shard()
+            images = []
+            for number in missing[start : start + SHARD_ROWS]:
+                image, code, pixels, thumbnail = row(number)
+                writer.append({"codes": code[None], "pixels": pixels[None]}, [thumbnail or None])
+                images.append(image)
+            gallery.commit(writer, images)
+    gallery.close()
+
+
+def check(folder: Path) -> int:
+    """Compare what is in the gallery with what should be; returns how many rows there are."""
+    gallery = Gallery(folder)
+    rows = gallery.catalog.rows()
+    records = gallery.catalog.records(rows.ids.tolist())
+    for shard, _ in gallery.shards(rows):
+        shard.require_whole()
+    known = gallery.catalog.known_files([record.uri for record in records])
+    codes, pixels = gallery.column("codes", rows), gallery.column("pixels", rows)
+    assert codes is not None
+    assert pixels is not None
+    assert len({record.uri for record in records}) == len(records)
+    for record, code, values in zip(records, codes, pixels, strict=True):
+        image, expected_code, expected_pixels, thumbnail = row(int(record.uri.split("#")[1]))
+        assert (known[record.uri].key, record.label) == (image.key, image.label)
+        assert (code == expected_code).all()
+        assert (values == expected_pixels).all()
+        assert (gallery.thumbnail(record.id) or b"") == thumbnail
+    assert gallery.catalog.integrity_problems() == []
+    gallery.close()
+    return len(records)
+
+
+def has_no_litter(folder: Path) -> bool:
+    """Whether the shards' folders are those that the catalog names."""
+    gallery = Gallery(folder)
+    named = {str(number) for number in gallery.catalog.shard_rows()}
+    gallery.close()
+    return {path.name for path in (folder / "shards").iterdir()} == named
+
+
+def main(empty: Path, scratch: Path, kills: int, seed: int) -> None:
+    rng = random.Random(seed)
+    met = {"kills": 0, "galleries": 0, "unfinished": 0, "orphans": 0, "least": ROWS, "rows": 0}
+    folder = scratch / "gallery"
+    shutil.copytree(empty, folder)
+    while met["kills"] < kills:
+        child = os.fork()
+        if child == 0:
+            write(folder)
+            os._exit(0)
+        time.sleep(rng.uniform(0.0, 0.15))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):  # it was done before
+            assert os.waitstatus_to_exitcode(status) == 0, "the writer failed"
+            assert check(folder) == ROWS
+            shutil.rmtree(folder)
+            shutil.copytree(empty, folder)
+            met["galleries"] += 1
+            continue
+        met["kills"] += 1
+        met["unfinished"] += any((folder / "unfinished" / "job").glob("*/*"))
+        before = check(folder)
+        met["orphans"] += not has_no_litter(folder)
+        met["least"], met["rows"] = min(met["least"], before), max(met["rows"], before)
+    write(folder)
+    assert check(folder) == ROWS
+    assert has_no_litter(folder)
+    assert "torch" not in sys.modules
+    print(json.dumps(met))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

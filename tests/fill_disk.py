@@ -1,0 +1,75 @@
+"""Index into a gallery on a disk that is too small, and again once there is room.
+
+unshare --map-root-user --mount python fill_disk.py SOURCE MODEL FOLDER
+
+FOLDER becomes a file system in memory, of this process alone. It is made larger
+step by step, so that it is full at another moment of the job each time; after each
+failure the gallery is opened and checked. Prints how often the disk was full, and
+the content in the end, as JSON.
+"""
+
+import errno
+import hashlib
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+from hashsearch.gallery import filling, reading
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import index_sources
+from hashsearch.gallery.verifying import verify
+from hashsearch.sources.folder import Folder
+from tests.die_writing import has_no_litter
+from tests.test_indexing import content
+
+_STEP = 160 * 1024
+
+
+def mount(folder: Path, size: int, how: str = "size") -> None:
+    options = f"remount,size={size}" if how == "remount" else f"size={size}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+
+
+def is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    return "disk is full" in str(error) or "disk I/O error" in str(error)
+
+
+def main(source: Path, model: Path, folder: Path) -> None:
+    filling.MAX_ROWS = 60
+    reading.CHUNK_IMAGES = filling.CHUNK_IMAGES = 20
+    size = sum(path.stat().st_size for path in model.iterdir()) + 512 * 1024
+    mount(folder, size)
+    Gallery.create(folder / "gallery", model).close()
+    full, counts = 0, [0]
+    while True:
+        gallery = Gallery(folder / "gallery")
+        try:
+            index_sources(gallery, [Folder(source)], workers=1)
+        except (OSError, sqlite3.Error) as error:
+            if not is_full(error):
+                raise
+            full += 1
+        else:
+            break
+        finally:
+            gallery.close()
+        size += _STEP
+        mount(folder, size, "remount")
+        gallery = Gallery(folder / "gallery")
+        assert verify(gallery, 20).findings == []
+        assert counts[-1] <= gallery.catalog.count(), "what was committed stays"
+        counts.append(gallery.catalog.count())
+        assert not any((gallery.folder / "unfinished").glob("job/*"))
+        gallery.close()
+    gallery = Gallery(folder / "gallery")
+    digest = hashlib.sha256(repr(sorted(content(gallery), key=repr)).encode()).hexdigest()
+    assert has_no_litter(gallery.folder)
+    print(json.dumps({"full": full, "counts": sorted(set(counts)), "content": digest}))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -4,7 +4,6 @@ Tiny images in, packed codes out, with as many threads as there are cores. The
 dense models are untrained: how fast they are does not depend on their weights.
 """
 
-import os
 import statistics
 import time
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hashsearch.cores import usable_cores
 from hashsearch.encoder import Encoder
 from hashsearch.models.card import PRETRAINED
 from hashsearch.models.folder import Autoencoder, load_model
@@ -23,7 +23,7 @@ _MANY, _ROUNDS, _SINGLES = 2048, 5, 100
 
 
 def main() -> None:
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(usable_cores())
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (_MANY, 32, 32, 3), np.uint8)
     bundled, _ = load_model(PRETRAINED)

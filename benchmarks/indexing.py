@@ -14,7 +14,6 @@ with a number behind its last byte, so that no two files are alike.
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -25,23 +24,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from hashsearch.cores import usable_cores
 from hashsearch.encoder import Encoder
 from hashsearch.gallery.encoding import EncodingPool
 from hashsearch.gallery.prepare import prepare, start_worker
-from hashsearch.images import THUMBNAIL_SIDE, decode, thumbnail_of
+from hashsearch.images import THUMBNAIL_SIDE, TINY_SIDE, decode, thumbnail_of
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources import DataFolders, Source, open_source
 from hashsearch.sources.base import SourceImage
 from training.device import describe
 
-CORES = os.cpu_count() or 1
-_SECONDS = 10.0  # how long each part is measured alone
+CORES = usable_cores()
+_SECONDS = 15.0  # how long each part is measured alone
 _SAMPLE = 400  # images that it is measured on, over and over
 
 
@@ -86,45 +87,49 @@ def make_copies(files: Sequence[Path], folder: Path, count: int) -> Path:
 
 
 def compare(sources: Sequence[Source], specs: Sequence[str], folder: Path) -> None:
-    """Print what the parts allow, and what the command reaches."""
+    """Print what the parts allow, measured before and after the command, and what it reaches."""
     started = time.perf_counter()
     total = sum(1 for source in sources for _ in source)
     reading = total / (time.perf_counter() - started)
-    sample = []
-    for image in sources[0]:
-        sample.append(image)
-        if len(sample) == _SAMPLE:
-            break
-    files = [
-        image.content if isinstance(image.content, bytes) else Path(str(image.content)).read_bytes()
-        for image in sample
-    ]
-    tiny = np.stack([decode(data).tiny for data in files])
-    with_thumbnails = any(decode(data, thumbnail=True).thumbnail for data in files)
-    decoding = on_every_core(_decode, sample)
-    thumbnails = on_every_core(_thumbnail, [_square(data) for data in files]) or None
-    encoding = _encoding(tiny)
-    parts = {"decode and identify": decoding, "encode": encoding}
-    if with_thumbnails and thumbnails:
-        parts["thumbnails"] = thumbnails
-    allowed = 1 / sum(1 / rate for rate in parts.values())
-    print("| alone, on every core | images/s |\n| --- | --- |")
-    for name, rate in parts.items():
-        print(f"| {name} | {rate:,.0f} |")
-    print(f"| together, if nothing waited | {allowed:,.0f} |")
-    print(f"\nreading the source alone, one thread: {reading:,.0f} images/s")
+    sample = list(islice(sources[0], _SAMPLE))
+    before = measure_parts(sample)
     command = [sys.executable, "-m", "hashsearch.cli", "index", *specs, "--json"]
     started = time.perf_counter()
     done = subprocess.run(
         [*command, "--gallery", folder / "gallery"], stdout=subprocess.PIPE, check=True
     )
     wall = time.perf_counter() - started
+    after = measure_parts(sample)
+    parts = {name: statistics.mean((rate, after[name])) for name, rate in before.items()}
+    allowed = 1 / sum(1 / rate for rate in parts.values())
+    print("| alone, on every core | images/s | before and after |\n| --- | --- | --- |")
+    for name, rate in parts.items():
+        print(f"| {name} | {rate:,.0f} | {before[name]:,.0f}, {after[name]:,.0f} |")
+    print(f"| together, if nothing waited | {allowed:,.0f} | |")
+    print(f"\nreading the source alone, one thread: {reading:,.0f} images/s")
     summary = json.loads(done.stdout)
     rate = summary["indexed"] / summary["seconds"]
     print(
-        f"\nthe command: {summary['indexed']:,} images in {wall:.1f} s, of which the job "
+        f"the command: {summary['indexed']:,} images in {wall:.1f} s, of which the job "
         f"{summary['seconds']:.1f} s: {rate:,.0f} images/s, {rate / allowed:.0%} of what is allowed"
     )
+
+
+def measure_parts(sample: Sequence[SourceImage]) -> dict[str, float]:
+    """Images a second of each part of the work, alone on every core."""
+    files = [
+        image.content if isinstance(image.content, bytes) else Path(str(image.content)).read_bytes()
+        for image in sample
+    ]
+    parts = {
+        "read, identify and decode": on_every_core(_decode, sample),
+        "encode": _encoding(np.stack([decode(data).tiny for data in files])),
+    }
+    squares = [square for square in map(_square, files) if square.width > TINY_SIDE]
+    if squares:
+        # Only some images may be large enough to have one.
+        parts["thumbnails"] = on_every_core(_thumbnail, squares) * len(files) / len(squares)
+    return parts
 
 
 def on_every_core(work: Callable[[object], object], items: Sequence[object]) -> float:

@@ -6,6 +6,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+from hashsearch.cores import usable_cores
 from hashsearch.errors import InvalidSource
 from hashsearch.gallery.catalog import ImageRecord
 from hashsearch.gallery.folder import Gallery
@@ -34,7 +35,7 @@ def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
     name = f"{source.root.name}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]}"
     folder = folders.cache / "demo" / name
     gallery = Gallery(folder) if Gallery.exists(folder) else Gallery.create(folder, PRETRAINED)
-    index_sources(gallery, [source], workers=os.cpu_count() or 1)
+    index_sources(gallery, [source], workers=usable_cores())
     gallery.close()
     return folder, dataset
 

@@ -1,13 +1,13 @@
 """Model, gallery and indexes in memory, and the answers they give."""
 
 import logging
-import os
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 
 import numpy as np
 
 from hashsearch.codes import code_from_hex, code_to_hex
+from hashsearch.cores import usable_cores
 from hashsearch.errors import HashSearchError
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.jobs import last_job
@@ -51,7 +51,7 @@ class Engine:
         self._tried = self._current.generation  # the newest that was read, or could not be
         self._rebuilding = Lock()
         # A large picture takes some hundred megabytes while it is decoded.
-        self._decoding = BoundedSemaphore(os.cpu_count() or 1)
+        self._decoding = BoundedSemaphore(usable_cores())
 
     def __len__(self) -> int:
         return len(self._searcher.ids)

@@ -1,12 +1,13 @@
 """Exact search by Euclidean distance between the pixels of tiny images."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hashsearch.cores import usable_cores
 
 _CHUNK_ROWS = 512  # 3 MB of int16 differences: the fastest of 64, 256 and 512
 
@@ -33,7 +34,7 @@ class PixelIndex:
     def __init__(self, blocks: Sequence[PixelBlock]):
         self._chunks = [chunk for block in blocks for chunk in _chunks(block)]
         self._size = sum(len(block.ids) for block in blocks)
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(usable_cores())
 
     def __len__(self) -> int:
         return self._size

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from hashsearch.commands.arguments import (
     stop_on_sigterm,
     whole,
 )
+from hashsearch.cores import usable_cores
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.labels import Labelled, Labels
 
@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
         help="labels by path within the source: a header with the columns path and label",
     )
     index.add_argument(
-        "--workers", metavar="N", type=positive, default=os.cpu_count() or 1, help="that decode"
+        "--workers", metavar="N", type=positive, default=usable_cores(), help="that decode"
     )
     index.add_argument(
         "--max-failures", metavar="N", type=whole, help="stop when more images cannot be read"
@@ -61,11 +61,11 @@ def add(commands: Commands) -> None:
 
 
 def _index(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.indexing import index_sources, require_images
-
     stop_on_sigterm()
     folders = DataFolders.of_environment()
     sources = [open_source(spec, folders) for spec in options.sources]
+    from hashsearch.gallery.indexing import index_sources, require_images  # with torch
+
     for source in sources:
         require_images(source)
     labels = Labels(options.labels) if options.labels else None

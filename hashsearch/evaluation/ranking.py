@@ -1,6 +1,5 @@
 """Rankings of a whole gallery for each of many queries, and what they are worth."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hashsearch.cores import usable_cores
 from hashsearch.evaluation.comparisons import Hamming
 from hashsearch.evaluation.methods import Method
 from hashsearch.evaluation.protocols import Protocol
@@ -59,7 +59,7 @@ def rank(
         return _joined([_measures(Tiers.of_distances(*row), ks, curve_ks) for row in rows])
 
     parts: list[dict[str, NDArray[Any]]] = []
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     with (
         ThreadPoolExecutor(cores) as pool,
         progress_report(f"ranking by {method.name}", len(queries)) as report,

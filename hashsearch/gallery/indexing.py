@@ -6,7 +6,6 @@ killed loses what it had not committed; the same command finds the rest again
 and ends with the same content.
 """
 
-import os
 import signal
 import time
 from collections import Counter, deque
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from sqlite3 import Error as SQLiteError
 from threading import Event, Thread, current_thread, main_thread
 
+from hashsearch.cores import usable_cores
 from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource, TooManyFailures
 from hashsearch.gallery.changes import forget_failures_of
 from hashsearch.gallery.encoding import EncodingPool
@@ -85,7 +85,7 @@ def index_sources(
         with _Telling(gallery, names, sources, filling) as telling:
             with (
                 Workers(workers, thumbnails=gallery.keeps("thumbnails")) as pool,
-                EncodingPool(gallery.encoder(), os.cpu_count() or 1) as encoders,
+                EncodingPool(gallery.encoder(), usable_cores()) as encoders,
             ):
                 looking = True
                 while looking:

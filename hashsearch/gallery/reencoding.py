@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hashsearch.codes import CODE_BYTES
+from hashsearch.cores import usable_cores
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.encoder import Encoder
 from hashsearch.errors import InvalidGallery
@@ -43,7 +44,7 @@ def reencode(gallery: Gallery, model: Path | None = None) -> int:
         sizes = gallery.catalog.shard_rows()
         encoded = 0
         with (
-            EncodingPool(encoder, os.cpu_count() or 1) as pool,
+            EncodingPool(encoder, usable_cores()) as pool,
             progress_report("encoding", sum(sizes.values())) as report,
         ):
             changed_over = False
@@ -86,7 +87,7 @@ def _make(shard: Shard, fingerprint: str, pool: EncodingPool, report: ProgressRe
     shard.require_whole("pixels")
     pixels = shard.column("pixels").reshape(-1, TINY_SIDE, TINY_SIDE, 3)
     codes = np.empty((shard.rows, CODE_BYTES), np.uint8)
-    step = _BATCH_ROWS * 4 * (os.cpu_count() or 1)  # few enough that Ctrl-C is heard soon
+    step = _BATCH_ROWS * 4 * usable_cores()  # few enough that Ctrl-C is heard soon
     for first in range(0, shard.rows, step):
         starts = range(first, min(first + step, shard.rows), _BATCH_ROWS)
         made = [pool.submit(pixels[start : start + _BATCH_ROWS]) for start in starts]

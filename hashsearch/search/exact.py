@@ -1,6 +1,5 @@
 """Exact search by Hamming distance: FAISS's flat index, a slice of it for every core."""
 
-import os
 from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.codes import require_code_bytes
+from hashsearch.cores import usable_cores
 
 NO_ID = -1
 NO_DISTANCE = np.iinfo(np.int32).max
@@ -28,7 +28,7 @@ class ExactIndex:
         """ids: (n,) int64, ascending; codes: (n, n_bytes) uint8, which are copied."""
         self.ids = ids
         self.code_bytes = codes.shape[1]
-        slices = max(1, min(slices or os.cpu_count() or 1, len(codes)))
+        slices = max(1, min(slices or usable_cores(), len(codes)))
         self._starts: list[int] = []
         self._slices: list[faiss.IndexBinaryFlat] = []
         for part in np.array_split(np.arange(len(codes)), slices):

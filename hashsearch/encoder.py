@@ -43,10 +43,15 @@ class Encoder:
         self.fingerprint: str | None = None  # of a model that was loaded
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> "Encoder":
+    def load(
+        cls,
+        folder: Path,
+        device: str = "cpu",
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> "Encoder":
         """Raises InvalidModel or ArtifactMismatch, as `load_model` does."""
         model, card = load_model(folder)
-        encoder = cls(model, device)
+        encoder = cls(model, device, precision)
         encoder.fingerprint = card.fingerprint
         return encoder
 

@@ -293,6 +293,21 @@ def test_what_a_new_gallery_leaves_out_stays_out(image_files, model_folder, tmp_
     assert "keeps thumbnails; leave --no-thumbnails out, or name a new gallery" in message
 
 
+def test_a_gallery_keeps_to_the_precision_it_was_made_with(image_files, model_folder, tmp_path):
+    command = ("index", image_files, "--gallery", tmp_path / "g", "--model", model_folder)
+    assert run(*command, "--precision", "bfloat16").returncode == 0
+    assert run(*command).returncode == 0
+    assert "is encoded in bfloat16" in error_of(run(*command, "--precision", "float32"))
+    info = json.loads(run("gallery", "info", tmp_path / "g", "--json").stdout)
+    assert info["precision"] == "bfloat16"
+    # Queries follow: an image finds itself at no distance.
+    path = sorted(image_files.rglob("*.*"))[5]
+    hits = json.loads(run("query", path, "--gallery", tmp_path / "g", "--json").stdout)["hits"]
+    assert (hits[0]["path"], hits[0]["distance"]) == (str(path), 0)
+    verified = json.loads(run("gallery", "verify", tmp_path / "g", "--json").stdout)
+    assert (verified["encoded"], verified["different"]) == (256, 0)
+
+
 def test_labels_come_from_a_csv_and_change_with_it(image_files, model_folder, tmp_path):
     paths = [str(path.relative_to(image_files)) for path in sorted(image_files.rglob("*.*"))]
     table, gallery = tmp_path / "labels.csv", tmp_path / "g"

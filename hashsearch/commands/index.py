@@ -57,6 +57,11 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="a new gallery: keep no tiny images, which comparing and reencode need",
     )
+    index.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        help="a new gallery: bfloat16 encodes faster where the processor has it",
+    )
     index.add_argument("--json", action="store_true")
 
 
@@ -101,6 +106,7 @@ def _open_or_create(options: argparse.Namespace) -> "Gallery":
             options.model or PRETRAINED,
             pixels=not options.no_pixels,
             thumbnails=not options.no_thumbnails,
+            precision=options.precision or "float32",
         )
     gallery = Gallery(options.gallery)
     if options.model and read_card(options.model).fingerprint != gallery.fingerprint:
@@ -108,6 +114,11 @@ def _open_or_create(options: argparse.Namespace) -> "Gallery":
             f"{options.gallery} was made by model {gallery.fingerprint[:12]}, and "
             f"{options.model} is {read_card(options.model).fingerprint[:12]}; leave --model out, "
             "name a new gallery, or see hashsearch gallery reencode"
+        )
+    if options.precision not in (None, gallery.precision):
+        raise ArtifactMismatch(
+            f"{options.gallery} is encoded in {gallery.precision}; leave --precision out, or name "
+            "a new gallery"
         )
     for what, left_out in (("pixels", options.no_pixels), ("thumbnails", options.no_thumbnails)):
         if left_out and gallery.keeps(what):

@@ -21,6 +21,7 @@ from hashsearch.gallery.reading import CHUNK_IMAGES, Chunk
 from hashsearch.gallery.shards import MAX_ROWS, ShardWriter
 from hashsearch.images import TINY_SIDE
 from hashsearch.sources.base import SourceImage
+from hashsearch.sources.seen import SeenNames
 
 COMMIT_EVERY_S = 60.0  # what a killed job loses at most, in time
 
@@ -67,7 +68,7 @@ class Sorting:
         self._files: dict[str, KnownFile] = {}
         self._keys: set[bytes] = set()
         self._freed: Counter[bytes] = Counter()
-        self._dismissed: set[bytes] = set()  # keys that were duplicates of a stored image
+        self._dismissed = SeenNames()  # keys that were duplicates of a stored image
         self._look_again = False
         self.failed = 0
 
@@ -120,7 +121,8 @@ class Sorting:
         As when two files change places: then the sources are to be gone through again.
         """
         again, self._look_again = self._look_again, False
-        self._dismissed.clear()
+        self._dismissed.close()
+        self._dismissed = SeenNames()
         return again
 
     def _is_new(

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -47,7 +47,8 @@ _CATALOG, _MODEL, _SHARDS, _UNFINISHED, _LOCK = (
 )
 _ADDITIONS_LOCK = "additions.lock"
 _MARKER = "incomplete"  # in a folder that is being made a gallery, and is none yet
-PRECISION = "float32"
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 KEPT, LEFT_OUT = "kept", "left out"  # of the settings pixels and thumbnails
 
 
@@ -64,23 +65,30 @@ class Gallery:
                 f"{folder}: the codes were made by model {self.fingerprint[:12]}, "
                 f"but {self.model_folder.name}/ holds {card.fingerprint[:12]}"
             )
-        if self.catalog.setting("precision") != PRECISION:
+        if self.precision not in PRECISIONS:
             raise InvalidGallery(
-                f"{folder}: the codes were made in {self.catalog.setting('precision')}; "
-                f"this version of hashsearch encodes in {PRECISION}"
+                f"{folder}: the codes were made in {self.precision}; "
+                f"this version of hashsearch encodes in {' or '.join(PRECISIONS)}"
             )
 
     @classmethod
     def create(
-        cls, folder: Path, model: Path, *, pixels: bool = True, thumbnails: bool = True
+        cls,
+        folder: Path,
+        model: Path,
+        *,
+        pixels: bool = True,
+        thumbnails: bool = True,
+        precision: Precision = "float32",
     ) -> "Gallery":
         """Make an empty gallery with a copy of a model; its catalog comes last, and makes it one.
 
         folder: a new one, an empty one (a volume's mount point, say), or one that
         an earlier attempt left without a catalog, which its marker tells. pixels,
-        thumbnails: what it keeps of each image beside its code. Raises
-        InvalidGallery if it holds anything else, GalleryBusy if another is making
-        it, and what `load_model` raises if the model is not whole.
+        thumbnails: what it keeps of each image beside its code. precision: of the
+        encoder's products, for these codes and for queries. Raises InvalidGallery
+        if the folder holds anything else, GalleryBusy if another is making it,
+        and what `load_model` raises if the model is not whole.
         """
         card = require_model(model)
         if model.resolve().is_relative_to(folder.resolve()):
@@ -89,7 +97,7 @@ class Gallery:
         folder.mkdir(parents=True, exist_ok=True)
         settings = {
             "fingerprint": card.fingerprint,
-            "precision": PRECISION,
+            "precision": precision,
             "pixels": KEPT if pixels else LEFT_OUT,
             "thumbnails": KEPT if thumbnails else LEFT_OUT,
         }
@@ -135,7 +143,12 @@ class Gallery:
         """The model at work. Raises what `load_model` raises."""
         from hashsearch.encoder import Encoder
 
-        return Encoder.load(self.model_folder)
+        return Encoder.load(self.model_folder, precision=self.precision)
+
+    @property
+    def precision(self) -> Precision:
+        """Of the encoder's products."""
+        return cast(Precision, self.catalog.setting("precision"))
 
     def keeps(self, what: str) -> bool:
         """Whether it keeps its images' "pixels" or "thumbnails"."""

@@ -66,7 +66,8 @@ class Searcher:
             rows = gallery.catalog.rows()
             try:
                 if encoder is None or encoder.fingerprint != rows.fingerprint:
-                    encoder = Encoder.load(gallery.model_folder_of(rows.fingerprint))
+                    folder = gallery.model_folder_of(rows.fingerprint)
+                    encoder = Encoder.load(folder, precision=gallery.precision)
                 self._load(rows)
             except HashSearchError:
                 if gallery.catalog.generation() == rows.generation:

@@ -40,7 +40,8 @@ def reencode(gallery: Gallery, model: Path | None = None) -> int:
         )
     card = require_model(model or gallery.model_folder)
     with gallery.job_lock(), recorded(gallery.catalog, "reencode"):
-        encoder = Encoder.load(_installed(gallery, model, card.fingerprint))
+        folder = _installed(gallery, model, card.fingerprint)
+        encoder = Encoder.load(folder, precision=gallery.precision)
         sizes = gallery.catalog.shard_rows()
         encoded = 0
         with (

@@ -48,7 +48,7 @@ def verify(gallery: Gallery, sample: int) -> Verification:
     findings += damaged
     encoded = different = most = 0
     try:
-        encoder = Encoder.load(gallery.model_folder)
+        encoder = gallery.encoder()
     except HashSearchError as error:
         findings.append(
             Finding(

@@ -64,7 +64,10 @@ class Workers:
             return result
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.count, get_context("spawn"), start_worker)
+        pool = ProcessPoolExecutor(self.count, get_context("spawn"), start_worker)
+        for _ in range(self.count):  # so that they start while the job itself does
+            pool.submit(prepare, [])
+        return pool
 
 
 def _is_tiny(image: SourceImage) -> bool:

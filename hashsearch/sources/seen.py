@@ -16,12 +16,15 @@ class SeenNames:
         self._spilled = False
         self._last: set[int] = set()
 
-    def add(self, name: str) -> bool:
-        """Add a name; whether it was not in yet."""
+    def __contains__(self, name: str | bytes) -> bool:
         key = hash(name)
-        if key in self._last or (self._spilled and self._is_on_disk(key)):
+        return key in self._last or (self._spilled and self._is_on_disk(key))
+
+    def add(self, name: str | bytes) -> bool:
+        """Add a name; whether it was not in yet."""
+        if name in self:
             return False
-        self._last.add(key)
+        self._last.add(hash(name))
         if len(self._last) == _MOST_IN_MEMORY:
             self._disk.execute("BEGIN")
             # Sorted, they touch each page of the table once.

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -17,17 +18,18 @@ import psutil
 import pytest
 from PIL import Image
 
+from hashsearch import progress
 from hashsearch.errors import InvalidSource
-from hashsearch.gallery import filling, reading, workers
+from hashsearch.gallery import filling, indexing, reading, workers
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources, require_images
-from hashsearch.gallery.jobs import last_job
+from hashsearch.gallery.jobs import last_job, start_job
 from hashsearch.gallery.prepare import prepare
 from hashsearch.gallery.shards import ShardWriter
 from hashsearch.images import encode_png
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
-from tests.test_sources import tar_of
+from tests.test_archive import tar_of
 
 
 def content(gallery: Gallery) -> set[tuple]:
@@ -267,6 +269,57 @@ def test_shards_are_committed_as_they_fill(gallery, image_files, monkeypatch):
     assert len(content(gallery)) == 300
 
 
+def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monkeypatch):
+    monkeypatch.setattr(indexing, "_TELL_EVERY_S", 0.05)
+    for module in (reading, filling):
+        monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
+    other, seen = Gallery(gallery.folder), []
+    original = filling.Filling.take
+
+    def slowly(self, batch, codes):
+        original(self, batch, codes)
+        time.sleep(0.1)
+        seen.append(last_job(other.catalog))
+
+    monkeypatch.setattr(filling.Filling, "take", slowly)
+    index(gallery, image_files)
+    assert {job.state for job in seen} == {"running"}
+    assert (seen[-1].kind, seen[-1].pid, seen[-1].sources) == ("index", os.getpid(), ["pictures"])
+    assert seen[-1].expected == 300
+    told = [job.counts["indexed"] for job in seen]
+    assert told == sorted(told)
+    assert 0 < told[-1] <= 300
+    after = last_job(other.catalog)
+    assert (after.state, after.counts["indexed"], after.seen) == ("done", 300, 300)
+    other.close()
+
+
+def test_a_job_whose_process_is_gone_was_killed(gallery):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    start_job(gallery.catalog, "index", ["pictures"])
+    assert last_job(gallery.catalog).state == "running"
+    with gallery.catalog.transaction() as db:
+        db.execute("UPDATE jobs SET pid = ?", (child.pid,))
+    assert last_job(gallery.catalog).state == "killed"
+    with gallery.catalog.transaction() as db:  # elsewhere, nobody here can tell
+        db.execute("UPDATE jobs SET host = 'elsewhere'")
+    assert last_job(gallery.catalog).state == "running"
+
+
+def test_a_job_tells_how_far_it_is_by_plain_lines_where_there_is_no_terminal(
+    gallery, image_files, monkeypatch, capsys
+):
+    (image_files.parent / "bad").mkdir(exist_ok=True)
+    (image_files.parent / "bad" / "bad.jpg").write_bytes(b"bad")
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(indexing, "_WRITING_BEHIND", 0)
+    sources = [Folder(image_files.parent / "bad"), Folder(image_files)]
+    index_sources(gallery, sources, workers=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"indexing: 301 of 301  [\d,]+ images/s  1 failed", lines[-1])
+
+
 def test_a_source_that_breaks_off_leaves_what_was_read(gallery, image_files, tmp_path):
     whole = tar_of(image_files, tmp_path / "a.tar.gz").read_bytes()
     (tmp_path / "a.tar.gz").write_bytes(whole[: len(whole) // 2])
@@ -366,7 +419,7 @@ def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(150, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [5, pytest.param(300, marks=pytest.mark.soak)])
 def test_a_killed_job_is_completed_by_the_same_command(
     kills, image_files, model_folder, gallery_folder, tmp_path
 ):

@@ -36,9 +36,9 @@ def commands(document: str) -> list[str]:
     ]
 
 
-def answer_to(command: str) -> list[str]:
-    """What the README shows below a command, up to the next one."""
-    (block,) = [block for block in consoles("README.md") if f"$ {command}" in block]
+def answer_to(command: str, document: str = "README.md") -> list[str]:
+    """What a document shows below a command, up to the next one."""
+    (block,) = [block for block in consoles(document) if f"$ {command}" in block]
     below = block[block.index(f"$ {command}") + 1 :]
     return list(takewhile(lambda line: not line.startswith("$ "), below))
 
@@ -108,6 +108,19 @@ def test_the_commands_of_the_readme_do_what_it_says(
                 server.terminate()
 
 
+def test_the_commands_of_the_page_on_indexing_do_what_it_says(
+    image_files, tmp_path, monkeypatch, capfd, photograph
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(image_files, tmp_path / "pictures")
+    shutil.make_archive("archive", "zip", tmp_path / "pictures")
+    (tmp_path / "pictures" / "scan.jpg").write_bytes(photograph[:20_000])
+    for command in commands("docs/indexing.md"):
+        capfd.readouterr()
+        assert main(shlex.split(command)[1:]) == 0, command
+        check_answer(command, capfd.readouterr().out, "docs/indexing.md")
+
+
 def start_server(words: list[str]) -> subprocess.Popen:
     server = subprocess.Popen(
         [COMMAND, *(word for word in words[1:] if word != "&")], stdout=subprocess.PIPE, text=True
@@ -116,9 +129,9 @@ def start_server(words: list[str]) -> subprocess.Popen:
     return server
 
 
-def check_answer(command: str, found: str) -> None:
-    """Compare what was printed with what the README shows, in form."""
-    shown = answer_to(command)
+def check_answer(command: str, found: str, document: str = "README.md") -> None:
+    """Compare what was printed with what a document shows, in form."""
+    shown = answer_to(command, document)
     if not shown:
         return
     if shown[0].startswith("{"):

@@ -181,6 +181,19 @@ def test_a_gallery_that_was_damaged_meanwhile_is_answered_as_it_was(
     assert caplog.text.count("the former one is served") == 1
 
 
+def test_the_gallery_and_its_job_are_told(client, gallery_folder):
+    told = client.get("/v1/gallery").json()
+    assert (told["images"], told["methods"]) == (300, ["codes", "pixels"])
+    assert (
+        told["fingerprint"]
+        == json.loads((gallery_folder / "model" / "card.json").read_text())["fingerprint"]
+    )
+    assert (told["job"]["kind"], told["job"]["state"]) == ("index", "done")
+    assert told["job"]["counts"]["indexed"] == 300
+    assert not {"pid", "host", "sources"} & told["job"].keys()
+    assert client.head("/v1/gallery").status_code == 200
+
+
 def test_many_requests_at_once_are_all_answered_alike(client, picture):
     def ask(_):
         return client.post("/v1/compare?k=5", content=picture).json()["methods"][1]["hits"]

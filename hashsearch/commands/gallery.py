@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from hashsearch.codes import CODE_BYTES
 from hashsearch.commands.arguments import GOES_ON, Commands, add_command, stop_on_sigterm, whole
-from hashsearch.commands.output import print_entries, shown
+from hashsearch.commands.output import print_entries, readable, shown
 
 if TYPE_CHECKING:
     from hashsearch.gallery.folder import Gallery
@@ -92,15 +92,15 @@ def _as_lines(gallery: "Gallery", job: "Job | None") -> dict[str, str]:
     """Ten lines."""
     told = _as_json(gallery, job)
     images, removed = told["images"], told["removed_rows"]
-    per_file = ", ".join(f"{name} {size / 1e6:,.1f}" for name, size in gallery.disk_bytes().items())
+    parts = ", ".join(f"{name} {readable(size)}" for name, size in gallery.disk_bytes().items())
     return {
         "images": f"{images:,}"
         + (f", and {removed:,} rows of removed ones, for compact to clear" if removed else ""),
         "labels": _some([f"{shown(name)} {n:,}" for name, n in told["labels"].items()]),
         "sources": _some([shown(root) for root in told["sources"].values()]),
         "failures": f"{told['failures']:,}",
-        "in memory": f"{images * (CODE_BYTES + _ID_BYTES) / 1e6:,.1f} MB of codes and ids",
-        "on disk": f"{told['disk_bytes'] / 1e6:,.1f} MB: {per_file}",
+        "in memory": f"{readable(images * (CODE_BYTES + _ID_BYTES))} of codes and ids",
+        "on disk": f"{readable(told['disk_bytes'])}: {parts}",
         "shards": f"{told['shards']:,}, keeping " + " and ".join(["codes", *told["keeps"]]),
         "model": f"{told['model']['kind']}, {told['model']['bits']} bits, "
         f"{told['model']['fingerprint'][:12]}, {told['precision']}",
@@ -156,7 +156,7 @@ def _verify(options: argparse.Namespace) -> int:
         return 1 if findings else 0
     differ = f"{found.different:,} differ, by up to {found.most_bits} bits"
     print(
-        f"{found.files:,} files of {found.file_bytes / 1e6:,.1f} MB are as they were committed; of "
+        f"{found.files:,} files of {readable(found.file_bytes)} are as they were committed; of "
         f"{found.encoded:,} codes made anew, {differ if found.different else 'none differs'}"
     )
     for finding in found.findings:
@@ -214,7 +214,7 @@ def _compact(options: argparse.Namespace) -> int:
         return 0
     print(
         f"{options.gallery}: {summary.shards_after:,} shards, {summary.shards_before:,} before; "
-        f"{summary.rows_dropped:,} removed rows dropped, {freed / 1e6:,.1f} MB given back"
+        f"{summary.rows_dropped:,} removed rows dropped, {readable(freed)} given back"
     )
     return 0
 

@@ -16,6 +16,14 @@ def print_entries(entries: dict[str, Any], *, as_json: bool) -> None:
         print(f"{name:<{width}}  {value}")
 
 
+def readable(n_bytes: int) -> str:
+    """Bytes in kB, MB or GB, which are thousands."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:,.1f} {unit}"
+    return f"{n_bytes / 1e3:,.1f} kB"
+
+
 def shown(name: str) -> str:
     """A name from outside: as it is for a program, without control characters on a terminal."""
     return escaped(name) if sys.stdout.isatty() else name

@@ -204,12 +204,14 @@ class _Telling:
             self._tell(self.state)
 
     def _tell_on(self) -> None:
-        while not self._over.wait(_TELL_EVERY_S):
-            with suppress(SQLiteError):  # the job itself will meet it, if it lasts
-                self._tell("running")
+        while True:
             estimates = [source.estimate() for source in self._sources]
             known = [estimate for estimate in estimates if estimate is not None]
             self.expected = sum(known) if len(known) == len(estimates) else None
+            if self._over.wait(_TELL_EVERY_S):
+                break
+            with suppress(SQLiteError):  # the job itself will meet it, if it lasts
+                self._tell("running")
 
     def _tell(self, state: str) -> None:
         counts = dict(self._filling.counts)

@@ -1,6 +1,5 @@
 """Where images come from: one reader a file, and `open_source`, which chooses among them."""
 
-import tarfile
 from pathlib import Path
 
 from hashsearch.errors import InvalidSource
@@ -19,6 +18,7 @@ from hashsearch.sources.datasets import (
 from hashsearch.sources.folder import Folder, ImageFile
 from hashsearch.sources.labels import Labelled
 from hashsearch.sources.parquet import PARQUET_MAGIC, ParquetImages
+from hashsearch.sources.tarball import is_tar
 from hashsearch.sources.tinyimages import TinyImagesFile, is_tiny_images
 from hashsearch.sources.zipped import ZIP_MAGIC, ZipArchive
 
@@ -122,4 +122,4 @@ def _open_file(path: Path) -> Source | None:
 
 
 def _is_tar(path: Path) -> bool:
-    return path.is_file() and tarfile.is_tarfile(path)
+    return path.is_file() and is_tar(path)

@@ -1,26 +1,21 @@
-"""A tar archive of image files, plain or compressed, read as a stream."""
+"""A tar archive of image files, plain or compressed, read forward."""
 
-import os
 import re
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
-from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO
 
-from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
+from hashsearch.errors import ImageTooLarge, InvalidImage
 from hashsearch.images import ACCEPTED_SUFFIXES, MAX_FILE_BYTES
 from hashsearch.sources.base import SourceImage, encode_path
 from hashsearch.sources.folder import printable
 from hashsearch.sources.seen import SeenNames
+from hashsearch.sources.tarball import members, mtime_ns, read_tar, stream_of
 from hashsearch.sources.webdataset import NOTES, Member, label_in, label_of_note, sample_of, samples
 
-_MOST_COMPRESSION = 2**20  # bytes from one; bzip2 makes some 50,000 of it
-_LAST_SECOND = 9e9  # in the year 2255; as nanoseconds, what 64 bits hold
 # An absolute path, a drive's letter, or a part that is `..`.
 _OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")
 _ENOUGH_TO_ESTIMATE = 2**20  # bytes of the archive
@@ -72,7 +67,7 @@ class TarArchive:
                 if path.name.startswith("."):
                     continue
                 if suffix in NOTES:
-                    label = label_of_note(suffix, _stream(archive, info))
+                    label = label_of_note(suffix, stream_of(archive, info))
                     yield Member(sample_of(info.name), suffix, label=label)
                 elif suffix not in ACCEPTED_SUFFIXES:
                     self.passed_over[suffix] += 1
@@ -88,43 +83,8 @@ def _image(archive: tarfile.TarFile, info: tarfile.TarInfo, path: PurePosixPath)
         label=printable(path.parent.name) or None,
         size=info.size,
         mtime=mtime_ns(info),
-        content=why_not_read(info.name, info.size) or _stream(archive, info).read(),
+        content=why_not_read(info.name, info.size) or stream_of(archive, info).read(),
     )
-
-
-@contextmanager
-def read_tar(path: Path) -> Iterator[tuple[tarfile.TarFile, BinaryIO]]:
-    """Open a tar archive as a stream, and the file that it is read from.
-
-    Damage met anywhere raises InvalidSource.
-    """
-    try:
-        with path.open("rb") as file, tarfile.open(path, "r|*", fileobj=file) as archive:
-            yield archive, file
-    except (tarfile.TarError, EOFError, ValueError, zlib.error, LZMAError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's trouble, not the archive's
-        raise InvalidSource(f"{path} is no tar archive, or a damaged one: {error}") from error
-
-
-def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members of a streamed archive, none of them remembered.
-
-    Raises tarfile.ReadError at a size that no compression of the file could hold.
-    """
-    assert archive.name is not None
-    most = (Path(os.fsdecode(archive.name)).stat().st_size + 1) * _MOST_COMPRESSION
-    while (member := archive.next()) is not None:
-        if member.size > most:
-            raise tarfile.ReadError(f"a member claims {member.size:,} bytes")
-        archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps 0.5 KB for each
-        yield member
-
-
-def mtime_ns(member: tarfile.TarInfo) -> int:
-    """A member's time of change in nanoseconds; 0 if its header has none that is a time."""
-    seconds = float(member.mtime)
-    return int(seconds * 1e9) if abs(seconds) < _LAST_SECOND else 0
 
 
 def why_not_read(name: str, size: int) -> InvalidImage | None:
@@ -134,9 +94,3 @@ def why_not_read(name: str, size: int) -> InvalidImage | None:
     if size > MAX_FILE_BYTES:
         return ImageTooLarge(f"the file has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
     return None
-
-
-def _stream(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    stream = archive.extractfile(member)
-    assert stream is not None, "a regular file has a stream"
-    return stream

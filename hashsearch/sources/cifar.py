@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidSource
 from hashsearch.images import TINY_BYTES, TINY_SIDE
-from hashsearch.sources.archive import members, mtime_ns, read_tar
 from hashsearch.sources.base import SPLITS, SourceImage, encode_path
+from hashsearch.sources.tarball import members, mtime_ns, read_tar, stream_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +146,8 @@ class CifarBatches:
                 name = PurePosixPath(member.name).name.removesuffix(".bin")
                 if member.isfile() and name in wanted:
                     _require_batch_size(member.size, f"{self.root}!/{member.name}", self.dataset)
-                    stream = archive.extractfile(member)
-                    assert stream is not None, "a regular file has a stream"
                     place = "!/" + encode_path(member.name)
-                    yield place, mtime_ns(member), stream.read()
+                    yield place, mtime_ns(member), stream_of(archive, member).read()
 
 
 def cifar_in(path: Path) -> Cifar | None:

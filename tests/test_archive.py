@@ -183,6 +183,11 @@ def test_an_archives_estimate_is_none_at_first_then_near_and_exact_at_the_end(
         ("json", b"{broken", "shard"),
         ("json", b"[" * 100_000, "shard"),
         ("json", b'{"label": "' + b"x" * 2**20 + b'"}', "shard"),
+        ("json", b'{"label": "\\ud800 cat"}', "? cat"),
+        ("json", b'{"label": "a\\u0000b"}', "a\0b"),
+        ("json", b'{"label": "' + b"x" * 1024 + b'"}', "x" * 1024),
+        ("json", b'{"label": "' + b"x" * 1025 + b'"}', "shard"),
+        ("cls", b"x" * 1025, "shard"),
         ("txt", b"a cat on a mat", "shard"),
     ],
 )
@@ -226,3 +231,52 @@ def test_a_sample_without_end_is_not_kept_in_memory(tmp_path, monkeypatch):
     tracemalloc.stop()
     assert labels == ["cat"] * 200
     assert peak < 4 * 2**20
+
+
+def test_a_sample_of_notes_alone_is_not_kept_in_memory_either(image_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(webdataset, "_MAX_SAMPLE_BYTES", 2**20)
+    picture = sorted(image_files.rglob("*.*"))[0].read_bytes()
+    notes = [(f"IMG.{number}.cls", b"x" * 1024) for number in range(10_000)]
+    tar_with(tmp_path / "a.tar", [*notes, ("IMG.cls", b"cat"), ("IMG.jpg", picture)])
+    tracemalloc.start()
+    (image,) = TarArchive(tmp_path / "a.tar")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert image.label == "cat"
+    assert peak < 6 * 2**20
+
+
+def test_a_large_image_has_the_label_of_the_note_that_follows_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(webdataset, "_MAX_SAMPLE_BYTES", 2**20)
+    large = bytes(2**20)
+    files = [("1.jpg", large), ("1.cls", b"cat"), ("2.jpg", large), ("2.json", b'{"label": 7}')]
+    source = TarArchive(tar_with(tmp_path / "a.tar", files))
+    assert [image.label for image in source] == ["cat", "7"]
+
+
+def test_the_parts_of_a_large_sample_have_all_of_its_notes(tmp_path, monkeypatch):
+    monkeypatch.setattr(webdataset, "_MAX_SAMPLE_BYTES", 2**20)
+    notes = [("1.json", b'{"label": "dog"}'), ("1.cls", b"cat")]
+    images = [(f"1.{number}.jpg", bytes(2**20)) for number in range(3)]
+    source = TarArchive(tar_with(tmp_path / "a.tar", [*notes, *images]))
+    assert [image.label for image in source] == ["cat"] * 3
+
+
+def test_hidden_folders_are_left_out_of_an_archive(image_files, tmp_path):
+    picture = sorted(image_files.rglob("*.*"))[0].read_bytes()
+    names = (".trash/a.jpg", "x/.git/y/b.jpg", "x/.c.jpg", "./x/d.jpg", "x/../../e.jpg")
+    tar_with(tmp_path / "a.tar", [(name, picture) for name in names])
+    shown, outside = TarArchive(tmp_path / "a.tar")
+    assert (shown.place, shown.label, shown.content) == ("!/./x/d.jpg", "x", picture)
+    assert str(outside.content) == "its name points outside the archive"
+
+
+def test_kinds_passed_over_are_few_whatever_the_names(tmp_path):
+    """DICOM's names end in numbers, and anything may end in anything."""
+    names = [f"1.2.840.{number}" for number in range(500)]
+    names += [f"a.x{number}" for number in range(500)] + ["b." + "y" * 300, "c.x7"]
+    source = TarArchive(tar_with(tmp_path / "a.tar", [(name, b"") for name in names]))
+    assert list(source) == []
+    # Twenty kinds, one of them "others".
+    kept = {f".x{number}": 1 for number in range(19)} | {".x7": 2}
+    assert source.passed_over == Counter({"others": 500 + 481 + 1} | kept)

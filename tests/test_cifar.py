@@ -250,15 +250,16 @@ def test_the_data_folders_archive_is_cifar10_with_both_splits(cifar10, folders):
         assert labels == Counter(dict.fromkeys(CIFAR10.classes, count // 10))
 
 
+@pytest.mark.parametrize("before", ["", "./"])
 @pytest.mark.parametrize(("split", "count"), [("", 2), (":train", 2), (":test", 1)])
 def test_the_jpeg_archive_named_by_its_path_has_splits_too(
-    split, count, image_files, tmp_path, folders
+    split, count, before, image_files, tmp_path, folders
 ):
     """So that a training on it, by whatever name, meets no test image unasked."""
     pictures = sorted(image_files.rglob("*.*"))[:3]
     with tarfile.open(tmp_path / "any-name.tar.gz", "w:gz") as archive:
         for place, picture in zip(("test/cat", "train/cat", "train/dog"), pictures, strict=True):
-            archive.add(picture, f"cifar10/{place}/{picture.name}")
+            archive.add(picture, f"{before}cifar10/{place}/{picture.name}")
     images = list(open_source(f"{tmp_path / 'any-name.tar.gz'}{split}", folders))
     assert len(images) == count
     assert all(f"/{split[1:] or 'train'}/" in image.place for image in images)

@@ -115,6 +115,8 @@ def test_hidden_files_links_folders_and_what_macos_adds_are_left_out(pictures, t
         archive.mkdir("folder.jpg")
         for name in ("__MACOSX/x/._a.jpg", "__MACOSX/b.jpg", "x/.c.jpg", "notes.txt", "x/d.jpg"):
             archive.writestr(name, pictures[0])
+        archive.writestr(".trash/e.jpg", pictures[0])
+        archive.writestr("x/.git/y/f.jpg", pictures[0])
     source = ZipArchive(tmp_path / "a.zip")
     (image,) = source
     assert (image.place, image.label) == ("!/x/d.jpg", "x")

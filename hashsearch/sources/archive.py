@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from hashsearch.errors import ImageTooLarge, InvalidImage
 from hashsearch.images import ACCEPTED_SUFFIXES, MAX_FILE_BYTES
-from hashsearch.sources.base import SourceImage, encode_path
+from hashsearch.sources.base import SourceImage, encode_path, is_hidden, pass_over
 from hashsearch.sources.folder import printable
 from hashsearch.sources.seen import SeenNames
 from hashsearch.sources.tarball import members, mtime_ns, read_tar, stream_of
@@ -25,8 +25,8 @@ class TarArchive:
     """Image files of a tar archive, in its order.
 
     A member's label is its folder's name; in WebDataset's layout, what its
-    sample tells. Nothing is ever extracted to disk, and links within the archive
-    are left out. Of several members of one name the first counts.
+    sample tells. Nothing is ever extracted to disk; hidden files and folders, and
+    links within the archive, are left out. Of several members of one name the first counts.
     under: keep only the members whose path begins with this folder.
     """
 
@@ -49,7 +49,8 @@ class TarArchive:
         for sample in samples(self._members()):
             images = [member.image for member in sample if member.image is not None]
             if not images:
-                self.passed_over.update(member.suffix for member in sample)
+                for member in sample:
+                    pass_over(self.passed_over, member.suffix)
             label = label_in(sample)
             for image in images:
                 yield image if label is None else replace(image, label=label)
@@ -60,17 +61,15 @@ class TarArchive:
         count = 0
         with closing(SeenNames()) as seen, read_tar(self.root) as (archive, file):
             for info in members(archive):
-                if not info.isfile() or not info.name.startswith(self.under):
+                path = PurePosixPath(info.name)  # without a `./` at its beginning
+                if not info.isfile() or not str(path).startswith(self.under) or is_hidden(path):
                     continue
-                path = PurePosixPath(info.name)
                 suffix = path.suffix.lower()
-                if path.name.startswith("."):
-                    continue
                 if suffix in NOTES:
                     label = label_of_note(suffix, stream_of(archive, info))
                     yield Member(sample_of(info.name), suffix, label=label)
                 elif suffix not in ACCEPTED_SUFFIXES:
-                    self.passed_over[suffix] += 1
+                    pass_over(self.passed_over, suffix)
                 elif seen.add(info.name):
                     count += 1
                     self._so_far = (count, file.tell())

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol
 from urllib.parse import quote, unquote_to_bytes
 
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from hashsearch.errors import InvalidImage
 
 SPLITS = ("train", "test")
+
+_MOST_KINDS = 20
+_MOST_SUFFIX = 9  # characters, the dot among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Source(Protocol):
     root: Path
     """What the source's name stands for: an absolute path."""
     passed_over: Counter[str]
-    """Files of other kinds met so far, by suffix."""
+    """Files of other kinds met so far, by suffix, as `pass_over` counts them."""
 
     def __iter__(self) -> Iterator[SourceImage]: ...
 
@@ -56,6 +59,24 @@ class Source(Protocol):
         May walk through a folder at the first call. Another thread may iterate meanwhile.
         """
         ...
+
+
+def pass_over(passed_over: Counter[str], suffix: str) -> None:
+    """Count a file of another kind; numbers, long suffixes and many of them are "others"."""
+    known = suffix in passed_over or len(passed_over) < _MOST_KINDS
+    if not known or len(suffix) > _MOST_SUFFIX or suffix[1:].isdigit():
+        suffix = "others"
+    passed_over[suffix] += 1
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a path within a source, or a folder on its way, has a hidden file's name."""
+    return any(part.startswith(".") and part != ".." for part in path.parts)
+
+
+def valid_text(text: str) -> str:
+    """A label as text that UTF-8 can hold: halves of surrogate pairs become `?`."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def encode_path(path: str) -> str:

@@ -8,14 +8,15 @@ from pathlib import Path, PurePath
 
 from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import ACCEPTED_SUFFIXES
-from hashsearch.sources.base import SourceImage, encode_path
+from hashsearch.sources.base import SourceImage, encode_path, pass_over
 
 
 class Folder:
     """Image files below a folder, by name; an image's label is its own folder's name.
 
     Files are chosen by suffix. Hidden files are left out; links to folders are
-    not followed, nor links to files outside.
+    not followed, nor links to files outside. The names in one folder are held
+    while it is read, some 60 bytes each: their order needs all of them.
     """
 
     def __init__(self, root: Path):
@@ -46,7 +47,7 @@ class Folder:
                 if stat.S_ISDIR(status.st_mode):
                     waiting.append((path, _names(path)))
                 elif path.suffix.lower() not in ACCEPTED_SUFFIXES:
-                    self.passed_over[path.suffix.lower()] += 1
+                    pass_over(self.passed_over, path.suffix.lower())
                 elif found := self._file(path, status):
                     yield self._image(path, found)
             except OSError as error:  # one entry's trouble is not the folder's

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from hashsearch.errors import InvalidSource
-from hashsearch.sources.base import SourceImage
+from hashsearch.sources.base import SourceImage, valid_text
 
 NOTES = (".cls", ".json", ".txt")  # the suffixes of what may lie beside an image
 
 _MAX_NOTE_BYTES = 2**20
 _MAX_SAMPLE_BYTES = 32 * 2**20
-_MEMBER_BYTES = 1024  # of memory, whatever a member holds
+_MAX_LABEL_BYTES = 1024
+_MEMBER_BYTES = 2 * _MAX_LABEL_BYTES  # of memory, whatever a member holds
 
 
 class Member(NamedTuple):
@@ -41,20 +42,23 @@ def sample_of(name: str) -> str:
 def samples(members: Iterator[Member]) -> Iterator[list[Member]]:
     """Put the members of each sample together.
 
-    A sample of more than 32 MB comes in parts, each with the notes so far. If
-    the archive breaks off, InvalidSource follows the last member that was whole.
+    A sample of more than 32 MB comes in parts, each with the last notes before
+    it, and with those that follow its last image. If the archive breaks off,
+    InvalidSource follows the last member that was whole.
     """
     sample: list[Member] = []
     size = 0
     broken: InvalidSource | None = None
     try:
         for member in members:
-            if sample and (member.sample != sample[0].sample or size > _MAX_SAMPLE_BYTES):
+            most = _MAX_SAMPLE_BYTES * (1 if member.image is not None else 2)  # notes may follow
+            if sample and (member.sample != sample[0].sample or size > most):
                 yield sample
                 notes = [one for one in sample if one.label and one.sample == member.sample]
-                sample, size = notes[:1], 0
+                sample, size = list({one.suffix: one for one in notes}.values()), 0
             sample.append(member)
-            size += _MEMBER_BYTES + (member.image.size if member.image is not None else 0)
+            size += _MEMBER_BYTES + 4 * len(member.sample)
+            size += member.image.size if member.image is not None else 0
     except InvalidSource as error:
         broken = error
     if sample:
@@ -70,7 +74,10 @@ def label_in(sample: list[Member]) -> str | None:
 
 
 def label_of_note(suffix: str, note: IO[bytes]) -> str | None:
-    """The class that a `.cls` file holds, or "label" in a `.json`; None if there is none."""
+    """The class that a `.cls` file holds, or "label" in a `.json`.
+
+    None if there is none, or one of more than 1 KB.
+    """
     if suffix == ".txt":
         return None  # a caption
     data = note.read(_MAX_NOTE_BYTES + 1)
@@ -78,11 +85,16 @@ def label_of_note(suffix: str, note: IO[bytes]) -> str | None:
         return None
     text = data.decode("utf-8", errors="replace").strip()
     if suffix == ".cls":
-        return text or None
+        return _short(text)
     try:
         told = json.loads(text)
     except (ValueError, RecursionError):
         return None
     label = told.get("label") if isinstance(told, dict) else None
     known = isinstance(label, (str, int, float)) and not isinstance(label, bool)
-    return str(label) if known else None
+    return _short(str(label)) if known else None
+
+
+def _short(label: str) -> str | None:
+    label = valid_text(label)
+    return label if 0 < len(label.encode()) <= _MAX_LABEL_BYTES else None

@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import ACCEPTED_SUFFIXES
 from hashsearch.sources.archive import why_not_read
-from hashsearch.sources.base import SourceImage, encode_path
+from hashsearch.sources.base import SourceImage, encode_path, is_hidden, pass_over
 from hashsearch.sources.folder import printable
 from hashsearch.sources.seen import SeenNames
 
@@ -38,7 +38,7 @@ _STORED, _DEFLATED = 0, 8  # methods
 class ZipArchive:
     """Image files of a zip archive, in its directory's order.
 
-    A member's label is its folder's name. Hidden files, links and what macOS
+    A member's label is its folder's name. Hidden files and folders, links and what macOS
     puts into `__MACOSX/` are left out; of several members of one name the first
     counts. Nothing is ever extracted to disk.
     """
@@ -81,11 +81,11 @@ class ZipArchive:
 
     def _is_image(self, entry: "_Entry") -> bool:
         path = PurePosixPath(entry.name)
-        hidden = path.name.startswith(".") or path.parts[:1] == ("__MACOSX",)
+        hidden = is_hidden(path) or path.parts[:1] == ("__MACOSX",)
         if entry.is_link or entry.name.endswith("/") or hidden:
             return False
         if path.suffix.lower() not in ACCEPTED_SUFFIXES:
-            self.passed_over[path.suffix.lower()] += 1
+            pass_over(self.passed_over, path.suffix.lower())
             return False
         return True
 

@@ -47,7 +47,7 @@ class Engine:
     def __init__(self, folder: Path):
         """Raises what `Gallery` and `load_model` raise if the folder is not whole."""
         self.gallery = Gallery(folder)
-        self._current = Searcher(self.gallery)
+        self._current = Searcher.with_model(self.gallery)
         self._tried = self._current.generation  # the newest that was read, or could not be
         self._rebuilding = Lock()
         # A large picture takes some hundred megabytes while it is decoded.
@@ -62,7 +62,7 @@ class Engine:
         if generation != self._tried and self._rebuilding.acquire(blocking=False):
             try:
                 self._tried = generation
-                self._current = Searcher(self.gallery, self._current.encoder)
+                self._current = Searcher.with_model(self.gallery, self._current.encoder)
             except HashSearchError:  # what was read before is still an answer
                 _log.exception("the gallery changed and cannot be read; the former one is served")
             finally:

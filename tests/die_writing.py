@@ -15,6 +15,8 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +35,11 @@ def row(number: int) -> tuple[NewImage, np.ndarray, np.ndarray, bytes]:
     return image, drawn[:32], drawn[32:], key * (number % 4)
 
 
-def write(folder: Path) -> None:
-    """Add the rows that the gallery lacks, shard by shard."""
+def write(folder: Path, begun: Callable[[], object] = lambda: None) -> None:
+    """Add the rows that the gallery lacks, shard by shard; begun: called before the first."""
     gallery = Gallery(folder)
     with gallery.job_lock():
+        begun()
         known = gallery.catalog.known_files([f"rows#{number}" for number in range(ROWS)])
         missing = [number for number in range(ROWS) if f"rows#{number}" not in known]
         for start in range(0, len(missing), SHARD_ROWS):
@@ -87,13 +90,17 @@ def main(empty: Path, scratch: Path, kills: int, seed: int) -> None:
     folder = scratch / "gallery"
     shutil.copytree(empty, folder)
     while met["kills"] < kills:
+        readable, writable = os.pipe()
         child = os.fork()
         if child == 0:
-            write(folder)
+            write(folder, partial(os.write, writable, b"."))
             os._exit(0)
-        time.sleep(rng.uniform(0.0, 0.15))
+        os.read(readable, 1)
+        time.sleep(rng.uniform(0.0, 0.12))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
+        os.close(readable)
+        os.close(writable)
         if not os.WIFSIGNALED(status):  # it was done before
             assert os.waitstatus_to_exitcode(status) == 0, "the writer failed"
             assert check(folder) == ROWS

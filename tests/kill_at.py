@@ -1,6 +1,9 @@
-"""Run an indexing job that is killed at the second call of one function.
+"""Run a job on a gallery that is killed at one call of one function.
 
-python kill_at.py SOURCE GALLERY MODULE OWNER.NAME before|after
+python kill_at.py JOB SUBJECT GALLERY MODULE OWNER.NAME before|after CALL
+
+JOB: index (SUBJECT: a folder of pictures), compact (none is needed) or reencode (a model).
+CALL: which call of the function, from 1.
 """
 
 import importlib
@@ -11,13 +14,15 @@ from operator import attrgetter
 from pathlib import Path
 
 from hashsearch.gallery import filling, reading
+from hashsearch.gallery.compacting import compact
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources
+from hashsearch.gallery.reencoding import reencode
 from hashsearch.sources.folder import Folder
 
 
-def kill_at(module: str, path: str, when: str) -> None:
-    """Replace a function by one that kills this process before or after its second call."""
+def kill_at(module: str, path: str, when: str, call: int) -> None:
+    """Replace a function by one that kills this process before or after one of its calls."""
     owner_path, _, name = path.rpartition(".")
     owner = importlib.import_module(module)
     if owner_path:
@@ -27,10 +32,10 @@ def kill_at(module: str, path: str, when: str) -> None:
 
     def replaced(*arguments, **named):
         calls.append(1)
-        if len(calls) == 2 and when == "before":
+        if len(calls) == call and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*arguments, **named)
-        if len(calls) == 2:
+        if len(calls) == call:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
@@ -38,8 +43,14 @@ def kill_at(module: str, path: str, when: str) -> None:
 
 
 if __name__ == "__main__":
-    source, gallery, module, path, when = sys.argv[1:]
+    job, subject, folder, module, path, when, call = sys.argv[1:]
     filling.MAX_ROWS = 100
     reading.CHUNK_IMAGES = filling.CHUNK_IMAGES = 30
-    kill_at(module, path, when)
-    index_sources(Gallery(Path(gallery)), [Folder(Path(source))], workers=1)
+    kill_at(module, path, when, int(call))
+    gallery = Gallery(Path(folder))
+    if job == "index":
+        index_sources(gallery, [Folder(Path(subject))], workers=1)
+    elif job == "compact":
+        compact(gallery)
+    else:
+        reencode(gallery, Path(subject))

@@ -64,7 +64,7 @@ def test_everything_is_on_the_disk_before_the_commit_that_names_it(empty, monkey
     monkeypatch.setattr(os, "replace", recording_replace)
     monkeypatch.setattr(os, "rename", recording_replace)
     gallery = Gallery(empty)
-    gallery.catalog._db.set_trace_callback(
+    gallery.catalog._writing.set_trace_callback(
         lambda statement: events.append(("commit", 0, 0)) if statement == "COMMIT" else None
     )
     with gallery.job_lock():
@@ -98,7 +98,7 @@ def test_everything_is_on_the_disk_before_the_commit_that_names_it(empty, monkey
 def test_the_catalog_flushes_every_commit(empty, monkeypatch):
     """SQLite's own promise: with WAL and synchronous FULL, a commit outlives a power cut."""
     gallery = Gallery(empty)
-    for db in (gallery.catalog._db, catalog._connect(empty / "catalog.sqlite")):
+    for db in (gallery.catalog._writing, catalog._connect(empty / "catalog.sqlite")):
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)
     gallery.close()

@@ -334,12 +334,49 @@ def test_an_image_whose_key_came_in_meanwhile_is_left_out(gallery):
     assert uri in gallery.catalog.known_files([uri])
 
 
-def test_every_commit_is_a_new_generation(gallery):
-    before = int(gallery.catalog.setting("generation"))
+def test_a_generation_is_new_when_the_images_are(gallery):
+    before = gallery.catalog.generation()
     gallery.commit(None, [], failures=[Failure("pictures/x.jpg", "because", 1, 2)])
-    assert int(gallery.catalog.setting("generation")) == before + 1
+    assert gallery.catalog.generation() == before
     ((failure, _),) = gallery.catalog.failures()
     assert failure == Failure("pictures/x.jpg", "because", 1, 2)
+    gallery.commit(None, [], replaced=[gallery.catalog.record(1).uri])
+    assert gallery.catalog.generation() == before + 1
+
+
+def test_places_are_those_that_a_look_at_each_row_gives(gallery):
+    """Of whole shards they are worked out; here with images removed, moved and of some shards."""
+
+    def slow(where=""):
+        query = f"SELECT id, shard, row FROM images WHERE removed = 0 {where} ORDER BY id"
+        with sqlite3.connect(gallery.folder / "catalog.sqlite") as db:
+            return db.execute(query).fetchall()
+
+    def found(shards=None):
+        rows = gallery.catalog.rows(shards)
+        return list(zip(rows.ids.tolist(), rows.shards.tolist(), rows.rows.tolist(), strict=True))
+
+    assert found() == slow()
+    with gallery.job_lock():
+        for number, step in ((400, 1), (500, -1)):  # the second shard's rows run backwards
+            writer = gallery.new_shard()
+            rows = {"codes": np.ones((9, 32), np.uint8), "pixels": np.ones((9, 3072), np.uint8)}
+            writer.append(rows, [None] * 9)
+            gallery.commit(
+                writer, [NewImage(b"%d" % (number + n), f"x#{number + n}", None, 1, 1, 1, 1)
+                         for n in range(9)],
+            )  # fmt: skip
+            if step < 0:
+                with gallery.catalog.transaction() as db:
+                    db.execute("UPDATE images SET row = 8 - row WHERE shard = 3")
+    assert found() == slow()
+    with gallery.catalog.transaction() as db:
+        db.execute("UPDATE images SET removed = 1 WHERE id % 7 = 3 OR id = 300")
+    assert found() == slow()
+    assert found([2, 3]) == slow("AND shard IN (2, 3)")
+    with gallery.catalog.transaction() as db:  # a later shard with earlier ids
+        db.execute("UPDATE images SET id = id + 1000 WHERE shard = 1")
+    assert found() == slow()
 
 
 def test_two_roots_of_one_name_get_two_names(gallery):

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import random
 import re
@@ -9,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,7 +23,7 @@ from PIL import Image
 
 from hashsearch import progress
 from hashsearch.errors import InvalidSource
-from hashsearch.gallery import filling, indexing, reading, workers
+from hashsearch.gallery import filling, indexing, jobs, reading, workers
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources, require_images
 from hashsearch.gallery.jobs import last_job, start_job
@@ -270,7 +273,7 @@ def test_shards_are_committed_as_they_fill(gallery, image_files, monkeypatch):
 
 
 def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monkeypatch):
-    monkeypatch.setattr(indexing, "_TELL_EVERY_S", 0.05)
+    monkeypatch.setattr(jobs, "TELL_EVERY_S", 0.05)
     for module in (reading, filling):
         monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
     other, seen = Gallery(gallery.folder), []
@@ -305,6 +308,9 @@ def test_a_job_whose_process_is_gone_was_killed(gallery):
     with gallery.catalog.transaction() as db:  # elsewhere, nobody here can tell
         db.execute("UPDATE jobs SET host = 'elsewhere'")
     assert last_job(gallery.catalog).state == "running"
+    with gallery.catalog.transaction() as db:  # but for what it has not said for long
+        db.execute("UPDATE jobs SET updated = '2026-01-01T00:00:00+00:00'")
+    assert last_job(gallery.catalog).state == "silent"
 
 
 def test_a_job_tells_how_far_it_is_by_plain_lines_where_there_is_no_terminal(
@@ -331,6 +337,35 @@ def test_a_source_that_breaks_off_leaves_what_was_read(gallery, image_files, tmp
     (tmp_path / "a.tar.gz").write_bytes(whole)
     summary = index_sources(gallery, [TarArchive(tmp_path / "a.tar.gz")], workers=1)
     assert (summary.indexed, summary.unchanged) == (300 - partial, partial)
+
+
+def test_a_source_that_breaks_off_keeps_no_other_back(gallery, image_files, pictures, tmp_path):
+    whole = tar_of(image_files, tmp_path / "a.tar.gz").read_bytes()
+    (tmp_path / "a.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InvalidSource, match="damaged"):
+        index_sources(gallery, [TarArchive(tmp_path / "a.tar.gz"), Folder(pictures)], workers=1)
+    keys = {key for key, *_ in content(gallery)}
+    assert {hashlib.sha256(path.read_bytes()).digest() for path in files(pictures)} <= keys
+
+
+def test_a_job_does_not_wait_for_a_folder_to_be_counted(gallery, pictures, monkeypatch):
+    counted = threading.Event()
+    monkeypatch.setattr(Folder, "estimate", lambda _: counted.wait(60) or None)
+    assert index(gallery, pictures).indexed == 40
+    assert not counted.is_set()
+    counted.set()
+
+
+def test_large_files_make_small_chunks(gallery, tmp_path):
+    """What waits for the workers is bounded in bytes, however large the files are."""
+    with tarfile.open(tmp_path / "large.tar", "w") as archive:
+        for number in range(5):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = 40 * 2**20
+            archive.addfile(member, io.BytesIO(bytes(member.size)))
+    source = TarArchive(tmp_path / "large.tar")
+    sizes = [len(c) for c in reading.chunks(gallery.catalog, "large", source, relabel=False)]
+    assert sizes == [1] * 5
 
 
 @pytest.mark.parametrize("failing", ["append", "seal"])
@@ -381,7 +416,7 @@ def test_a_job_killed_at_any_point_of_a_commit_is_completed(
     """SIGKILL strikes while the second of the shards is committed."""
     runner = Path(__file__).with_name("kill_at.py")
     done = subprocess.run(
-        [sys.executable, runner, image_files, gallery.folder, *POINTS[point]],
+        [sys.executable, runner, "index", image_files, gallery.folder, *POINTS[point], "2"],
         capture_output=True,
         text=True,
     )
@@ -429,9 +464,16 @@ def test_a_killed_job_is_completed_by_the_same_command(
     unbroken = Gallery(gallery_folder)
     expected = content(unbroken)
     unbroken.close()
-    for _ in range(kills):
+    met, killed = [], 0
+    while killed < kills:
         job = start_index(image_files, target, model_folder)
-        time.sleep(rng.uniform(1.0, 4.0))
+        # Every other one is struck once it has committed something more.
+        before = _count(target) if Gallery.exists(target) else 0
+        while job.poll() is None and (
+            not Gallery.exists(target) or (killed % 2 and _count(target) == before)
+        ):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.05))
         if job.poll() is not None:  # it was done before; begin another gallery
             check_complete(target, expected, job)
             shutil.rmtree(target)
@@ -439,12 +481,14 @@ def test_a_killed_job_is_completed_by_the_same_command(
         workers = psutil.Process(job.pid).children()
         job.kill()
         job.communicate()
+        killed += 1
         _, alive = psutil.wait_procs(workers, timeout=10)
         assert not alive, "workers outlive a killed job"
-        if Gallery.exists(target):
-            partial = Gallery(target)
-            assert content(partial) <= expected
-            partial.close()
+        partial = Gallery(target)
+        met.append(len(content(partial)))
+        assert content(partial) <= expected
+        partial.close()
+    assert any(0 < count < len(expected) for count in met), "some struck a job at work"
     check_complete(target, expected, start_index(image_files, target, model_folder))
 
 

@@ -4,6 +4,9 @@ import hashlib
 import itertools
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,8 +18,9 @@ from numpy.testing import assert_array_equal
 
 from hashsearch.cli import main
 from hashsearch.errors import ArtifactMismatch, GalleryBusy, InvalidGallery, InvalidImage
-from hashsearch.gallery import compacting, filling, reading, reencoding
+from hashsearch.gallery import compacting, filling, reading, reencoding, removing
 from hashsearch.gallery.additions import add_image
+from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.compacting import compact
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources
@@ -95,6 +99,25 @@ def test_what_no_image_is_meant_by_removes_nothing_and_says_so(gallery, capsys):
     assert run("gallery", "remove", gallery.folder, "--label", "unicorn") == 1
     assert "no image is meant by this" in capsys.readouterr().err
     assert gallery.catalog.generation() == generation
+
+
+def test_many_images_are_removed_a_part_at_a_time(gallery, monkeypatch):
+    monkeypatch.setattr(removing, "_AT_ONCE", 7)
+    assert removing.remove(gallery.catalog, Selection(shard=1)) == 300
+    assert ids(gallery) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--uri", ""), ("--id", "-1"), ("--id", 10**30), ("--shard", "x"), ()]
+)
+def test_a_removal_that_makes_no_sense_is_refused(arguments, gallery, capsys):
+    try:
+        status = run("gallery", "remove", gallery.folder, *arguments)
+    except SystemExit as stopped:  # as argparse does
+        status = stopped.code
+    assert status != 0
+    assert len(capsys.readouterr().err) > 20
+    assert gallery.catalog.count() == 300
 
 
 def test_a_prefix_may_be_typed_as_a_path(gallery, image_files, tmp_path, photograph):
@@ -282,7 +305,7 @@ def test_answers_stay_right_while_shards_are_joined_and_recoded(
                 image_id = list(expected)[(turn * 7 + number) % len(expected)]
                 assert mine.pixels(image_id) is not None
                 mine.thumbnail(image_id)
-                searcher = Searcher(mine)
+                searcher = Searcher.with_model(mine)
                 assert searcher.fingerprint in models
                 query = searcher.query_by_id(image_id)
                 assert_array_equal(searcher.encoder.encode(query.tiny[np.newaxis])[0], query.code)
@@ -312,7 +335,89 @@ def test_answers_stay_right_while_shards_are_joined_and_recoded(
     assert set(opened) == models
 
 
+def killed(job: str, subject: object, gallery: Gallery, *point: str) -> None:
+    """Run a job in a process that SIGKILL strikes at a point of it."""
+    runner = Path(__file__).with_name("kill_at.py")
+    done = subprocess.run(
+        [sys.executable, runner, job, str(subject), gallery.folder, *point],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def has_no_litter(gallery: Gallery) -> bool:
+    """Whether nothing lies in the folder that the catalog does not name."""
+    shards = gallery.every_shard()
+    named = {shard.folder / name for shard in shards.values() for name in shard.checksums}
+    found = {path for path in (gallery.folder / "shards").rglob("*") if path.is_file()}
+    return found == named and not any((gallery.folder / "unfinished").glob("job/*"))
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        ("hashsearch.gallery.shards", "ShardWriter.seal", "after", "1"),
+        ("hashsearch.gallery.folder", "Gallery.adopt", "after", "1"),
+        ("hashsearch.gallery.compacting", "move_images", "after", "1"),
+        ("hashsearch.gallery.compacting", "next_generation", "after", "1"),
+        ("hashsearch.gallery.folder", "Gallery.drop", "before", "1"),
+        ("hashsearch.gallery.folder", "Gallery.drop", "after", "3"),
+    ],
+)
+def test_a_compacting_that_is_killed_anywhere_loses_nothing_and_goes_on(point, scattered):
+    before = everything(scattered)
+    killed("compact", "-", scattered, *point)
+    assert everything(scattered) == before
+    assert verify(scattered, 0).findings == []
+    compact(scattered)
+    assert everything(scattered) == before
+    assert len(scattered.catalog.shard_rows()) == 1
+    assert has_no_litter(scattered)
+
+
 # Reencoding
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        ("hashsearch.gallery.reencoding", "copy_model", "after", "1"),
+        ("hashsearch.gallery.reencoding", "write_codes", "before", "3"),
+        ("hashsearch.gallery.shards", "_sync_and_close", "before", "4"),
+        ("hashsearch.gallery.reencoding", "change_codes", "after", "2"),
+        ("hashsearch.gallery.reencoding", "next_generation", "after", "1"),
+        ("hashsearch.gallery.reencoding", "_clean", "before", "1"),
+    ],
+)
+def test_a_reencoding_that_is_killed_anywhere_leaves_old_codes_or_new_ones(
+    point, scattered, other_model_folder
+):
+    before = content(scattered)
+    killed("reencode", other_model_folder, scattered, *point)
+    reopened = Gallery(scattered.folder)
+    changed_over = point[1] == "_clean"
+    assert (content(reopened) == before) is not changed_over
+    assert verify(reopened, 300).findings == []
+    reopened.close()
+    reencode(scattered, other_model_folder)
+    assert scattered.fingerprint == read_card(other_model_folder).fingerprint
+    assert verify(scattered, 300).findings == []
+    assert has_no_litter(scattered)
+    assert len(list(scattered.folder.glob("model*"))) == 1
+
+
+def test_a_mending_that_is_killed_goes_on_too(scattered):
+    number = list(scattered.catalog.shard_rows())[2]
+    before = content(scattered)
+    damage(scattered.shard_folder(number) / "codes.npy")
+    point = ("hashsearch.gallery.reencoding", "write_codes", "after", "1")
+    killed("reencode", scattered.model_folder, scattered, *point)
+    assert len(verify(scattered, 0).findings) == 1
+    reencode(scattered)
+    assert verify(scattered, 300).findings == []
+    assert content(scattered) == before
+    assert has_no_litter(scattered)
 
 
 def test_reencoding_gives_the_codes_that_indexing_anew_would(
@@ -340,46 +445,37 @@ def test_reencoding_gives_the_codes_that_indexing_anew_would(
     assert Gallery(gallery.folder).card().fingerprint == gallery.fingerprint
 
 
-class Killed(BaseException):
-    pass
-
-
-def test_a_reencoding_that_is_killed_leaves_the_old_codes_and_goes_on(
+def test_a_reencoding_that_goes_on_makes_what_was_not_made(
     scattered, other_model_folder, monkeypatch
 ):
-    before = content(scattered)
     wanted = sum(scattered.catalog.shard_rows().values())
-    original, calls = reencoding.write_codes, itertools.count()
-
-    def die_at_the_fourth(path, codes):
-        if next(calls) == 3:
-            raise Killed
-        original(path, codes)
-
-    monkeypatch.setattr(reencoding, "write_codes", die_at_the_fourth)
-    with pytest.raises(Killed):
-        reencode(scattered, other_model_folder)
-    assert content(Gallery(scattered.folder)) == before
-    assert verify(scattered, 50).findings == []
-    done = sum(list(scattered.catalog.shard_rows().values())[:3])
-    monkeypatch.setattr(reencoding, "write_codes", original)
-    assert reencode(scattered, other_model_folder) == wanted - done
+    point = ("hashsearch.gallery.reencoding", "write_codes", "before", "4")
+    killed("reencode", other_model_folder, scattered, *point)
+    shards = list(scattered.every_shard().values())
+    # One of the three that were made is damaged since: its name tells.
+    (staged,) = shards[1].folder.glob("codes-*")
+    damage(staged)
+    encoded = reencode(scattered, other_model_folder)
+    assert encoded == wanted - shards[0].rows - shards[2].rows
     assert verify(scattered, 300).findings == []
 
 
+@pytest.mark.parametrize("few", [0, 256])
 def test_an_image_added_during_the_reencoding_gets_a_code_of_the_new_model(
-    scattered, other_model_folder, monkeypatch
+    few, scattered, other_model_folder, monkeypatch
 ):
-    encoder, original = scattered.encoder(), reencoding._change_over
-    added = []
+    encoder, original = scattered.encoder(), reencoding.write_codes
+    adder, added = Gallery(scattered.folder), []
 
-    def add_first(gallery, fingerprint):
+    def add_first(*arguments):
         if not added:
-            added.append(add_image(gallery, encoder, _another_png())[0])
-        return original(gallery, fingerprint)
+            added.append(add_image(adder, encoder, _another_png())[0])
+        return original(*arguments)
 
-    monkeypatch.setattr(reencoding, "_change_over", add_first)
+    monkeypatch.setattr(reencoding, "write_codes", add_first)
+    monkeypatch.setattr(reencoding, "_FEW_ROWS", few)
     reencode(scattered, other_model_folder)
+    adder.close()
     tiny = scattered.pixels(added[0])
     assert_array_equal(scattered.code(added[0]), scattered.encoder().encode(tiny[np.newaxis])[0])
     assert verify(scattered, 1000).different == 0
@@ -393,6 +489,30 @@ def test_a_gallery_without_pixels_cannot_be_reencoded(
     with pytest.raises(InvalidGallery, match="keeps no pixels to make codes of"):
         reencode(gallery, other_model_folder)
     gallery.close()
+
+
+def test_a_gallery_is_opened_while_it_is_moved_to_another_model(gallery, other_model_folder):
+    """Its fingerprint and its card are read one after the other, and both change at once."""
+    stop, errors = threading.Event(), []
+
+    def open_again_and_again() -> None:
+        while not stop.is_set():
+            try:
+                one = Gallery(gallery.folder)
+                one.code(1)
+                one.close()
+            except Exception as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=open_again_and_again)
+    own = gallery.folder.parent / "own"
+    shutil.copytree(gallery.model_folder, own)
+    thread.start()
+    for model in (other_model_folder, own) * 4:
+        reencode(gallery, model)
+    stop.set()
+    thread.join()
+    assert errors == []
 
 
 def test_jobs_of_every_kind_keep_each_other_out(gallery, other_model_folder):
@@ -456,6 +576,9 @@ def test_codes_that_the_model_does_not_make_are_told(gallery, capsys):
     assert (told["encoded"], len(told["findings"])) == (256, 1)
     assert told["different"] > 200
     assert "codes made anew differ from those kept" in told["findings"][0]["what"]
+    assert told["findings"][0]["mend"] == f"hashsearch gallery reencode {gallery.folder}"
+    assert run("gallery", "reencode", gallery.folder) == 0
+    assert run("gallery", "verify", gallery.folder) == 0
 
 
 def test_a_damaged_model_is_told(gallery, capsys):

@@ -8,7 +8,10 @@ from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-SOURCES = "a folder, a tar archive, CIFAR-10's batches, or cifar10 or samples [:train|:test]"
+SOURCES = (
+    "a folder, an image, a tar or zip archive, an .npy, .parquet or tiny_images.bin file, CIFAR's "
+    "batches, or one of cifar10, cifar100, tinyimagenet32 and samples [:train|:test]"
+)
 GOES_ON = "stopped; what was committed is safe, and the same command goes on"
 
 
@@ -35,7 +38,7 @@ def port(text: str) -> int:
     return number
 
 
-def seed(text: str) -> int:
+def whole(text: str) -> int:
     number = int(text)
     if not 0 <= number < 2**63:
         raise argparse.ArgumentTypeError(f"a number of at least 0 was wanted; got {text}")
@@ -46,13 +49,6 @@ def minutes(text: str) -> float:
     number = float(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"a number above 0 was wanted; got {text}")
-    return number
-
-
-def whole(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"a number of at least 0 was wanted; got {text}")
     return number
 
 

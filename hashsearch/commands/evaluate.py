@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hashsearch.commands.arguments import SOURCES, Commands, add_command, positive, seed
+from hashsearch.commands.arguments import SOURCES, Commands, add_command, positive, whole
 from hashsearch.commands.output import escaped
 from hashsearch.errors import ArtifactMismatch, EvaluationError, MissingPackage
 from hashsearch.sources import DataFolders, open_source, open_test_split
@@ -64,7 +64,7 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--pool", action="store_true", help="test images that are not drawn join the gallery"
     )
-    command.add_argument("--seed", type=seed, default=0, help="of all that is drawn (0)")
+    command.add_argument("--seed", type=whole, default=0, help="of all that is drawn (0)")
     command.add_argument("--out", metavar="FOLDER", type=Path, help="report.html, .md and .json")
     command.add_argument("--json", action="store_true")
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from hashsearch.codes import CODE_BYTES
 from hashsearch.commands.arguments import GOES_ON, Commands, add_command, stop_on_sigterm, whole
 from hashsearch.commands.output import print_entries, readable, shown
+from hashsearch.errors import InvalidQuery
 
 if TYPE_CHECKING:
     from hashsearch.gallery.folder import Gallery
@@ -165,18 +166,18 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.changes import Selection, next_generation, remove
+    from hashsearch.gallery.changes import Selection
     from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.removing import remove
 
     prefix = options.uri
+    if prefix == "":
+        raise InvalidQuery("an empty prefix is that of every uri; name what is to be removed")
     if prefix is not None:  # as it is printed, or as it is typed
         prefix = quote(prefix.encode("utf-8", "surrogateescape"), safe="/!#%~+")
     selection = Selection(options.id, prefix, options.label, options.shard)
     gallery = Gallery(options.gallery)
-    with gallery.catalog.transaction() as db:
-        removed = remove(db, selection)
-        if removed:
-            next_generation(db)
+    removed = remove(gallery.catalog, selection)
     total = gallery.catalog.count()
     gallery.close()
     if options.json:

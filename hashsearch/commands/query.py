@@ -2,7 +2,9 @@
 
 import argparse
 import json
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from hashsearch.codes import CODE_BYTES, code_from_hex
@@ -32,6 +34,8 @@ def _query(options: argparse.Namespace) -> int:
     from hashsearch.gallery.folder import Gallery
     from hashsearch.gallery.queries import Searcher
 
+    if Path(options.query).is_file():  # torch takes seconds to import, beside the indexes
+        Thread(target=import_module, args=("hashsearch.encoder",), daemon=True).start()
     gallery = Gallery(options.gallery)
     searcher = Searcher(gallery)
     query = _parse_query(options.query, searcher)

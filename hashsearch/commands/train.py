@@ -8,8 +8,8 @@ from hashsearch.commands.arguments import (
     Commands,
     add_command,
     minutes,
-    seed,
     stop_on_sigterm,
+    whole,
 )
 from hashsearch.errors import TrainingError
 from hashsearch.sources import DataFolders, dataset_at_hand, open_source
@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
     train.add_argument("preset", metavar="PRESET", choices=PRESETS, help=", ".join(PRESETS))
     train.add_argument("--data", metavar="SRC", nargs="+", required=True, help=SOURCES)
     train.add_argument("--out", metavar="MODEL", type=Path, required=True, help="a new folder")
-    train.add_argument("--seed", type=seed, default=0)
+    train.add_argument("--seed", type=whole, default=0)
     train.add_argument(
         "--minutes", metavar="M", type=minutes, help="train about so long, not the preset's steps"
     )

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,11 @@ class Catalog:
         if not path.is_file():
             raise InvalidGallery(f"{path.parent} is no gallery: it holds no {path.name}")
         self._path = path
-        self._lock = threading.RLock()
+        self._lock, self._write_lock = threading.RLock(), threading.RLock()
         try:
-            self._db = _connect(path)
-            bring_up_to_date(self._db, str(path))
+            # Two, so that reading does not wait for what another process writes.
+            self._db, self._writing = _connect(path), _connect(path)
+            bring_up_to_date(self._writing, str(path))
         except sqlite3.DatabaseError as error:
             raise InvalidGallery(f"{path} cannot be read: {error}") from error
 
@@ -116,20 +118,24 @@ class Catalog:
         return cls(path)
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock, self._write_lock:
             self._db.close()
+            self._writing.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold SQLite's write lock; commit at the end, or roll back on any error."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+        """Hold SQLite's write lock; commit at the end, or roll back on any error.
+
+        The catalog's own methods tell meanwhile what was committed before.
+        """
+        with self._write_lock:
+            self._writing.execute("BEGIN IMMEDIATE")
             try:
-                yield self._db
-                self._db.execute("COMMIT")
+                yield self._writing
+                self._writing.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:  # SQLite ends it itself where the disk is full
-                    self._db.execute("ROLLBACK")
+                if self._writing.in_transaction:  # SQLite ends it itself where the disk is full
+                    self._writing.execute("ROLLBACK")
                 raise
 
     # Settings and sources
@@ -178,13 +184,11 @@ class Catalog:
             db.execute("BEGIN")
             settings = dict(db.execute("SELECT name, value FROM settings"))
             files = _shard_files(db.execute(_SHARD_FILES).fetchall())
-            query = f"SELECT id, shard, row FROM images WHERE removed = 0{some} ORDER BY id"
-            cursor = db.execute(query, shards or ())
-            flat = np.fromiter((value for row in cursor for value in row), np.int64)
+            places = _places(db, some, shards or ())
         finally:
             db.close()
         generation, fingerprint = int(settings["generation"]), settings["fingerprint"]
-        return Rows(generation, fingerprint, files, *flat.reshape(-1, 3).T.copy())
+        return Rows(generation, fingerprint, files, *places)
 
     def shard_rows(self) -> dict[int, int]:
         """The number of rows of each shard, by its number."""
@@ -193,6 +197,14 @@ class Catalog:
     def shard_files(self) -> dict[int, tuple[int, dict[str, str]]]:
         """The rows of each shard, and the SHA-256 of each of its files by name, by its number."""
         return _shard_files(self._rows(_SHARD_FILES))
+
+    def files_of(self, shard: int) -> tuple[int, dict[str, str]]:
+        """The same of one shard. Raises InvalidGallery if there is none of that number."""
+        query = "SELECT number, rows, checksums FROM shards WHERE number = ?"
+        found = _shard_files(self._rows(query, (shard,)))
+        if shard not in found:
+            raise InvalidGallery(f"{self._path}: there is no shard {shard}")
+        return found[shard]
 
     def live_rows(self) -> dict[int, int]:
         """The number of images in each shard that has any, those removed left out."""
@@ -296,6 +308,33 @@ class Catalog:
 
 
 _SHARD_FILES = "SELECT number, rows, checksums FROM shards ORDER BY number"
+
+
+def _places(
+    db: sqlite3.Connection, some: str, shards: Sequence[int]
+) -> Iterator[NDArray[np.int64]]:
+    """Ids, shards and rows of images, by id; of shards as they were made, without a look at each.
+
+    Those have as many rows as ids from the first to the last, in one order.
+    some, shards: what narrows the query, and its parameters.
+    """
+    whole = (
+        "SELECT shard, count(*), min(id), max(id), min(row), min(id - row) = max(id - row) "
+        f"FROM images WHERE removed = 0{some} GROUP BY shard"
+    )
+    parts = [np.empty((0, 3), np.int64)]
+    for shard, count, first, last, row, even in db.execute(whole, shards).fetchall():
+        if even and last - first + 1 == count:
+            steps = np.arange(count)
+            parts.append(np.stack([first + steps, np.full(count, shard), row + steps], axis=1))
+        else:
+            each = "SELECT id, shard, row FROM images WHERE removed = 0 AND shard = ?"
+            flat = chain.from_iterable(db.execute(each, (shard,)))
+            parts.append(np.fromiter(flat, np.int64).reshape(-1, 3))
+    every = np.concatenate(parts)
+    if np.any(every[:-1, 0] > every[1:, 0]):
+        every = every[np.argsort(every[:, 0])]
+    return iter(np.ascontiguousarray(every.T))
 
 
 def _shard_files(rows: list[Any]) -> dict[int, tuple[int, dict[str, str]]]:

@@ -79,19 +79,20 @@ def retire(db: sqlite3.Connection, uris: Iterable[str]) -> None:
     )
 
 
-def remove(db: sqlite3.Connection, selection: Selection) -> int:
-    """Mark the selected images as removed; returns how many that were."""
-    update = "UPDATE images SET removed = 1 WHERE removed = 0 AND "
+def remove_some(db: sqlite3.Connection, selection: Selection, most: int) -> int:
+    """Mark the selected images as removed, so many of them at most; returns how many that were."""
+    values: tuple[int | str | None, ...]
     if selection.ids is not None:
-        ids = ((one,) for one in selection.ids)
-        return db.executemany(update + "id = ?", ids).rowcount
-    if selection.uri_prefix is not None:
-        bounds = prefix_range(selection.uri_prefix)
-        return db.execute(update + "uri >= ? AND uri < ?", bounds).rowcount
-    if selection.label is not None:
-        return db.execute(update + "label = ?", (selection.label,)).rowcount
-    assert selection.shard is not None, "a selection selects"
-    return db.execute(update + "shard = ?", (selection.shard,)).rowcount
+        where, values = f"id IN ({', '.join('?' * len(selection.ids))})", tuple(selection.ids)
+    elif selection.uri_prefix is not None:
+        where, values = "uri >= ? AND uri < ?", prefix_range(selection.uri_prefix)
+    elif selection.label is not None:
+        where, values = "label = ?", (selection.label,)
+    else:
+        where, values = "shard = ?", (selection.shard,)
+    some = f"SELECT id FROM images WHERE removed = 0 AND {where} LIMIT ?"
+    update = f"UPDATE images SET removed = 1 WHERE id IN ({some})"
+    return db.execute(update, (*values, most)).rowcount
 
 
 def touch(db: sqlite3.Connection, files: Iterable[tuple[str, int, int]]) -> None:
@@ -115,12 +116,6 @@ def record_failures(db: sqlite3.Connection, failures: Iterable[Failure]) -> None
 def forget_failures(db: sqlite3.Connection, uris: Iterable[str]) -> None:
     """Drop what is noted of images that can be read by now."""
     db.executemany("DELETE FROM failures WHERE uri = ?", ((uri,) for uri in uris))
-
-
-def forget_failures_of(db: sqlite3.Connection, sources: Iterable[str]) -> None:
-    """Drop every failure within these sources, named as their uris begin."""
-    bounds = (prefix_range(name + mark) for name in sources for mark in "/!#")
-    db.executemany("DELETE FROM failures WHERE uri >= ? AND uri < ?", bounds)
 
 
 def next_generation(db: sqlite3.Connection) -> None:

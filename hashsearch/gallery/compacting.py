@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from hashsearch.gallery.changes import insert_shard, move_images, next_generation
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.jobs import recorded
+from hashsearch.gallery.jobs import Telling
 from hashsearch.gallery.shards import MAX_ROWS, Shard, ShardWriter
 from hashsearch.progress import progress_report
 
 _SMALL = MAX_ROWS // 2  # rows; a shard of fewer is joined to others
+_MOST_SHARDS = 500  # joined at once: as many parameters as SQLite takes everywhere
 _CHUNK_ROWS = 4096
 
 
@@ -33,14 +34,16 @@ def compact(gallery: Gallery) -> CompactSummary:
     both, all readable, and the next one goes on. Raises GalleryBusy if another
     job is at work, InvalidGallery before damaged rows are copied.
     """
-    with gallery.job_lock(), recorded(gallery.catalog, "compact"):
+    counts = {"indexed": 0}
+    with gallery.job_lock(), Telling(gallery.catalog, "compact", counts=lambda: counts) as telling:
         sizes, live = gallery.catalog.shard_rows(), gallery.catalog.live_rows()
         groups = list(_groups(sizes, live))
-        rows = sum(live.get(number, 0) for group in groups for number in group)
-        with progress_report("compacting", rows) as report:
+        telling.expected = sum(live.get(number, 0) for group in groups for number in group)
+        with progress_report("compacting", telling.expected) as report:
             for group in groups:
-                _join(gallery, group)
-                report.advance(sum(live.get(number, 0) for number in group))
+                rows = _join(gallery, group)
+                counts["indexed"] += rows
+                report.advance(rows)
         after = gallery.catalog.shard_rows()
     return CompactSummary(len(sizes), len(after), sum(sizes.values()) - sum(after.values()))
 
@@ -49,21 +52,27 @@ def _groups(sizes: Mapping[int, int], live: Mapping[int, int]) -> Iterator[list[
     """The shards to be written anew, each group to be one shard; the order of rows stays."""
     group: list[int] = []
     rows = 0
+
+    def is_worth_it() -> bool:
+        # A small shard alone, from which nothing was removed, is as it should be.
+        return len(group) > 1 or any(live.get(number, 0) < sizes[number] for number in group)
+
     for number, size in sorted(sizes.items()):
         kept = live.get(number, 0)
         if kept == size >= _SMALL:
             continue
-        if group and rows + kept > MAX_ROWS:
-            yield group
+        if rows + kept > MAX_ROWS or len(group) == _MOST_SHARDS:
+            if is_worth_it():
+                yield group
             group, rows = [], 0
         group.append(number)
         rows += kept
-    # A small shard alone, from which nothing was removed, is as it should be.
-    if len(group) > 1 or any(live.get(number, 0) < sizes[number] for number in group):
+    if is_worth_it():
         yield group
 
 
-def _join(gallery: Gallery, group: list[int]) -> None:
+def _join(gallery: Gallery, group: list[int]) -> int:
+    """Write the images of these shards to a new one; returns how many there are."""
     rows = gallery.catalog.rows(group)
     writer = gallery.new_shard() if len(rows.ids) else None
     ids: list[int] = []
@@ -89,6 +98,7 @@ def _join(gallery: Gallery, group: list[int]) -> None:
         next_generation(db)
     for old in group:
         gallery.drop(old)
+    return len(rows.ids)
 
 
 def _copy(shard: Shard, rows: NDArray[np.int64], writer: ShardWriter) -> None:

@@ -51,11 +51,11 @@ class Batch:
         """Take over another's changes, but for its pixels and thumbnails."""
         for name in ("images", "replaced", "freed", "touched", "relabelled", "mended", "failures"):
             getattr(self, name).extend(getattr(other, name))
-        self.counts.update(other.counts)
 
-    def changes(self) -> bool:
-        lists = (self.images, self.replaced, self.touched, self.relabelled)
-        return any((*lists, self.mended, self.failures))
+    def size(self) -> int:
+        """How many changes to the catalog there are."""
+        new, known = len(self.images) + len(self.replaced), len(self.touched) + len(self.relabelled)
+        return new + known + len(self.mended) + len(self.failures)
 
 
 class Sorting:
@@ -169,6 +169,12 @@ class Filling:
         self._waiting = Batch()  # for the next commit
         self._stopped = False
 
+    def __enter__(self) -> "Filling":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.discard()
+
     def take(self, batch: Batch, codes: Future[NDArray[np.uint8]]) -> None:
         """Write a batch to the shard; its codes may still be in the making."""
         if self._stopped:
@@ -178,7 +184,8 @@ class Filling:
                 self._write(batch, codes.result())
             self._waiting.add(batch)
             self.counts.update(batch.counts)
-            full = self._writer is not None and self._writer.rows + CHUNK_IMAGES > MAX_ROWS
+            rows = 0 if self._writer is None else self._writer.rows
+            full = max(rows, self._waiting.size()) + CHUNK_IMAGES > MAX_ROWS
             if full or time.monotonic() - self._since >= COMMIT_EVERY_S:
                 self.commit()
         except BaseException:
@@ -190,7 +197,7 @@ class Filling:
         if self._stopped:
             return
         done = self._waiting
-        if done.changes():
+        if done.size():
             self.gallery.commit(
                 self._writer,
                 done.images,

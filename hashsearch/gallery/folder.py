@@ -6,7 +6,7 @@ Only what computes codes needs torch, and imports it then.
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import CODE_BITS
 from hashsearch.durable import sync_folder, sync_tree
-from hashsearch.errors import ArtifactMismatch, GalleryBusy, InvalidGallery
+from hashsearch.errors import ArtifactMismatch, GalleryBusy, HashSearchError, InvalidGallery
 from hashsearch.gallery.catalog import Catalog, Failure, NewImage, Rows
 from hashsearch.gallery.changes import (
     forget_failures,
@@ -59,12 +59,7 @@ class Gallery:
         """Raises InvalidGallery if it is none, ArtifactMismatch if its parts do not fit."""
         self.folder = folder
         self.catalog = Catalog(folder / _CATALOG)
-        card = self.card()
-        if card.fingerprint != self.fingerprint:
-            raise ArtifactMismatch(
-                f"{folder}: the codes were made by model {self.fingerprint[:12]}, "
-                f"but {self.model_folder.name}/ holds {card.fingerprint[:12]}"
-            )
+        self._require_its_model()
         if self.precision not in PRECISIONS:
             raise InvalidGallery(
                 f"{folder}: the codes were made in {self.precision}; "
@@ -109,6 +104,22 @@ class Gallery:
             raise GalleryBusy(f"another job is making {folder}") from error
         return cls(folder)
 
+    def _require_its_model(self) -> None:
+        while True:
+            fingerprint = self.fingerprint
+            try:
+                model = self.model_folder_of(fingerprint)
+                card = read_card(model)
+                if card.fingerprint == fingerprint:
+                    return
+                raise ArtifactMismatch(
+                    f"{self.folder}: the codes were made by model {fingerprint[:12]}, "
+                    f"but {model.name}/ holds {card.fingerprint[:12]}"
+                )
+            except HashSearchError:
+                if fingerprint == self.fingerprint:
+                    raise  # otherwise the gallery was moved to another model just now
+
     @staticmethod
     def exists(folder: Path) -> bool:
         return (folder / _CATALOG).is_file()
@@ -133,7 +144,7 @@ class Gallery:
 
     def other_models(self) -> list[Path]:
         """Folders of models that made none of the codes, left by `reencode`."""
-        found = (self.folder / _MODEL, *self.folder.glob(f"{_MODEL}-*"))
+        found = (self.folder / _MODEL, *self.folder.glob(f"{_MODEL}-{'[0-9a-f]' * 12}"))
         return [path for path in found if path.is_dir() and path != self.model_folder]
 
     def card(self) -> Card:
@@ -215,27 +226,34 @@ class Gallery:
 
     def shard(self, number: int) -> Shard:
         """Raises InvalidGallery if the catalog names no such shard, or no more."""
-        found = self.catalog.shard_files().get(number)
-        if found is None:
-            raise InvalidGallery(f"{self.folder}: the catalog names no shard {number}")
-        return Shard(self.shard_folder(number), *found)
+        return Shard(self.shard_folder(number), *self.catalog.files_of(number))
+
+    def every_shard(self) -> dict[int, Shard]:
+        """The shards of this moment, by their numbers."""
+        return {
+            number: Shard(self.shard_folder(number), *files)
+            for number, files in self.catalog.shard_files().items()
+        }
 
     def shard_folder(self, number: int) -> Path:
         return self.folder / _SHARDS / str(number)
 
     def _read(self, image_id: int, read: Callable[[Shard, int], T]) -> T:
-        """Read of an image's row; again, where it was moved to another shard meanwhile.
+        """Read of an image's row; again, where it moved or was coded anew meanwhile.
 
         Raises NotInGallery.
         """
-        record = self.catalog.record(image_id)
+        here = before = None
         while True:
+            record = self.catalog.record(image_id)
             try:
-                return read(self.shard(record.shard), record.row)
+                shard = self.shard(record.shard)
+                here = (record.shard, record.row, shard.checksums)
+                return read(shard, record.row)
             except InvalidGallery:
-                before, record = record, self.catalog.record(image_id)
-                if (record.shard, record.row) == (before.shard, before.row):
+                if here == before:
                     raise
+                before = here
 
     # Writing
 
@@ -252,12 +270,10 @@ class Gallery:
                 yield
         except Timeout as error:
             job = last_job(self.catalog)
-            holder = (
-                f"{job.kind}, process {job.pid} on {job.host} since {job.started}"
-                if job
-                else "unknown"
-            )
-            raise GalleryBusy(f"another job is writing to {self.folder}: {holder}") from error
+            holder = ""  # it has only just begun
+            if job is not None and job.ended is None:
+                holder = f": {job.kind}, process {job.pid} on {job.host} since {job.started}"
+            raise GalleryBusy(f"another job is writing to {self.folder}{holder}") from error
 
     @contextmanager
     def additions_lock(self) -> Iterator[Path]:
@@ -289,13 +305,13 @@ class Gallery:
         with self.catalog.transaction():  # so that no writer is between renaming and commit
             known = {str(number) for number in self.catalog.shard_rows()}
             for path in (self.folder / _SHARDS).iterdir():
-                if path.name.isdecimal() and path.name not in known:
+                if re.fullmatch("[1-9][0-9]*", path.name) and path.name not in known:
                     self.drop(int(path.name))
 
     def drop(self, number: int) -> None:
         """Delete a shard that the catalog does not name: at once for readers, whole or not."""
-        away = self.unfinished / f"dropped-{number}"
-        away.parent.mkdir(exist_ok=True)
+        away = self.unfinished / f"dropped-{number}-{os.urandom(4).hex()}"
+        away.parent.mkdir(parents=True, exist_ok=True)
         self.shard_folder(number).replace(away)
         shutil.rmtree(away, ignore_errors=True)
 
@@ -304,11 +320,11 @@ class Gallery:
         writer: ShardWriter | None,
         images: Sequence[NewImage],
         *,
-        replaced: Iterable[str] = (),
-        touched: Iterable[tuple[str, int, int]] = (),
-        relabelled: Iterable[tuple[str, str | None]] = (),
-        mended: Iterable[str] = (),
-        failures: Iterable[Failure] = (),
+        replaced: Sequence[str] = (),
+        touched: Sequence[tuple[str, int, int]] = (),
+        relabelled: Sequence[tuple[str, str | None]] = (),
+        mended: Sequence[str] = (),
+        failures: Sequence[Failure] = (),
         made_by: str | None = None,
     ) -> None:
         """Make a finished shard and its images part of the gallery, in one transaction.
@@ -337,7 +353,8 @@ class Gallery:
             relabel(db, relabelled)
             forget_failures(db, mended)
             record_failures(db, failures)
-            next_generation(db)
+            if writer or replaced or relabelled:
+                next_generation(db)
 
     def adopt(self, finished: Path, number: int) -> None:
         """Give a finished shard the name that a transaction is about to make exist.

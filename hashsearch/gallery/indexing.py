@@ -13,23 +13,22 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from sqlite3 import Error as SQLiteError
+from pathlib import Path
 from threading import Event, Thread, current_thread, main_thread
 
 from hashsearch.cores import usable_cores
 from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource, TooManyFailures
-from hashsearch.gallery.changes import forget_failures_of
+from hashsearch.gallery.changes import now
 from hashsearch.gallery.encoding import EncodingPool
 from hashsearch.gallery.filling import Filling, Sorting
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.jobs import COUNTS, start_job, update_job
+from hashsearch.gallery.jobs import COUNTS, TELL_EVERY_S, Telling
 from hashsearch.gallery.prepare import Prepared
-from hashsearch.gallery.reading import Chunk, chunks, read_ahead
+from hashsearch.gallery.reading import Chunk, chunks_of_all, read_ahead
 from hashsearch.gallery.workers import Workers
 from hashsearch.progress import ProgressReport, progress_report
-from hashsearch.sources.base import Source
+from hashsearch.sources.base import Source, decode_path
 
-_TELL_EVERY_S = 2.0  # how old the state that others see may be
 _WRITING_BEHIND = 16  # batches: what comes in while a full shard is committed
 
 
@@ -69,51 +68,51 @@ def index_sources(
     max_failures: give up when there are more. retry_failed: try again what
     earlier jobs could not read; it is skipped otherwise, unless it changed.
     relabel: give unchanged images the labels that the sources tell now.
-    Raises GalleryBusy if another job is at work, TooManyFailures. If a source
-    breaks off, after too many failures, or on Ctrl-C or SIGTERM
-    (KeyboardInterrupt), what was read by then is committed first; on a disk's
-    error the last commit stands.
+    Raises GalleryBusy if another job is at work, TooManyFailures, and
+    InvalidSource if a source breaks off, after what it and the others hold was
+    taken. After too many failures, or on Ctrl-C or SIGTERM (KeyboardInterrupt),
+    what was read by then is committed first; on a disk's error the last commit
+    stands.
     """
-    started = time.monotonic()
+    started, since = time.monotonic(), now()
     with gallery.job_lock(), _stop_signals() as stop:
         names = [gallery.catalog.source_name(source.root) for source in sources]
-        if retry_failed:
-            with gallery.catalog.transaction() as db:
-                forget_failures_of(db, names)
         sorting = Sorting(gallery, relabel=relabel)
         filling = Filling(gallery, sorting)
-        with _Telling(gallery, names, sources, filling) as telling:
-            with (
-                Workers(workers, thumbnails=gallery.keeps("thumbnails")) as pool,
-                EncodingPool(gallery.encoder(), usable_cores()) as encoders,
-            ):
-                looking = True
-                while looking:
-                    every = (
-                        chunk
-                        for name, source in zip(names, sources, strict=True)
-                        for chunk in chunks(gallery.catalog, name, source, relabel=relabel)
+        with (
+            Telling(gallery.catalog, "index", names, lambda: filling.counts) as telling,
+            filling,
+            Workers(workers, thumbnails=gallery.keeps("thumbnails")) as pool,
+            EncodingPool(gallery.encoder(), usable_cores()) as encoders,
+        ):
+            # Nobody waits for it: it may be on a long walk through a folder.
+            Thread(target=_estimate, args=(sources, telling), name="estimate", daemon=True).start()
+            job = _Pass(sorting, filling, pool, encoders, stop, max_failures, telling)
+            while True:
+                job.go(
+                    chunks_of_all(
+                        gallery.catalog, names, sources, relabel=relabel, retry=retry_failed
                     )
-                    job = _Pass(sorting, filling, pool, encoders, stop, max_failures, telling)
-                    job.go(every)
-                    looking = sorting.wants_another_look() and not job.is_over()
-                    if looking:
-                        filling.begin_another_look()
-            if max_failures is not None and sorting.failed > max_failures:
-                telling.state = "stopped"
+                )
+                telling.stopped = job.is_over()
+                if job.is_over() or not sorting.wants_another_look():
+                    break
+                filling.begin_another_look()
+            if job.has_failed_too_often():
                 raise TooManyFailures(
                     f"stopped: {sorting.failed:,} images could not be read, and at most "
                     f"{max_failures:,} failures were allowed; what was read is in the gallery, "
                     f"and hashsearch gallery failures {gallery.folder} lists the others"
                 )
-            telling.state = "stopped" if stop.is_set() else "done"
+            if retry_failed and not stop.is_set():
+                _forget_what_is_gone(gallery, names, since)
     if stop.is_set():
         raise KeyboardInterrupt
     passed_over: Counter[str] = Counter()
     for source in sources:
         passed_over.update(source.passed_over)
     return IndexSummary(
-        **{name: filling.counts[name] for name in COUNTS},
+        **{name: max(0, filling.counts[name]) for name in COUNTS},
         passed_over=passed_over,
         seconds=time.monotonic() - started,
     )
@@ -129,23 +128,27 @@ class _Pass:
     encoders: EncodingPool
     stop: Event
     max_failures: int | None
-    telling: "_Telling"
+    telling: Telling
 
     def is_over(self) -> bool:
         """Whether a person, or the number of failures, wants no more images to be taken."""
-        too_many = self.max_failures is not None and self.sorting.failed > self.max_failures
-        return too_many or self.stop.is_set()
+        return self.has_failed_too_often() or self.stop.is_set()
+
+    def has_failed_too_often(self) -> bool:
+        return self.max_failures is not None and self.sorting.failed > self.max_failures
 
     def go(self, every: Iterator[Chunk]) -> None:
         broken: HashSearchError | None = None
         with progress_report("indexing") as report, ThreadPoolExecutor(1, "write") as writing:
             try:
-                waiting: deque[tuple[Chunk, Future[None]]] = deque()
+                waiting: deque[tuple[int, Future[None]]] = deque()
                 try:
                     for chunk, results in self._prepared(every):
                         batch = self.sorting.sort(chunk, results)
                         codes = self.encoders.submit(batch.tiny)
-                        waiting.append((chunk, writing.submit(self.filling.take, batch, codes)))
+                        waiting.append(
+                            (len(chunk), writing.submit(self.filling.take, batch, codes))
+                        )
                         self._settle(waiting, _WRITING_BEHIND, report)
                         if self.is_over():
                             break
@@ -168,54 +171,38 @@ class _Pass:
             yield chunk, self.workers.result(chunk.images, future)
 
     def _settle(
-        self, waiting: deque[tuple[Chunk, Future[None]]], left: int, report: ProgressReport
+        self, waiting: deque[tuple[int, Future[None]]], left: int, report: ProgressReport
     ) -> None:
         """Wait until all but so many batches are written; raise what that raised."""
         while len(waiting) > left:
-            chunk, written = waiting.popleft()
+            images, written = waiting.popleft()
             written.result()
             failed = self.filling.counts["failed"]
             report.total = self.telling.expected
-            report.advance(len(chunk), f"{failed:,} failed" if failed else "")
+            report.advance(images, f"{failed:,} failed" if failed else "")
 
 
-class _Telling:
-    """Tells others of the job, every few seconds, and how it ended."""
-
-    def __init__(
-        self, gallery: Gallery, names: Sequence[str], sources: Sequence[Source], filling: Filling
-    ):
-        self.state = "failed"  # unless the job says otherwise at its end
-        self.expected: int | None = None
-        self._gallery, self._sources, self._filling = gallery, sources, filling
-        self._job = start_job(gallery.catalog, "index", names)
-        self._over = Event()
-        self._thread = Thread(target=self._tell_on, name="tell", daemon=True)
-
-    def __enter__(self) -> "_Telling":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._filling.discard()
-        with suppress(SQLiteError):  # on a full disk the first error is the one to tell
-            self._tell(self.state)
-
-    def _tell_on(self) -> None:
-        while True:
-            estimates = [source.estimate() for source in self._sources]
+def _estimate(sources: Sequence[Source], telling: Telling) -> None:
+    """Keep up how many images there will be, as the sources get to know it."""
+    while not telling.is_over():
+        with suppress(OSError):  # the job itself will meet it
+            estimates = [source.estimate() for source in sources]
             known = [estimate for estimate in estimates if estimate is not None]
-            self.expected = sum(known) if len(known) == len(estimates) else None
-            if self._over.wait(_TELL_EVERY_S):
-                break
-            with suppress(SQLiteError):  # the job itself will meet it, if it lasts
-                self._tell("running")
+            telling.expected = sum(known) if len(known) == len(estimates) else None
+        time.sleep(TELL_EVERY_S)
 
-    def _tell(self, state: str) -> None:
-        counts = dict(self._filling.counts)
-        update_job(self._gallery.catalog, self._job, counts, state, self.expected)
+
+def _forget_what_is_gone(gallery: Gallery, names: Sequence[str], since: str) -> None:
+    """Drop failures of these sources that were not met since then, their files being gone."""
+    roots = gallery.catalog.sources()
+    gone = []
+    for failure, time_of_it in gallery.catalog.failures():
+        name, slash, place = failure.uri.partition("/")
+        path = f"{roots[name]}/{decode_path(place)}" if name in names else ""
+        if slash and path and time_of_it < since and not Path(path.split("#")[0]).exists():
+            gone.append(failure.uri)
+    if gone:
+        gallery.commit(None, [], mended=gone)
 
 
 @contextmanager

@@ -4,16 +4,19 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from threading import Event, Thread
 from typing import Any, Literal
 
 from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import now
 
 Kind = Literal["index", "compact", "reencode"]
+TELL_EVERY_S = 2.0  # how old the state that others see may be
+_SILENT_AFTER_S = 60.0
 COUNTS = ("indexed", "duplicates", "unchanged", "failed", "skipped")
 
 
@@ -22,7 +25,8 @@ class Job:
     """The state of a job when it last told of itself, some seconds ago if it runs.
 
     state: running, done, stopped (by a person, or by too many failures), failed
-    (by an error), or killed. expected: about how many images there are to go
+    (by an error), killed, or silent: not heard of for a minute, and not known to
+    be gone, as on another machine. expected: about how many images there are to go
     through; None if that is not known. counts: images by what became of them.
     """
 
@@ -89,19 +93,49 @@ def update_job(
             db.execute(f"UPDATE jobs SET {name} = ? WHERE id = ?", (counts.get(name, 0), job))
 
 
-@contextmanager
-def recorded(catalog: Catalog, kind: Kind) -> Iterator[None]:
-    """Record what is done within as a job, and how it ended. Call it with the job lock held."""
-    job, state = start_job(catalog, kind), "failed"
-    try:
-        yield
-        state = "done"
-    except KeyboardInterrupt:
-        state = "stopped"
-        raise
-    finally:
+class Telling:
+    """Records a job, tells others every few seconds how far it is, and how it ended.
+
+    counts: gives images by what became of them, by names of COUNTS. expected may
+    be set as it becomes known. Enter it with the job lock held.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        kind: Kind,
+        sources: Sequence[str] = (),
+        counts: Callable[[], Mapping[str, int]] = dict,
+    ):
+        self.expected: int | None = None
+        self.stopped = False  # by a person, or by too many failures
+        self._catalog, self._counts = catalog, counts
+        self._job = start_job(catalog, kind, sources)
+        self._over = Event()
+        self._thread = Thread(target=self._tell_on, name="tell", daemon=True)
+
+    def __enter__(self) -> "Telling":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        stopped = self.stopped or kind is KeyboardInterrupt
+        state = "stopped" if stopped else "done" if kind is None else "failed"
         with suppress(sqlite3.Error):  # on a full disk the first error is the one to tell
-            update_job(catalog, job, {}, state)
+            self._tell(state)
+
+    def is_over(self) -> bool:
+        return self._over.is_set()
+
+    def _tell_on(self) -> None:
+        while not self._over.wait(TELL_EVERY_S):
+            with suppress(sqlite3.Error):  # the job itself will meet it, if it lasts
+                self._tell("running")
+
+    def _tell(self, state: str) -> None:
+        update_job(self._catalog, self._job, dict(self._counts()), state, self.expected)
 
 
 def last_job(catalog: Catalog) -> Job | None:
@@ -111,7 +145,7 @@ def last_job(catalog: Catalog) -> Job | None:
         return None
     return Job(
         kind=row["kind"],
-        state="killed" if row["state"] == "running" and not _runs(row) else row["state"],
+        state=_state(row),
         sources=json.loads(row["sources"]),
         pid=row["pid"],
         host=row["host"],
@@ -123,12 +157,19 @@ def last_job(catalog: Catalog) -> Job | None:
     )
 
 
-def _runs(row: Mapping[str, object]) -> bool:
-    """Whether a job's process may still be there; one of another host may."""
-    if row["host"] != socket.gethostname():
-        return True
+def _state(row: Mapping[str, Any]) -> str:
+    if row["state"] != "running":
+        return str(row["state"])
+    if row["host"] == socket.gethostname() and not _exists(row["pid"]):
+        return "killed"
+    heard = datetime.fromisoformat(row["updated"] or row["started"])
+    silent = (datetime.now(UTC) - heard).total_seconds() > _SILENT_AFTER_S
+    return "silent" if silent else "running"
+
+
+def _exists(pid: int) -> bool:
     try:
-        os.kill(int(str(row["pid"])), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # somebody else's process

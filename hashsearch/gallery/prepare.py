@@ -20,7 +20,11 @@ from hashsearch.sources.base import SourceImage
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A decoded image and its key, the SHA-256 of what it was read from."""
+    """A decoded image and its key, the SHA-256 of what it was read from.
+
+    Of an array, that is its bytes; before them its shape as three int64, little
+    endian, unless it is 32×32.
+    """
 
     key: bytes
     tiny: NDArray[np.uint8]
@@ -56,20 +60,27 @@ def _prepare_or_error(image: SourceImage, thumbnails: bool) -> Prepared | Invali
         return InvalidImage(str(error))
     except OSError as error:
         return InvalidImage(f"the file cannot be read: {error.strerror}")
+    except MemoryError:
+        return InvalidImage("the image needs more memory than there is")
 
 
 def _prepare(image: SourceImage, thumbnails: bool) -> Prepared:
     if isinstance(image.content, InvalidImage):
         raise image.content
+    key = hashlib.sha256()
     data: bytes | memoryview
     if isinstance(image.content, np.ndarray):
         decoded = from_pixels(image.content, thumbnail=thumbnails)
-        data = np.ascontiguousarray(image.content).data
+        pixels = np.ascontiguousarray(image.content)
+        if pixels.shape != decoded.tiny.shape:
+            key.update(np.array(pixels.shape, "<i8").tobytes())
+        data = pixels.data
     else:
         data = image.content if isinstance(image.content, bytes) else read_image_file(image.content)
         decoded = decode(data, thumbnail=thumbnails)
+    key.update(data)
     return Prepared(
-        key=hashlib.sha256(data).digest(),
+        key=key.digest(),
         tiny=decoded.tiny,
         width=decoded.width,
         height=decoded.height,

@@ -2,20 +2,23 @@
 
 import time
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.baselines.pixels import PixelBlock, PixelIndex
 from hashsearch.codes import CODE_BYTES, require_code_bytes
-from hashsearch.encoder import Encoder
-from hashsearch.errors import HashSearchError, InvalidQuery, NotInGallery
+from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery, NotInGallery
 from hashsearch.gallery.catalog import ImageRecord, Rows
 from hashsearch.gallery.folder import Gallery
 from hashsearch.images import TINY_BYTES, decode
 from hashsearch.search import RadiusIndex
 from hashsearch.search.exact import NO_ID, ExactIndex
+
+if TYPE_CHECKING:
+    from hashsearch.encoder import Encoder
 
 Method = Literal["codes", "pixels"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -56,25 +59,50 @@ class Ranking:
 class Searcher:
     """A gallery's model and indexes in memory, as of the moment it was made."""
 
-    def __init__(self, gallery: Gallery, encoder: Encoder | None = None):
+    def __init__(self, gallery: Gallery, encoder: "Encoder | None" = None):
         """encoder: that of an earlier Searcher, which is kept if the gallery still is of its model.
 
-        Raises what `Gallery` and `load_model` raise if the gallery is not whole.
+        Raises InvalidGallery if the gallery is not whole.
         """
         self.gallery = gallery
         while True:
             rows = gallery.catalog.rows()
             try:
-                if encoder is None or encoder.fingerprint != rows.fingerprint:
-                    folder = gallery.model_folder_of(rows.fingerprint)
-                    encoder = Encoder.load(folder, precision=gallery.precision)
                 self._load(rows)
-            except HashSearchError:
+            except InvalidGallery:
                 if gallery.catalog.generation() == rows.generation:
-                    raise  # it is damaged; otherwise shards were joined, or recoded, meanwhile
+                    raise  # it is damaged; otherwise shards were joined, or coded anew, meanwhile
             else:
                 break
-        self.encoder = encoder
+        if encoder is not None and encoder.fingerprint == rows.fingerprint:
+            self.encoder = encoder
+
+    @classmethod
+    def with_model(cls, gallery: Gallery, encoder: "Encoder | None" = None) -> "Searcher":
+        """One whose model is loaded, or kept from an earlier one, before anybody asks.
+
+        Raises InvalidGallery, and what `load_model` raises.
+        """
+        while True:
+            searcher = cls(gallery, encoder)
+            try:
+                encoder = searcher.encoder
+            except HashSearchError:
+                if gallery.fingerprint == searcher.fingerprint:
+                    raise  # otherwise the gallery was moved to another model just now
+            else:
+                return searcher
+
+    @cached_property
+    def encoder(self) -> "Encoder":
+        """The gallery's model, loaded when a picture is first asked about.
+
+        Raises what `load_model` raises, also if the gallery was moved to another since.
+        """
+        from hashsearch.encoder import Encoder  # with torch, which takes seconds
+
+        folder = self.gallery.model_folder_of(self.fingerprint)
+        return Encoder.load(folder, precision=self.gallery.precision)
 
     def _load(self, rows: Rows) -> None:
         codes = self.gallery.column("codes", rows)

@@ -1,7 +1,7 @@
 """A job's first stage: the sources' images in chunks, those that are known left out."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 CHUNK_IMAGES = 256
 _CHUNK_BYTES = 2**21  # of files, so that a few photographs keep every worker busy
-_WHOLE = 8  # a chunk has a multiple of it: what the encoder takes at once
+_WHOLE = 8  # a chunk has a multiple of it, what the encoder takes at once,
+_MOST_CHUNK_BYTES = 2**25  # unless its files are so large
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,13 @@ class Chunk:
         return len(self.images) + len(self.unchanged) + len(self.skipped)
 
 
-def chunks(catalog: Catalog, name: str, source: Source, *, relabel: bool) -> Iterator[Chunk]:
+def chunks(
+    catalog: Catalog, name: str, source: Source, *, relabel: bool = False, retry: bool = False
+) -> Iterator[Chunk]:
     """Cut a source into chunks bounded in images and bytes.
 
     name: what its uris begin with. relabel: compare the labels of unchanged images too.
+    retry: skip nothing that could not be read before.
     If the source breaks off, its InvalidSource follows the last image that was whole.
     """
     images: list[SourceImage] = []
@@ -48,13 +52,37 @@ def chunks(catalog: Catalog, name: str, source: Source, *, relabel: bool) -> Ite
         for image in source:
             images.append(image)
             size += image.size
-            if len(images) == CHUNK_IMAGES or (size >= _CHUNK_BYTES and len(images) % _WHOLE == 0):
-                yield _sorted_out(catalog, name, images, relabel)
+            enough = size >= _CHUNK_BYTES and len(images) % _WHOLE == 0
+            if enough or len(images) == CHUNK_IMAGES or size >= _MOST_CHUNK_BYTES:
+                yield _sorted_out(catalog, name, images, relabel, retry)
                 images, size = [], 0
     except InvalidSource as error:
         broken = error
     if images:
-        yield _sorted_out(catalog, name, images, relabel)
+        yield _sorted_out(catalog, name, images, relabel, retry)
+    if broken is not None:
+        raise broken
+
+
+def chunks_of_all(
+    catalog: Catalog,
+    names: Sequence[str],
+    sources: Sequence[Source],
+    *,
+    relabel: bool,
+    retry: bool,
+) -> Iterator[Chunk]:
+    """The chunks of each source in turn.
+
+    One that breaks off keeps none of the others back: its InvalidSource, the
+    first of them, is raised at the end.
+    """
+    broken: InvalidSource | None = None
+    for name, source in zip(names, sources, strict=True):
+        try:
+            yield from chunks(catalog, name, source, relabel=relabel, retry=retry)
+        except InvalidSource as error:
+            broken = broken or error
     if broken is not None:
         raise broken
 
@@ -76,10 +104,12 @@ def read_ahead(items: Iterator[T], depth: int) -> Iterator[T]:
         reader.shutdown(cancel_futures=True)
 
 
-def _sorted_out(catalog: Catalog, name: str, images: list[SourceImage], relabel: bool) -> Chunk:
+def _sorted_out(
+    catalog: Catalog, name: str, images: list[SourceImage], relabel: bool, retry: bool
+) -> Chunk:
     uris = [name + image.place for image in images]
     known = catalog.known_files(uris)
-    failed = catalog.known_failures(uris)
+    failed = {} if retry else catalog.known_failures(uris)
     chunk = Chunk()
     for image, uri in zip(images, uris, strict=True):
         old = known.get(uri)

@@ -1,26 +1,31 @@
 """Moving a gallery to another model, by its stored pixels."""
 
-import os
+import hashlib
 import shutil
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hashsearch.codes import CODE_BYTES
 from hashsearch.cores import usable_cores
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.encoder import Encoder
-from hashsearch.errors import InvalidGallery
+from hashsearch.errors import ArtifactMismatch, InvalidGallery
 from hashsearch.gallery.changes import change_codes, change_model, next_generation
 from hashsearch.gallery.encoding import EncodingPool
 from hashsearch.gallery.folder import Gallery, require_model
-from hashsearch.gallery.jobs import recorded
-from hashsearch.gallery.shards import Shard, sha256_of_file, write_codes
+from hashsearch.gallery.jobs import Telling
+from hashsearch.gallery.shards import Shard, codes_file, sha256_of_file, write_codes
 from hashsearch.images import TINY_SIDE
 from hashsearch.models.card import copy_model
-from hashsearch.progress import ProgressReport, progress_report
+from hashsearch.progress import progress_report
 
+# Bits of a code that another processor, or version of torch, may round otherwise.
+ROUNDING_BITS = 8
 _BATCH_ROWS = 256
+_FEW_ROWS = 256  # encoded while nobody else may write: a third of a second
+_SAMPLE = 64  # codes of a shard that tell whether a model made them
 
 
 def reencode(gallery: Gallery, model: Path | None = None) -> int:
@@ -29,8 +34,9 @@ def reencode(gallery: Gallery, model: Path | None = None) -> int:
     The new codes come to lie beside the old ones, which answer until all are
     made; one transaction then puts them in their place, and the model with them.
     A job that is killed leaves the old codes, and the same command goes on where
-    it was. By the gallery's own model, codes that are damaged are made anew, and
-    no others. Returns how many rows were encoded.
+    it was. By the gallery's own model, the codes of those shards are made anew
+    whose file is damaged, or holds what the model does not make.
+    Returns how many rows were encoded.
     Raises InvalidGallery if the gallery keeps no pixels, or they are damaged,
     GalleryBusy if another job is at work, and what `load_model` raises.
     """
@@ -39,24 +45,44 @@ def reencode(gallery: Gallery, model: Path | None = None) -> int:
             f"{gallery.folder} keeps no pixels to make codes of; index its sources into a new one"
         )
     card = require_model(model or gallery.model_folder)
-    with gallery.job_lock(), recorded(gallery.catalog, "reencode"):
+    counts = {"indexed": 0}
+    with gallery.job_lock(), Telling(gallery.catalog, "reencode", counts=lambda: counts) as telling:
         folder = _installed(gallery, model, card.fingerprint)
         encoder = Encoder.load(folder, precision=gallery.precision)
-        sizes = gallery.catalog.shard_rows()
-        encoded = 0
+        if encoder.fingerprint != card.fingerprint:
+            raise ArtifactMismatch(
+                f"{folder} holds model {encoder.fingerprint}; {card.fingerprint} was wanted"
+            )
+        telling.expected = sum(gallery.catalog.shard_rows().values())
         with (
             EncodingPool(encoder, usable_cores()) as pool,
-            progress_report("encoding", sum(sizes.values())) as report,
+            progress_report("encoding", telling.expected) as report,
         ):
+            made: dict[int, dict[str, str]] = {}  # the files that are to count, of each shard
+            encoded = 0
             changed_over = False
             while not changed_over:  # images may be added meanwhile
-                for number in gallery.catalog.shard_rows():
-                    shard = gallery.shard(number)
-                    if _made(gallery, shard, card.fingerprint) is None:
-                        _make(shard, card.fingerprint, pool, report)
-                        encoded += shard.rows
-                nothing = encoded == 0 and gallery.fingerprint == card.fingerprint
-                changed_over = nothing or _change_over(gallery, card.fingerprint)
+                for number, shard in gallery.every_shard().items():
+                    if number not in made:
+                        made[number], fresh = _made(gallery, shard, encoder, pool)
+                        encoded += fresh
+                        counts["indexed"] += shard.rows
+                        report.advance(shard.rows)
+                with gallery.catalog.transaction() as db:
+                    shards = gallery.every_shard()
+                    late = {n: shard for n, shard in shards.items() if n not in made}
+                    if sum(shard.rows for shard in late.values()) > _FEW_ROWS:
+                        continue
+                    for number, shard in late.items():
+                        made[number], fresh = _made(gallery, shard, encoder, pool)
+                        encoded += fresh
+                    changed = {n: f for n, f in made.items() if f != shards[n].checksums}
+                    for number, files in changed.items():
+                        change_codes(db, number, files)
+                    if changed or gallery.fingerprint != card.fingerprint:
+                        change_model(db, card.fingerprint)
+                        next_generation(db)
+                    changed_over = True
         _clean(gallery)
     return encoded
 
@@ -67,7 +93,7 @@ def _installed(gallery: Gallery, model: Path | None, fingerprint: str) -> Path:
         return gallery.model_folder
     folder = gallery.later_model_folder(fingerprint)
     if not folder.is_dir():
-        gallery.unfinished.mkdir(exist_ok=True)
+        gallery.unfinished.mkdir(parents=True, exist_ok=True)
         copy_model(model, gallery.unfinished / "model")
         sync_tree(gallery.unfinished / "model")
         (gallery.unfinished / "model").replace(folder)
@@ -75,55 +101,52 @@ def _installed(gallery: Gallery, model: Path | None, fingerprint: str) -> Path:
     return folder
 
 
-def _made(gallery: Gallery, shard: Shard, fingerprint: str) -> Path | None:
-    """The file of a shard's codes by a model: that which counts, or one made for the change."""
+def _made(
+    gallery: Gallery, shard: Shard, encoder: Encoder, pool: EncodingPool
+) -> tuple[dict[str, str], int]:
+    """The checksums of the files that are to count, and how many rows were encoded for it."""
+    assert encoder.fingerprint is not None
     counts = shard.file("codes")
-    if counts is not None and gallery.fingerprint == fingerprint and shard.is_whole(counts):
-        return shard.folder / counts
-    made = shard.folder.glob(f"codes-{fingerprint[:12]}-*.npy")
-    return next((path for path in sorted(made) if path.name != counts), None)
+    others = {name: digest for name, digest in shard.checksums.items() if name != counts}
+    if gallery.fingerprint == encoder.fingerprint and _is_right(shard, encoder):
+        return dict(shard.checksums), 0
+    for path in shard.folder.glob(codes_file(encoder.fingerprint, "*")):
+        digest = sha256_of_file(path)
+        if path.name == codes_file(encoder.fingerprint, digest) and path.name != counts:
+            return others | {path.name: digest}, 0  # of an earlier life of this job
+    codes = _encoded(shard, pool)
+    digest = hashlib.sha256(write_codes(shard.folder, encoder.fingerprint, codes)).hexdigest()
+    return others | {codes_file(encoder.fingerprint, digest): digest}, shard.rows
 
 
-def _make(shard: Shard, fingerprint: str, pool: EncodingPool, report: ProgressReport) -> None:
+def _is_right(shard: Shard, encoder: Encoder) -> bool:
+    """Whether a shard's codes are whole, and such as the model makes, by a sample."""
+    counts = shard.file("codes")
+    if counts is None or not shard.is_whole(counts):
+        return False
+    rows = np.unique(np.linspace(0, shard.rows - 1, _SAMPLE).astype(np.int64))
+    tiny = shard.column("pixels")[rows].reshape(-1, TINY_SIDE, TINY_SIDE, 3)
+    different = np.bitwise_count(encoder.encode(tiny) ^ shard.column("codes")[rows])
+    return int(different.sum(axis=1).max()) <= ROUNDING_BITS
+
+
+def _encoded(shard: Shard, pool: EncodingPool) -> NDArray[np.uint8]:
     shard.require_whole("pixels")
     pixels = shard.column("pixels").reshape(-1, TINY_SIDE, TINY_SIDE, 3)
     codes = np.empty((shard.rows, CODE_BYTES), np.uint8)
     step = _BATCH_ROWS * 4 * usable_cores()  # few enough that Ctrl-C is heard soon
     for first in range(0, shard.rows, step):
         starts = range(first, min(first + step, shard.rows), _BATCH_ROWS)
-        made = [pool.submit(pixels[start : start + _BATCH_ROWS]) for start in starts]
-        for start, part in zip(starts, made, strict=True):
+        parts = [pool.submit(pixels[start : start + _BATCH_ROWS]) for start in starts]
+        for start, part in zip(starts, parts, strict=True):
             codes[start : start + _BATCH_ROWS] = part.result()
-            report.advance(len(part.result()))
-    name = f"codes-{fingerprint[:12]}-{os.urandom(4).hex()}.npy"
-    write_codes(shard.folder / name, codes)
-
-
-def _change_over(gallery: Gallery, fingerprint: str) -> bool:
-    """Let the new codes count, unless some shard has none yet."""
-    checksums = {}
-    for number in gallery.catalog.shard_rows():
-        shard = gallery.shard(number)
-        path = _made(gallery, shard, fingerprint)
-        if path is None:
-            return False
-        others = {n: digest for n, digest in shard.checksums.items() if n != shard.file("codes")}
-        checksums[number] = others | {path.name: sha256_of_file(path)}
-    with gallery.catalog.transaction() as db:
-        if gallery.catalog.shard_rows().keys() != checksums.keys():
-            return False
-        for number, files in checksums.items():
-            change_codes(db, number, files)
-        change_model(db, fingerprint)
-        next_generation(db)
-    return True
+    return codes
 
 
 def _clean(gallery: Gallery) -> None:
     """Delete the codes and the models that count no more."""
-    for number in gallery.catalog.shard_rows():
-        shard = gallery.shard(number)
-        for path in shard.folder.glob("codes*.npy"):
+    for shard in gallery.every_shard().values():
+        for path in (*shard.folder.glob("codes*.npy"), *shard.folder.glob(".codes*")):
             if path.name not in shard.checksums:
                 path.unlink()
     for folder in gallery.other_models():

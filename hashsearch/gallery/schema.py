@@ -30,7 +30,7 @@ CREATE TABLE images (
 CREATE UNIQUE INDEX images_by_key ON images (key) WHERE removed = 0;
 CREATE UNIQUE INDEX images_by_uri ON images (uri) WHERE removed = 0;
 CREATE INDEX images_by_label ON images (label) WHERE removed = 0;
-CREATE INDEX images_by_shard ON images (shard);
+CREATE INDEX images_by_shard ON images (shard, row, id, removed);
 CREATE TABLE failures (
     uri TEXT PRIMARY KEY,
     reason TEXT NOT NULL,
@@ -63,7 +63,7 @@ ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'index';
 ALTER TABLE jobs ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN expected INTEGER;
 ALTER TABLE jobs ADD COLUMN updated TEXT;
-CREATE INDEX images_by_shard ON images (shard);
+CREATE INDEX images_by_shard ON images (shard, row, id, removed);
 INSERT INTO settings VALUES ('pixels', 'kept');
 INSERT INTO settings VALUES ('thumbnails', 'kept');
 """

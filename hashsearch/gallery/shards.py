@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -101,7 +102,7 @@ class Shard:
     """A finished shard, read through the page cache.
 
     checksums: SHA-256 by file name, as the catalog has it: the files that count.
-    Codes lie in `codes.npy`, or, made anew since, in `codes-<fingerprint>-….npy`.
+    Codes lie in `codes.npy`, or, made anew since, in `codes-<model>-<checksum>.npy`.
     """
 
     def __init__(self, folder: Path, rows: int, checksums: Mapping[str, str]):
@@ -170,14 +171,26 @@ class Shard:
             ) from error
 
 
-def write_codes(path: Path, codes: NDArray[np.uint8]) -> None:
-    """Write a column of codes beside a shard's other files, durable, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}")
+def codes_file(fingerprint: str, digest: str) -> str:
+    """The name of codes that were made anew: of the model, and of the file's own SHA-256."""
+    return f"codes-{fingerprint[:12]}-{digest[:16]}.npy"
+
+
+def write_codes(folder: Path, fingerprint: str, codes: NDArray[np.uint8]) -> bytes:
+    """Write a column of codes beside a shard's other files, durable, whole or not at all.
+
+    Returns the file's bytes, after whose checksum it is named.
+    """
+    buffer = BytesIO()
+    npy.write_array(buffer, codes, allow_pickle=False)
+    data = buffer.getvalue()
+    unfinished = folder / ".codes"
     with unfinished.open("wb") as file:
-        npy.write_array(file, codes, allow_pickle=False)
+        file.write(data)
         _sync_and_close(file)
-    unfinished.replace(path)
-    sync_folder(path.parent)
+    unfinished.replace(folder / codes_file(fingerprint, hashlib.sha256(data).hexdigest()))
+    sync_folder(folder)
+    return data
 
 
 def sha256_of_file(path: Path) -> str:

@@ -8,11 +8,9 @@ import numpy as np
 from hashsearch.encoder import Encoder
 from hashsearch.errors import HashSearchError
 from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.reencoding import ROUNDING_BITS
 from hashsearch.gallery.shards import Shard
 from hashsearch.progress import progress_report
-
-# Bits of a code that another processor, or version of torch, may round otherwise.
-_ROUNDING_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +57,12 @@ def verify(gallery: Gallery, sample: int) -> Verification:
         )
     else:
         encoded, different, most = _codes(gallery, encoder, sample)
-        if most > _ROUNDING_BITS:
+        if most > ROUNDING_BITS:
             findings.append(
                 Finding(
                     f"{different:,} of {encoded:,} codes made anew differ from those kept, "
                     f"by up to {most} bits",
-                    f"hashsearch gallery reencode {gallery.folder} if no checksum differs; "
-                    "index the sources into a new gallery otherwise",
+                    f"hashsearch gallery reencode {gallery.folder}",
                 )
             )
     return Verification(files, file_bytes, encoded, different, most, findings)
@@ -75,14 +72,14 @@ def _catalog(gallery: Gallery) -> Iterator[Finding]:
     anew = "index the sources into a new gallery"
     for problem in gallery.catalog.integrity_problems():
         yield Finding(f"the catalog is damaged: {problem}", anew)
+    outside = twice = 0
     sizes = gallery.catalog.shard_rows()
-    rows = gallery.catalog.rows()
-    size = np.array([sizes.get(number, 0) for number in rows.shards.tolist()], np.int64)
-    outside = int(np.count_nonzero((rows.rows < 0) | (rows.rows >= size)))
+    for number in gallery.catalog.live_rows():
+        rows = gallery.catalog.rows([number]).rows
+        outside += int(np.count_nonzero((rows < 0) | (rows >= sizes.get(number, 0))))
+        twice += len(rows) - len(np.unique(rows))
     if outside:
         yield Finding(f"the catalog names {outside:,} rows that no shard has", anew)
-    places = np.stack([rows.shards, rows.rows])
-    twice = places.shape[1] - np.unique(places, axis=1).shape[1]
     if twice:
         yield Finding(f"the catalog names {twice:,} rows for more than one image", anew)
 
@@ -92,17 +89,15 @@ def _checksums(gallery: Gallery) -> tuple[int, int, list[Finding]]:
     files = file_bytes = 0
     findings = []
     live = gallery.catalog.live_rows()
-    with progress_report("checking", sum(gallery.catalog.shard_rows().values())) as report:
-        for number in gallery.catalog.shard_rows():
-            try:
-                shard = gallery.shard(number)
-            except HashSearchError:
-                continue  # joined to another meanwhile
+    shards = gallery.every_shard()
+    with progress_report("checking", sum(shard.rows for shard in shards.values())) as report:
+        for number, shard in shards.items():
             for name in shard.checksums:
                 if shard.is_whole(name):
                     files += 1
                     file_bytes += (shard.folder / name).stat().st_size
-                elif number in gallery.catalog.shard_rows():
+                elif name in gallery.catalog.shard_files().get(number, (0, {}))[1]:
+                    # Otherwise it was joined to another, or coded anew, meanwhile.
                     findings.append(_damaged(gallery, shard, name, live.get(number, 0)))
             report.advance(shard.rows)
     return files, file_bytes, findings

@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context
 
 import numpy as np
@@ -48,20 +49,21 @@ class Workers:
         try:
             return future.result()
         except BrokenProcessPool:
-            return [self._alone(image) for image in images]
+            return self._apart(images)
 
-    def _alone(self, image: SourceImage) -> Prepared | InvalidImage:
-        """Prepare one image in a process of its own, so that the blame is its own too."""
+    def _apart(self, images: list[SourceImage]) -> list[Prepared | InvalidImage]:
+        """Prepare images in a process of their own, halved until the blame is one image's."""
         with ProcessPoolExecutor(1, get_context("spawn"), start_worker) as pool:
             try:
                 pool.submit(prepare, []).result()
             except BrokenProcessPool as error:
                 raise InvalidSource("no process can be started to decode images in") from error
-            try:
-                (result,) = pool.submit(prepare, [image], self._thumbnails).result()
-            except BrokenProcessPool:
-                return InvalidImage("decoding it killed a process, perhaps for want of memory")
-            return result
+            with suppress(BrokenProcessPool):
+                return pool.submit(prepare, images, self._thumbnails).result()
+        if len(images) == 1:
+            return [InvalidImage("decoding it killed a process, perhaps for want of memory")]
+        middle = len(images) // 2
+        return self._apart(images[:middle]) + self._apart(images[middle:])
 
     def _new_pool(self) -> ProcessPoolExecutor:
         pool = ProcessPoolExecutor(self.count, get_context("spawn"), start_worker)

@@ -68,7 +68,7 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
     """
     image = _open(data)
     width, height = image.size
-    _require_few_pixels(width, height)
+    require_few_pixels(width, height)
     try:
         image.draft(None, (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         image.load()
@@ -100,7 +100,7 @@ def from_pixels(pixels: NDArray[np.uint8], *, thumbnail: bool = False) -> Decode
     height, width, _ = pixels.shape
     if (height, width) == (TINY_SIDE, TINY_SIDE):
         return DecodedImage(pixels, width, height)
-    _require_few_pixels(width, height)
+    require_few_pixels(width, height)
     square = _centre_square(Image.fromarray(pixels))
     return DecodedImage(
         tiny=np.asarray(_shrink(square, TINY_SIDE)),
@@ -135,8 +135,7 @@ def quiet_pillow() -> None:
 
 def _open(data: bytes) -> Image.Image:
     formats: tuple[str, ...] = _OF_PILLOW
-    if _HAS_HEIF and data[4:8] == b"ftyp":  # as HEIC, AVIF and films begin
-        _register_heif()
+    if data[4:8] == b"ftyp" and _register_heif():  # as HEIC, AVIF and films begin
         formats = ACCEPTED_FORMATS
     try:
         return Image.open(BytesIO(data), formats=formats)
@@ -156,15 +155,22 @@ def _open(data: bytes) -> Image.Image:
 
 
 @cache
-def _register_heif() -> None:
-    """Let Pillow open HEIC; when the first one comes, as the import takes a while."""
-    import pillow_heif
+def _register_heif() -> bool:
+    """Let Pillow open HEIC; when the first one comes, as the import takes a while.
 
+    Whether it does: not without the extra, nor with one that is broken.
+    """
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
     # Many images are decoded at once, a thread each; and never from a thumbnail within.
     pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+    return True
 
 
-def _require_few_pixels(width: int, height: int) -> None:
+def require_few_pixels(width: int, height: int) -> None:
+    """Raises ImageTooLarge above MAX_PIXELS."""
     if width * height > MAX_PIXELS:
         raise ImageTooLarge(
             f"the image has {width}×{height} pixels; at most {MAX_PIXELS:,} are decoded"

@@ -1,5 +1,6 @@
 import io
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from hashsearch.errors import InvalidSource
+from hashsearch.errors import ImageTooLarge, InvalidSource
 from hashsearch.sources.arrays import NpyArray
 from tests.conftest import PHOTOGRAPHS
 
@@ -69,6 +70,33 @@ def test_another_array_is_refused_with_what_came_and_what_was_wanted(array, tmp_
         list(source)
     assert f"is an array of {array.dtype} {array.shape}; images of uint8" in str(caught.value)
     assert source.estimate() is None
+
+
+@pytest.mark.parametrize("colours", [3, 4])
+def test_one_picture_is_refused_where_many_were_wanted(colours, tmp_path):
+    source = NpyArray(saved(tmp_path, np.zeros((512, 400, colours), np.uint8)))
+    with pytest.raises(InvalidSource, match=r"is one image, an array of uint8 \(512, 400, "):
+        list(source)
+
+
+@pytest.mark.parametrize("shape", [(2, 40_000, 40_000), (2, 20_000, 20_000, 3)])
+def test_images_of_too_many_pixels_are_refused_unread(shape, tmp_path):
+    np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, shape)  # it takes no disk
+    tracemalloc.start()
+    images = list(NpyArray(tmp_path / "a.npy"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [image.place for image in images] == ["#0", "#1"]
+    assert {type(image.content) for image in images} == {ImageTooLarge}
+    assert peak < 2**20
+
+
+def test_an_array_that_python_2_saved_is_read_without_a_warning(tiny_images, tmp_path):
+    """Warnings fail the suite."""
+    header = "{'descr': '|u1', 'fortran_order': False, 'shape': (300L, 32L, 32L, 3L), }"
+    (tmp_path / "a.npy").write_bytes(npy(header.ljust(117) + "\n", tiny_images.tobytes()))
+    found = np.stack([image.content for image in NpyArray(tmp_path / "a.npy")])
+    assert_array_equal(found, tiny_images)
 
 
 class Malicious:

@@ -1,15 +1,17 @@
 """Images in one array, in NumPy's own file format."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from hashsearch.errors import InvalidSource
-from hashsearch.images import TINY_BYTES, TINY_SIDE
+from hashsearch.errors import ImageTooLarge, InvalidSource
+from hashsearch.images import TINY_BYTES, TINY_SIDE, require_few_pixels
 from hashsearch.sources.base import SourceImage
 
 NPY_MAGIC = b"\x93NUMPY"
@@ -36,20 +38,24 @@ class NpyArray:
 
     def __iter__(self) -> Iterator[SourceImage]:
         mtime = self.root.stat().st_mtime_ns
-        shape = _open_array(self.root).shape
-        row_bytes = int(np.prod(shape[1:]))
+        array = _open_array(self.root)
+        row_bytes = int(np.prod(array.shape[1:]))
+        if refused := _why_not_read(array):
+            for row in range(len(array)):
+                yield SourceImage(f"#{row}", None, row_bytes, mtime, refused)
+            return
         step = max(1, _BLOCK_BYTES // row_bytes)
-        for start in range(0, shape[0], step):
-            # Mapped anew, a block at a time: pages that were read do not stay with the process.
-            block = np.ascontiguousarray(_open_array(self.root)[start : start + step])
+        for start in range(0, len(array), step):
+            block = np.ascontiguousarray(_map_again(self.root, array)[start : start + step])
             for row, image in enumerate(_as_rgb(block), start):
                 yield SourceImage(f"#{row}", None, row_bytes, mtime, image)
 
 
-def _open_array(path: Path) -> NDArray[np.uint8]:
+def _open_array(path: Path) -> "np.memmap[tuple[int, ...], np.dtype[np.uint8]]":
     """Map an array of images. Raises InvalidSource if it is of another kind, or damaged."""
     try:
-        array = open_memmap(path, mode="r")
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of Python 2's files
+            array = open_memmap(path, mode="r")
     except OSError:
         raise
     except Exception as error:  # a header from outside can raise anything
@@ -60,7 +66,31 @@ def _open_array(path: Path) -> NDArray[np.uint8]:
             f"{path} is an array of {array.dtype} {array.shape}; images of uint8 were wanted, "
             "(n, height, width, 3), (n, height, width) or (n, 3072)"
         )
-    return array.view(np.ndarray)  # slices of a memmap cost microseconds each
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        raise InvalidSource(
+            f"{path} is one image, an array of uint8 {array.shape}; many were wanted, "
+            "(n, height, width, 3)"
+        )
+    return array
+
+
+def _why_not_read(array: NDArray[np.uint8]) -> ImageTooLarge | None:
+    if array.ndim == 2:
+        return None
+    try:
+        require_few_pixels(array.shape[2], array.shape[1])
+    except ImageTooLarge as error:
+        return error
+    return None
+
+
+def _map_again(
+    path: Path, array: "np.memmap[tuple[int, ...], np.dtype[np.uint8]]"
+) -> NDArray[np.uint8]:
+    """The same array, mapped anew: pages that were read do not stay with the process."""
+    order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
+    mapped = np.memmap(path, np.uint8, "r", array.offset, array.shape, order)
+    return mapped.view(np.ndarray)  # slices of a memmap cost microseconds each
 
 
 def _as_rgb(block: NDArray[np.uint8]) -> NDArray[np.uint8]:

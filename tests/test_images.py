@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image, ImageOps
 
+from hashsearch import images
 from hashsearch.errors import ImageTooLarge, InvalidImage, UnsupportedFormat
 from hashsearch.images import MAX_FILE_BYTES, decode, encode_png, from_pixels, read_image_file
 from tests.conftest import PHOTOGRAPHS
@@ -346,3 +347,13 @@ except Exception as error:
     printed = subprocess.check_output(run, text=True).splitlines()
     expected = ["1 {}", "(32, 32, 3)"] if installed else ["0 {'.heic': 1}", "UnsupportedFormat"]
     assert printed == expected
+
+
+def test_a_broken_library_for_heic_is_no_obstacle_to_other_files(astronaut, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # its import fails
+    monkeypatch.setattr(images, "_register_heif", images._register_heif.__wrapped__)
+    with pytest.raises(InvalidImage):
+        decode(heic(astronaut))
+    buffer = io.BytesIO()
+    astronaut.save(buffer, "AVIF")
+    assert decode(buffer.getvalue()).width == astronaut.width

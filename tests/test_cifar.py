@@ -1,6 +1,8 @@
 import os
 import pickle
+import resource
 import shutil
+import struct
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -132,6 +134,43 @@ def test_a_folder_with_a_file_named_train_is_not_cifar100(image_files, tmp_path,
     (tmp_path / "train").write_bytes(b"choo")
     shutil.copy(sorted(image_files.rglob("*.*"))[0], tmp_path / "a.jpg")
     assert isinstance(open_source(str(tmp_path), folders), Folder)
+
+
+@pytest.mark.parametrize("suffix", ["", ".bin", ".txt"])
+def test_a_folder_of_pictures_with_lists_of_its_splits_is_not_cifar100(
+    suffix, image_files, tmp_path, folders
+):
+    for name in ("train", "test"):
+        (tmp_path / f"{name}{suffix}").write_text("a.jpg\n")
+    shutil.copy(sorted(image_files.rglob("*.*"))[0], tmp_path / "a.jpg")
+    assert len(list(open_source(str(tmp_path), folders))) == 1
+
+
+def test_a_batch_that_an_archive_holds_twice_counts_once(batches, tmp_path):
+    whole = batches / next(batches.glob("data_batch_2*")).name
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(batches, batches.name)
+        archive.add(whole, f"{batches.name}/{whole.name}")
+    images = list(CifarBatches(tmp_path / "a.tar", CIFAR10))
+    assert len({image.place for image in images}) == len(images) == 50
+    for path in batches.glob("data_batch_4*"):
+        path.unlink()
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(batches, batches.name)
+        archive.add(whole, f"{batches.name}/{whole.name}")
+    with pytest.raises(InvalidSource, match="holds 4 of CIFAR-10's 5 train batches"):
+        list(CifarBatches(tmp_path / "a.tar", CIFAR10))
+
+
+@pytest.mark.parametrize(
+    "claim", [b"Nr" + struct.pack("<I", 10**8), b"\x96" + struct.pack("<Q", 2**33)]
+)
+def test_a_pickle_gets_no_memory_by_claiming_it(claim):
+    """A place in the memo, and a bytearray."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InvalidSource, match="is no CIFAR-10 batch"):
+        read_batch(b"\x80\x05" + claim + b".", "data_batch_1", CIFAR10)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used < 50_000  # KB
 
 
 @pytest.mark.parametrize("label", [100, 255])

@@ -49,6 +49,8 @@ def test_several_sources_may_share_their_labels(image_files, tmp_path):
         ("#7", "7"),
         ("/data_batch_1#7", "data_batch_1#7"),
         ("/%21a.jpg", "!a.jpg"),
+        ("/%231.jpg", "#1.jpg"),
+        ("!/%231.jpg", "#1.jpg"),
     ],
 )
 def test_a_path_is_what_an_image_is_called_within_its_source(place, path, tmp_path):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,11 @@ class Cifar:
     labels: bytes
     label_bytes: int
     folders: tuple[str, str]
+
+    @property
+    def row_bytes(self) -> int:
+        """Of an image in a binary batch: the labels, then three planes."""
+        return self.label_bytes + TINY_BYTES
 
 
 CIFAR10 = Cifar(
@@ -87,6 +92,7 @@ CIFAR100 = Cifar(
 )
 
 _BLOCK_IMAGES = 1024
+_PICKLE = b"\x80"  # a pickle's first byte; in a binary batch, a label below 100
 
 
 class Batch(NamedTuple):
@@ -141,10 +147,12 @@ class CifarBatches:
                         yield f"/{path.name}", status.st_mtime_ns, path.read_bytes()
                         break
             return
+        waited_for = set(wanted)
         with read_tar(self.root) as (archive, _):
             for member in members(archive):
                 name = PurePosixPath(member.name).name.removesuffix(".bin")
-                if member.isfile() and name in wanted:
+                if member.isfile() and not member.issparse() and name in waited_for:
+                    waited_for.remove(name)  # of several of one name the first counts
                     _require_batch_size(member.size, f"{self.root}!/{member.name}", self.dataset)
                     place = "!/" + encode_path(member.name)
                     yield place, mtime_ns(member), stream_of(archive, member).read()
@@ -153,7 +161,8 @@ class CifarBatches:
 def cifar_in(path: Path) -> Cifar | None:
     """Which data set's batches a folder, or a tar archive by its first members, holds.
 
-    A folder holds them if two files have their names: others may name one `train`.
+    A folder holds them if two files have their names and could be batches: others
+    name theirs `train` and `test` too.
     """
     if path.is_dir():
         found = (dataset for dataset in (CIFAR10, CIFAR100) if _batches_in(path, dataset) > 1)
@@ -165,7 +174,17 @@ def cifar_in(path: Path) -> Cifar | None:
 
 def _batches_in(folder: Path, dataset: Cifar) -> int:
     names = [name for split in SPLITS for name in dataset.batches[split]]
-    return sum((folder / name).is_file() or (folder / f"{name}.bin").is_file() for name in names)
+    return sum(
+        _may_be_batch(folder / name, dataset) or _may_be_batch(folder / f"{name}.bin", dataset)
+        for name in names
+    )
+
+
+def _may_be_batch(path: Path, dataset: Cifar) -> bool:
+    if not path.is_file() or not (size := path.stat().st_size):
+        return False
+    with path.open("rb") as file:
+        return size % dataset.row_bytes == 0 or file.read(1) == _PICKLE
 
 
 def holds_cifar_splits(path: Path) -> bool:
@@ -188,11 +207,10 @@ def read_batch(data: bytes, name: str, dataset: Cifar) -> Batch:
 
     name: for messages. Raises InvalidSource on anything that is neither.
     """
-    row_bytes = dataset.label_bytes + TINY_BYTES  # the labels, then three planes
-    if data[:1] == b"\x80":  # a pickle's first byte; in a binary batch, a label below 100
+    if data[:1] == _PICKLE:
         planes, labels = _unpickle_batch(data, name, dataset)
-    elif data and len(data) % row_bytes == 0:
-        rows = np.frombuffer(data, np.uint8).reshape(-1, row_bytes)
+    elif data and len(data) % dataset.row_bytes == 0:
+        rows = np.frombuffer(data, np.uint8).reshape(-1, dataset.row_bytes)
         planes = rows[:, dataset.label_bytes :]
         labels = rows[:, dataset.label_bytes - 1].astype(np.int64)
     else:
@@ -269,8 +287,14 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds dicts, lists, strings, numbers and checked uint8 arrays, and nothing else."""
+class _ArrayUnpickler(pickle._Unpickler):
+    """Builds dicts, lists, strings, numbers and checked uint8 arrays, and nothing else.
+
+    In Python: the one in C takes as much memory as the greatest number in its memo.
+    """
+
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    del dispatch[pickle.BYTEARRAY8[0]]  # takes the memory that it claims
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -283,7 +307,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _require_batch_size(size: int, name: str, dataset: Cifar) -> None:
     images = dataset.images["train"] // len(dataset.batches["train"])
-    most = 2 * images * (dataset.label_bytes + TINY_BYTES)  # twice the largest official one
+    most = 2 * images * dataset.row_bytes  # twice the largest official one
     if size > most:
         raise InvalidSource(
             f"{name} has {size:,} bytes; a {dataset.name} batch has at most {most:,}"

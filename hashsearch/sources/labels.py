@@ -42,7 +42,8 @@ class Labels:
 
     def label(self, image: SourceImage) -> str | None:
         """What an image's label is: the listed one, or its own where it is not listed."""
-        key = unquote_to_bytes(image.place).removeprefix(b"!").lstrip(b"/#").removeprefix(b"./")
+        within = image.place.removeprefix("!").lstrip("/#")
+        key = unquote_to_bytes(within).removeprefix(b"./")
         label, used = self._find(key)
         if label is None:
             return image.label

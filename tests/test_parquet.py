@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,45 @@ def test_a_large_row_group_is_read_a_page_at_a_time(tmp_path):
         assert len(image.content) == 2**20
         most = max(most, pa.total_allocated_bytes() - before)
     assert most < 64 * 2**20
+
+
+def test_rows_that_repeat_one_large_value_are_few_at_a_time(tmp_path):
+    repeated = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(640, np.int32)), pa.array([bytes(8 * 2**20)])
+    )
+    options = {"store_schema": False, "dictionary_pagesize_limit": 2**30}
+    path = written(tmp_path, pa.table({"image": repeated}), **options)
+    assert path.stat().st_size < 2**20
+    before, most = pa.total_allocated_bytes(), 0
+    for image in islice(ParquetImages(path), 20):
+        assert len(image.content) == 8 * 2**20
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 100 * 2**20
+
+
+def test_of_several_columns_of_one_name_the_first_counts(pictures, tmp_path):
+    one, two = (pa.array([data], pa.binary()) for data in pictures[:2])
+    columns = {"image": [one, two], "label": [pa.array(["a"]), pa.array([7])]}
+    names = [name for name, arrays in columns.items() for _ in arrays]
+    table = pa.Table.from_arrays([array for arrays in columns.values() for array in arrays], names)
+    (image,) = ParquetImages(written(tmp_path, table))
+    assert (image.content, image.label) == (pictures[0], "a")
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_a_label_that_is_not_utf8_is_no_obstacle(dictionary, pictures, tmp_path):
+    table = pa.table({"image": pictures[:3], "label": ["cat", "caf*", None]})
+    options = {"compression": "none", "write_statistics": False, "use_dictionary": dictionary}
+    path = written(tmp_path, table, **options)
+    path.write_bytes(path.read_bytes().replace(b"caf*", b"caf\xe9"))
+    assert [image.label for image in ParquetImages(path)] == ["cat", "caf\ufffd", None]
+
+
+def test_a_classs_name_that_utf8_cannot_hold_is_no_obstacle(pictures, tmp_path):
+    metadata = json.dumps({"info": {"features": {"label": {"names": ["\ud800 cat"]}}}})
+    table = pa.table({"image": pictures[:1], "label": [0]})
+    path = written(tmp_path, table.replace_schema_metadata({"huggingface": metadata}))
+    assert [image.label for image in ParquetImages(path)] == ["? cat"]
 
 
 @pytest.mark.parametrize(

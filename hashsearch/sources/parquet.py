@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource, MissingPackage
 from hashsearch.images import MAX_FILE_BYTES
-from hashsearch.sources.base import SourceImage
+from hashsearch.sources.base import SourceImage, valid_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -24,6 +24,7 @@ PARQUET_MAGIC = b"PAR1"
 _IMAGE_NAMES = ("image", "img", "picture")
 _LABEL_NAMES = ("label", "labels", "fine_label", "class")
 _BATCH_ROWS = 64
+_BATCH_ROWS_OF_DICTIONARY = 4  # each may repeat the largest value
 _BATCH_BYTES = 16 * 2**20
 _READ_BYTES = 2**20  # of a column at a time; without it, a whole row group is read
 
@@ -34,7 +35,8 @@ class ParquetImages:
     Images are in the first column of bytes, or of structs with a field `bytes`,
     one named image, img or picture preferred. Labels are in a column label,
     labels, fine_label or class, of text or of integers, which stand for the names
-    in Hugging Face's metadata where there are some.
+    in Hugging Face's metadata where there are some. Of several columns of one
+    name the first counts.
 
     Memory holds one page of the file at a time; some writers make a row group one.
     """
@@ -64,10 +66,10 @@ class ParquetImages:
             label = _label_column(schema)
             names = _class_names(schema, label)
             for batch in _batches(file, leaf, [leaf] if label is None else [leaf, label]):
-                images = batch.column(column)
+                images = batch.column(batch.schema.names.index(column))
                 if leaf != column:
                     (images,) = images.flatten()  # null where the struct is
-                labels = batch.column(label).to_pylist() if label else [None] * len(images)
+                labels = _told(batch, label) if label else [None] * len(images)
                 for image, told in zip(images, labels, strict=True):
                     content = _content(image)
                     size = len(content) if isinstance(content, bytes) else 0
@@ -94,7 +96,10 @@ class ParquetImages:
 
     def _image_column(self, schema: "pyarrow.Schema") -> tuple[str, str]:
         """The column of images, and the path of the bytes in it: itself, or `<name>.bytes`."""
-        found = {field.name: path for field in schema if (path := _path_to_bytes(field))}
+        found: dict[str, str] = {}
+        for field in schema:
+            if path := _path_to_bytes(field):
+                found.setdefault(field.name, path)
         preferred = [name for name in found if name.lower() in _IMAGE_NAMES]
         for name in preferred or found:
             return name, found[name]
@@ -125,8 +130,8 @@ def _label_column(schema: "pyarrow.Schema") -> str | None:
     from pyarrow import types
 
     for name in _LABEL_NAMES:
-        if (place := schema.get_field_index(name)) >= 0:
-            kind = schema.field(place).type
+        if name in schema.names:
+            kind = schema.field(schema.names.index(name)).type
             if types.is_dictionary(kind):
                 kind = kind.value_type
             if types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind):
@@ -141,7 +146,20 @@ def _class_names(schema: "pyarrow.Schema", label: str | None) -> list[str]:
         names = features[label]["names"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return []
-    return [str(name) for name in names] if isinstance(names, list) else []
+    return [valid_text(str(name)) for name in names] if isinstance(names, list) else []
+
+
+def _told(batch: "pyarrow.RecordBatch", label: str) -> list[str | int | None]:
+    """What a column of labels holds, valid text whatever its bytes."""
+    import pyarrow
+
+    column = batch.column(batch.schema.names.index(label))
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pyarrow.types.is_integer(column.type):
+        return column.to_pylist()
+    texts = column.cast(pyarrow.large_binary()).to_pylist()
+    return [None if text is None else text.decode("utf-8", errors="replace") for text in texts]
 
 
 def _label(told: str | int | None, names: list[str]) -> str | None:
@@ -159,9 +177,9 @@ def _batches(
         parts = [group.column(place) for place in range(group.num_columns)]
         size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema == leaf)
         rows = _BATCH_BYTES * group.num_rows // max(size, 1)
-        yield from file.iter_batches(
-            min(max(rows, 1), _BATCH_ROWS), [number], columns, use_threads=False
-        )
+        repeats = any(part.has_dictionary_page for part in parts if part.path_in_schema == leaf)
+        most = _BATCH_ROWS_OF_DICTIONARY if repeats else _BATCH_ROWS
+        yield from file.iter_batches(min(max(rows, 1), most), [number], columns, use_threads=False)
 
 
 def _content(image: Any) -> bytes | InvalidImage:

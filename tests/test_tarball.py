@@ -35,13 +35,16 @@ def header(kind: bytes, size: int, name: str = "x.jpg") -> bytes:
     return member.tobuf(tarfile.GNU_FORMAT)
 
 
+def with_checksum(block: bytes) -> bytes:
+    blank = block[:148] + b" " * 8 + block[156:]
+    return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:]
+
+
 def sparse_header(archived: int, size: int) -> bytes:
     """Of a file in GNU's old sparse format without a single part."""
     block = bytearray(header(tarfile.GNUTYPE_SPARSE, archived))
     block[483:495] = b"%011o\0" % size
-    block[148:156] = b" " * 8
-    block[148:156] = b"%06o\0 " % sum(block)
-    return bytes(block)
+    return with_checksum(bytes(block))
 
 
 def found_before_damage(path: Path) -> list[bytes]:
@@ -87,6 +90,15 @@ def test_the_way_to_the_next_member_ends_with_the_file(whole, pictures, tmp_path
     for pack in (bytes, gzip.compress):
         (tmp_path / "a.tar").write_bytes(pack(whole[: whole.index(b"c/3.jpg")] + claim))
         assert found_before_damage(tmp_path / "a.tar") == pictures[:3]
+
+
+def test_files_with_holes_are_refused_and_the_rest_goes_on(pictures, whole, tmp_path):
+    size = 200 * 2**20
+    note = sparse_header(0, size).replace(b"x.jpg", b"x.cls")
+    (tmp_path / "a.tar").write_bytes(sparse_header(0, size) + with_checksum(note) + whole)
+    refused, *images = TarArchive(tmp_path / "a.tar")
+    assert str(refused.content) == "it is stored as a file with holes"
+    assert [image.content for image in images] == pictures
 
 
 LONG = (b"x", b"g", b"L", b"K", b"X")  # the kinds of headers that are read whole
@@ -164,8 +176,7 @@ def test_garbage_anywhere_in_the_headers_gives_images_or_our_own_error(pictures,
         begin = int(rng.choice(headers))
         for at in rng.integers(BLOCK, size=3):
             damaged[begin + at] = rng.choice([0, 48, 255, rng.integers(256)])
-        damaged[begin + 148 : begin + 156] = b" " * 8
-        damaged[begin + 148 : begin + 156] = b"%06o\0 " % sum(damaged[begin : begin + BLOCK])
+        damaged[begin : begin + BLOCK] = with_checksum(bytes(damaged[begin : begin + BLOCK]))
         (tmp_path / "a.tar").write_bytes(damaged)
         try:
             assert len(list(TarArchive(tmp_path / "a.tar"))) <= 6

@@ -175,6 +175,18 @@ def test_a_bomb_is_not_unpacked_beyond_what_is_read_whatever_it_claims(claimed, 
     assert peak < 2 * 2**20 + 2.2 * (claimed or 0)
 
 
+def test_members_that_share_their_bytes_are_read_once(tmp_path):
+    zip_with(tmp_path / "a.zip", [("a.jpg", bytes(2**24))], zipfile.ZIP_DEFLATED)
+    data = (tmp_path / "a.zip").read_bytes()
+    begin, end = data.index(ENTRY), data.index(END)
+    entries = b"".join(data[begin:end].replace(b"a.jpg", b"%d.jpg" % n) for n in range(9))
+    length = struct.pack("<2H2L", 9, 9, len(entries), begin)
+    (tmp_path / "a.zip").write_bytes(data[:begin] + entries + END + bytes(4) + length + bytes(2))
+    first, *others = ZipArchive(tmp_path / "a.zip")
+    assert first.content == bytes(2**24)
+    assert [str(one.content) for one in others] == ["its bytes are those of other members"] * 8
+
+
 @pytest.mark.parametrize(
     "damage",
     [

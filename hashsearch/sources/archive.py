@@ -65,7 +65,7 @@ class TarArchive:
                 if not info.isfile() or not str(path).startswith(self.under) or is_hidden(path):
                     continue
                 suffix = path.suffix.lower()
-                if suffix in NOTES:
+                if suffix in NOTES and not info.issparse():
                     label = label_of_note(suffix, stream_of(archive, info))
                     yield Member(sample_of(info.name), suffix, label=label)
                 elif suffix not in ACCEPTED_SUFFIXES:
@@ -77,12 +77,15 @@ class TarArchive:
 
 
 def _image(archive: tarfile.TarFile, info: tarfile.TarInfo, path: PurePosixPath) -> SourceImage:
+    refused = why_not_read(info.name, info.size)
+    if info.issparse():  # a few bytes that stand for any number of zeros
+        refused = InvalidImage("it is stored as a file with holes")
     return SourceImage(
         place="!/" + encode_path(info.name),
         label=printable(path.parent.name) or None,
         size=info.size,
         mtime=mtime_ns(info),
-        content=why_not_read(info.name, info.size) or stream_of(archive, info).read(),
+        content=refused or stream_of(archive, info).read(),
     )
 
 

@@ -67,16 +67,20 @@ class ZipArchive:
             self.root.open("rb") as file,
             self.root.open("rb") as directory,
         ):
+            left = self.root.stat().st_size
             for entry in _entries(directory, self.root):
                 if not self._is_image(entry) or not seen.add(entry.name):
                     self._left_out += 1
                     continue
+                content = _read(file, entry, left)
+                if isinstance(content, bytes):
+                    left -= entry.compressed
                 yield SourceImage(
                     place="!/" + encode_path(entry.name),
                     label=printable(PurePosixPath(entry.name).parent.name) or None,
                     size=entry.size,
                     mtime=entry.mtime,
-                    content=_read(file, entry),
+                    content=content,
                 )
 
     def _is_image(self, entry: "_Entry") -> bool:
@@ -178,10 +182,15 @@ def _in_64_bits(extra: bytes, *values: int) -> Iterator[int]:
         yield value
 
 
-def _read(file: BinaryIO, entry: _Entry) -> bytes | InvalidImage:
-    """A member's bytes, never more of them than the directory says."""
+def _read(file: BinaryIO, entry: _Entry, left: int) -> bytes | InvalidImage:
+    """A member's bytes, never more of them than the directory says.
+
+    left: how many bytes of the file no member has had yet.
+    """
     if refused := why_not_read(entry.name, max(entry.size, entry.compressed)):
         return refused
+    if entry.compressed > left:
+        return InvalidImage("its bytes are those of other members")
     if entry.flags & _ENCRYPTED:
         return InvalidImage("it is encrypted")
     if entry.method not in (_STORED, _DEFLATED):

@@ -48,14 +48,34 @@ def test_a_folder_passes_over_other_files_hidden_ones_and_links_that_lead_out(
     assert source.passed_over == Counter({".txt": 1, ".pdf": 1, "": 2})
 
 
+def make_nested(folder: Path, names: list[str]) -> int:
+    """Make folders within each other, however long their path; returns the last, opened."""
+    here = os.open(folder, os.O_RDONLY)
+    for name in names:
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    return here
+
+
 def test_one_entrys_trouble_is_not_the_folders(image_files, tmp_path):
-    """A link to itself, a folder that may not be read, one a thousand levels deep."""
+    """A link to itself, and folders so deep that their path is too long for the system."""
     picture = sorted(image_files.rglob("*.*"))[0]
     (tmp_path / "a.jpg").symlink_to(tmp_path / "a.jpg")
-    shutil.copy(picture, tmp_path / "b.jpg")
-    images = {image.place: image for image in Folder(tmp_path)}
-    assert isinstance(images["/b.jpg"].content, Path)
-    assert set(images) <= {"/a.jpg", "/b.jpg"}
+    os.close(make_nested(tmp_path, ["d" * 200] * 25))
+    shutil.copy(picture, tmp_path / "e.jpg")
+    loop, deep, image = Folder(tmp_path)
+    subprocess.run(["rm", "-r", tmp_path / ("d" * 200)], check=True)
+    assert (image.place, image.content) == ("/e.jpg", tmp_path / "e.jpg")
+    assert loop.place == "/a.jpg"
+    assert deep.place.startswith("/" + "d" * 200 + "/")
+    for failed, reason in (
+        (loop, "Too many levels of symbolic links"),
+        (deep, "File name too long"),
+    ):
+        assert isinstance(failed.content, InvalidImage)
+        assert str(failed.content) == f"it cannot be read: {reason}"
 
 
 def test_a_folder_that_cannot_be_listed_is_a_failure_of_its_own(image_files, tmp_path, monkeypatch):
@@ -78,18 +98,15 @@ def test_a_folder_that_cannot_be_listed_is_a_failure_of_its_own(image_files, tmp
 
 
 def test_folders_may_be_nested_deeper_than_python_recurses(image_files, tmp_path):
-    # Each level on its own: a path of that length cannot be named at once.
-    here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1100):
-        os.mkdir("d", dir_fd=here)
-        below = os.open("d", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(here)
-    shutil.copy(sorted(image_files.rglob("*.*"))[0], tmp_path / "x.jpg")
-    found = [image.place for image in Folder(tmp_path)]
+    picture = sorted(image_files.rglob("*.*"))[0].read_bytes()
+    bottom = make_nested(tmp_path, ["d"] * 1100)
+    with os.fdopen(os.open("x.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=bottom), "wb") as file:
+        file.write(picture)
+    os.close(bottom)
+    (image,) = Folder(tmp_path)
+    content = image.content.read_bytes()
     subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # Python's own rmtree recurses
-    assert found[-1] == "/x.jpg"
+    assert (image.place, content) == ("/d" * 1100 + "/x.jpg", picture)
 
 
 def test_a_file_name_that_is_not_utf8_is_no_obstacle(image_files, tmp_path):

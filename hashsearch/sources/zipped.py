@@ -5,6 +5,8 @@ the whole of it in memory, some 700 bytes a member.
 Source: APPNOTE.TXT 6.3.10, https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
 """
 
+import bz2
+import lzma
 import stat
 import struct
 import zlib
@@ -29,10 +31,11 @@ _LOCAL = struct.Struct("<4s22x2H")  # before a member's bytes
 _END = struct.Struct("<4s2x2x2xH2LH")
 _END_64 = struct.Struct("<4s8x2x2x4x4x8x3Q")
 _LOCATOR_64_BYTES = 20
+_LEAST_DICTIONARY = 4096  # of LZMA, in bytes
 _MOST_COMMENT_BYTES = 2**16
 _IN_64 = 0xFFFFFFFF  # the value is in the entry's extra field, in 64 bits
 _ENCRYPTED, _UTF_8 = 1, 0x800  # flags
-_STORED, _DEFLATED = 0, 8  # methods
+_STORED, _DEFLATED, _BZIP2, _LZMA = 0, 8, 12, 14  # methods
 
 
 class ZipArchive:
@@ -193,22 +196,41 @@ def _read(file: BinaryIO, entry: _Entry, left: int) -> bytes | InvalidImage:
         return InvalidImage("its bytes are those of other members")
     if entry.flags & _ENCRYPTED:
         return InvalidImage("it is encrypted")
-    if entry.method not in (_STORED, _DEFLATED):
+    if entry.method not in (_STORED, _DEFLATED, _BZIP2, _LZMA):
         return InvalidImage(
-            f"it is compressed by method {entry.method}; stored and deflated members are read"
+            f"it is compressed by method {entry.method}; stored members and those by deflate, "
+            "bzip2 and LZMA are read"
         )
     file.seek(entry.offset)
     try:
         signature, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
         file.seek(name_length + extra_length, 1)
-        data = file.read(entry.compressed)
-        if entry.method == _DEFLATED:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, entry.size + 1)
-    except (struct.error, zlib.error):
+        data = _unpack(file.read(entry.compressed), entry.method, entry.size + 1)
+    except (struct.error, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError):
         return InvalidImage("it is damaged in its archive")
     whole = len(data) == entry.size and zlib.crc32(data) == entry.checksum
     if signature != b"PK\x03\x04" or not whole:
         return InvalidImage("it is damaged in its archive")
+    return data
+
+
+def _unpack(data: bytes, method: int, most: int) -> bytes:
+    """Undo a compression, up to so many bytes of what comes out."""
+    if method == _DEFLATED:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, most)
+    if method == _BZIP2:
+        return bz2.BZ2Decompressor().decompress(data, most)
+    if method == _LZMA:  # behind a header of nine bytes
+        settings, dictionary = struct.unpack_from("<4xBL", data)
+        positions, literals = divmod(settings, 45)
+        one = {
+            "id": lzma.FILTER_LZMA1,
+            "dict_size": min(dictionary, most + _LEAST_DICTIONARY),  # memory it would claim
+            "pb": positions,
+            "lp": literals // 9,
+            "lc": literals % 9,
+        }
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[one]).decompress(data[9:], most)
     return data
 
 

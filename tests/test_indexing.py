@@ -139,6 +139,22 @@ def test_files_that_change_places_are_both_kept(gallery, pictures):
     assert index(gallery, pictures).unchanged == 40
 
 
+def test_another_look_counts_and_tries_no_failure_twice(gallery, pictures):
+    (pictures / "0-bad.jpg").write_bytes(b"bad")
+    index(gallery, pictures)
+    first, second = files(pictures)[1:3]
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+    os.utime(first, ns=(1, 1))
+    os.utime(second, ns=(2, 2))
+    summary = index_sources(
+        gallery, [Folder(pictures)], workers=1, retry_failed=True, max_failures=1
+    )
+    counts = (summary.indexed, summary.unchanged, summary.failed, summary.skipped)
+    assert counts == (2, 38, 1, 0)
+
+
 def test_a_source_named_twice_is_indexed_once(gallery, pictures, photograph, monkeypatch):
     index(gallery, pictures)
     files(pictures)[0].write_bytes(photograph)

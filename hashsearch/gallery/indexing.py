@@ -88,16 +88,14 @@ def index_sources(
             # Nobody waits for it: it may be on a long walk through a folder.
             Thread(target=_estimate, args=(sources, telling), name="estimate", daemon=True).start()
             job = _Pass(sorting, filling, pool, encoders, stop, max_failures, telling)
+            retry = retry_failed
             while True:
-                job.go(
-                    chunks_of_all(
-                        gallery.catalog, names, sources, relabel=relabel, retry=retry_failed
-                    )
-                )
+                job.go(chunks_of_all(gallery.catalog, names, sources, relabel=relabel, retry=retry))
                 telling.stopped = job.is_over()
                 if job.is_over() or not sorting.wants_another_look():
                     break
                 filling.begin_another_look()
+                retry = False  # what failed has just been tried
             if job.has_failed_too_often():
                 raise TooManyFailures(
                     f"stopped: {sorting.failed:,} images could not be read, and at most "

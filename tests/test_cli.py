@@ -239,10 +239,12 @@ def test_what_failed_is_skipped_until_it_changes_or_is_asked_for(
     folder.mkdir()
     (folder / "good.jpg").write_bytes(picture.read_bytes())
     (folder / "bad.jpg").write_bytes(b"hello")
+    (folder / "notes.txt").write_text("passed over")
     command = ("index", folder, "--gallery", tmp_path / "g", "--model", model_folder, "--json")
 
     def counts(*more):
         told = json.loads(run(*command, *more).stdout)
+        assert told["passed_over"] == {".txt": 1}
         return told["indexed"], told["unchanged"], told["failed"], told["skipped"]
 
     assert counts() == (1, 0, 1, 0)

@@ -97,7 +97,7 @@ def test_images_are_removed_by_what_tells_them(by, gallery, client, capsys):
 def test_what_no_image_is_meant_by_removes_nothing_and_says_so(gallery, capsys):
     generation = gallery.catalog.generation()
     assert run("gallery", "remove", gallery.folder, "--label", "unicorn") == 1
-    assert "no image is meant by this" in capsys.readouterr().err
+    assert "no image of the gallery is told by this" in capsys.readouterr().err
     assert gallery.catalog.generation() == generation
 
 
@@ -252,6 +252,16 @@ def test_compacting_changes_no_answer_and_gives_back_the_room(scattered):
     assert last_job(scattered.catalog).kind == "compact"
     assert compact(scattered).rows_dropped == 0  # there is nothing left to do
     assert everything(scattered) == before
+
+
+def test_what_compacting_gives_back_is_never_less_than_nothing(gallery, capsys):
+    for command in (("remove", gallery.folder, "--id", 5, 9, 10**9), ("compact", gallery.folder)):
+        assert run("gallery", *command) == 0
+    told = capsys.readouterr()
+    assert "1 of these ids are not in the gallery" in told.err
+    assert "2 removed rows dropped, 6." in told.out  # kB: two of 3,072 bytes and their codes
+    assert run("gallery", "compact", gallery.folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["bytes_freed"] == 0
 
 
 def test_full_shards_are_left_as_they_are(scattered, monkeypatch):

@@ -80,7 +80,7 @@ def _as_json(gallery: "Gallery", job: "Job | None") -> dict[str, Any]:
         "labels": catalog.labels(),
         "sources": {name: str(root) for name, root in catalog.sources().items()},
         "shards": len(rows),
-        "disk_bytes": sum(gallery.disk_bytes().values()),
+        "disk_bytes": sum(gallery.disk_bytes().values()) + gallery.model_bytes(),
         "model": {"kind": card.kind, "bits": card.bits, "fingerprint": card.fingerprint},
         "precision": catalog.setting("precision"),
         "keeps": [what for what in ("pixels", "thumbnails") if gallery.keeps(what)],
@@ -93,7 +93,8 @@ def _as_lines(gallery: "Gallery", job: "Job | None") -> dict[str, str]:
     """Ten lines."""
     told = _as_json(gallery, job)
     images, removed = told["images"], told["removed_rows"]
-    parts = ", ".join(f"{name} {readable(size)}" for name, size in gallery.disk_bytes().items())
+    disk = gallery.disk_bytes() | {"model": gallery.model_bytes()}
+    parts = ", ".join(f"{name} {readable(size)}" for name, size in disk.items())
     return {
         "images": f"{images:,}"
         + (f", and {removed:,} rows of removed ones, for compact to clear" if removed else ""),
@@ -101,7 +102,7 @@ def _as_lines(gallery: "Gallery", job: "Job | None") -> dict[str, str]:
         "sources": _some([shown(root) for root in told["sources"].values()]),
         "failures": f"{told['failures']:,}",
         "in memory": f"{readable(images * (CODE_BYTES + _ID_BYTES))} of codes and ids",
-        "on disk": f"{readable(told['disk_bytes'])}: {parts}",
+        "on disk": f"{readable(sum(disk.values()))}: {parts}",
         "shards": f"{told['shards']:,}, keeping " + " and ".join(["codes", *told["keeps"]]),
         "model": f"{told['model']['kind']}, {told['model']['bits']} bits, "
         f"{told['model']['fingerprint'][:12]}, {told['precision']}",
@@ -120,7 +121,7 @@ def _job_line(job: "Job") -> str:
     line = f"{job.kind}, {job.state}, " + (f"{counts}, " if counts else "")
     if job.state != "running":
         return line + f"{job.started} to {job.ended or job.updated or 'its end'}"
-    line += f"{job.images_per_second:,.0f} images/s, "
+    line += f"{job.images_per_second:,.0f} images/s, " if job.seen else ""
     if job.expected is not None:
         line += f"about {job.expected:,} in all, "
     return line + f"process {job.pid} on {job.host} since {job.started}"
@@ -155,11 +156,10 @@ def _verify(options: argparse.Namespace) -> int:
         }
         print(json.dumps(told | {"findings": findings}, indent=2))
         return 1 if findings else 0
+    files = f"{found.files:,} files of {readable(found.file_bytes)} are as they were committed"
     differ = f"{found.different:,} differ, by up to {found.most_bits} bits"
-    print(
-        f"{found.files:,} files of {readable(found.file_bytes)} are as they were committed; of "
-        f"{found.encoded:,} codes made anew, {differ if found.different else 'none differs'}"
-    )
+    codes = f"of {found.encoded:,} codes made anew, {differ if found.different else 'none differs'}"
+    print(f"{files}; {codes if found.encoded else 'no code was made anew'}")
     for finding in found.findings:
         print(f"{finding.what}\n  to mend it: {finding.mend}")
     return 1 if found.findings else 0
@@ -184,10 +184,13 @@ def _remove(options: argparse.Namespace) -> int:
         print(json.dumps({"removed": removed, "total": total}))
         return 0 if removed else 1
     print(f"{options.gallery}: {total:,} images; {removed:,} removed")
+    missing = len(set(options.id or ())) - removed
+    if options.id and removed and missing:
+        print(f"{missing:,} of these ids are not in the gallery", file=sys.stderr)
     if removed:
         print(f"to give back their room: hashsearch gallery compact {options.gallery}")
     else:
-        print("no image is meant by this", file=sys.stderr)
+        print("no image of the gallery is told by this", file=sys.stderr)
     return 0 if removed else 1
 
 
@@ -197,9 +200,9 @@ def _compact(options: argparse.Namespace) -> int:
 
     stop_on_sigterm()
     gallery = Gallery(options.gallery)
-    before = sum(gallery.disk_bytes().values())
+    before = _shard_bytes(gallery)
     summary = compact(gallery)
-    freed = before - sum(gallery.disk_bytes().values())
+    freed = before - _shard_bytes(gallery)
     gallery.close()
     if options.json:
         print(
@@ -218,6 +221,10 @@ def _compact(options: argparse.Namespace) -> int:
         f"{summary.rows_dropped:,} removed rows dropped, {readable(freed)} given back"
     )
     return 0
+
+
+def _shard_bytes(gallery: "Gallery") -> int:
+    return sum(size for kind, size in gallery.disk_bytes().items() if kind != "catalog")
 
 
 def _reencode(options: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,11 +68,11 @@ def _index(options: argparse.Namespace) -> int:
     stop_on_sigterm()
     folders = DataFolders.of_environment()
     sources = [open_source(spec, folders) for spec in options.sources]
+    labels = Labels(options.labels) if options.labels else None
     from hashsearch.gallery.indexing import index_sources, require_images  # with torch
 
     for source in sources:
         require_images(source)
-    labels = Labels(options.labels) if options.labels else None
     if labels is not None:
         sources = [Labelled(source, labels) for source in sources]
     gallery = _open_or_create(options)
@@ -131,9 +130,17 @@ def _open_or_create(options: argparse.Namespace) -> "Gallery":
 def _print_summary(
     summary: "IndexSummary", total: int, unused_labels: int, options: argparse.Namespace
 ) -> None:
+    from hashsearch.gallery.jobs import COUNTS
+
     if options.json:
-        told = {**asdict(summary), "seconds": round(summary.seconds, 2), "total": total}
-        print(json.dumps(told | {"unused_labels": unused_labels}))
+        told = {
+            **{name: getattr(summary, name) for name in COUNTS},
+            "passed_over": dict(summary.passed_over),
+            "seconds": round(summary.seconds, 2),
+            "total": total,
+            "unused_labels": unused_labels,
+        }
+        print(json.dumps(told))
         return
     skipped = f"{summary.skipped:,} failed before, " if summary.skipped else ""
     print(

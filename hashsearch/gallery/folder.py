@@ -101,7 +101,7 @@ class Gallery:
                 _require_room(folder)  # as it is now that nobody else can change it
                 _build(folder, model, settings)
         except Timeout as error:
-            raise GalleryBusy(f"another job is making {folder}") from error
+            raise GalleryBusy(f"another job is making {folder}; try again in a moment") from error
         return cls(folder)
 
     def _require_its_model(self) -> None:
@@ -175,6 +175,10 @@ class Gallery:
                 sizes[kind] = sizes.get(kind, 0) + size
         catalog = (_size(self.folder / f"{_CATALOG}{end}") for end in ("", "-wal"))
         return sizes | {"catalog": sum(catalog)}
+
+    def model_bytes(self) -> int:
+        """Bytes on disk of the copy of the model."""
+        return sum(_size(path) for path in self.model_folder.iterdir())
 
     def close(self) -> None:
         self.catalog.close()

@@ -24,7 +24,7 @@ from hashsearch.sources.folder import Folder
 from tests.die_writing import has_no_litter
 from tests.test_indexing import content
 
-_STEP = 160 * 1024
+_STEP = 320 * 1024
 
 
 def mount(folder: Path, size: int, how: str = "size") -> None:

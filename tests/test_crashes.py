@@ -120,8 +120,8 @@ def test_a_disk_that_is_full_at_any_moment_leaves_a_gallery_that_can_be_complete
     (tmp_path / "disk").mkdir()
     namespace = ("unshare", "--map-root-user", "--mount")
     met = run_script("fill_disk", image_files, model_folder, tmp_path / "disk", prefix=namespace)
-    assert met["full"] >= 5
-    assert len(met["counts"]) >= 3, "some of it was committed each time"
+    assert met["full"] >= 3
+    assert len(met["counts"]) >= 2, "some of it was committed each time"
     unbroken = Gallery(gallery_folder)
     expected = repr(sorted(content(unbroken), key=repr)).encode()
     unbroken.close()

@@ -94,7 +94,7 @@ def test_a_directory_of_many_members_is_not_kept_in_memory(tmp_path, monkeypatch
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 70_000
-    assert peak < 6 * 2**20  # zipfile needs 50
+    assert peak < 16 * 2**20  # zipfile needs 50; other threads of the tests may take some
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE, "../x/a.jpg"])

@@ -13,12 +13,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event, Thread, current_thread, main_thread
 
 from hashsearch.cores import usable_cores
 from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource, TooManyFailures
-from hashsearch.gallery.changes import now
 from hashsearch.gallery.encoding import EncodingPool
 from hashsearch.gallery.filling import Filling, Sorting
 from hashsearch.gallery.folder import Gallery
@@ -74,7 +72,7 @@ def index_sources(
     what was read by then is committed first; on a disk's error the last commit
     stands.
     """
-    started, since = time.monotonic(), now()
+    started = time.monotonic()
     with gallery.job_lock(), _stop_signals() as stop:
         names = [gallery.catalog.source_name(source.root) for source in sources]
         sorting = Sorting(gallery, relabel=relabel)
@@ -103,7 +101,7 @@ def index_sources(
                     f"and hashsearch gallery failures {gallery.folder} lists the others"
                 )
             if retry_failed and not stop.is_set():
-                _forget_what_is_gone(gallery, names, since)
+                _forget_what_is_gone(gallery, names)
     if stop.is_set():
         raise KeyboardInterrupt
     passed_over: Counter[str] = Counter()
@@ -190,14 +188,13 @@ def _estimate(sources: Sequence[Source], telling: Telling) -> None:
         time.sleep(TELL_EVERY_S)
 
 
-def _forget_what_is_gone(gallery: Gallery, names: Sequence[str], since: str) -> None:
-    """Drop failures of these sources that were not met since then, their files being gone."""
+def _forget_what_is_gone(gallery: Gallery, names: Sequence[str]) -> None:
+    """Drop the failures of these sources whose file is there no more."""
     roots = gallery.catalog.sources()
     gone = []
-    for failure, time_of_it in gallery.catalog.failures():
-        name, slash, place = failure.uri.partition("/")
-        path = f"{roots[name]}/{decode_path(place)}" if name in names else ""
-        if slash and path and time_of_it < since and not Path(path.split("#")[0]).exists():
+    for failure, _ in gallery.catalog.failures():
+        name, _, place = failure.uri.partition("#")[0].partition("/")
+        if name in names and not (roots[name] / decode_path(place)).exists():
             gone.append(failure.uri)
     if gone:
         gallery.commit(None, [], mended=gone)

@@ -14,6 +14,7 @@ from hashsearch.gallery.jobs import last_job
 from hashsearch.gallery.queries import (
     IMAGE_BYTES,
     UNITS,
+    Method,
     Query,
     Ranking,
     Searcher,
@@ -55,6 +56,11 @@ class Engine:
 
     def __len__(self) -> int:
         return len(self._searcher.ids)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """Those that the gallery has the data for."""
+        return self._searcher.methods
 
     @property
     def _searcher(self) -> Searcher:

@@ -5,11 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import index_sources
+from hashsearch.sources.folder import Folder
 
 pytestmark = pytest.mark.browser
 
@@ -39,12 +44,12 @@ def browser():
         launched.close()
 
 
-@pytest.fixture(scope="module")
-def address(gallery_folder):
-    """A server process of the session's gallery."""
+@contextmanager
+def server_of(gallery: Path):
+    """A server process; yields its address."""
     command = Path(sys.executable).with_name("hashsearch")
     with subprocess.Popen(
-        [command, "serve", "--gallery", gallery_folder, "--port", "0"],
+        [command, "serve", "--gallery", gallery, "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -52,6 +57,13 @@ def address(gallery_folder):
         yield re.search(r"http://[\d.:]+", server.stdout.readline())[0]
         server.terminate()
         assert server.wait(timeout=15) in (0, -15)
+
+
+@pytest.fixture(scope="module")
+def address(gallery_folder):
+    """That of a server of the session's gallery."""
+    with server_of(gallery_folder) as found:
+        yield found
 
 
 @pytest.fixture
@@ -107,6 +119,23 @@ def test_the_outlined_pictures_are_those_that_both_methods_found(page, picture):
     assert set(outlined) == found[0] & found[1]
     said = re.search(r"agree on (\d+) of 20", page.locator("#agreement").inner_text())
     assert int(said[1]) == len(found[0] & found[1])
+
+
+def test_a_gallery_without_pixels_is_searched_by_code_alone_and_says_so(
+    page, picture, model_folder, image_files, tmp_path
+):
+    gallery = Gallery.create(tmp_path / "g", model_folder, pixels=False)
+    index_sources(gallery, [Folder(image_files)], workers=1)
+    gallery.close()
+    with server_of(tmp_path / "g") as address:
+        page.goto(address)
+        expect(page.get_by_text("the gallery keeps no pixels to compare with")).to_be_visible()
+        page.set_input_files("#file", picture)
+        expect(columns(page)).to_have_count(1)
+        expect(columns(page).locator("li")).to_have_count(20)
+        expect(page.locator("#agreement")).to_have_text("Click any picture to search from it.")
+        assert page.locator(".hits .both").count() == 0
+        page.wait_for_load_state("networkidle")
 
 
 def test_any_picture_is_the_next_query_and_its_address_can_be_shared(page, address):

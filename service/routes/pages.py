@@ -18,5 +18,9 @@ _templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
 @router.get("/")
 def index(request: Request, engine: TheEngine) -> HTMLResponse:
     """The comparison page, with a few images of the gallery to begin from."""
-    context = {"images": len(engine), "examples": engine.sample_ids(_EXAMPLES)}
+    context = {
+        "images": len(engine),
+        "methods": engine.methods,
+        "examples": engine.sample_ids(_EXAMPLES),
+    }
     return _templates.TemplateResponse(request, "index.html", context)

@@ -67,14 +67,19 @@ function showAnswer(answer, picture) {
   byId("query-picture").src = picture;
   drawCode(answer.code);
   const found = answer.methods.map((method) => new Set(method.hits.map((hit) => hit.id)));
-  const common = new Set([...found[0]].filter((id) => found.every((ids) => ids.has(id))));
+  const compared = found.length > 1; // a gallery without pixels is searched by code alone
+  const common = new Set(
+    [...found[0]].filter((id) => compared && found.every((ids) => ids.has(id))),
+  );
   const most = Math.max(...found.map((ids) => ids.size));
   byId("agreement").textContent =
-    `The two agree on ${common.size} of ${most}` +
-    (common.size ? ", which are outlined." : ".") +
-    " Click any picture to search from it.";
+    (compared ? agreement(common.size, most) : "") + "Click any picture to search from it.";
   byId("columns").replaceChildren(...answer.methods.map((method) => column(method, common)));
   byId("agreement").focus({ preventScroll: true }); // the picture that was activated is gone
+}
+
+function agreement(common, most) {
+  return `The two agree on ${common} of ${most}${common ? ", which are outlined" : ""}. `;
 }
 
 function column(method, common) {

@@ -115,13 +115,16 @@ class Sorting:
             for image in batch.images:
                 self._files.pop(image.uri, None)
 
+    def close(self) -> None:
+        self._dismissed.close()
+
     def wants_another_look(self) -> bool:
         """Whether a file was left out as a duplicate of an image that was then replaced.
 
         As when two files change places: then the sources are to be gone through again.
         """
         again, self._look_again = self._look_again, False
-        self._dismissed.close()
+        self.close()
         self._dismissed = SeenNames()
         return again
 
@@ -174,6 +177,7 @@ class Filling:
 
     def __exit__(self, *exception: object) -> None:
         self.discard()
+        self._sorting.close()
 
     def take(self, batch: Batch, codes: Future[NDArray[np.uint8]]) -> None:
         """Write a batch to the shard; its codes may still be in the making."""

@@ -194,8 +194,9 @@ def _forget_what_is_gone(gallery: Gallery, names: Sequence[str]) -> None:
     gone = []
     for failure, _ in gallery.catalog.failures():
         name, _, place = failure.uri.partition("#")[0].partition("/")
-        if name in names and not (roots[name] / decode_path(place)).exists():
-            gone.append(failure.uri)
+        with suppress(PermissionError):  # it may still be there
+            if name in names and not (roots[name] / decode_path(place)).exists():
+                gone.append(failure.uri)
     if gone:
         gallery.commit(None, [], mended=gone)
 

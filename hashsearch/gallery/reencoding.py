@@ -60,31 +60,47 @@ def reencode(gallery: Gallery, model: Path | None = None) -> int:
         ):
             made: dict[int, dict[str, str]] = {}  # the files that are to count, of each shard
             encoded = 0
-            changed_over = False
-            while not changed_over:  # images may be added meanwhile
-                for number, shard in gallery.every_shard().items():
-                    if number not in made:
-                        made[number], fresh = _made(gallery, shard, encoder, pool)
-                        encoded += fresh
-                        counts["indexed"] += shard.rows
-                        report.advance(shard.rows)
-                with gallery.catalog.transaction() as db:
-                    shards = gallery.every_shard()
-                    late = {n: shard for n, shard in shards.items() if n not in made}
-                    if sum(shard.rows for shard in late.values()) > _FEW_ROWS:
-                        continue
-                    for number, shard in late.items():
-                        made[number], fresh = _made(gallery, shard, encoder, pool)
-                        encoded += fresh
-                    changed = {n: f for n, f in made.items() if f != shards[n].checksums}
-                    for number, files in changed.items():
-                        change_codes(db, number, files)
-                    if changed or gallery.fingerprint != card.fingerprint:
-                        change_model(db, card.fingerprint)
-                        next_generation(db)
-                    changed_over = True
+            late = gallery.every_shard()
+            while True:  # images may be added meanwhile
+                for number, shard in late.items():
+                    made[number], fresh = _made(gallery, shard, encoder, pool)
+                    encoded += fresh
+                    counts["indexed"] += shard.rows
+                    report.advance(shard.rows)
+                late, fresh = _change_over(gallery, made, encoder, pool)
+                encoded += fresh
+                if not late:
+                    break
         _clean(gallery)
     return encoded
+
+
+def _change_over(
+    gallery: Gallery, made: dict[int, dict[str, str]], encoder: Encoder, pool: EncodingPool
+) -> tuple[dict[int, Shard], int]:
+    """Let the codes that were made count, and the model with them.
+
+    made: the files that are to count, of each shard. Returns the shards that
+    came too late, by number, because of which nothing changed, and how many rows
+    were encoded for the few that did not matter.
+    """
+    assert encoder.fingerprint is not None
+    encoded = 0
+    with gallery.catalog.transaction() as db:
+        shards = gallery.every_shard()
+        late = {number: shard for number, shard in shards.items() if number not in made}
+        if sum(shard.rows for shard in late.values()) > _FEW_ROWS:
+            return late, 0
+        for number, shard in late.items():
+            made[number], fresh = _made(gallery, shard, encoder, pool)
+            encoded += fresh
+        changed = {n: files for n, files in made.items() if files != shards[n].checksums}
+        for number, files in changed.items():
+            change_codes(db, number, files)
+        if changed or gallery.fingerprint != encoder.fingerprint:
+            change_model(db, encoder.fingerprint)
+            next_generation(db)
+    return {}, encoded
 
 
 def _installed(gallery: Gallery, model: Path | None, fingerprint: str) -> Path:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import tarfile
 from itertools import count, islice
 from pathlib import Path
@@ -12,9 +13,13 @@ import skimage
 from numpy.typing import NDArray
 from PIL import Image
 
+from hashsearch.gallery import filling, reading
+from hashsearch.gallery.additions import add_image
+from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources
 from hashsearch.gallery.queries import Searcher
+from hashsearch.gallery.removing import remove
 from hashsearch.sources import DataFolders
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
@@ -142,6 +147,29 @@ def gallery_folder(
     index_sources(gallery, [Folder(image_files)], workers=2)
     gallery.close()
     return folder
+
+
+@pytest.fixture
+def gallery(gallery_folder, tmp_path):
+    """A copy of the session's gallery, which the test may change."""
+    shutil.copytree(gallery_folder, tmp_path / "gallery")
+    opened = Gallery(tmp_path / "gallery")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def scattered(model_folder, image_files, tmp_path, monkeypatch, photograph):
+    """A gallery of small shards: 300 images and a photograph, of which 60 are removed."""
+    monkeypatch.setattr(filling, "MAX_ROWS", 40)
+    for module in (reading, filling):
+        monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
+    gallery = Gallery.create(tmp_path / "scattered", model_folder)
+    index_sources(gallery, [Folder(image_files)], workers=1)
+    add_image(gallery, gallery.encoder(), photograph)
+    remove(gallery.catalog, Selection(ids=gallery.catalog.rows().ids[:300:5].tolist()))
+    yield gallery
+    gallery.close()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from hashsearch.gallery.indexing import index_sources
 from hashsearch.gallery.verifying import verify
 from hashsearch.sources.folder import Folder
 from tests.die_writing import has_no_litter
-from tests.test_indexing import content
+from tests.galleries import content
 
 _STEP = 320 * 1024
 

@@ -14,7 +14,7 @@ import pytest
 from hashsearch.gallery import catalog
 from hashsearch.gallery.catalog import NewImage
 from hashsearch.gallery.folder import Gallery
-from tests.test_indexing import content
+from tests.galleries import content
 
 TESTS = Path(__file__).parent
 

@@ -31,15 +31,6 @@ from hashsearch.images import decode
 from hashsearch.models.card import copy_model
 
 
-@pytest.fixture
-def gallery(gallery_folder, tmp_path):
-    """A copy of the session's gallery, which the test may change."""
-    shutil.copytree(gallery_folder, tmp_path / "gallery")
-    opened = Gallery(tmp_path / "gallery")
-    yield opened
-    opened.close()
-
-
 def remove(gallery: Gallery, image_id: int) -> None:
     with gallery.catalog.transaction() as db:
         db.execute("UPDATE images SET removed = 1 WHERE id = ?", (image_id,))

@@ -4,47 +4,26 @@ import errno
 import hashlib
 import io
 import os
-import random
-import re
 import shutil
 import signal
-import subprocess
-import sys
 import tarfile
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import psutil
 import pytest
-from PIL import Image
 
-from hashsearch import progress
 from hashsearch.errors import InvalidSource
-from hashsearch.gallery import filling, indexing, jobs, reading, workers
+from hashsearch.gallery import filling, reading, workers
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources, require_images
-from hashsearch.gallery.jobs import last_job, start_job
+from hashsearch.gallery.jobs import last_job
 from hashsearch.gallery.prepare import prepare
 from hashsearch.gallery.shards import ShardWriter
-from hashsearch.images import encode_png
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
+from tests.galleries import content
 from tests.test_archive import tar_of
-
-
-def content(gallery: Gallery) -> set[tuple]:
-    """What a gallery holds, whatever the ids: (key, uri, label, code, pixels)."""
-    rows = gallery.catalog.rows()
-    records = gallery.catalog.records(rows.ids.tolist())
-    known = gallery.catalog.known_files([record.uri for record in records])
-    codes, pixels = gallery.column("codes", rows), gallery.column("pixels", rows)
-    return {
-        (known[record.uri].key, record.uri, record.label, code.tobytes(), values.tobytes())
-        for record, code, values in zip(records, codes, pixels, strict=True)
-    }
 
 
 @pytest.fixture
@@ -288,60 +267,6 @@ def test_shards_are_committed_as_they_fill(gallery, image_files, monkeypatch):
     assert len(content(gallery)) == 300
 
 
-def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monkeypatch):
-    monkeypatch.setattr(jobs, "TELL_EVERY_S", 0.05)
-    for module in (reading, filling):
-        monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
-    other, seen = Gallery(gallery.folder), []
-    original = filling.Filling.take
-
-    def slowly(self, batch, codes):
-        original(self, batch, codes)
-        time.sleep(0.1)
-        seen.append(last_job(other.catalog))
-
-    monkeypatch.setattr(filling.Filling, "take", slowly)
-    index(gallery, image_files)
-    assert {job.state for job in seen} == {"running"}
-    assert (seen[-1].kind, seen[-1].pid, seen[-1].sources) == ("index", os.getpid(), ["pictures"])
-    assert seen[-1].expected == 300
-    told = [job.counts["indexed"] for job in seen]
-    assert told == sorted(told)
-    assert 0 < told[-1] <= 300
-    after = last_job(other.catalog)
-    assert (after.state, after.counts["indexed"], after.seen) == ("done", 300, 300)
-    other.close()
-
-
-def test_a_job_whose_process_is_gone_was_killed(gallery):
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    start_job(gallery.catalog, "index", ["pictures"])
-    assert last_job(gallery.catalog).state == "running"
-    with gallery.catalog.transaction() as db:
-        db.execute("UPDATE jobs SET pid = ?", (child.pid,))
-    assert last_job(gallery.catalog).state == "killed"
-    with gallery.catalog.transaction() as db:  # elsewhere, nobody here can tell
-        db.execute("UPDATE jobs SET host = 'elsewhere'")
-    assert last_job(gallery.catalog).state == "running"
-    with gallery.catalog.transaction() as db:  # but for what it has not said for long
-        db.execute("UPDATE jobs SET updated = '2026-01-01T00:00:00+00:00'")
-    assert last_job(gallery.catalog).state == "silent"
-
-
-def test_a_job_tells_how_far_it_is_by_plain_lines_where_there_is_no_terminal(
-    gallery, image_files, monkeypatch, capsys
-):
-    (image_files.parent / "bad").mkdir(exist_ok=True)
-    (image_files.parent / "bad" / "bad.jpg").write_bytes(b"bad")
-    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
-    monkeypatch.setattr(indexing, "_WRITING_BEHIND", 0)
-    sources = [Folder(image_files.parent / "bad"), Folder(image_files)]
-    index_sources(gallery, sources, workers=1)
-    lines = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"indexing: 301 of 301  [\d,]+ images/s  1 failed", lines[-1])
-
-
 def test_a_source_that_breaks_off_leaves_what_was_read(gallery, image_files, tmp_path):
     whole = tar_of(image_files, tmp_path / "a.tar.gz").read_bytes()
     (tmp_path / "a.tar.gz").write_bytes(whole[: len(whole) // 2])
@@ -410,154 +335,3 @@ def test_a_full_disk_leaves_the_last_commit_and_no_litter(
     monkeypatch.setattr(ShardWriter, failing, original)
     index(gallery, image_files)
     assert len(content(gallery)) == 300
-
-
-# Killing
-
-_SHARDS, _FOLDER = "hashsearch.gallery.shards", "hashsearch.gallery.folder"
-POINTS = {
-    "after the shard is durable": (_SHARDS, "ShardWriter.seal", "after"),
-    "before the shard is renamed": (_FOLDER, "Gallery.adopt", "before"),
-    "after the shard is renamed": (_FOLDER, "Gallery.adopt", "after"),
-    "after the images are inserted": (_FOLDER, "insert_images", "after"),
-    "before the commit": (_FOLDER, "next_generation", "after"),
-    "after the commit": (_FOLDER, "Gallery.commit", "after"),
-}
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_a_job_killed_at_any_point_of_a_commit_is_completed(
-    point, gallery, image_files, gallery_folder
-):
-    """SIGKILL strikes while the second of the shards is committed."""
-    runner = Path(__file__).with_name("kill_at.py")
-    done = subprocess.run(
-        [sys.executable, runner, "index", image_files, gallery.folder, *POINTS[point], "2"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    survived = 180 if point == "after the commit" else 90
-    assert gallery.catalog.count() == survived
-    unbroken = Gallery(gallery_folder)
-    expected = content(unbroken)
-    unbroken.close()
-    assert content(gallery) < expected
-    summary = index(gallery, image_files)
-    assert (summary.indexed, summary.unchanged) == (300 - survived, survived)
-    assert content(gallery) == expected
-    shards = {str(number) for number in gallery.catalog.shard_rows()}
-    assert {path.name for path in (gallery.folder / "shards").iterdir()} == shards
-
-
-def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
-    """`hashsearch index` in a process of its own, with small shards: more to break."""
-    script = (
-        "import sys\n"
-        "from hashsearch.gallery import filling, reading\n"
-        "from hashsearch.cli import main\n"
-        "if __name__ == '__main__':\n"
-        "    filling.MAX_ROWS = 50\n"
-        "    reading.CHUNK_IMAGES = filling.CHUNK_IMAGES = 10\n"
-        "    sys.exit(main(sys.argv[1:]))\n"
-    )
-    runner = gallery.parent / "runner.py"
-    runner.write_text(script)
-    return subprocess.Popen(
-        [sys.executable, runner, "index", source, "--gallery", gallery, "--model", model],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@pytest.mark.parametrize("kills", [5, pytest.param(300, marks=pytest.mark.soak)])
-def test_a_killed_job_is_completed_by_the_same_command(
-    kills, image_files, model_folder, gallery_folder, tmp_path
-):
-    """SIGKILL at random moments; the gallery ends the same as one made without a break."""
-    rng = random.Random(kills)
-    target = tmp_path / "gallery"
-    unbroken = Gallery(gallery_folder)
-    expected = content(unbroken)
-    unbroken.close()
-    met, killed = [], 0
-    while killed < kills:
-        job = start_index(image_files, target, model_folder)
-        # Every other one is struck once it has committed something more.
-        before = _count(target) if Gallery.exists(target) else 0
-        while job.poll() is None and (
-            not Gallery.exists(target) or (killed % 2 and _count(target) == before)
-        ):
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, 0.05))
-        if job.poll() is not None:  # it was done before; begin another gallery
-            check_complete(target, expected, job)
-            shutil.rmtree(target)
-            continue
-        workers = psutil.Process(job.pid).children()
-        job.kill()
-        job.communicate()
-        killed += 1
-        _, alive = psutil.wait_procs(workers, timeout=10)
-        assert not alive, "workers outlive a killed job"
-        partial = Gallery(target)
-        met.append(len(content(partial)))
-        assert content(partial) <= expected
-        partial.close()
-    assert any(0 < count < len(expected) for count in met), "some struck a job at work"
-    check_complete(target, expected, start_index(image_files, target, model_folder))
-
-
-def check_complete(target: Path, expected: set[tuple], job: subprocess.Popen) -> None:
-    """Once the job has ended, the gallery is whole, with no litter beside it."""
-    _, errors = job.communicate()
-    assert job.returncode == 0, errors
-    finished = Gallery(target)
-    assert content(finished) == expected
-    shards = {str(number) for number in finished.catalog.shard_rows()}
-    finished.close()
-    assert {path.name for path in (target / "shards").iterdir()} == shards
-    assert not any(target.glob("unfinished/job/*"))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_job_commits_what_was_read_and_says_so(number, model_folder, tmp_path):
-    """Many images and small shards: some are committed, and some not, when the signal comes."""
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for seed in range(4000):
-        noise = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
-        (pictures / f"{seed:05}.png").write_bytes(encode_png(noise))
-    job = start_index(pictures, tmp_path / "gallery", model_folder)
-    while not Gallery.exists(tmp_path / "gallery") or not _count(tmp_path / "gallery"):
-        assert job.poll() is None, job.communicate()
-        time.sleep(0.05)
-    job.send_signal(number)
-    _, errors = job.communicate(timeout=30)
-    assert job.returncode == 130
-    assert (
-        errors.strip()
-        .splitlines()[-1]
-        .endswith("stopped; what was committed is safe, and the same command goes on")
-    )
-    assert "Traceback" not in errors
-    gallery = Gallery(tmp_path / "gallery")
-    assert last_job(gallery.catalog).state == "stopped"
-    stored = content(gallery)
-    assert 0 < len(stored) == gallery.catalog.count() < 4000
-    tiny = {record_bytes(pictures, uri): pixels for _, uri, _, _, pixels in stored}
-    assert all(data == pixels for data, pixels in tiny.items())
-    gallery.close()
-
-
-def record_bytes(pictures: Path, uri: str) -> bytes:
-    """The pixels of the file at a uri, read by Pillow alone."""
-    return np.asarray(Image.open(pictures / uri.removeprefix("pictures/"))).tobytes()
-
-
-def _count(folder: Path) -> int:
-    gallery = Gallery(folder)
-    try:
-        return gallery.catalog.count()
-    finally:
-        gallery.close()

@@ -1,0 +1,71 @@
+"""What several tests of galleries ask, and do to them."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from hashsearch.cli import main
+from hashsearch.gallery.folder import Gallery
+from hashsearch.images import encode_png
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def ids(gallery: Gallery) -> list[int]:
+    return gallery.catalog.rows().ids.tolist()
+
+
+def content(gallery: Gallery) -> set[tuple]:
+    """What a gallery holds, whatever the ids: (key, uri, label, code, pixels)."""
+    rows = gallery.catalog.rows()
+    records = gallery.catalog.records(rows.ids.tolist())
+    known = gallery.catalog.known_files([record.uri for record in records])
+    codes, pixels = gallery.column("codes", rows), gallery.column("pixels", rows)
+    return {
+        (known[record.uri].key, record.uri, record.label, code.tobytes(), values.tobytes())
+        for record, code, values in zip(records, codes, pixels, strict=True)
+    }
+
+
+def everything(gallery: Gallery) -> list[tuple]:
+    """What the gallery tells of every image, id by id."""
+    return [
+        (one, gallery.catalog.record(one).uri, gallery.code(one).tobytes(),
+         gallery.pixels(one).tobytes(), gallery.thumbnail(one))
+        for one in ids(gallery)
+    ]  # fmt: skip
+
+
+def another_png() -> bytes:
+    return encode_png(np.full((40, 40, 3), 77, np.uint8))
+
+
+def damage(path: Path) -> None:
+    """Change one byte in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+def killed(job: str, subject: object, gallery: Gallery, *point: str) -> None:
+    """Run a job in a process that SIGKILL strikes at a point of it."""
+    runner = Path(__file__).with_name("kill_at.py")
+    done = subprocess.run(
+        [sys.executable, runner, job, str(subject), gallery.folder, *point],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def has_no_litter(gallery: Gallery) -> bool:
+    """Whether nothing lies in the folder that the catalog does not name."""
+    shards = gallery.every_shard()
+    named = {shard.folder / name for shard in shards.values() for name in shard.checksums}
+    found = {path for path in (gallery.folder / "shards").rglob("*") if path.is_file()}
+    return found == named and not any((gallery.folder / "unfinished").glob("job/*"))

@@ -1,0 +1,105 @@
+"""Single images, added beside whatever a job does."""
+
+import hashlib
+import threading
+
+import pytest
+from fastapi.testclient import TestClient
+from numpy.testing import assert_array_equal
+
+from hashsearch.errors import ArtifactMismatch, InvalidImage
+from hashsearch.gallery import filling, reading
+from hashsearch.gallery.additions import add_image
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import index_sources
+from hashsearch.gallery.reencoding import reencode
+from hashsearch.images import decode
+from hashsearch.sources.folder import Folder
+from service.app import create_app
+from service.settings import Settings
+from tests.galleries import (
+    content,
+)
+
+
+@pytest.fixture
+def client(gallery):
+    with TestClient(create_app(Settings(gallery=gallery.folder))) as opened:
+        yield opened
+
+
+def served(client) -> int:
+    return client.get("/v1/gallery").json()["images"]
+
+
+def test_an_image_is_added_while_a_job_is_at_work(gallery, client, photograph):
+    encoder = gallery.encoder()
+    with gallery.job_lock():
+        image_id, new = add_image(gallery, encoder, photograph, "rocket")
+    assert new
+    assert served(client) == 301
+    decoded = decode(photograph, thumbnail=True)
+    assert_array_equal(gallery.pixels(image_id), decoded.tiny)
+    assert gallery.thumbnail(image_id) == decoded.thumbnail
+    record = gallery.catalog.record(image_id)
+    assert record.label == "rocket"
+    assert record.uri == "+/" + hashlib.sha256(photograph).hexdigest()
+    answer = client.post("/v1/search?k=1", content=photograph).json()
+    assert [hit["id"] for hit in answer["hits"]] == [image_id]
+
+
+def test_the_same_bytes_are_added_once(gallery, image_files):
+    encoder = gallery.encoder()
+    path = next(path for path in sorted(image_files.rglob("*.*")) if path.is_file())
+    image_id, new = add_image(gallery, encoder, path.read_bytes())
+    assert not new
+    assert gallery.catalog.record(image_id).path == str(path)
+    assert gallery.catalog.count() == 300
+
+
+def test_what_is_no_image_is_not_added(gallery, photograph):
+    for data in (b"", b"hello", photograph[:3000]):
+        with pytest.raises(InvalidImage):
+            add_image(gallery, gallery.encoder(), data)
+    assert gallery.catalog.count() == 300
+    assert gallery.catalog.failures() == []
+
+
+def test_images_added_during_a_job_are_kept_beside_its_own(
+    model_folder, image_files, tmp_path, monkeypatch
+):
+    """Another thread adds pictures of the same folder, from its end, while the job indexes it."""
+    monkeypatch.setattr(filling, "MAX_ROWS", 30)
+    for module in (reading, filling):
+        monkeypatch.setattr(module, "CHUNK_IMAGES", 10)
+    gallery = Gallery.create(tmp_path / "gallery", model_folder)
+    adder = Gallery(tmp_path / "gallery")
+    paths = sorted((path for path in image_files.rglob("*.*")), reverse=True)[:40]
+    errors = []
+
+    def add() -> None:
+        try:
+            for path in paths:
+                add_image(adder, adder_encoder, path.read_bytes())
+        except Exception as error:
+            errors.append(error)
+
+    adder_encoder = adder.encoder()
+    thread = threading.Thread(target=add)
+    thread.start()
+    index_sources(gallery, [Folder(image_files)], workers=1)
+    thread.join()
+    assert errors == []
+    keys = {key for key, *_ in content(gallery)}
+    assert keys == {hashlib.sha256(p.read_bytes()).digest() for p in image_files.rglob("*.*")}
+    assert gallery.catalog.count() == 300
+    gallery.close()
+    adder.close()
+
+
+def test_codes_of_a_former_model_are_not_added(gallery, other_model_folder, photograph):
+    encoder = gallery.encoder()
+    reencode(gallery, other_model_folder)
+    with pytest.raises(ArtifactMismatch, match="was moved from model"):
+        add_image(gallery, encoder, photograph)
+    assert gallery.catalog.count() == 300

@@ -1,0 +1,104 @@
+"""What a job tells others of itself."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hashsearch import progress
+from hashsearch.gallery import filling, indexing, jobs, reading
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import index_sources
+from hashsearch.gallery.jobs import last_job, start_job
+from hashsearch.sources.folder import Folder
+from tests.galleries import run
+
+
+@pytest.fixture
+def gallery(tmp_path, model_folder):
+    opened = Gallery.create(tmp_path / "gallery", model_folder)
+    yield opened
+    opened.close()
+
+
+def index(gallery: Gallery, folder: Path, workers: int = 1):
+    return index_sources(gallery, [Folder(folder)], workers=workers)
+
+
+def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monkeypatch):
+    monkeypatch.setattr(jobs, "TELL_EVERY_S", 0.05)
+    for module in (reading, filling):
+        monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
+    other, seen = Gallery(gallery.folder), []
+    original = filling.Filling.take
+
+    def slowly(self, batch, codes):
+        original(self, batch, codes)
+        time.sleep(0.1)
+        seen.append(last_job(other.catalog))
+
+    monkeypatch.setattr(filling.Filling, "take", slowly)
+    index(gallery, image_files)
+    assert {job.state for job in seen} == {"running"}
+    assert (seen[-1].kind, seen[-1].pid, seen[-1].sources) == ("index", os.getpid(), ["pictures"])
+    assert seen[-1].expected == 300
+    told = [job.counts["indexed"] for job in seen]
+    assert told == sorted(told)
+    assert 0 < told[-1] <= 300
+    after = last_job(other.catalog)
+    assert (after.state, after.counts["indexed"], after.seen) == ("done", 300, 300)
+    other.close()
+
+
+def test_a_job_whose_process_is_gone_was_killed(gallery):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    start_job(gallery.catalog, "index", ["pictures"])
+    assert last_job(gallery.catalog).state == "running"
+    with gallery.catalog.transaction() as db:
+        db.execute("UPDATE jobs SET pid = ?", (child.pid,))
+    assert last_job(gallery.catalog).state == "killed"
+    with gallery.catalog.transaction() as db:  # elsewhere, nobody here can tell
+        db.execute("UPDATE jobs SET host = 'elsewhere'")
+    assert last_job(gallery.catalog).state == "running"
+    with gallery.catalog.transaction() as db:  # but for what it has not said for long
+        db.execute("UPDATE jobs SET updated = '2026-01-01T00:00:00+00:00'")
+    assert last_job(gallery.catalog).state == "silent"
+
+
+def test_a_job_tells_how_far_it_is_by_plain_lines_where_there_is_no_terminal(
+    gallery, image_files, monkeypatch, capsys
+):
+    (image_files.parent / "bad").mkdir(exist_ok=True)
+    (image_files.parent / "bad" / "bad.jpg").write_bytes(b"bad")
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(indexing, "_WRITING_BEHIND", 0)
+    sources = [Folder(image_files.parent / "bad"), Folder(image_files)]
+    index_sources(gallery, sources, workers=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"indexing: 301 of 301  [\d,]+ images/s  1 failed", lines[-1])
+
+
+def test_info_tells_of_everything_in_ten_lines(scattered, image_files, capsys):
+    assert run("gallery", "info", scattered.folder) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    text = "\n".join(lines)
+    for part in (
+        "241, and 60 rows of removed ones, for compact to clear",
+        str(image_files),
+        "keeping codes and pixels and thumbnails",
+        "dense, 256 bits, " + scattered.fingerprint[:12],
+        "index, done, 300 indexed",
+    ):
+        assert part in text
+
+
+def test_info_of_an_empty_gallery(model_folder, tmp_path, capsys):
+    Gallery.create(tmp_path / "g", model_folder).close()
+    assert run("gallery", "info", tmp_path / "g") == 0
+    assert capsys.readouterr().out.count("none") == 3  # labels, sources, jobs

@@ -1,0 +1,181 @@
+"""A job that is killed or stopped, and the same command after it."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import index_sources
+from hashsearch.gallery.jobs import last_job
+from hashsearch.images import encode_png
+from hashsearch.sources.folder import Folder
+from tests.galleries import content
+
+
+@pytest.fixture
+def gallery(tmp_path, model_folder):
+    opened = Gallery.create(tmp_path / "gallery", model_folder)
+    yield opened
+    opened.close()
+
+
+def index(gallery: Gallery, folder: Path, workers: int = 1):
+    return index_sources(gallery, [Folder(folder)], workers=workers)
+
+
+_SHARDS, _FOLDER = "hashsearch.gallery.shards", "hashsearch.gallery.folder"
+POINTS = {
+    "after the shard is durable": (_SHARDS, "ShardWriter.seal", "after"),
+    "before the shard is renamed": (_FOLDER, "Gallery.adopt", "before"),
+    "after the shard is renamed": (_FOLDER, "Gallery.adopt", "after"),
+    "after the images are inserted": (_FOLDER, "insert_images", "after"),
+    "before the commit": (_FOLDER, "next_generation", "after"),
+    "after the commit": (_FOLDER, "Gallery.commit", "after"),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_job_killed_at_any_point_of_a_commit_is_completed(
+    point, gallery, image_files, gallery_folder
+):
+    """SIGKILL strikes while the second of the shards is committed."""
+    runner = Path(__file__).with_name("kill_at.py")
+    done = subprocess.run(
+        [sys.executable, runner, "index", image_files, gallery.folder, *POINTS[point], "2"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    survived = 180 if point == "after the commit" else 90
+    assert gallery.catalog.count() == survived
+    unbroken = Gallery(gallery_folder)
+    expected = content(unbroken)
+    unbroken.close()
+    assert content(gallery) < expected
+    summary = index(gallery, image_files)
+    assert (summary.indexed, summary.unchanged) == (300 - survived, survived)
+    assert content(gallery) == expected
+    shards = {str(number) for number in gallery.catalog.shard_rows()}
+    assert {path.name for path in (gallery.folder / "shards").iterdir()} == shards
+
+
+def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
+    """`hashsearch index` in a process of its own, with small shards: more to break."""
+    script = (
+        "import sys\n"
+        "from hashsearch.gallery import filling, reading\n"
+        "from hashsearch.cli import main\n"
+        "if __name__ == '__main__':\n"
+        "    filling.MAX_ROWS = 50\n"
+        "    reading.CHUNK_IMAGES = filling.CHUNK_IMAGES = 10\n"
+        "    sys.exit(main(sys.argv[1:]))\n"
+    )
+    runner = gallery.parent / "runner.py"
+    runner.write_text(script)
+    return subprocess.Popen(
+        [sys.executable, runner, "index", source, "--gallery", gallery, "--model", model],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(300, marks=pytest.mark.soak)])
+def test_a_killed_job_is_completed_by_the_same_command(
+    kills, image_files, model_folder, gallery_folder, tmp_path
+):
+    """SIGKILL at random moments; the gallery ends the same as one made without a break."""
+    rng = random.Random(kills)
+    target = tmp_path / "gallery"
+    unbroken = Gallery(gallery_folder)
+    expected = content(unbroken)
+    unbroken.close()
+    met, killed = [], 0
+    while killed < kills:
+        job = start_index(image_files, target, model_folder)
+        # Every other one is struck once it has committed something more.
+        before = _count(target) if Gallery.exists(target) else 0
+        while job.poll() is None and (
+            not Gallery.exists(target) or (killed % 2 and _count(target) == before)
+        ):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.05))
+        if job.poll() is not None:  # it was done before; begin another gallery
+            check_complete(target, expected, job)
+            shutil.rmtree(target)
+            continue
+        workers = psutil.Process(job.pid).children()
+        job.kill()
+        job.communicate()
+        killed += 1
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert not alive, "workers outlive a killed job"
+        partial = Gallery(target)
+        met.append(len(content(partial)))
+        assert content(partial) <= expected
+        partial.close()
+    assert any(0 < count < len(expected) for count in met), "some struck a job at work"
+    check_complete(target, expected, start_index(image_files, target, model_folder))
+
+
+def check_complete(target: Path, expected: set[tuple], job: subprocess.Popen) -> None:
+    """Once the job has ended, the gallery is whole, with no litter beside it."""
+    _, errors = job.communicate()
+    assert job.returncode == 0, errors
+    finished = Gallery(target)
+    assert content(finished) == expected
+    shards = {str(number) for number in finished.catalog.shard_rows()}
+    finished.close()
+    assert {path.name for path in (target / "shards").iterdir()} == shards
+    assert not any(target.glob("unfinished/job/*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_job_commits_what_was_read_and_says_so(number, model_folder, tmp_path):
+    """Many images and small shards: some are committed, and some not, when the signal comes."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(4000):
+        noise = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
+        (pictures / f"{seed:05}.png").write_bytes(encode_png(noise))
+    job = start_index(pictures, tmp_path / "gallery", model_folder)
+    while not Gallery.exists(tmp_path / "gallery") or not _count(tmp_path / "gallery"):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+    job.send_signal(number)
+    _, errors = job.communicate(timeout=30)
+    assert job.returncode == 130
+    assert (
+        errors.strip()
+        .splitlines()[-1]
+        .endswith("stopped; what was committed is safe, and the same command goes on")
+    )
+    assert "Traceback" not in errors
+    gallery = Gallery(tmp_path / "gallery")
+    assert last_job(gallery.catalog).state == "stopped"
+    stored = content(gallery)
+    assert 0 < len(stored) == gallery.catalog.count() < 4000
+    tiny = {record_bytes(pictures, uri): pixels for _, uri, _, _, pixels in stored}
+    assert all(data == pixels for data, pixels in tiny.items())
+    gallery.close()
+
+
+def record_bytes(pictures: Path, uri: str) -> bytes:
+    """The pixels of the file at a uri, read by Pillow alone."""
+    return np.asarray(Image.open(pictures / uri.removeprefix("pictures/"))).tobytes()
+
+
+def _count(folder: Path) -> int:
+    gallery = Gallery(folder)
+    try:
+        return gallery.catalog.count()
+    finally:
+        gallery.close()

@@ -1,0 +1,182 @@
+"""A gallery moved to another model, or its codes mended."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.testing import assert_array_equal
+
+from hashsearch.errors import GalleryBusy, InvalidGallery
+from hashsearch.gallery import reencoding
+from hashsearch.gallery.additions import add_image
+from hashsearch.gallery.compacting import compact
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import index_sources
+from hashsearch.gallery.reencoding import reencode
+from hashsearch.gallery.verifying import verify
+from hashsearch.models.card import read_card
+from hashsearch.sources.folder import Folder
+from service.app import create_app
+from service.settings import Settings
+from tests.galleries import another_png, content, damage, has_no_litter, killed, run
+
+
+@pytest.fixture
+def client(gallery):
+    with TestClient(create_app(Settings(gallery=gallery.folder))) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        ("hashsearch.gallery.reencoding", "copy_model", "after", "1"),
+        ("hashsearch.gallery.reencoding", "write_codes", "before", "3"),
+        ("hashsearch.gallery.shards", "_sync_and_close", "before", "4"),
+        ("hashsearch.gallery.reencoding", "change_codes", "after", "2"),
+        ("hashsearch.gallery.reencoding", "next_generation", "after", "1"),
+        ("hashsearch.gallery.reencoding", "_clean", "before", "1"),
+    ],
+)
+def test_a_reencoding_that_is_killed_anywhere_leaves_old_codes_or_new_ones(
+    point, scattered, other_model_folder
+):
+    before = content(scattered)
+    killed("reencode", other_model_folder, scattered, *point)
+    reopened = Gallery(scattered.folder)
+    changed_over = point[1] == "_clean"
+    assert (content(reopened) == before) is not changed_over
+    assert verify(reopened, 300).findings == []
+    reopened.close()
+    reencode(scattered, other_model_folder)
+    assert scattered.fingerprint == read_card(other_model_folder).fingerprint
+    assert verify(scattered, 300).findings == []
+    assert has_no_litter(scattered)
+    assert len(list(scattered.folder.glob("model*"))) == 1
+
+
+def test_a_mending_that_is_killed_goes_on_too(scattered):
+    number = list(scattered.catalog.shard_rows())[2]
+    before = content(scattered)
+    damage(scattered.shard_folder(number) / "codes.npy")
+    point = ("hashsearch.gallery.reencoding", "write_codes", "after", "1")
+    killed("reencode", scattered.model_folder, scattered, *point)
+    assert len(verify(scattered, 0).findings) == 1
+    reencode(scattered)
+    assert verify(scattered, 300).findings == []
+    assert content(scattered) == before
+    assert has_no_litter(scattered)
+
+
+def test_reencoding_gives_the_codes_that_indexing_anew_would(
+    gallery, other_model_folder, image_files, tmp_path, client, capsys
+):
+    before = {(key, uri, label, pixels) for key, uri, label, _, pixels in content(gallery)}
+    assert run("gallery", "reencode", gallery.folder, "--model", other_model_folder) == 0
+    assert "300 codes made anew, from model" in capsys.readouterr().out
+    anew = Gallery.create(tmp_path / "anew", other_model_folder)
+    index_sources(anew, [Folder(image_files)], workers=1)
+    assert content(gallery) == content(anew)
+    assert {(key, uri, label, pixels) for key, uri, label, _, pixels in content(gallery)} == before
+    assert gallery.fingerprint == anew.fingerprint == read_card(gallery.model_folder).fingerprint
+    anew.close()
+    # The running service has the new model, and ranks by it.
+    record = gallery.catalog.record(1)
+    answer = client.post("/v1/search?k=1", content=Path(record.path).read_bytes()).json()
+    assert [(hit["id"], hit["distance"]) for hit in answer["hits"]] == [(1, 0)]
+    assert client.get("/v1/gallery").json()["fingerprint"] == gallery.fingerprint
+    # Nothing of the former model is left, and the gallery can be added to.
+    assert [path.name for path in gallery.folder.glob("model*")] == [gallery.model_folder.name]
+    for number in gallery.catalog.shard_rows():
+        assert len(list(gallery.shard_folder(number).glob("codes*"))) == 1
+    assert verify(gallery, 300).findings == []
+    assert Gallery(gallery.folder).card().fingerprint == gallery.fingerprint
+
+
+def test_a_reencoding_that_goes_on_makes_what_was_not_made(
+    scattered, other_model_folder, monkeypatch
+):
+    wanted = sum(scattered.catalog.shard_rows().values())
+    point = ("hashsearch.gallery.reencoding", "write_codes", "before", "4")
+    killed("reencode", other_model_folder, scattered, *point)
+    shards = list(scattered.every_shard().values())
+    # One of the three that were made is damaged since: its name tells.
+    (staged,) = shards[1].folder.glob("codes-*")
+    damage(staged)
+    encoded = reencode(scattered, other_model_folder)
+    assert encoded == wanted - shards[0].rows - shards[2].rows
+    assert verify(scattered, 300).findings == []
+
+
+@pytest.mark.parametrize("few", [0, 256])
+def test_an_image_added_during_the_reencoding_gets_a_code_of_the_new_model(
+    few, scattered, other_model_folder, monkeypatch
+):
+    encoder, original = scattered.encoder(), reencoding.write_codes
+    adder, added = Gallery(scattered.folder), []
+
+    def add_first(*arguments):
+        if not added:
+            added.append(add_image(adder, encoder, another_png())[0])
+        return original(*arguments)
+
+    monkeypatch.setattr(reencoding, "write_codes", add_first)
+    monkeypatch.setattr(reencoding, "_FEW_ROWS", few)
+    reencode(scattered, other_model_folder)
+    adder.close()
+    tiny = scattered.pixels(added[0])
+    assert_array_equal(scattered.code(added[0]), scattered.encoder().encode(tiny[np.newaxis])[0])
+    assert verify(scattered, 1000).different == 0
+
+
+def test_an_empty_gallery_is_moved_to_another_model_too(model_folder, other_model_folder, tmp_path):
+    gallery = Gallery.create(tmp_path / "g", model_folder)
+    assert reencode(gallery, other_model_folder) == 0
+    assert gallery.fingerprint == read_card(other_model_folder).fingerprint
+    gallery.close()
+
+
+def test_a_gallery_without_pixels_cannot_be_reencoded(
+    model_folder, other_model_folder, image_files, tmp_path
+):
+    gallery = Gallery.create(tmp_path / "g", model_folder, pixels=False)
+    index_sources(gallery, [Folder(image_files)], workers=1)
+    with pytest.raises(InvalidGallery, match="keeps no pixels to make codes of"):
+        reencode(gallery, other_model_folder)
+    gallery.close()
+
+
+def test_a_gallery_is_opened_while_it_is_moved_to_another_model(gallery, other_model_folder):
+    """Its fingerprint and its card are read one after the other, and both change at once."""
+    stop, errors = threading.Event(), []
+
+    def open_again_and_again() -> None:
+        while not stop.is_set():
+            try:
+                one = Gallery(gallery.folder)
+                one.code(1)
+                one.close()
+            except Exception as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=open_again_and_again)
+    own = gallery.folder.parent / "own"
+    shutil.copytree(gallery.model_folder, own)
+    thread.start()
+    for model in (other_model_folder, own) * 4:
+        reencode(gallery, model)
+    stop.set()
+    thread.join()
+    assert errors == []
+
+
+def test_jobs_of_every_kind_keep_each_other_out(gallery, other_model_folder):
+    second = Gallery(gallery.folder)
+    with gallery.job_lock():
+        for job in (compact, lambda g: reencode(g, other_model_folder)):
+            with pytest.raises(GalleryBusy, match="another job is writing"):
+                job(second)
+    second.close()

@@ -1,0 +1,85 @@
+"""Images taken out of a gallery."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from hashsearch.gallery import removing
+from hashsearch.gallery.changes import Selection
+from hashsearch.gallery.indexing import index_sources
+from hashsearch.sources.folder import Folder
+from service.app import create_app
+from service.settings import Settings
+from tests.galleries import content, ids, run
+
+
+@pytest.fixture
+def client(gallery):
+    with TestClient(create_app(Settings(gallery=gallery.folder))) as opened:
+        yield opened
+
+
+def served(client) -> int:
+    return client.get("/v1/gallery").json()["images"]
+
+
+@pytest.mark.parametrize("by", ["id", "uri", "label", "shard"])
+def test_images_are_removed_by_what_tells_them(by, gallery, client, capsys):
+    records = gallery.catalog.records(ids(gallery))
+    label = records[0].label
+    chosen, arguments = {
+        "id": ({records[3].id, records[7].id}, [records[3].id, records[7].id]),
+        "uri": (
+            {r.id for r in records if r.uri.startswith(f"pictures/{label}/0")},
+            [f"pictures/{label}/0"],
+        ),
+        "label": ({r.id for r in records if r.label == label}, [label]),
+        "shard": ({r.id for r in records}, [1]),
+    }[by]
+    assert run("gallery", "remove", gallery.folder, f"--{by}", *arguments) == 0
+    assert set(ids(gallery)) == {r.id for r in records} - chosen
+    assert f"{len(chosen):,} removed" in capsys.readouterr().out
+    assert served(client) == 300 - len(chosen)
+    for image_id in chosen:
+        assert client.get(f"/v1/images/{image_id}/thumbnail").status_code == 404
+
+
+def test_what_no_image_is_meant_by_removes_nothing_and_says_so(gallery, capsys):
+    generation = gallery.catalog.generation()
+    assert run("gallery", "remove", gallery.folder, "--label", "unicorn") == 1
+    assert "no image of the gallery is told by this" in capsys.readouterr().err
+    assert gallery.catalog.generation() == generation
+
+
+def test_many_images_are_removed_a_part_at_a_time(gallery, monkeypatch):
+    monkeypatch.setattr(removing, "_AT_ONCE", 7)
+    assert removing.remove(gallery.catalog, Selection(shard=1)) == 300
+    assert ids(gallery) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--uri", ""), ("--id", "-1"), ("--id", 10**30), ("--shard", "x"), ()]
+)
+def test_a_removal_that_makes_no_sense_is_refused(arguments, gallery, capsys):
+    try:
+        status = run("gallery", "remove", gallery.folder, *arguments)
+    except SystemExit as stopped:  # as argparse does
+        status = stopped.code
+    assert status != 0
+    assert len(capsys.readouterr().err) > 20
+    assert gallery.catalog.count() == 300
+
+
+def test_a_prefix_may_be_typed_as_a_path(gallery, image_files, tmp_path, photograph):
+    (tmp_path / "my photos").mkdir()
+    (tmp_path / "my photos" / "a%b é.jpg").write_bytes(photograph)
+    index_sources(gallery, [Folder(tmp_path / "my photos")], workers=1)
+    assert run("gallery", "remove", gallery.folder, "--uri", "my photos/") == 0
+    assert gallery.catalog.count() == 300
+
+
+def test_what_was_removed_comes_back_with_its_source(gallery, image_files):
+    before = content(gallery)
+    run("gallery", "remove", gallery.folder, "--id", *ids(gallery)[:10])
+    summary = index_sources(gallery, [Folder(image_files)], workers=1)
+    assert (summary.indexed, summary.unchanged) == (10, 290)
+    assert content(gallery) == before

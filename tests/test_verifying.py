@@ -1,0 +1,85 @@
+"""What is damaged is told, with what mends it."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from hashsearch.gallery.verifying import verify
+from tests.galleries import (
+    damage,
+    everything,
+    run,
+)
+
+
+def test_a_whole_gallery_is_found_whole(gallery, capsys):
+    assert run("gallery", "verify", gallery.folder) == 0
+    out = capsys.readouterr().out
+    assert "are as they were committed; of 256 codes made anew, none differs" in out
+
+
+@pytest.mark.parametrize("name", ["codes.npy", "pixels.npy", "thumbnails.bin"])
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_a_damaged_file_is_told_and_mended_by_what_verify_says(
+    name, how, scattered, image_files, capsys
+):
+    number, size = list(scattered.catalog.shard_rows().items())[-1]  # that of the photograph
+    path = scattered.shard_folder(number) / name
+    before = {one[1:] for one in everything(scattered)}
+    damage(path) if how == "changed" else path.unlink()
+    assert run("gallery", "verify", scattered.folder) == 1
+    told = capsys.readouterr().out
+    state = "differs from what was committed" if how == "changed" else "is missing"
+    assert f"{path} {state} ({size:,} images)" in told
+    if name == "codes.npy":
+        assert f"hashsearch gallery reencode {scattered.folder}" in told
+        assert run("gallery", "reencode", scattered.folder) == 0
+        assert f"{size:,} codes made anew, by its own model" in capsys.readouterr().out
+        assert {one[1:] for one in everything(scattered)} == before
+    else:
+        assert f"hashsearch gallery remove {scattered.folder} --shard {number}" in told
+        assert run("gallery", "remove", scattered.folder, "--shard", number) == 0
+        assert scattered.catalog.count() == 241 - size
+        assert run("gallery", "verify", scattered.folder) == 1
+        assert f"hashsearch gallery compact {scattered.folder}" in capsys.readouterr().out
+        assert run("gallery", "compact", scattered.folder) == 0
+    assert run("gallery", "verify", scattered.folder) == 0
+
+
+def test_codes_that_the_model_does_not_make_are_told(gallery, capsys):
+    """As after a restore of another gallery's shards, checksums and all."""
+    path = gallery.shard_folder(1) / "codes.npy"
+    codes = np.load(path)
+    np.save(path, codes[::-1].copy())
+    with gallery.catalog.transaction() as db:
+        (text,) = db.execute("SELECT checksums FROM shards").fetchone()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        checksums = json.dumps(json.loads(text) | {"codes.npy": digest})
+        db.execute("UPDATE shards SET checksums = ?", (checksums,))
+    assert run("gallery", "verify", gallery.folder, "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["encoded"], len(told["findings"])) == (256, 1)
+    assert told["different"] > 200
+    assert "codes made anew differ from those kept" in told["findings"][0]["what"]
+    assert told["findings"][0]["mend"] == f"hashsearch gallery reencode {gallery.folder}"
+    assert run("gallery", "reencode", gallery.folder) == 0
+    assert run("gallery", "verify", gallery.folder) == 0
+
+
+def test_a_damaged_model_is_told(gallery, capsys):
+    damage(gallery.model_folder / "weights.safetensors")
+    assert run("gallery", "verify", gallery.folder) == 1
+    assert f"copy model {gallery.fingerprint[:12]} to" in capsys.readouterr().out
+
+
+def test_a_catalog_whose_rows_make_no_sense_is_told(gallery):
+    with gallery.catalog.transaction() as db:
+        db.execute("UPDATE images SET row = 5000 WHERE id = 7")
+        db.execute("UPDATE images SET row = 0 WHERE id = 9")
+    whats = [finding.what for finding in verify(gallery, 0).findings]
+    assert whats == [
+        "the catalog names 1 rows that no shard has",
+        "the catalog names 1 rows for more than one image",
+    ]

@@ -102,3 +102,12 @@ def test_training_needs_torch_numpy_pillow_safetensors_and_rich_alone():
 def test_workers_start_without_torch():
     done = imports_without(["torch", "faiss"], "import hashsearch.gallery.prepare")
     assert done.returncode == 0, done.stderr
+
+
+def test_an_index_command_that_finds_nothing_new_needs_no_torch(gallery, image_files):
+    """A nightly job over a folder that did not change is done in a second."""
+    command = ["index", str(image_files), "--gallery", str(gallery.folder)]
+    statement = f"from hashsearch.cli import main; sys.exit(main({command!r}))"
+    done = imports_without(["torch", "faiss"], statement)
+    assert done.returncode == 0, done.stderr
+    assert "0 new, 300 already there" in done.stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hashsearch.errors import InvalidSource
+from hashsearch.errors import InvalidModel, InvalidSource
 from hashsearch.gallery import filling, reading, workers
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources, require_images
@@ -22,7 +22,7 @@ from hashsearch.gallery.prepare import prepare
 from hashsearch.gallery.shards import ShardWriter
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
-from tests.galleries import content
+from tests.galleries import content, damage
 from tests.test_archive import tar_of
 
 
@@ -49,6 +49,16 @@ def index(gallery: Gallery, folder: Path, workers: int = 1):
 
 def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.*") if path.is_file())
+
+
+def test_a_model_that_is_damaged_ends_the_job_and_no_image_is_lost(gallery, pictures):
+    index(gallery, pictures / files(pictures)[0].parent.name)
+    before = content(gallery)
+    damage(gallery.model_folder / "weights.safetensors")
+    with pytest.raises(InvalidModel):
+        index(gallery, pictures)
+    assert content(gallery) == before
+    assert not list(gallery.unfinished.glob("*"))
 
 
 def test_a_second_run_finds_everything_there(gallery, pictures):

@@ -69,7 +69,7 @@ def _index(options: argparse.Namespace) -> int:
     folders = DataFolders.of_environment()
     sources = [open_source(spec, folders) for spec in options.sources]
     labels = Labels(options.labels) if options.labels else None
-    from hashsearch.gallery.indexing import index_sources, require_images  # with torch
+    from hashsearch.gallery.indexing import index_sources, require_images
 
     for source in sources:
         require_images(source)

@@ -1,12 +1,15 @@
 """An encoder on every core, beside whatever else a job does."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from hashsearch.encoder import Encoder
+if TYPE_CHECKING:
+    from hashsearch.encoder import Encoder
 
 
 class EncodingPool:
@@ -15,22 +18,45 @@ class EncodingPool:
     Threads of their own need not wait for each other within a product, as torch's
     do: 1.2 times as many images a second on two cores, and no core is held by
     waiting while worker processes want it. The codes are the same.
+
+    The encoder is loaded, and torch with it, when there is something to encode:
+    meanwhile images are decoded, and where none is new there is no need of it.
     """
 
-    def __init__(self, encoder: Encoder, threads: int):
-        self._encoder = encoder
-        self._threads_before = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(
-            threads, "encode", initializer=torch.set_num_threads, initargs=(1,)
-        )
+    def __init__(self, load: "Callable[[], Encoder]", threads: int):
+        self._load = load
+        self._encoder: Encoder | None = None
+        self._threads_before: int | None = None
+        self._lock = Lock()  # of these two
+        self._pool = ThreadPoolExecutor(threads, "encode", self._begin)
 
     def __enter__(self) -> "EncodingPool":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(self._threads_before)  # for threads to come; it is kept by thread
+        if self._threads_before is not None:
+            import torch
+
+            torch.set_num_threads(self._threads_before)  # for threads to come; kept by thread
 
     def submit(self, tiny: NDArray[np.uint8]) -> Future[NDArray[np.uint8]]:
-        """(n, 32, 32, 3) uint8 tiny images to what will be their (n, 32) uint8 codes."""
-        return self._pool.submit(self._encoder.encode, tiny)
+        """(n, 32, 32, 3) uint8 tiny images to what will be their (n, 32) uint8 codes.
+
+        What the loading of the encoder raises is raised by the result.
+        """
+        return self._pool.submit(self._encode, tiny)
+
+    def _begin(self) -> None:
+        import torch
+
+        with self._lock:
+            if self._threads_before is None:
+                self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def _encode(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self._load()
+        return self._encoder.encode(tiny)

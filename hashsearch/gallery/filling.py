@@ -179,12 +179,15 @@ class Filling:
         self.discard()
         self._sorting.close()
 
-    def take(self, batch: Batch, codes: Future[NDArray[np.uint8]]) -> None:
-        """Write a batch to the shard; its codes may still be in the making."""
+    def take(self, batch: Batch, codes: Future[NDArray[np.uint8]] | None) -> None:
+        """Write a batch to the shard; its codes may still be in the making.
+
+        None: of a batch without new images.
+        """
         if self._stopped:
             return
         try:
-            if batch.images:
+            if codes is not None:
                 self._write(batch, codes.result())
             self._waiting.add(batch)
             self.counts.update(batch.counts)

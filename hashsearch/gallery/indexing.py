@@ -81,7 +81,7 @@ def index_sources(
             Telling(gallery.catalog, "index", names, lambda: filling.counts) as telling,
             filling,
             Workers(workers, thumbnails=gallery.keeps("thumbnails")) as pool,
-            EncodingPool(gallery.encoder(), usable_cores()) as encoders,
+            EncodingPool(gallery.encoder, usable_cores()) as encoders,
         ):
             # Nobody waits for it: it may be on a long walk through a folder.
             Thread(target=_estimate, args=(sources, telling), name="estimate", daemon=True).start()
@@ -141,7 +141,7 @@ class _Pass:
                 try:
                     for chunk, results in self._prepared(every):
                         batch = self.sorting.sort(chunk, results)
-                        codes = self.encoders.submit(batch.tiny)
+                        codes = self.encoders.submit(batch.tiny) if batch.images else None
                         waiting.append(
                             (len(chunk), writing.submit(self.filling.take, batch, codes))
                         )

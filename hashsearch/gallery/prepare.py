@@ -17,6 +17,8 @@ from hashsearch.errors import InvalidImage
 from hashsearch.images import decode, from_pixels, quiet_pillow, read_image_file
 from hashsearch.sources.base import SourceImage
 
+_NICE = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -39,7 +41,12 @@ def prepare(images: list[SourceImage], thumbnails: bool = True) -> list[Prepared
 
 
 def start_worker() -> None:
-    """Set up a worker process: it leaves Ctrl-C to its parent, and dies with it."""
+    """Set up a worker process: it leaves Ctrl-C to its parent, and dies with it.
+
+    It gives way to its parent. What is decoded is then encoded and written at
+    once, and the processor's caches are not shared between the two kinds of work.
+    """
+    os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     quiet_pillow()

@@ -13,7 +13,7 @@ from hashsearch.sources.base import Source, SourceImage
 T = TypeVar("T")
 
 CHUNK_IMAGES = 256
-_CHUNK_BYTES = 2**21  # of files, so that a few photographs keep every worker busy
+_CHUNK_BYTES = 2**23  # of files, so that a few photographs keep every worker busy
 _WHOLE = 8  # a chunk has a multiple of it, what the encoder takes at once,
 _MOST_CHUNK_BYTES = 2**25  # unless its files are so large
 

@@ -55,7 +55,7 @@ def reencode(gallery: Gallery, model: Path | None = None) -> int:
             )
         telling.expected = sum(gallery.catalog.shard_rows().values())
         with (
-            EncodingPool(encoder, usable_cores()) as pool,
+            EncodingPool(lambda: encoder, usable_cores()) as pool,
             progress_report("encoding", telling.expected) as report,
         ):
             made: dict[int, dict[str, str]] = {}  # the files that are to count, of each shard

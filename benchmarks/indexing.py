@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from itertools import islice
+from itertools import count, islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -36,8 +36,8 @@ from PIL import Image
 from hashsearch.cores import usable_cores
 from hashsearch.encoder import Encoder
 from hashsearch.gallery.encoding import EncodingPool
-from hashsearch.gallery.prepare import prepare, start_worker
-from hashsearch.images import THUMBNAIL_SIDE, TINY_SIDE, decode, thumbnail_of
+from hashsearch.gallery.prepare import prepare
+from hashsearch.images import THUMBNAIL_SIDE, TINY_SIDE, decode, quiet_pillow, thumbnail_of
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources import DataFolders, Source, open_source
 from hashsearch.sources.base import SourceImage
@@ -48,6 +48,7 @@ _SECONDS = 1.5  # how long each part is measured alone
 _BETWEEN_PAUSES = 5.0
 _SAMPLE = 4000  # images that it is measured on, over and over,
 _FEW = 64  # and those whose pixels are at hand
+_turns = count()  # of this process: each measurement goes on where the last one ended
 
 
 def main() -> None:
@@ -128,25 +129,37 @@ def run_with_pauses(
     measured, held = [measure()], 0.0
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as job:
-        family = [psutil.Process(job.pid)]
         while True:
             with suppress(subprocess.TimeoutExpired):
                 job.wait(_BETWEEN_PAUSES)
                 break
-            family = [family[0], *family[0].children()]
-            if len(family) <= CORES:
-                continue  # its workers have ended, as it is about to
             began = time.perf_counter()
-            for process in family:
-                process.suspend()
-            measured.append(measure())
-            for process in family:
-                process.resume()
+            with holding(psutil.Process(job.pid)) as is_at_work:
+                if is_at_work:
+                    measured.append(measure())
             held += time.perf_counter() - began
         wall = time.perf_counter() - started
         assert job.returncode == 0
         assert job.stdout is not None
         return [*measured, measure()], json.load(job.stdout), wall, held
+
+
+@contextmanager
+def holding(job: psutil.Process) -> Iterator[bool]:
+    """Hold a job and its workers; whether it has some, as before it begins and when it ends."""
+    stopped = []
+    try:
+        with suppress(psutil.NoSuchProcess):  # it may come to its end at that moment
+            children = job.children()
+            workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+            for process in (job, *workers):
+                process.suspend()
+                stopped.append(process)
+        yield len(stopped) > 1
+    finally:
+        for process in stopped:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 class Parts:
@@ -163,7 +176,7 @@ class Parts:
         self._squares = [square for square in map(_square, files) if square.width > TINY_SIDE]
         # Only some images may be large enough to have one.
         self._with_thumbnail = len(self._squares) / len(files)
-        self._workers = ProcessPoolExecutor(CORES, get_context("spawn"), start_worker)
+        self._workers = ProcessPoolExecutor(CORES, get_context("spawn"), quiet_pillow)
         self._encoders = EncodingPool(lambda: Encoder.load(PRETRAINED), CORES)
 
     def __enter__(self) -> "Parts":
@@ -187,8 +200,9 @@ class Parts:
         return rates
 
     def _on_every_core(self, work: Callable[[object], object], items: Sequence[object]) -> float:
-        shares = [items[core::CORES] for core in range(CORES)]
-        rates = [self._workers.submit(_rate, work, share) for share in shares]
+        starts = [len(items) * core // CORES for core in range(CORES)]
+        turned = [[*items[start:], *items[:start]] for start in starts]
+        rates = [self._workers.submit(_rate, work, each) for each in turned]
         return sum(future.result() for future in rates)
 
     def _encode(self) -> float:
@@ -209,7 +223,7 @@ def _warm(_: int) -> None:
 def _rate(work: Callable[[object], object], items: Sequence[object]) -> float:
     done, started = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - started) < _SECONDS:
-        work(items[done % len(items)])
+        work(items[next(_turns) % len(items)])
         done += 1
     return done / elapsed
 

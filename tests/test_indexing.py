@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hashsearch.errors import InvalidModel, InvalidSource
+from hashsearch.errors import ArtifactMismatch, InvalidSource
 from hashsearch.gallery import filling, reading, workers
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources, require_images
@@ -21,6 +21,7 @@ from hashsearch.gallery.jobs import last_job
 from hashsearch.gallery.prepare import prepare
 from hashsearch.gallery.shards import ShardWriter
 from hashsearch.sources.archive import TarArchive
+from hashsearch.sources.base import SourceImage
 from hashsearch.sources.folder import Folder
 from tests.galleries import content, damage
 from tests.test_archive import tar_of
@@ -55,7 +56,7 @@ def test_a_model_that_is_damaged_ends_the_job_and_no_image_is_lost(gallery, pict
     index(gallery, pictures / files(pictures)[0].parent.name)
     before = content(gallery)
     damage(gallery.model_folder / "weights.safetensors")
-    with pytest.raises(InvalidModel):
+    with pytest.raises(ArtifactMismatch, match="the weights have fingerprint"):
         index(gallery, pictures)
     assert content(gallery) == before
     assert not list(gallery.unfinished.glob("*"))
@@ -317,6 +318,18 @@ def test_large_files_make_small_chunks(gallery, tmp_path):
     source = TarArchive(tmp_path / "large.tar")
     sizes = [len(c) for c in reading.chunks(gallery.catalog, "large", source, relabel=False)]
     assert sizes == [1] * 5
+
+
+def test_few_photographs_are_work_for_many_workers_and_many_make_large_chunks(gallery):
+    photographs = [SourceImage(f"/{n}", None, 110_000, 0, b"") for n in range(4000)]
+    few, many = (
+        [len(c) * 110_000 for c in reading.chunks(gallery.catalog, "photographs", source)]
+        for source in (photographs[:200], photographs)
+    )
+    assert len(few) >= 12
+    assert max(few) < 2 * 2**20
+    assert many[: len(few) - 1] == few[:-1]
+    assert 2**23 <= max(many) < 2**23 + 8 * 110_000
 
 
 @pytest.mark.parametrize("failing", ["append", "seal"])

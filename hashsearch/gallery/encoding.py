@@ -28,7 +28,7 @@ class EncodingPool:
         self._encoder: Encoder | None = None
         self._threads_before: int | None = None
         self._lock = Lock()  # of these two
-        self._pool = ThreadPoolExecutor(threads, "encode", self._begin)
+        self._pool = ThreadPoolExecutor(threads, "encode")
 
     def __enter__(self) -> "EncodingPool":
         return self
@@ -43,20 +43,17 @@ class EncodingPool:
     def submit(self, tiny: NDArray[np.uint8]) -> Future[NDArray[np.uint8]]:
         """(n, 32, 32, 3) uint8 tiny images to what will be their (n, 32) uint8 codes.
 
-        What the loading of the encoder raises is raised by the result.
+        What the loading of torch and the encoder raises is raised by the result.
         """
         return self._pool.submit(self._encode, tiny)
 
-    def _begin(self) -> None:
+    def _encode(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
         import torch
 
         with self._lock:
-            if self._threads_before is None:
-                self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def _encode(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        with self._lock:
             if self._encoder is None:
+                self._threads_before = torch.get_num_threads()
                 self._encoder = self._load()
+        if torch.get_num_threads() > 1:
+            torch.set_num_threads(1)
         return self._encoder.encode(tiny)

@@ -43,8 +43,8 @@ def prepare(images: list[SourceImage], thumbnails: bool = True) -> list[Prepared
 def start_worker() -> None:
     """Set up a worker process: it leaves Ctrl-C to its parent, and dies with it.
 
-    It gives way to its parent. What is decoded is then encoded and written at
-    once, and the processor's caches are not shared between the two kinds of work.
+    It gives way to its parent: what is decoded is encoded and written at once,
+    and the two take turns, and each other's place in the caches, less often.
     """
     os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,7 +13,9 @@ from hashsearch.sources.base import Source, SourceImage
 T = TypeVar("T")
 
 CHUNK_IMAGES = 256
-_CHUNK_BYTES = 2**23  # of files, so that a few photographs keep every worker busy
+_LEAST_CHUNK_BYTES = 2**20  # of files, so that a few photographs keep every worker busy;
+_CHUNK_BYTES = 2**23  # where there are many, fewer chunks take less handing over
+_GROWTH = 16  # a chunk is this part of what came before it, within these bounds
 _WHOLE = 8  # a chunk has a multiple of it, what the encoder takes at once,
 _MOST_CHUNK_BYTES = 2**25  # unless its files are so large
 
@@ -46,16 +48,17 @@ def chunks(
     If the source breaks off, its InvalidSource follows the last image that was whole.
     """
     images: list[SourceImage] = []
-    size = 0
+    size, before = 0, 0
     broken: InvalidSource | None = None
     try:
         for image in source:
             images.append(image)
             size += image.size
-            enough = size >= _CHUNK_BYTES and len(images) % _WHOLE == 0
+            wanted = min(max(_LEAST_CHUNK_BYTES, before // _GROWTH), _CHUNK_BYTES)
+            enough = size >= wanted and len(images) % _WHOLE == 0
             if enough or len(images) == CHUNK_IMAGES or size >= _MOST_CHUNK_BYTES:
                 yield _sorted_out(catalog, name, images, relabel, retry)
-                images, size = [], 0
+                images, size, before = [], 0, before + size
     except InvalidSource as error:
         broken = error
     if images:

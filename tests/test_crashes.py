@@ -8,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hashsearch.gallery import catalog
-from hashsearch.gallery.catalog import NewImage
+from hashsearch.gallery.compacting import compact
 from hashsearch.gallery.folder import Gallery
-from tests.galleries import content
+from hashsearch.gallery.indexing import index_sources
+from hashsearch.gallery.reencoding import reencode
+from hashsearch.sources.folder import Folder
+from tests.galleries import another_png, content
 
 TESTS = Path(__file__).parent
 
@@ -46,8 +48,9 @@ def test_a_writer_killed_at_any_moment_loses_nothing_and_doubles_nothing(kills, 
     assert met["least"] < met["rows"]
 
 
-def test_everything_is_on_the_disk_before_the_commit_that_names_it(empty, monkeypatch):
-    """What a power cut could take is what was not flushed; here is the order of it all."""
+@pytest.fixture
+def events(monkeypatch) -> list[tuple[str, int, int]]:
+    """What reaches the disk, in its order: ("fsync", inode, size) and ("rename", inode, 0)."""
     events: list[tuple[str, int, int]] = []
     fsync, replace = os.fsync, os.replace
 
@@ -63,36 +66,51 @@ def test_everything_is_on_the_disk_before_the_commit_that_names_it(empty, monkey
     monkeypatch.setattr(os, "fsync", recording_fsync)
     monkeypatch.setattr(os, "replace", recording_replace)
     monkeypatch.setattr(os, "rename", recording_replace)
-    gallery = Gallery(empty)
-    gallery.catalog._writing.set_trace_callback(
-        lambda statement: events.append(("commit", 0, 0)) if statement == "COMMIT" else None
-    )
-    with gallery.job_lock():
-        events.clear()
-        writer = gallery.new_shard()
-        rows = {"codes": np.ones((9, 32), np.uint8), "pixels": np.ones((9, 3072), np.uint8)}
-        writer.append(rows, [b"thumbnail"] * 9)
-        images = [NewImage(bytes([n]) * 32, f"a#{n}", None, 32, 32, 1, 1) for n in range(9)]
-        gallery.commit(writer, images)
-    shard = gallery.shard_folder(1)
-    files = {(path.stat().st_ino, path.stat().st_size) for path in shard.iterdir()}
-    assert len(files) == 4
-    renamed, committed = (
-        events.index(("rename", shard.stat().st_ino, 0)),
-        events.index(("commit", 0, 0)),
-    )
-    flushed = [(inode, size) for what, inode, size in events[:renamed] if what == "fsync"]
-    assert files <= set(flushed), "every file, with all its bytes, before the shard gets its name"
-    last_file = max(flushed.index(file) for file in files)
-    folder_at = [inode for inode, _ in flushed].index(shard.stat().st_ino)
-    assert folder_at > last_file
-    shards_at = [
-        number
-        for number, (what, inode, _) in enumerate(events)
-        if what == "fsync" and inode == shard.parent.stat().st_ino
-    ]
-    assert renamed < shards_at[0] < committed
-    gallery.close()
+    return events
+
+
+@pytest.mark.parametrize("job", ["index", "compact", "reencode"])
+def test_everything_is_on_the_disk_before_the_commit_that_names_it(
+    job, scattered, other_model_folder, tmp_path, events
+):
+    """What a power cut could take is what was not flushed; here is the order of it all."""
+
+    def trace(statement: str) -> None:
+        if statement.startswith(("INSERT INTO shards", "UPDATE shards")):
+            events.append(("name", 0, 0))
+        elif statement == "COMMIT":
+            events.append(("commit", 0, 0))
+
+    (tmp_path / "picture").mkdir()
+    (tmp_path / "picture" / "new.png").write_bytes(another_png())
+    scattered.catalog._writing.set_trace_callback(trace)
+    before = {*scattered.folder.rglob("*")}
+    events.clear()
+    if job == "index":
+        index_sources(scattered, [Folder(tmp_path / "picture")], workers=1)
+    elif job == "compact":
+        compact(scattered)
+    else:
+        reencode(scattered, other_model_folder)
+    made = [path for path in scattered.folder.rglob("*") if path not in before]
+    made = [path for path in made if not path.name.startswith("catalog")]  # SQLite's own
+    assert len(made) >= 4
+    committed = events.index(("commit", 0, 0), events.index(("name", 0, 0)))
+    flushed = events[:committed]
+    for path in made:
+        status = path.stat()
+        if path.is_file():
+            assert ("fsync", status.st_ino, status.st_size) in flushed, f"all bytes of {path}"
+        check_entry(path, flushed)
+
+
+def check_entry(path: Path, flushed: list[tuple[str, int, int]]) -> None:
+    """After a file or folder got its name, the folder that holds it was flushed."""
+    inode, parent = path.stat().st_ino, path.parent.stat().st_ino
+    renames = [n for n, (what, node, _) in enumerate(flushed) if (what, node) == ("rename", inode)]
+    syncs = [n for n, (what, node, _) in enumerate(flushed) if (what, node) == ("fsync", inode)]
+    named = max(renames, default=syncs[-1])
+    assert any((what, node) == ("fsync", parent) for what, node, _ in flushed[named + 1 :]), path
 
 
 def test_the_catalog_flushes_every_commit(empty, monkeypatch):

@@ -50,7 +50,7 @@ def test_what_compacting_gives_back_is_never_less_than_nothing(gallery, capsys):
     for command in (("remove", gallery.folder, "--id", 5, 9, 10**9), ("compact", gallery.folder)):
         assert run("gallery", *command) == 0
     told = capsys.readouterr()
-    assert "1 of these ids are not in the gallery" in told.err
+    assert "not in the gallery: 1 of these ids" in told.err
     assert "2 removed rows dropped, 6." in told.out  # kB: two of 3,072 bytes and their codes
     assert run("gallery", "compact", gallery.folder, "--json") == 0
     assert json.loads(capsys.readouterr().out)["bytes_freed"] == 0

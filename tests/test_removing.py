@@ -83,3 +83,10 @@ def test_what_was_removed_comes_back_with_its_source(gallery, image_files):
     summary = index_sources(gallery, [Folder(image_files)], workers=1)
     assert (summary.indexed, summary.unchanged) == (10, 290)
     assert content(gallery) == before
+
+
+def test_one_image_is_told_as_one(gallery, capsys):
+    first, *others = ids(gallery)
+    assert run("gallery", "remove", gallery.folder, "--id", *others) == 0
+    assert f"{gallery.folder}: 1 image; 299 removed" in capsys.readouterr().out
+    assert ids(gallery) == [first]

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from hashsearch.codes import CODE_BYTES
 from hashsearch.commands.arguments import GOES_ON, Commands, add_command, stop_on_sigterm, whole
-from hashsearch.commands.output import print_entries, readable, shown
+from hashsearch.commands.output import counted, print_entries, readable, shown
 from hashsearch.errors import InvalidQuery
 
 if TYPE_CHECKING:
@@ -183,10 +183,10 @@ def _remove(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"removed": removed, "total": total}))
         return 0 if removed else 1
-    print(f"{options.gallery}: {total:,} images; {removed:,} removed")
+    print(f"{options.gallery}: {counted(total, 'image')}; {removed:,} removed")
     missing = len(set(options.id or ())) - removed
     if options.id and removed and missing:
-        print(f"{missing:,} of these ids are not in the gallery", file=sys.stderr)
+        print(f"not in the gallery: {missing:,} of these ids", file=sys.stderr)
     if removed:
         print(f"to give back their room: hashsearch gallery compact {options.gallery}")
     else:
@@ -217,8 +217,9 @@ def _compact(options: argparse.Namespace) -> int:
         )
         return 0
     print(
-        f"{options.gallery}: {summary.shards_after:,} shards, {summary.shards_before:,} before; "
-        f"{summary.rows_dropped:,} removed rows dropped, {readable(freed)} given back"
+        f"{options.gallery}: {counted(summary.shards_after, 'shard')}, "
+        f"{summary.shards_before:,} before; "
+        f"{counted(summary.rows_dropped, 'removed row')} dropped, {readable(freed)} given back"
     )
     return 0
 

@@ -14,6 +14,7 @@ from hashsearch.commands.arguments import (
     stop_on_sigterm,
     whole,
 )
+from hashsearch.commands.output import counted
 from hashsearch.cores import usable_cores
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.labels import Labelled, Labels
@@ -144,8 +145,8 @@ def _print_summary(
         return
     skipped = f"{summary.skipped:,} failed before, " if summary.skipped else ""
     print(
-        f"{options.gallery}: {total:,} images; {summary.indexed:,} new, "
-        f"{summary.unchanged:,} already there, {summary.duplicates:,} duplicates, "
+        f"{options.gallery}: {counted(total, 'image')}; {summary.indexed:,} new, "
+        f"{summary.unchanged:,} already there, {counted(summary.duplicates, 'duplicate')}, "
         f"{summary.failed:,} failed, {skipped}in {summary.seconds:.1f} s"
     )
     if summary.passed_over:

@@ -24,6 +24,11 @@ def readable(n_bytes: int) -> str:
     return f"{n_bytes / 1e3:,.1f} kB"
 
 
+def counted(number: int, noun: str) -> str:
+    """1 image, 2 images."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def shown(name: str) -> str:
     """A name from outside: as it is for a program, without control characters on a terminal."""
     return escaped(name) if sys.stdout.isatty() else name

@@ -64,6 +64,8 @@ def test_links_and_devices_in_an_archive_are_left_out(image_files, tmp_path):
     assert (image.place, image.content) == ("!/a.jpg", picture)
 
 
+# Bytes that other threads may take meanwhile, and the table of interned names, which paths add to.
+OF_PYTHON = 12 * 2**20
 OUTSIDE = (
     "../../a.jpg",
     "/etc/a.jpg",
@@ -223,27 +225,27 @@ def test_all_images_of_a_sample_have_its_label_and_cls_comes_before_json(image_f
 def test_a_sample_without_end_is_not_kept_in_memory(tmp_path, monkeypatch):
     """Pictures whose names begin alike, up to the first dot, are one sample to the letter."""
     monkeypatch.setattr(webdataset, "_MAX_SAMPLE_BYTES", 2**20)
-    files = [("IMG.cls", b"cat"), *((f"IMG.{number}.jpg", bytes(2**16)) for number in range(200))]
+    files = [("IMG.cls", b"cat"), *((f"IMG.{number}.jpg", bytes(2**18)) for number in range(200))]
     tar_with(tmp_path / "a.tar", files)
     tracemalloc.start()
     labels = [image.label for image in TarArchive(tmp_path / "a.tar")]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert labels == ["cat"] * 200
-    assert peak < 4 * 2**20
+    assert peak < OF_PYTHON + 4 * 2**20  # of 50
 
 
 def test_a_sample_of_notes_alone_is_not_kept_in_memory_either(image_files, tmp_path, monkeypatch):
     monkeypatch.setattr(webdataset, "_MAX_SAMPLE_BYTES", 2**20)
     picture = sorted(image_files.rglob("*.*"))[0].read_bytes()
-    notes = [(f"IMG.{number}.cls", b"x" * 1024) for number in range(10_000)]
+    notes = [(f"IMG.{number}.cls", b"x" * 1024) for number in range(40_000)]
     tar_with(tmp_path / "a.tar", [*notes, ("IMG.cls", b"cat"), ("IMG.jpg", picture)])
     tracemalloc.start()
     (image,) = TarArchive(tmp_path / "a.tar")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert image.label == "cat"
-    assert peak < 6 * 2**20
+    assert peak < OF_PYTHON + 4 * 2**20  # of 50
 
 
 def test_a_large_image_has_the_label_of_the_note_that_follows_it(tmp_path, monkeypatch):

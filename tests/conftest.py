@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
+from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,6 +25,8 @@ from hashsearch.sources import DataFolders
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
 from hashsearch.sources.samples import Samples
+from service.app import create_app
+from service.settings import Settings
 from training import job
 from training.presets import DensePreset
 
@@ -156,6 +159,20 @@ def gallery(gallery_folder, tmp_path):
     opened = Gallery(tmp_path / "gallery")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def empty_gallery(model_folder, tmp_path):
+    opened = Gallery.create(tmp_path / "gallery", model_folder)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def client(gallery):
+    """A service over `gallery`."""
+    with TestClient(create_app(Settings(gallery=gallery.folder))) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -6,14 +6,26 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from fastapi.testclient import TestClient
 
 from hashsearch.cli import main
 from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.indexing import IndexSummary, index_sources
 from hashsearch.images import encode_png
+from hashsearch.sources.folder import Folder
 
 
 def run(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
+
+
+def index(gallery: Gallery, folder: Path, workers: int = 1) -> IndexSummary:
+    return index_sources(gallery, [Folder(folder)], workers=workers)
+
+
+def served(client: TestClient) -> int:
+    """How many images a service tells of."""
+    return int(client.get("/v1/gallery").json()["images"])
 
 
 def ids(gallery: Gallery) -> list[int]:

@@ -4,7 +4,6 @@ import hashlib
 import threading
 
 import pytest
-from fastapi.testclient import TestClient
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import ArtifactMismatch, InvalidImage
@@ -15,21 +14,7 @@ from hashsearch.gallery.indexing import index_sources
 from hashsearch.gallery.reencoding import reencode
 from hashsearch.images import decode
 from hashsearch.sources.folder import Folder
-from service.app import create_app
-from service.settings import Settings
-from tests.galleries import (
-    content,
-)
-
-
-@pytest.fixture
-def client(gallery):
-    with TestClient(create_app(Settings(gallery=gallery.folder))) as opened:
-        yield opened
-
-
-def served(client) -> int:
-    return client.get("/v1/gallery").json()["images"]
+from tests.galleries import content, served
 
 
 def test_an_image_is_added_while_a_job_is_at_work(gallery, client, photograph):

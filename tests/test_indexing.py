@@ -23,7 +23,7 @@ from hashsearch.gallery.shards import ShardWriter
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import SourceImage
 from hashsearch.sources.folder import Folder
-from tests.galleries import content, damage
+from tests.galleries import content, damage, index
 from tests.test_archive import tar_of
 
 
@@ -38,14 +38,8 @@ def pictures(tmp_path, image_files) -> Path:
 
 
 @pytest.fixture
-def gallery(tmp_path, model_folder):
-    opened = Gallery.create(tmp_path / "gallery", model_folder)
-    yield opened
-    opened.close()
-
-
-def index(gallery: Gallery, folder: Path, workers: int = 1):
-    return index_sources(gallery, [Folder(folder)], workers=workers)
+def gallery(empty_gallery):
+    return empty_gallery
 
 
 def files(folder: Path) -> list[Path]:

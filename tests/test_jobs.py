@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -15,18 +14,12 @@ from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.indexing import index_sources
 from hashsearch.gallery.jobs import last_job, start_job
 from hashsearch.sources.folder import Folder
-from tests.galleries import run
+from tests.galleries import index, run
 
 
 @pytest.fixture
-def gallery(tmp_path, model_folder):
-    opened = Gallery.create(tmp_path / "gallery", model_folder)
-    yield opened
-    opened.close()
-
-
-def index(gallery: Gallery, folder: Path, workers: int = 1):
-    return index_sources(gallery, [Folder(folder)], workers=workers)
+def gallery(empty_gallery):
+    return empty_gallery
 
 
 def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monkeypatch):

@@ -14,22 +14,14 @@ import pytest
 from PIL import Image
 
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
 from hashsearch.gallery.jobs import last_job
 from hashsearch.images import encode_png
-from hashsearch.sources.folder import Folder
-from tests.galleries import content
+from tests.galleries import content, index
 
 
 @pytest.fixture
-def gallery(tmp_path, model_folder):
-    opened = Gallery.create(tmp_path / "gallery", model_folder)
-    yield opened
-    opened.close()
-
-
-def index(gallery: Gallery, folder: Path, workers: int = 1):
-    return index_sources(gallery, [Folder(folder)], workers=workers)
+def gallery(empty_gallery):
+    return empty_gallery
 
 
 _SHARDS, _FOLDER = "hashsearch.gallery.shards", "hashsearch.gallery.folder"

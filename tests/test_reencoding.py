@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import GalleryBusy, InvalidGallery
@@ -19,15 +18,7 @@ from hashsearch.gallery.reencoding import reencode
 from hashsearch.gallery.verifying import verify
 from hashsearch.models.card import read_card
 from hashsearch.sources.folder import Folder
-from service.app import create_app
-from service.settings import Settings
 from tests.galleries import another_png, content, damage, has_no_litter, killed, run
-
-
-@pytest.fixture
-def client(gallery):
-    with TestClient(create_app(Settings(gallery=gallery.folder))) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,12 @@
 """Images taken out of a gallery."""
 
 import pytest
-from fastapi.testclient import TestClient
 
 from hashsearch.gallery import removing
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.indexing import index_sources
 from hashsearch.sources.folder import Folder
-from service.app import create_app
-from service.settings import Settings
-from tests.galleries import content, ids, run
-
-
-@pytest.fixture
-def client(gallery):
-    with TestClient(create_app(Settings(gallery=gallery.folder))) as opened:
-        yield opened
-
-
-def served(client) -> int:
-    return client.get("/v1/gallery").json()["images"]
+from tests.galleries import content, ids, run, served
 
 
 @pytest.mark.parametrize("by", ["id", "uri", "label", "shard"])

@@ -12,8 +12,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import InvalidSource
-from hashsearch.sources import DataFolders, open_source, open_test_split
+from hashsearch.sources import DataFolders, dataset_at_hand, open_source, open_test_split
 from hashsearch.sources.cifar import CIFAR10, CIFAR100, CifarBatches, read_batch
+from hashsearch.sources.datasets import JPEG_ARCHIVES
 from hashsearch.sources.folder import Folder
 from tests.python2_pickle import dump_like_python2
 from tests.test_archive import tar_of
@@ -302,3 +303,52 @@ def test_the_jpeg_archive_named_by_its_path_has_splits_too(
     images = list(open_source(f"{tmp_path / 'any-name.tar.gz'}{split}", folders))
     assert len(images) == count
     assert all(f"/{split[1:] or 'train'}/" in image.place for image in images)
+
+
+@pytest.fixture
+def jpeg_archives(image_files, tmp_path) -> DataFolders:
+    """A data folder with the archives of three data sets, training images alone."""
+    picture = sorted(image_files.rglob("*.*"))[0]
+    for name in JPEG_ARCHIVES:
+        with tarfile.open(tmp_path / f"{name}.tar.gz", "w:gz") as archive:
+            archive.add(picture, f"{name}/train/cat/{picture.name}")
+    return DataFolders(data=tmp_path, cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", JPEG_ARCHIVES)
+@pytest.mark.parametrize("by_path", [False, True])
+def test_a_jpeg_archive_is_found_by_name_and_never_yields_an_empty_test_split(
+    name, by_path, jpeg_archives
+):
+    spec = f"{jpeg_archives.data}/{name}.tar.gz" if by_path else name
+    for split in ("", ":train"):
+        (image,) = open_source(f"{spec}{split}", jpeg_archives)
+        assert image.label == "cat"
+    if by_path:
+        assert open_test_split(spec, jpeg_archives) is None
+        with pytest.raises(InvalidSource, match="has no test split"):
+            open_source(f"{spec}:test", jpeg_archives)
+    else:
+        assert dataset_at_hand(name, "test", jpeg_archives) is None
+
+
+def test_tinyimagenet32_has_no_test_images_to_download(jpeg_archives):
+    with pytest.raises(InvalidSource, match=r"tinyimagenet32\.tar\.gz with test images is in nei"):
+        open_source("tinyimagenet32:test", jpeg_archives)
+
+
+def test_test_images_that_the_jpeg_archive_lacks_come_from_the_official_batches(
+    batches_of_100, tiny_images, jpeg_archives
+):
+    """The batches lie in the same folder."""
+    assert len(list(open_source("cifar100", jpeg_archives))) == 1
+    test = list(open_source("cifar100:test", jpeg_archives))
+    assert_array_equal(np.stack([image.content for image in test]), tiny_images[100:120])
+
+
+def test_an_archive_of_test_images_alone_yields_none_to_train_on(image_files, tmp_path, folders):
+    picture = sorted(image_files.rglob("*.*"))[0]
+    with tarfile.open(tmp_path / "any-name.tar", "w") as archive:
+        archive.add(picture, f"cifar100/test/cat/{picture.name}")
+    assert list(open_source(f"{tmp_path / 'any-name.tar'}", folders)) == []
+    assert len(list(open_source(f"{tmp_path / 'any-name.tar'}:test", folders))) == 1

@@ -1,6 +1,7 @@
 """Fetching CIFAR-10, from a server of our own on this machine."""
 
 import hashlib
+import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -66,7 +67,7 @@ def test_a_download_that_is_not_the_file_leaves_nothing(server, tmp_path, damage
         server.body = server.body[:1000]
     else:
         server.status = 404
-    with pytest.raises(InvalidSource, match=r"its download from .* failed"):
+    with pytest.raises(InvalidSource, match=r"their download from .* failed"):
         open_source("cifar10", folders)
     assert list(folders.cache.iterdir()) == []
 
@@ -77,3 +78,16 @@ def test_a_network_that_is_not_there_is_told(monkeypatch, tmp_path):
         open_source("cifar100", DataFolders(None, tmp_path / "cache"))
     with pytest.raises(InvalidSource, match=r"cifar-10-python.tar.gz failed \(ConnectionError\)"):
         open_source("cifar10", DataFolders(None, tmp_path / "cache"))
+
+
+def test_test_images_that_are_neither_in_the_archive_nor_downloaded_are_named(
+    monkeypatch, image_files, tmp_path
+):
+    monkeypatch.setattr(datasets, "CIFAR_URL", "http://127.0.0.1:9")
+    picture = sorted(image_files.rglob("*.*"))[0]
+    with tarfile.open(tmp_path / "cifar100.tar.gz", "w:gz") as archive:
+        archive.add(picture, f"cifar100/train/cat/{picture.name}")
+    folders = DataFolders(tmp_path, tmp_path / "cache")
+    assert len(list(open_source("cifar100", folders))) == 1
+    with pytest.raises(InvalidSource, match=r"^CIFAR-100's test images are neither under HASHS"):
+        open_source("cifar100:test", folders)

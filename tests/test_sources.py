@@ -68,7 +68,7 @@ def test_the_samples_are_the_same_every_time_and_their_splits_differ(folders):
         ("nowhere:test", "nowhere:test does not exist; a folder"),
         ("cifar10:validation", "a split is one of train, test"),
         ("{text}", "notes.txt is not a folder, an image file, a tar or zip archive"),
-        ("{folder}:test", "has no splits"),
+        ("{folder}:test", "has no test split; leave out :test"),
     ],
 )
 def test_a_source_that_is_none_is_refused(spec, message, image_files, tmp_path, folders):

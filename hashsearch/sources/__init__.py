@@ -7,13 +7,15 @@ from hashsearch.images import ACCEPTED_SUFFIXES
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.arrays import NPY_MAGIC, NpyArray
 from hashsearch.sources.base import SPLITS, Source, SourceImage, locate
-from hashsearch.sources.cifar import CifarBatches, cifar_in, holds_cifar_splits
+from hashsearch.sources.cifar import CifarBatches, cifar_in
 from hashsearch.sources.datasets import (
     NAMES,
     WITH_TEST_SPLIT,
     DataFolders,
     dataset_at_hand,
+    jpeg_archive_in,
     known_dataset,
+    open_jpeg_split,
 )
 from hashsearch.sources.folder import Folder, ImageFile
 from hashsearch.sources.labels import Labelled
@@ -82,7 +84,7 @@ def _open_path(path: Path, split: str | None) -> Source:
     if source := _open_split(path, split or "train"):
         return source
     if split:
-        raise InvalidSource(f"{path} has no splits; {path} without :{split} means all of it")
+        raise InvalidSource(f"{path} has no {split} split; leave out :{split} to read all of it")
     if path.is_dir():
         return Folder(path)
     if source := _open_file(path):
@@ -96,8 +98,8 @@ def _open_split(path: Path, split: str) -> Source | None:
         return None
     if dataset := cifar_in(path):
         return CifarBatches(path, dataset, split)
-    if not path.is_dir() and holds_cifar_splits(path):
-        return TarArchive(path, under=f"cifar10/{split}/")
+    if not path.is_dir() and (name := jpeg_archive_in(path)):
+        return open_jpeg_split(path, name, split)
     return None
 
 

@@ -167,7 +167,7 @@ def cifar_in(path: Path) -> Cifar | None:
     if path.is_dir():
         found = (dataset for dataset in (CIFAR10, CIFAR100) if _batches_in(path, dataset) > 1)
     else:
-        folders = {parts[0] for parts in _first_members(path) if parts}
+        folders = {parts[0] for parts in first_members(path) if parts}
         found = (dataset for dataset in (CIFAR10, CIFAR100) if folders & set(dataset.folders))
     return next(found, None)
 
@@ -187,15 +187,7 @@ def _may_be_batch(path: Path, dataset: Cifar) -> bool:
         return size % dataset.row_bytes == 0 or file.read(1) == _PICKLE
 
 
-def holds_cifar_splits(path: Path) -> bool:
-    """Whether a tar archive, by its first members, is `cifar10/{train,test}/<class>/<n>.jpg`."""
-    return any(
-        parts[:1] == ("cifar10",) and parts[1:2] in (("train",), ("test",))
-        for parts in _first_members(path)
-    )
-
-
-def _first_members(path: Path) -> list[tuple[str, ...]]:
+def first_members(path: Path) -> list[tuple[str, ...]]:
     """The paths of a tar archive's first three members, in parts."""
     with read_tar(path) as (archive, _):
         first = islice(members(archive), 3)

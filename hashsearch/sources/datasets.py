@@ -9,8 +9,8 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from hashsearch.errors import InvalidSource
 from hashsearch.sources.archive import TarArchive
-from hashsearch.sources.base import Source
-from hashsearch.sources.cifar import CIFAR10, CIFAR100, CifarBatches
+from hashsearch.sources.base import SPLITS, Source
+from hashsearch.sources.cifar import CIFAR10, CIFAR100, CifarBatches, first_members
 from hashsearch.sources.samples import Samples
 
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz"
@@ -25,8 +25,8 @@ CIFAR_SHA256 = {
 
 NAMES = ("cifar10", "cifar100", "samples", "tinyimagenet32")
 WITH_TEST_SPLIT = ("cifar10", "cifar100", "samples")
-_JPEG_ARCHIVE = "cifar10.tar.gz"  # cifar10/{train,test}/<class>/<n>.jpg
-_TINY_IMAGENET = "tinyimagenet32.tar.gz"  # tinyimagenet32/train/<wordnet id>/<name>.jpg
+# <name>.tar.gz holds <name>/{train,test}/<class>/<file>; some hold no test split.
+JPEG_ARCHIVES = ("cifar10", "cifar100", "tinyimagenet32")
 _ARCHIVES = {
     "cifar10": ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"),
     "cifar100": ("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz"),
@@ -67,10 +67,11 @@ def known_dataset(name: str, split: str, folders: DataFolders) -> Source | None:
         return found
     if name == "tinyimagenet32":
         raise InvalidSource(
-            f"{_TINY_IMAGENET} is in neither the data folder ({folders.data or 'none is named'}) "
-            f"nor the cache ({folders.cache}), and its owners publish none of that size"
+            f"{name}.tar.gz with {split} images is in neither the data folder "
+            f"({folders.data or 'none is named'}) nor the cache ({folders.cache}), and its owners "
+            "publish none of that size"
         )
-    return CifarBatches(_download_cifar(name, folders.cache), CIFARS[name], split)
+    return CifarBatches(_download_cifar(name, split, folders.cache), CIFARS[name], split)
 
 
 def dataset_at_hand(name: str, split: str, folders: DataFolders) -> Source | None:
@@ -80,17 +81,41 @@ def dataset_at_hand(name: str, split: str, folders: DataFolders) -> Source | Non
     for folder in (folders.data, folders.cache):
         if folder is None:
             continue
-        if name == "tinyimagenet32" and (folder / _TINY_IMAGENET).is_file():
-            return TarArchive(folder / _TINY_IMAGENET, under=f"tinyimagenet32/{split}/")
-        if name == "cifar10" and (folder / _JPEG_ARCHIVE).is_file():
-            return TarArchive(folder / _JPEG_ARCHIVE, under=f"cifar10/{split}/")
+        archive = folder / f"{name}.tar.gz"
+        if name in JPEG_ARCHIVES and archive.is_file():
+            source = open_jpeg_split(archive, name, split)
+            if source is not None:
+                return source
         for official in (*CIFARS[name].folders, *_ARCHIVES[name]) if name in CIFARS else ():
             if (folder / official).exists():
                 return CifarBatches(folder / official, CIFARS[name], split)
     return None
 
 
-def _download_cifar(name: str, cache: Path) -> Path:
+def jpeg_archive_in(path: Path) -> str | None:
+    """Which of JPEG_ARCHIVES a tar archive is, by its first members; None if it is none.
+
+    The file's own name does not count.
+    """
+    for name, split, *_ in (parts for parts in first_members(path) if len(parts) > 1):
+        if name in JPEG_ARCHIVES and split in SPLITS:
+            return name
+    return None
+
+
+def open_jpeg_split(path: Path, name: str, split: str) -> TarArchive | None:
+    """Open a split of one of JPEG_ARCHIVES; None if the archive holds no test images.
+
+    Whether it holds training images is not checked: a name without a split means
+    train, and an archive of test images alone must then yield none of them.
+    """
+    under = f"{name}/{split}/"
+    if split == "test" and not any(True for _ in TarArchive(path, under)):
+        return None
+    return TarArchive(path, under)
+
+
+def _download_cifar(name: str, split: str, cache: Path) -> Path:
     """Fetch a data set's python batches (some 160 MB) into the cache, whole or not at all."""
     import pooch  # needed here alone: a bare training machine does without it
     import requests
@@ -110,8 +135,8 @@ def _download_cifar(name: str, cache: Path) -> Path:
             )
     except (requests.RequestException, OSError, ValueError) as error:
         raise InvalidSource(
-            f"{title} is neither under HASHSEARCH_DATA nor in the cache, and its download "
-            f"from {CIFAR_URL}/{archive} failed ({type(error).__name__})"
+            f"{title}'s {split} images are neither under HASHSEARCH_DATA nor in the cache, and "
+            f"their download from {CIFAR_URL}/{archive} failed ({type(error).__name__})"
         ) from error
 
 

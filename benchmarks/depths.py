@@ -21,9 +21,9 @@ from hashsearch.codes import CODE_BITS
 from hashsearch.models.transform import TransformAutoencoder
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.loading import load_tiny_images
+from training.components import principal_components, standardized_chunks
 from training.data import fit_standardization
-from training.linear import principal_components, standardized_chunks
-from training.transform import lloyd
+from training.transform_coding import lloyd
 
 
 def deal(images: NDArray[np.uint8], bits: int) -> list[int]:

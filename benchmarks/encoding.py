@@ -16,8 +16,7 @@ from hashsearch.encoder import Encoder
 from hashsearch.models.card import PRETRAINED
 from hashsearch.models.folder import Autoencoder, load_model
 from training.device import describe, has_bfloat16
-from training.job import build
-from training.presets import PRESETS
+from training.families import PRESETS
 
 _MANY, _ROUNDS, _SINGLES = 2048, 5, 100
 
@@ -28,7 +27,7 @@ def main() -> None:
     images = random.integers(0, 256, (_MANY, 32, 32, 3), np.uint8)
     bundled, _ = load_model(PRETRAINED)
     models: dict[str, Autoencoder] = {"conv256, bundled": bundled}
-    models |= {name: build(PRESETS[name]) for name in ("dense256-quick", "kh256-small", "kh256")}
+    models |= {name: PRESETS[name].build() for name in ("dense256-quick", "kh256-small", "kh256")}
     print(f"{describe('cpu')}; medians of {_ROUNDS} and of {_SINGLES}\n")
     print("| model | precision | images/s | one image |\n| --- | --- | --- | --- |")
     for name, model in models.items():

@@ -25,8 +25,9 @@ from hashsearch.models.card import PRETRAINED, Card, read_card
 from hashsearch.models.folder import load_model
 from hashsearch.sources import DataFolders, dataset_at_hand
 from hashsearch.sources.loading import load_labelled_images
+from training.families import PRESETS
+from training.families.convolutional import ConvolutionalPreset
 from training.job import train
-from training.presets import PRESETS, ConvolutionalPreset
 from training.report import mosaic
 from training.retrieval import Labelled
 
@@ -87,7 +88,7 @@ def _trained(
             minutes=minutes,
             resume=True,
             start=start,
-            labelled=labelled,
+            questions=[labelled],
         )
     card = read_card(out)
     told, wanted = card.training, json.loads(json.dumps(asdict(preset)))

@@ -28,7 +28,7 @@ from hashsearch.sources.samples import Samples
 from service.app import create_app
 from service.settings import Settings
 from training import job
-from training.presets import DensePreset
+from training.families.dense import DensePreset
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 N_FILES = 300

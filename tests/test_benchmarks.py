@@ -10,12 +10,13 @@ from benchmarks.ablations import Training, row, trials
 from benchmarks.depths import as_depths, deal
 from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
 from tests.test_run import CONVOLUTIONAL
-from training.contrast import learn_views
 from training.data import fit_standardization
+from training.families.base import Work
+from training.families.convolutional import learn_views
 from training.job import COLUMNS
 from training.retrieval import Labelled
 from training.run import Run
-from training.transform import fit_transform
+from training.transform_coding import fit_transform
 
 PRESET = replace(CONVOLUTIONAL, steps=3)
 
@@ -26,7 +27,7 @@ def test_the_default_trial_is_the_defaults_training(tiny_images, tmp_path):
     model = ConvolutionalAutoencoder(PRESET.widths, PRESET.blocks, PRESET.depths).channels_last()
     fit_standardization(model, tiny_images)
     run = Run(tmp_path / "model", {}, COLUMNS, resume=False)
-    learn_views(run, model, PRESET, tiny_images, seed=0, device="cpu", minutes=None)
+    learn_views(model, PRESET, Work(run, tiny_images, seed=0, device="cpu"))
     for step in range(PRESET.steps):
         assert training.take(step, PRESET.steps)
     theirs = model.state_dict()

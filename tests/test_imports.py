@@ -88,7 +88,7 @@ def test_training_needs_torch_numpy_pillow_safetensors_and_rich_alone():
         "pyarrow pillow_heif"
     )
     statement = (
-        "import training.reconstruct, training.data, training.presets\n"
+        "import training.job, training.questions, training.pack\n"
         "from hashsearch.sources import open_source"
     )
     done = imports_without(missing.split(), statement)

@@ -15,7 +15,7 @@ from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
 from hashsearch.models.folder import load_model, round_as_stored, save_model
-from training.transform import fit_transform
+from training.transform_coding import fit_transform
 
 
 def small(hidden: str = "relu") -> DenseAutoencoder:
@@ -140,7 +140,7 @@ def test_weights_that_are_not_the_cards_are_refused(saved):
         ({"format_version": [1]}, r"of format \[1\]; this version"),
         ({"format_version": 1, "kind": "transform"}, "transform model of format 1, whose layout"),
         ({"format_version": 1, "kind": "convolutional"}, "train it anew, or index into a new"),
-        ({"kind": "transformer"}, "of kind 'transformer'; known are convolutional, dense"),
+        ({"kind": "transformer"}, "of kind 'transformer'; wanted is convolutional or dense"),
         ({"surprise": 1}, "beyond the format, the entries: surprise"),
         ({"architecture": {"widths": [3072, 32, 256], "hidden": "relu"}}, "no usable weights"),
         ({"architecture": {"width": 3}}, "a dense model that this version of hashsearch cannot"),

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.augment import random_views
+from training.augment import Views, random_views
 from training.objectives import coding_rate, contrastive, variance_lost
-from training.presets import Views
 
 
 @pytest.fixture

@@ -17,16 +17,13 @@ from safetensors.numpy import load_file
 from hashsearch.errors import TrainingError
 from hashsearch.models.folder import load_model
 from hashsearch.models.transform import TransformAutoencoder
-from training import job, linear, run
+from training import job, run
+from training.components import principal_components
 from training.data import fit_standardization
-from training.linear import principal_components
-from training.presets import (
-    ConvolutionalPreset,
-    DensePreset,
-    LinearPreset,
-    Pretraining,
-    TransformPreset,
-)
+from training.families.convolutional import ConvolutionalPreset
+from training.families.dense import DensePreset, Pretraining
+from training.families.linear import LinearPreset
+from training.families.transform import TransformPreset
 
 DENSE = DensePreset(
     (3072, 64, 32, 256),
@@ -112,7 +109,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_its_log_repeats_no_st
 import numpy as np
 from pathlib import Path
 from training import job, run
-from training.presets import DensePreset
+from training.families.dense import DensePreset
 run._CHECKPOINT_EVERY_S = 0.2
 run._LOG_ROWS = 4000
 job.train("t", {preset!r}, np.load("images.npy"), Path("model"),
@@ -189,7 +186,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_sentence(tiny_images, tmp_path):
         train(tiny_images, tmp_path / "model", DENSE, resume=True)
     for other in ([1, 2], {"step": 3}):
         torch.save(other, checkpoint)
-        with pytest.raises(TrainingError, match=r"checkpoint\.pt (cannot be read|is no whole)"):
+        with pytest.raises(TrainingError, match=r"checkpoint\.pt (cannot be read|is not whole)"):
             train(tiny_images, tmp_path / "model", DENSE, resume=True)
 
 
@@ -200,7 +197,7 @@ def test_a_log_that_lost_rows_is_refused(tiny_images, tmp_path, monkeypatch):
             train(tiny_images, tmp_path / "model", DENSE)
     log = tmp_path / "model.training" / "log.csv"
     os.truncate(log, log.stat().st_size - 5)
-    with pytest.raises(TrainingError, match="is no whole checkpoint"):
+    with pytest.raises(TrainingError, match="is not whole"):
         train(tiny_images, tmp_path / "model", DENSE, resume=True)
 
 
@@ -251,7 +248,7 @@ def test_components_are_those_of_numpy_however_few_the_images(tiny_images, monke
     fit_standardization(model, tiny_images)
     found = []
     for few in (0, 1000):
-        monkeypatch.setattr(linear, "_FEW", few)
+        monkeypatch.setattr("training.components._FEW", few)
         found.append(principal_components(model, tiny_images, 20))
     flat = model.standardize(torch.from_numpy(tiny_images)).double().numpy()
     _, _, components = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)

@@ -12,7 +12,7 @@ from scipy.stats import entropy
 from hashsearch.errors import TrainingError
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from training.data import fit_standardization
-from training.sharpen import effective_directions, itq_rotation, sharpen, sharper
+from training.sharpen import effective_directions, itq_rotation, make_code, sharper
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def head_of(model, images):
 
 def sharpened(model, images, directions=8.0):
     other = copy.deepcopy(model)
-    sharpen(other, images, directions)
+    make_code(other, images, directions)
     assert not other.training
     return other
 
@@ -141,4 +141,4 @@ def test_a_code_that_tells_nothing_is_refused(model, tiny_images, weight):
     with torch.no_grad():
         broken.head[0].weight.fill_(weight)
     with pytest.raises(TrainingError, match="the code is no number, or the same for all images"):
-        sharpen(broken, tiny_images, 75.0)
+        make_code(broken, tiny_images, 75.0)

@@ -18,8 +18,8 @@ from hashsearch.models.folder import load_model, save_model
 from hashsearch.models.transform import TransformAutoencoder
 from training import job
 from training.data import fit_standardization
-from training.presets import TransformPreset
-from training.transform import _straight_through, fit_transform, lloyd
+from training.families.transform import TransformPreset, _straight_through
+from training.transform_coding import fit_transform, lloyd
 
 PAIRS = ((8, 5), (24, 3), (40, 2), (64, 1))
 DEPTHS = [depth for count, depth in PAIRS for _ in range(count)]

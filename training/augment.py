@@ -1,38 +1,86 @@
 """Random views of tiny images: crops, mirrored, in other colours."""
 
 import math
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
-
-from training.presets import Views
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 
 
-def random_views(tiny: Tensor, views: Views, generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Views:
+    """How far a random view may be from its image.
+
+    smallest: share of the image's area that a crop keeps at least. jitter: chance that
+    colours change. brightness, contrast, saturation: each is multiplied by between
+    1 - x and 1 + x. hue: turned by up to this share of the circle either way. tint: each
+    channel by between 1 - x and 1 + x, which stands in for hue at a fraction of its cost.
+    grey: chance that no colour is left. solarise: chance that the brighter half of the
+    levels is inverted.
+    """
+
+    smallest: float = 0.25
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.0
+    tint: float = 0.1
+    grey: float = 0.2
+    solarise: float = 0.0
+
+
+def random_views(tiny: Tensor, views: Views, random: torch.Generator) -> Tensor:
     """One view of each image.
 
     tiny: (n, 32, 32, 3) uint8. Returns (n, 3, 32, 32) float32 grey levels, 0 to
-    255. generator: on the images' device.
-    Source: the augmentations of Chen et al. 2020, arXiv:2002.05709, without blur.
+    255. random: on the images' device.
+    Source: the augmentations of Chen et al. 2020, arXiv:2002.05709, without blur;
+    solarisation from Grill et al. 2020, arXiv:2006.07733.
     """
     images = tiny.permute(0, 3, 1, 2).float()
-    return _recoloured(_cropped(images, views, generator), views, generator).clamp_(0, 255)
+    images = _recoloured(_cropped(images, views, random), views, random).clamp_(0, 255)
+    if views.solarise:
+        drawn = torch.rand(len(images), 1, 1, 1, generator=random, device=images.device)
+        chosen = (drawn < views.solarise) & (images >= 128)
+        images = torch.where(chosen, 255 - images, images)
+    return images
 
 
-def flipped(batch: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+def flipped(tiny: Tensor, random: torch.Generator) -> Tensor:
     """(n, 32, 32, 3) uint8 images, each mirrored with chance one half."""
-    mirrored = random.random(len(batch)) < 0.5
-    return np.where(mirrored[:, None, None, None], batch[:, :, ::-1], batch)
+    mirrored = torch.rand(len(tiny), 1, 1, 1, generator=random, device=tiny.device) < 0.5
+    return torch.where(mirrored, tiny.flip(2), tiny)
 
 
-def _cropped(images: Tensor, views: Views, generator: torch.Generator) -> Tensor:
+def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue, as HSV has it; value and saturation stay.
+
+    images: (n, 3, h, w) float, of any scale; turns: (n, 1, 1) float, 1 is the whole circle.
+    """
+    value, low = images.amax(dim=1), images.amin(dim=1)
+    chroma = value - low
+    red, green, blue = images.unbind(dim=1)
+    divisor = torch.where(chroma == 0, 1.0, chroma)
+    hue = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
+    )
+    hue = hue + 6 * turns
+    channels = []
+    for offset in (5, 3, 1):  # of red, green and blue, in sixths of the circle
+        place = (hue + offset) % 6
+        channels.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
+    return torch.stack(channels, dim=1)
+
+
+def _cropped(images: Tensor, views: Views, random: torch.Generator) -> Tensor:
     def uniform(low: float, high: float) -> Tensor:
-        drawn = torch.rand(len(images), generator=generator, device=images.device)
+        drawn = torch.rand(len(images), generator=random, device=images.device)
         return low + (high - low) * drawn
 
     area, aspect = uniform(views.smallest, 1), uniform(math.log(3 / 4), math.log(4 / 3)).exp()
@@ -47,19 +95,25 @@ def _cropped(images: Tensor, views: Views, generator: torch.Generator) -> Tensor
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def _recoloured(images: Tensor, views: Views, generator: torch.Generator) -> Tensor:
-    def uniform(low: float, high: float) -> Tensor:
-        drawn = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
-        return low + (high - low) * drawn
+def _recoloured(images: Tensor, views: Views, random: torch.Generator) -> Tensor:
+    def drawn(channels: int = 1) -> Tensor:
+        """(n, channels, 1, 1) between -1 and 1."""
+        numbers = torch.rand(len(images), channels, 1, 1, generator=random, device=images.device)
+        return 2 * numbers - 1
 
-    weights = images.new_tensor(_GREY).view(1, 3, 1, 1)
-    change = (uniform(0, 1) < views.jitter).float() * views.strength
-    brightness, contrast, saturation = (1 + change * uniform(-1, 1) for _ in range(3))
-    tint = 1 + change / 4 * (
-        torch.rand(len(images), 3, 1, 1, generator=generator, device=images.device) * 2 - 1
-    )  # stands in for a turn of the hue, at a fraction of its cost
-    saturation = torch.where(uniform(0, 1) < views.grey, 0.0, saturation)
-    grey = (images * weights).sum(dim=1, keepdim=True)
+    if not views.jitter and not views.grey:
+        return images
+    changes = (drawn() < 2 * views.jitter - 1).float()
+    brightness, contrast, saturation = (
+        1 + changes * strength * drawn()
+        for strength in (views.brightness, views.contrast, views.saturation)
+    )
+    tint = 1 + changes * views.tint * drawn(3) if views.tint else 1.0
+    saturation = torch.where(drawn() < 2 * views.grey - 1, 0.0, saturation)
+    if views.hue:
+        images = turn_hue(images, (changes * views.hue * drawn())[:, 0])
+    red, green, blue = (w * part for w, part in zip(_GREY, images.split(1, dim=1), strict=True))
+    grey = red + green + blue
     images = grey + (images - grey) * saturation
     middle = grey.mean(dim=(2, 3), keepdim=True)
     images = middle + (images - middle) * contrast

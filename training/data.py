@@ -6,8 +6,9 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from hashsearch.models.folder import Autoencoder
+from hashsearch.models.folder import Saved
 
 _CHUNK_VALUES = 3_000_000
 
@@ -18,20 +19,23 @@ def sha256_of_images(images: NDArray[np.uint8]) -> str:
 
 
 class Batches:
-    """Batches of images in an order that the seed and the step's number alone decide."""
+    """Rows of images, in batches, in an order that the seed and the step's number alone decide.
 
-    def __init__(self, images: NDArray[np.uint8], size: int, seed: int):
-        assert len(images) >= size, "a pass is at least one batch"
-        self.images, self.size, self.seed = images, size, seed
-        self._pass, self._order = -1, np.empty(0, np.int64)
+    count: of the images; size: of a batch. The order of a pass lies on the device.
+    """
 
-    def __getitem__(self, step: int) -> NDArray[np.uint8]:
-        """(size, 32, 32, 3) uint8: every image once a pass, but for the last few that fill none."""
-        number, place = divmod(step, len(self.images) // self.size)
+    def __init__(self, count: int, size: int, seed: int, device: str):
+        assert count >= size, "a pass is at least one batch"
+        self.count, self.size, self.seed, self.device = count, size, seed, device
+        self._pass, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def __getitem__(self, step: int) -> Tensor:
+        """(size,) int64: every row once a pass, but for the last few that fill no batch."""
+        number, place = divmod(step, self.count // self.size)
         if number != self._pass:
-            order = np.random.default_rng((self.seed, number)).permutation(len(self.images))
-            self._pass, self._order = number, order
-        return self.images[self._order[place * self.size : (place + 1) * self.size]]
+            order = np.random.default_rng((self.seed, number)).permutation(self.count)
+            self._pass, self._order = number, torch.from_numpy(order).to(self.device)
+        return self._order[place * self.size : (place + 1) * self.size]
 
 
 def split_off(
@@ -54,7 +58,7 @@ def without(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.
     return images[[image.tobytes() not in contents for image in images]]
 
 
-def fit_standardization(model: Autoencoder, images: NDArray[np.uint8]) -> None:
+def fit_standardization(model: Saved, images: NDArray[np.uint8]) -> None:
     """Set a model's pixel means, and the one standard deviation around them.
 
     A mean is of a pixel, or of a colour, as the model keeps them.

@@ -44,10 +44,20 @@ def exact(numbers: Tensor) -> Tensor:
     return (numbers.cpu() if numbers.device.type == "mps" else numbers).double()
 
 
+def seed_of(*numbers: int) -> int:
+    """A seed that these numbers alone decide."""
+    (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return int(state >> np.uint64(1))
+
+
 def generator(device: str, *numbers: int) -> torch.Generator:
     """A source of randomness that these numbers alone decide."""
-    (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
-    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+    return torch.Generator(device).manual_seed(seed_of(*numbers))
+
+
+def autocast(device: str) -> torch.autocast:
+    """Products in bfloat16 where the device has it, in float32 elsewhere."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
 def _cpu_capabilities() -> dict[str, Any]:

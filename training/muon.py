@@ -22,12 +22,13 @@ class Muon(torch.optim.Optimizer):
     """Nesterov's momentum, made orthogonal.
 
     kernels: (outputs, inputs) or (outputs, inputs, height, width), taken as matrices
-    of `outputs` rows. dtype: to multiply in; torch.optim.Muon, which is this for
-    matrices, has bfloat16 alone, many times slower where the processor lacks it.
+    of `outputs` rows. rate: a tensor on their device (see schedule.py). dtype: to
+    multiply in; torch.optim.Muon, which is this for matrices, has bfloat16 alone, many
+    times slower where the processor lacks it.
     """
 
     def __init__(
-        self, kernels: Iterable[nn.Parameter], *, rate: float, decay: float, dtype: torch.dtype
+        self, kernels: Iterable[nn.Parameter], *, rate: Tensor, decay: float, dtype: torch.dtype
     ):
         super().__init__(kernels, {"lr": rate, "decay": decay})
         self._dtype = dtype
@@ -42,9 +43,9 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(kernel)
                 momentum = state["momentum"].lerp_(kernel.grad, 1 - _MOMENTUM)
                 ahead = kernel.grad.lerp(momentum, _MOMENTUM).flatten(1)
-                direction = orthogonal(ahead.to(self._dtype)).view_as(kernel)
+                direction = orthogonal(ahead.to(self._dtype)).view_as(kernel).to(kernel.dtype)
                 length = _LENGTH * math.sqrt(max(ahead.shape))
-                kernel.mul_(1 - rate * decay).add_(direction, alpha=-rate * length)
+                kernel.mul_(1 - rate * decay).sub_(direction * (rate * length))
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from hashsearch.models.binarize import binarize
 
+_LEAST_ERROR = 1e-4  # of standardised pixels, squared; a picture of one colour would count for all
+
 
 def variance_lost(one: Tensor, two: Tensor) -> Tensor:
     """1 - mean cosine between the two views' logits: 0 where they are the same."""
@@ -54,3 +56,12 @@ def spread_and_alike(one: Tensor, two: Tensor) -> dict[str, Tensor]:
         "rate": -rate,
         "contrast": contrastive(one, two),
     }
+
+
+def mean_log_error(pictures: Tensor, pixels: Tensor) -> Tensor:
+    """The mean over images of the logarithm of the squared error: what PSNR is the negative of.
+
+    pictures, pixels: float, standardised, of one shape.
+    """
+    errors = (pictures.float() - pixels).square().flatten(1).mean(dim=1)
+    return errors.clamp_min(_LEAST_ERROR).log().mean()

@@ -38,7 +38,7 @@ class RestrictedBoltzmannMachine:
         momentum: float,
         weight_cost: float,
         generator: torch.Generator,
-    ) -> float:
+    ) -> Tensor:
         """Take one step of CD-1 on a batch, gradients averaged over it.
 
         data: (n, n_visible). Hidden states are sampled in the positive phase
@@ -58,7 +58,7 @@ class RestrictedBoltzmannMachine:
         of_visible_bias.mul_(momentum).add_((data - fantasy).mean(dim=0), alpha=rate)
         for parameter, velocity in zip(self._parameters(), self._velocities, strict=True):
             parameter.add_(velocity)
-        return (data - fantasy).square().mean().item()
+        return (data - fantasy).square().mean()
 
     def state_dict(self) -> dict[str, Tensor]:
         """The velocities; the parameters belong to the layer that they were lent by."""

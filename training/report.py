@@ -1,19 +1,17 @@
-"""What a training came to, as pictures and a page: the folder `report` in a model's own."""
+"""The report of a training, pictures and a page: the folder `report` in a model's own."""
 
 import csv
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from hashsearch.codes import unpack_bits
-from hashsearch.encoder import Encoder
-from hashsearch.models.convolutional import ConvolutionalAutoencoder
-from hashsearch.models.folder import Autoencoder
-from hashsearch.models.transform import TransformAutoencoder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,45 +22,83 @@ _SCALE = 2  # screen pixels a pixel
 _SMOOTHED = 0.02  # share of a stage's rows averaged for a point of its curve
 
 
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture or a plot of the report. name: of its PNG file, without the suffix."""
+
+    name: str
+    caption: str
+    picture: "Image.Image | Figure"
+
+
 def write_report(
     folder: Path,
-    model: Autoencoder,
     log: Path,
-    images: NDArray[np.uint8],
-    metrics: dict[str, Any],
+    drawings: Iterable[Drawing],
+    metrics: Mapping[str, float],
+    baseline: Mapping[str, float],
 ) -> None:
     """Write the report of a finished training into a new folder.
 
-    images: (n, 32, 32, 3) uint8, held out from the training. metrics: by name,
-    for the page. Without matplotlib the plots are left out, and the page says so.
+    metrics: by name, for the page; baseline: the same of the bundled model, as far as it was
+    measured. Without matplotlib the plots are left out, and the page says so.
     """
     folder.mkdir()
-    encoder = Encoder(model)
-    codes = encoder.encode(images)
-    shown = images[:_PICTURES]
-    pairs = np.stack([shown, encoder.reconstruct(codes[:_PICTURES])], axis=1)
-    mosaic(pairs.reshape(-1, 32, 32, 3), columns=16).save(folder / "reconstructions.png")
-    mosaic(_filters(model), columns=16).save(folder / "filters.png")
-    lines = ["# Training report", "", "| measure | value |", "| --- | --- |"]
-    lines += [f"| {name} | {value} |" for name, value in metrics.items()]
-    lines += ["", "![reconstructions](reconstructions.png)", ""]
-    lines += [
-        "Images held out of this training, each with what its code decodes to on its right.",
-        "",
-    ]
-    lines += ["![filters](filters.png)", "", "Filters of the first layer, the strongest first.", ""]
+    lines = ["# Training report", "", *_table(metrics, baseline), ""]
     try:
-        bits = unpack_bits(codes, model.bits)
-        _bit_figure(bits).savefig(folder / "bits.png", dpi=100)
-        lines += ["![bits](bits.png)", "", "How often each bit is 1, and how bits go together.", ""]
         curves = _loss_figure(log)
-        if curves is not None:
-            curves.savefig(folder / "loss.png", dpi=100)
-            lines += ["![loss](loss.png)", "", "The log is in [log.csv](log.csv).", ""]
     except ImportError:
         lines += ["Plots need matplotlib, which is not installed (`hashsearch[train]`).", ""]
+        curves = None
+    losses = "The terms of the loss; the log is in [log.csv](log.csv)."
+    for drawing in (*drawings, *([Drawing("loss", losses, curves)] if curves else ())):
+        path = folder / f"{drawing.name}.png"
+        if isinstance(drawing.picture, Image.Image):
+            drawing.picture.save(path)
+        else:
+            drawing.picture.savefig(path, dpi=100)
+        lines += [f"![{drawing.name}]({path.name})", "", drawing.caption, ""]
     (folder / "log.csv").write_bytes(log.read_bytes())
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _table(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
+    if not baseline:
+        rows = [f"| {name} | {value} |" for name, value in metrics.items()]
+        return ["| measure | value |", "| --- | --- |", *rows]
+    rows = [f"| {name} | {value} | {baseline.get(name, '–')} |" for name, value in metrics.items()]
+    return ["| measure | this model | bundled model |", "| --- | --- | --- |", *rows]
+
+
+def reconstruction_drawing(images: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> Drawing:
+    """The first of these images, each beside what its code decodes to."""
+    pairs = np.stack([images[:_PICTURES], decoded[:_PICTURES]], axis=1)
+    caption = "Images held out of this training, each with what its code decodes to on its right."
+    picture = mosaic(pairs.reshape(-1, *images.shape[1:]), columns=16)
+    return Drawing("reconstructions", caption, picture)
+
+
+def filter_drawing(weights: NDArray[np.float32]) -> Drawing:
+    """(n, side, side, 3) first-layer weights, each stretched over all grey levels."""
+    norms = np.square(weights).sum(axis=(1, 2, 3))
+    # Those of equal strength, such as principal components, keep their order.
+    strongest = np.argsort(-norms.round(3), kind="stable")
+    weights = weights[strongest[:_FILTERS]]
+    low = weights.min(axis=(1, 2, 3), keepdims=True)
+    high = weights.max(axis=(1, 2, 3), keepdims=True)
+    stretched = (weights - low) / np.maximum(high - low, 1e-12)
+    levels: NDArray[np.uint8] = (stretched * 255).round().astype(np.uint8)
+    caption = "Filters of the first layer, the strongest first."
+    return Drawing("filters", caption, mosaic(levels, columns=16))
+
+
+def bit_drawings(codes: NDArray[np.uint8], n_bits: int) -> list[Drawing]:
+    """Balance and correlation of the bits of packed codes; none without matplotlib."""
+    try:
+        figure = _bit_figure(unpack_bits(codes, n_bits))
+    except ImportError:
+        return []
+    return [Drawing("bits", "How often each bit is 1, and how bits go together.", figure)]
 
 
 def mosaic(tiles: NDArray[np.uint8], columns: int) -> Image.Image:
@@ -78,26 +114,6 @@ def mosaic(tiles: NDArray[np.uint8], columns: int) -> Image.Image:
     return picture.resize(
         (picture.width * _SCALE, picture.height * _SCALE), Image.Resampling.NEAREST
     )
-
-
-def _filters(model: Autoencoder) -> NDArray[np.uint8]:
-    """(n, side, side, 3) uint8: first-layer weights, each stretched over all grey levels."""
-    if isinstance(model, ConvolutionalAutoencoder):
-        kernels = next(model.trunk.parameters()).detach().permute(0, 2, 3, 1).numpy()
-        weights = kernels.repeat(6, axis=1).repeat(6, axis=2)
-    elif isinstance(model, TransformAutoencoder):
-        weights = model.transform.components.numpy().reshape(-1, 32, 32, 3)
-    else:
-        weights = next(model.encoder.parameters()).detach().numpy().reshape(-1, 32, 32, 3)
-    norms = np.square(weights).sum(axis=(1, 2, 3))
-    # Those of equal strength, such as principal components, keep their order.
-    strongest = np.argsort(-norms.round(3), kind="stable")
-    weights = weights[strongest[:_FILTERS]]
-    low = weights.min(axis=(1, 2, 3), keepdims=True)
-    high = weights.max(axis=(1, 2, 3), keepdims=True)
-    stretched = (weights - low) / np.maximum(high - low, 1e-12)
-    levels: NDArray[np.uint8] = (stretched * 255).round().astype(np.uint8)
-    return levels
 
 
 def _bit_figure(bits: NDArray[np.uint8]) -> "Figure":

@@ -1,23 +1,30 @@
-"""How well codes find images of the same kind, for a training's report."""
+"""How well codes and features find images of the same kind, for a training's report."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hashsearch.evaluation.tiers import Tiers
 
 _RANKS = 1000
 _CHUNK = 250  # queries ranked at a time
+# As in lightly's benchmarks. Source: Wu et al. 2018, arXiv:1805.01978, with 0.07 for 0.1.
+_NEIGHBORS, _TEMPERATURE = 200, 0.1
+
+_PerQuery = dict[str, NDArray[np.float64]]  # by name, (n_queries,)
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """Images to search, and images to search for, each with what it shows.
 
-    gallery, queries: (n, 32, 32, 3) uint8; their labels: (n,) of one dtype.
+    gallery, queries: (n, 32, 32, 3) uint8; their labels: (n,) of one dtype. unseen: whether
+    the gallery too is kept from every training, as the queries are.
     """
 
     name: str
@@ -25,64 +32,131 @@ class Labelled:
     gallery_labels: NDArray[np.str_]
     queries: NDArray[np.uint8]
     query_labels: NDArray[np.str_]
+    unseen: bool = False
+
+    @property
+    def withheld(self) -> NDArray[np.uint8]:
+        """(n, 32, 32, 3) uint8: what must not be trained on."""
+        return np.concatenate((self.queries, self.gallery)) if self.unseen else self.queries
 
 
+@torch.no_grad()
 def retrieval_by_bits(
-    labelled: Labelled, gallery: NDArray[np.uint8], queries: NDArray[np.uint8]
+    labelled: Labelled,
+    gallery: NDArray[np.uint8],
+    queries: NDArray[np.uint8],
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Measure a ranking by Hamming distance: expected values over the orders of equal ones.
 
-    gallery, queries: (n, n_bits) uint8 bits of the labelled images.
+    gallery, queries: (n, n_bits) uint8 bits of the labelled images. device: where distances
+    are computed. Returns precision_at_1, precision_at_10, map_at_1000 (divided by the relevant
+    images among the first 1,000) and knn_accuracy; a smaller gallery has lower ranks.
+
+    knn_accuracy: the 200 nearest images vote for their labels, with weight
+    exp(similarity / 0.1) and similarity 1 - 2·distance / n_bits. Where only some of the images
+    of one distance are among the 200, all of them vote, each with that share of its weight.
+    Where n labels share the most votes and the query's own is one of them, it counts 1 / n.
     """
-    order = _by_label(labelled)
-    signs, asked = (torch.from_numpy(bits).float() * 2 - 1 for bits in (gallery[order], queries))
-    n_bits = signs.shape[1]
+    n_bits = gallery.shape[1]
+    kinds, asked, n_kinds = _numbered(labelled)
+    cells = (n_bits + 1) * n_kinds  # a query's images are counted by distance and label
+    signs, own = (_signs(bits, device) for bits in (gallery, queries))
+    columns = torch.from_numpy(kinds).to(device)
+    weights = np.exp((1 - 2 * np.arange(n_bits + 1) / n_bits) / _TEMPERATURE)
 
-    def tiers(start: int, relevant: list[slice]) -> Tiers:
-        distances = (n_bits - asked[start : start + _CHUNK] @ signs.T) / 2
-        rows = zip(distances.int().numpy(), relevant, strict=True)
-        return Tiers.stacked([Tiers.of_integers(*row, n_bits + 1) for row in rows])
+    def measured(rows: slice) -> _PerQuery:
+        distances = ((n_bits - own[rows] @ signs.T) / 2).long()
+        starts = torch.arange(len(distances), device=device)[:, np.newaxis] * cells
+        places = (starts + distances * n_kinds + columns).flatten()
+        counted = torch.bincount(places, minlength=len(distances) * cells).cpu().numpy()
+        counts = counted.reshape(-1, n_bits + 1, n_kinds)
+        sizes = counts.sum(axis=2)
+        tiers = Tiers(sizes, counts[np.arange(len(counts)), :, asked[rows]])
+        left = np.clip(_NEIGHBORS - (tiers.ends - sizes), 0, sizes)
+        shares = weights * left / np.maximum(sizes, 1)
+        votes = np.einsum("qt,qtk->qk", shares, counts)
+        return _of_tiers(tiers) | {"knn_accuracy": _chance_right(votes, asked[rows])}
 
-    return _measure(labelled, tiers)
+    return _means(measured(rows) for rows in _chunks(len(queries)))
 
 
-def retrieval_by_pixels(labelled: Labelled) -> dict[str, float]:
-    """Measure the baseline: a ranking by Euclidean distance between pixels.
+@torch.no_grad()
+def retrieval_by_features(labelled: Labelled, gallery: Tensor, queries: Tensor) -> dict[str, float]:
+    """Measure a ranking by cosine similarity, as `retrieval_by_bits` does one by distance.
 
-    Computed in float32, so that distances which differ by less than it can tell
-    may change places; the search itself decides such in integers.
+    gallery, queries: (n, d) floats of the labelled images on one device, of any length; the
+    similarities are computed there in float32. Equal similarities are ranked in an order
+    that does not depend on the labels.
     """
-    flat = torch.from_numpy(labelled.gallery[_by_label(labelled)]).flatten(1).float()
-    mean = flat.mean(dim=0)
-    flat -= mean
-    squares = flat.square().sum(dim=1)
+    kinds, asked, n_kinds = _numbered(labelled)
+    ranks = min(_RANKS, len(gallery))
+    # A data set comes ordered by label, and features may all be equal.
+    order = np.random.default_rng(0).permutation(len(gallery))
+    kinds = kinds[order]
+    found = F.normalize(gallery.float(), dim=1)[torch.from_numpy(order).to(gallery.device)]
+    own = F.normalize(queries.float(), dim=1)
 
-    def tiers(start: int, relevant: list[slice]) -> Tiers:
-        chunk = torch.from_numpy(labelled.queries[start : start + _CHUNK]).flatten(1).float()
-        distances = (squares - 2 * (chunk - mean) @ flat.T).numpy()
-        rows = zip(distances, relevant, strict=True)
-        return Tiers.stacked([Tiers.of_distances(*row) for row in rows])
+    def measured(rows: slice) -> _PerQuery:
+        similarities, nearest = (own[rows] @ found.T).topk(ranks)
+        shown = kinds[nearest.cpu().numpy()]
+        relevant = shown == asked[rows, np.newaxis]
+        precisions = relevant.cumsum(axis=1) / np.arange(1, ranks + 1)
+        averages = (precisions * relevant).sum(axis=1) / np.maximum(relevant.sum(axis=1), 1)
+        weights = np.exp(similarities[:, :_NEIGHBORS].double().cpu().numpy() / _TEMPERATURE)
+        votes = np.zeros((len(shown), n_kinds))
+        np.add.at(votes, (np.arange(len(shown))[:, np.newaxis], shown[:, :_NEIGHBORS]), weights)
+        return {
+            **{f"precision_at_{k}": precisions[:, k - 1] for k in (1, 10) if k <= ranks},
+            f"map_at_{ranks}": averages,
+            "knn_accuracy": _chance_right(votes, asked[rows]),
+        }
 
-    return _measure(labelled, tiers)
+    return _means(measured(rows) for rows in _chunks(len(queries)))
 
 
-def _by_label(labelled: Labelled) -> NDArray[np.int64]:
-    """Gallery rows, those of a label side by side."""
-    return np.argsort(labelled.gallery_labels, kind="stable")
+def distinct(codes: NDArray[np.uint8]) -> int:
+    """How many different codes there are among packed codes, (n, n_bytes) uint8."""
+    return len({code.tobytes() for code in codes})
 
 
-def _measure(labelled: Labelled, tiers: Callable[[int, list[slice]], Tiers]) -> dict[str, float]:
-    ranks = min(_RANKS, len(labelled.gallery))
-    ks = np.array([k for k in (1, 10) if k <= ranks])
-    labels = np.sort(labelled.gallery_labels)
-    found, averages = [], []
-    for start in range(0, len(labelled.queries), _CHUNK):
-        asked = labelled.query_labels[start : start + _CHUNK]
-        bounds = (np.searchsorted(labels, asked, side).tolist() for side in ("left", "right"))
-        some = tiers(start, [slice(*pair) for pair in zip(*bounds, strict=True)])
-        found.append(some.found_at(ks) / ks)
-        averages.append(some.average_precision_at(ranks)[0])
-    precisions = np.concatenate(found).mean(axis=0).tolist()
-    told = {f"precision_at_{k}": share for k, share in zip(ks, precisions, strict=True)}
-    told[f"map_at_{ranks}"] = float(np.concatenate(averages).mean())
-    return {name: round(value, 4) for name, value in told.items()}
+def _numbered(labelled: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Labels of the gallery and of the queries as numbers, and how many labels there are."""
+    both = np.concatenate((labelled.gallery_labels, labelled.query_labels))
+    names, numbers = np.unique(both, return_inverse=True)
+    n_gallery = len(labelled.gallery_labels)
+    return numbers[:n_gallery], numbers[n_gallery:], len(names)
+
+
+def _signs(bits: NDArray[np.uint8], device: str) -> Tensor:
+    """Bits as -1 and 1, whose products are sums that float32 holds exactly."""
+    return torch.from_numpy(bits).to(device).float() * 2 - 1
+
+
+def _of_tiers(tiers: Tiers) -> _PerQuery:
+    n_gallery = int(tiers.ends[0, -1])
+    ks = [k for k in (1, 10) if k <= n_gallery]
+    ranks = min(_RANKS, n_gallery)
+    shares = (tiers.found_at(np.array(ks)) / ks).T
+    precisions = {f"precision_at_{k}": share for k, share in zip(ks, shares, strict=True)}
+    return precisions | {f"map_at_{ranks}": tiers.average_precision_at(ranks)[0]}
+
+
+def _chance_right(votes: NDArray[np.float64], asked: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How likely a label drawn from those with most votes is the query's own.
+
+    votes: (n_queries, n_labels). Returns (n_queries,).
+    """
+    most = votes >= votes.max(axis=1, keepdims=True) * (1 - 1e-9)  # sums are rounded
+    chances: NDArray[np.float64] = most[np.arange(len(asked)), asked] / most.sum(axis=1)
+    return chances
+
+
+def _chunks(n: int) -> Iterator[slice]:
+    return (slice(start, start + _CHUNK) for start in range(0, n, _CHUNK))
+
+
+def _means(parts: Iterable[_PerQuery]) -> dict[str, float]:
+    parts = list(parts)
+    together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: round(float(values.mean()), 4) for name, values in together.items()}

@@ -10,6 +10,8 @@ from hashsearch.models.binarize import binarize
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.progress import progress_report
 from training.device import exact
+from training.likeness import agreement
+from training.targets import Targets
 
 _SAMPLE = 50_000  # images at most, the first of a job's shuffled ones
 _CHUNK = 500
@@ -19,31 +21,58 @@ _ROUNDING = 1e-9  # shares of variance below it may be rounding alone
 
 
 @torch.no_grad()
-def sharpen(model: ConvolutionalAutoencoder, images: NDArray[np.uint8], directions: float) -> None:
-    """Make the code's bits of what was seen from the head's logits, of which there are more.
+def make_code(
+    model: ConvolutionalAutoencoder,
+    images: NDArray[np.uint8],
+    directions: float,
+    targets: Targets | None = None,
+) -> bool:
+    """Make the bits of what was seen, and centre code and address on the images as they are.
+
+    They are made of the head's logits (see `sharpened`). Where a teacher's targets trained
+    the code too, its own bits are kept instead if their nearest neighbours are more alike
+    to the teacher; no label is asked. Returns whether they are.
+    Raises TrainingError if the logits are not numbers, or alike for all images.
+    """
+    model.eval()
+    features = _features(model, images[:_SAMPLE])
+    own, *_ = _parts(model.code)
+    made = sharpened(model, features, directions)
+    kept = targets is not None and (
+        _agree(features, own, targets) > _agree(features, made, targets)
+    )
+    if not kept:
+        own.copy_(made)
+    for layers in (model.code, model.address):
+        weight, mean, variance, _ = _parts(layers)
+        logits = features @ weight.T
+        mean.copy_(logits.mean(dim=0))
+        variance.copy_(logits.var(dim=0))
+    return kept
+
+
+def _agree(features: Tensor, weight: Tensor, targets: Targets) -> float:
+    """How alike neighbours by the bits of this weight are, centred on these images."""
+    logits = features @ weight.T
+    rows = targets.on(str(features.device))[: len(features)]
+    return agreement(logits >= logits.mean(dim=0), rows)
+
+
+def sharpened(model: ConvolutionalAutoencoder, features: Tensor, directions: float) -> Tensor:
+    """(bits, features): the code's weight, made of the head's, which has more logits.
 
     The coding rate has spread the head's over nearly all directions alike. The main
     principal components are kept, as many as there are bits, and each multiplied by a
     power of its variance: the least with which no more than `directions` effective
     ones are left (the exponential of the entropy of the variances' shares). Then they
     are rotated so that rounding to bits changes them least. docs/experiments.md tells
-    what that gains. The address's logits are centred on the images as they are; they
-    had been on random views.
-    Raises TrainingError if the logits are not numbers, or alike for all images.
+    what that gains.
     """
-    model.eval()
-    features = _features(model, images[:_SAMPLE])
     head, _, variance, eps = _parts(model.head)
     code, *_ = _parts(model.code)
     sharp = sharper(model.head(features), len(code), directions)
     weight = sharp.T @ (head / (variance + eps).sqrt()[:, None])
-    weight /= (features @ weight.T).std(dim=0)[:, None]
-    code.copy_(weight)
-    for layers in (model.code, model.address):
-        weight, mean, variance, _ = _parts(layers)
-        logits = features @ weight.T
-        mean.copy_(logits.mean(dim=0))
-        variance.copy_(logits.var(dim=0))
+    return weight / (features @ weight.T).std(dim=0)[:, None]
 
 
 def sharper(logits: Tensor, bits: int, directions: float) -> Tensor:

@@ -39,6 +39,7 @@ class ConvolutionalAutoencoder(nn.Module):
     """
 
     kind = "convolutional"
+    stored = torch.float16
     bits = CODE_BITS
     address_bits = ADDRESS_BITS
     pixel_mean: Tensor
@@ -99,8 +100,12 @@ class ConvolutionalAutoencoder(nn.Module):
     def code_logits(self, tiny: Tensor) -> Tensor:
         """(n, 32, 32, 3) uint8 to (n, 256) float; a bit is 1 where the logit is ≥ 0."""
         pixels = self.standardize(tiny)
+        return self.code_of(pixels, self.features(pixels))
+
+    def code_of(self, pixels: Tensor, features: Tensor) -> Tensor:
+        """The logits of the code, from standardised pixels and their features."""
         levels = self.transform.levels(self.transform.of(pixels.flatten(1)))
-        seen: Tensor = self.code(self.features(pixels))
+        seen: Tensor = self.code(features)
         return torch.cat((self.transform.to_bits(levels) * 2 - 1, seen), dim=1)
 
     def address_logits(self, tiny: Tensor) -> Tensor:

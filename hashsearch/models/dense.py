@@ -30,6 +30,7 @@ class DenseAutoencoder(nn.Module):
     """
 
     kind = "dense"
+    stored = torch.float32
     address_bits = 0
     pixel_mean: Tensor
     pixel_std: Tensor

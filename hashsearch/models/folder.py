@@ -2,9 +2,9 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -26,18 +26,44 @@ ARCHITECTURES: dict[str, type[Autoencoder]] = {
     TransformAutoencoder.kind: TransformAutoencoder,
 }
 
+
+class Saved(Protocol):
+    """What a model folder can hold: a module that says what it is and how it is built again.
+
+    stored: the floating-point type that its kernels and matrices are written in.
+    """
+
+    kind: str
+    stored: torch.dtype
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    @property
+    def bits(self) -> int: ...
+    @property
+    def address_bits(self) -> int: ...
+    def architecture(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any], /, *, assign: bool = False) -> Any: ...
+    def requires_grad_(self, requires_grad: bool = True) -> Self: ...
+    def eval(self) -> Self: ...
+
+
+S = TypeVar("S", bound=Saved)
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32}  # that weights may be stored in
 
 
 def save_model(
     folder: Path,
-    model: Autoencoder,
+    model: Saved,
     *,
     training: Mapping[str, Any],
     metrics: Mapping[str, float],
+    beside: Iterable[Path] = (),
 ) -> Card:
     """Write a model folder; it appears under its name when it is complete.
 
+    beside: files and folders of the same file system that are moved into it.
     Raises InvalidModel if something already lies there.
     """
     weights = _stored(model)
@@ -57,6 +83,8 @@ def save_model(
         save_file(weights, temporary / WEIGHTS_FILE)
         (temporary / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it the owner's alone
         (temporary / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
+        for path in beside:
+            path.replace(temporary / path.name)
         temporary.chmod(0o755)  # mkdtemp makes it the owner's alone
         sync_tree(temporary)
         temporary.replace(folder)
@@ -67,31 +95,34 @@ def save_model(
     return card
 
 
-def round_as_stored(model: Autoencoder) -> None:
+def round_as_stored(model: Saved) -> None:
     """Make a model compute what it will when it was saved and loaded again."""
     model.load_state_dict(_stored(model))
 
 
-def _stored(model: Autoencoder) -> dict[str, Tensor]:
-    """Weights by name: a convolutional model's kernels and matrices in 16 bits, all else in 32."""
-    half = isinstance(model, ConvolutionalAutoencoder)
+def _stored(model: Saved) -> dict[str, Tensor]:
+    """Weights by name: kernels and matrices as the model has them stored, all else as it is."""
     return {
-        name: (tensor.half() if half and tensor.ndim > 1 else tensor).contiguous()
+        name: (tensor.to(model.stored) if tensor.ndim > 1 else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
 
 
 def load_model(folder: Path) -> tuple[Autoencoder, Card]:
-    """Read a model folder, on the CPU and ready for inference.
+    """Read an autoencoder's folder, on the CPU and ready for inference.
 
     Raises InvalidModel if it is missing, damaged or of an unknown format, and
-    ArtifactMismatch if its weights are not those its card tells of.
+    ArtifactMismatch if its weights are not those that its card describes.
     """
+    return load_saved(folder, ARCHITECTURES)
+
+
+def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
+    """The same for models of these kinds."""
     card = read_card(folder)
-    if card.kind not in ARCHITECTURES:
+    if card.kind not in kinds:
         raise InvalidModel(
-            f"{folder} is an autoencoder of kind {card.kind!r}; "
-            f"known are {', '.join(sorted(ARCHITECTURES))}"
+            f"{folder} is a model of kind {card.kind!r}; wanted is {' or '.join(sorted(kinds))}"
         )
     if card.format_version == 1 and card.kind != DenseAutoencoder.kind:
         raise InvalidModel(
@@ -105,7 +136,7 @@ def load_model(folder: Path) -> tuple[Autoencoder, Card]:
         )
     try:
         with torch.device("meta"):  # nothing is allocated for what the card may claim
-            model = ARCHITECTURES[card.kind](**card.architecture)
+            model = kinds[card.kind](**card.architecture)
     except (InvalidModel, TypeError) as error:
         raise InvalidModel(
             f"{folder} is a {card.kind} model that this version of hashsearch cannot build: {error}"

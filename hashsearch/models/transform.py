@@ -25,6 +25,7 @@ class TransformAutoencoder(nn.Module):
     """
 
     kind = "transform"
+    stored = torch.float32
     bits = CODE_BITS
     address_bits = 0
     pixel_mean: Tensor

@@ -1,131 +1,285 @@
-"""Train a convolutional autoencoder whose codes are alike for views of one image."""
+"""The default: a convolutional autoencoder whose codes ignore how an image was taken."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hashsearch.errors import TrainingError
 from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
-from training.augment import flipped, random_views
+from training.augment import Views, flipped, random_views
 from training.data import Batches
-from training.device import generator, has_bfloat16
+from training.device import autocast
+from training.families.base import AutoencoderPreset, Start, Work
+from training.likeness import Likeness, sharpness, soft_bits
 from training.muon import Muon
-from training.objectives import spread_and_alike
-from training.presets import ConvolutionalPreset
-from training.run import Run
-from training.schedule import set_rate
-from training.sharpen import sharpen
-from training.transform import fit_transform, mean_log_error
+from training.objectives import coding_rate, mean_log_error, spread_and_alike
+from training.optimizers import adam, descend, kernels_and_others, muon
+from training.run import Stateful
+from training.schedule import cosine, set_rate
+from training.sharpen import make_code
+from training.step import Step
+from training.transform_coding import fit_transform
 
-VIEWS, _FLIP = 3, 4  # parts of what is drawn at random, beside the seed and the step
+VIEWS, _DECODER = 3, 4  # parts of what is drawn, beside the seed and the step
+_ENCODER_SHARE = 0.85  # of a budget of time; the decoder has the rest
 
 
-def learn_views(
-    run: Run,
-    model: ConvolutionalAutoencoder,
-    preset: ConvolutionalPreset,
-    images: NDArray[np.uint8],
-    *,
-    seed: int,
-    device: str,
-    minutes: float | None,
-) -> None:
+@dataclass(frozen=True)
+class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
+    """Settings of a convolutional autoencoder whose codes ignore how an image was taken.
+
+    widths, blocks, depths: see ConvolutionalAutoencoder. Weights of the terms of the
+    loss: invariance, rate and contrast (see objectives.py) on the head, the three
+    together on the address. steps: updates of `batch` images, two views each.
+    kernel_rate, kernel_decay: Muon's learning rate and weight decay, for the kernels;
+    learning_rate and weight_decay: AdamW's, for the encoder's other weights. With a
+    teacher, one view of each image instead, and likeness: weight of how far similarities
+    are from the teacher's (see likeness.py), beside rate and address. Then the code is
+    made of the head: directions, see sharpen.py. decoder_steps: updates, at the
+    end, of the decoder alone, on the codes of `decoder_batch` whole images, mirrored or
+    not; decoder_rate: AdamW's learning rate then.
+    """
+
+    widths: tuple[int, int, int]
+    blocks: tuple[int, int, int]
+    depths: tuple[tuple[int, int], ...]
+    steps: int
+    decoder_steps: int
+    batch: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    kernel_rate: float = 1e-2
+    kernel_decay: float = 0.1
+    invariance: float = 4.0
+    rate: float = 1 / 50
+    contrast: float = 0.5
+    address: float = 0.1
+    likeness: float = 1.0
+    directions: float = 60.0
+    decoder_batch: int = 128
+    decoder_rate: float = 1e-3
+    views: Views = field(default_factory=Views)
+
+    @property
+    def takes_targets(self) -> bool:
+        return self.steps > 0
+
+    def build(self) -> ConvolutionalAutoencoder:
+        return ConvolutionalAutoencoder(self.widths, self.blocks, self.depths).channels_last()
+
+    def start(self, folder: Path | None) -> Start | None:
+        """The encoder of a trained model, whatever its depths: code and decoder are made again."""
+        if folder is None:
+            if not self.steps:
+                raise TrainingError(
+                    "this preset makes the code of a trained model; --from names that model"
+                )
+            return None
+        start = self.start_from(folder, free=("depths",))
+        kept = (*ENCODER, "pixel_mean", "pixel_std")
+        parts = {n: part for n, part in start.weights.items() if n.split(".")[0] in kept}
+        return Start(parts, start.card)
+
+    @property
+    def images_needed(self) -> int:
+        return max(self.batch if self.steps else 1, self.decoder_batch)
+
+    def learn(self, model: ConvolutionalAutoencoder, work: Work) -> None:
+        if work.targets is not None:
+            learn_likeness(model, self, work)
+        elif self.steps:
+            learn_views(model, self, work)
+        refine_decoder(model, self, work)
+
+    def describe(self, model: ConvolutionalAutoencoder, tiny: Tensor) -> dict[str, Tensor]:
+        pixels = model.standardize(tiny)
+        features = model.features(pixels)
+        return {
+            "features": features,
+            "codes": model.code_of(pixels, features) >= 0,
+            "addresses": model.address(features) >= 0,
+        }
+
+    def filters(self, model: ConvolutionalAutoencoder) -> NDArray[np.float32]:
+        kernels = next(model.trunk.parameters()).detach().permute(0, 2, 3, 1).cpu().numpy()
+        enlarged: NDArray[np.float32] = kernels.repeat(6, axis=1).repeat(6, axis=2)
+        return enlarged
+
+
+# Depths: bits dealt out one by one to the component whose error a further one lowers
+# most, by benchmarks/depths.py on CIFAR-10's training images.
+_CONV = ConvolutionalPreset(
+    widths=(64, 128, 256),
+    blocks=(0, 1, 1),
+    depths=((1, 5), (4, 4), (6, 3), (19, 2), (19, 1)),
+    steps=20_000,
+    decoder_steps=20_000,
+)
+
+PRESETS = {
+    "conv256": _CONV,
+    # Of a trained conv256, with --from: its code is made again, and a decoder trained.
+    "conv256-reread": replace(_CONV, steps=0),
+}
+
+
+def learn_views(model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, work: Work) -> None:
     """Train trunk, head and address on two views of each image."""
-    batches = Batches(images, preset.batch, seed)
-    muon, adam = optimizers(model, preset, device)
+    images = work.resident()
 
-    def update(step: int, steps: int) -> dict[str, float]:
-        set_rate(muon, preset.kernel_rate, step, steps)
-        set_rate(adam, preset.learning_rate, step, steps)
-        tiny = torch.from_numpy(batches[step]).to(device)
-        random = generator(device, seed, VIEWS, step)
-        views = [random_views(tiny, preset.views, random) for _ in range(2)]
+    def terms(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        views = [random_views(images[rows], preset.views, random) for _ in range(2)]
         pixels = model.standardize(torch.cat(views).permute(0, 2, 3, 1))
-        with _autocast(device):
+        with autocast(work.device):
             features = model.features(pixels)
             seen, address = model.head(features), model.address(features)
-        terms = _weighted(seen, preset)
-        terms["address"] = preset.address * _total(_weighted(address, preset))
-        return _descend((muon, adam), terms)
+        found = _weighted(seen, preset)
+        found["address"] = preset.address * _total(_weighted(address, preset))
+        return found
 
-    run.stage(
-        "views",
-        {"model": model, "muon": muon, "adam": adam},
+    _train_encoder(model, preset, work, "views", preset.batch, terms)
+
+
+def learn_likeness(
+    model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, work: Work
+) -> None:
+    """Train trunk, head, code and address on one view of each image, by a teacher's targets."""
+    assert work.targets is not None
+    images = work.resident()
+    heads = {"head": model.head, "code": model.code, "address": model.address}
+    likeness = Likeness(work.targets.on(work.device), _features_of(model))
+    sharp = torch.ones((), device=work.device)
+
+    def terms(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        views = random_views(images[rows], preset.views, random)
+        with autocast(work.device):
+            features = model.features(model.standardize(views.permute(0, 2, 3, 1)))
+            logits = {name: head(features).float() for name, head in heads.items()}
+        bits = {name: soft_bits(logits[name], sharp) for name in ("code", "address")}
+        outputs = {"head": logits["head"], **bits}
+        found = likeness.terms(rows, features.float(), outputs, random)
+        for name in heads:
+            rate = -preset.rate * coding_rate(logits[name])
+            found[name] = preset.likeness * found[name] + rate
+        return found | {"address": preset.address * found["address"]}
+
+    def at(progress: float) -> None:
+        sharp.fill_(sharpness(progress))
+
+    size = min(2 * preset.batch, len(images))
+    _train_encoder(model, preset, work, "likeness", size, terms, beside=likeness, at=at)
+
+
+def _train_encoder(
+    model: ConvolutionalAutoencoder,
+    preset: ConvolutionalPreset,
+    work: Work,
+    stage: str,
+    size: int,
+    terms: Callable[[Tensor, torch.Generator], dict[str, Tensor]],
+    *,
+    beside: nn.Module | None = None,
+    at: Callable[[float], None] = lambda progress: None,
+) -> None:
+    """Take a stage's steps down these terms, of the rows of `size` images.
+
+    beside: what is trained with the encoder and dropped after it. at: called with the
+    progress before each step.
+    """
+    kernels, others = optimizers(model, preset, work.device, beside)
+    batches = Batches(len(work.images), size, work.seed, work.device)
+
+    def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        return descend([kernels, others], terms(rows, random))
+
+    take = Step(compute, work.device, work.seed, VIEWS)
+    parts: dict[str, Stateful] = {"model": model, "muon": kernels, "adam": others}
+    if beside is not None:
+        parts["beside"] = beside
+
+    def update(step: int, progress: float) -> dict[str, Tensor]:
+        at(progress)
+        set_rate(kernels, preset.kernel_rate * cosine(progress))
+        set_rate(others, preset.learning_rate * cosine(progress))
+        return take(step, batches[step])
+
+    work.run.stage(
+        stage,
+        parts,
         update,
-        batch=preset.batch,
+        batch=size,
         steps=preset.steps,
-        minutes=minutes,
+        share=_ENCODER_SHARE,
     )
 
 
 def refine_decoder(
-    run: Run,
-    model: ConvolutionalAutoencoder,
-    preset: ConvolutionalPreset,
-    images: NDArray[np.uint8],
-    *,
-    seed: int,
-    device: str,
-    minutes: float | None,
+    model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, work: Work
 ) -> None:
     """Make the code, in closed form, and train the decoder alone on whole images' codes.
 
     The loss is the geometric mean over images of the squared error of standardised pixels.
     """
     model.eval()  # the codes are those that the finished model gives
-    batches = Batches(images, preset.decoder_batch, seed)
-    adam = _adam(model.decoder.parameters(), preset.decoder_rate, 0.0)
+    images = work.resident()
+    batches = Batches(len(images), preset.decoder_batch, work.seed, work.device)
+    optimizer = adam(model.decoder.parameters(), work.device, decay=0.0)
 
-    def make_code() -> None:
-        fit_transform(model, images)
-        sharpen(model, images, preset.directions)
+    def prepare() -> None:
+        fit_transform(model, work.images)
+        own = make_code(model, work.images, preset.directions, work.targets)
+        work.run.notes["code"] = "as trained" if own else "made of the head"
 
-    def update(step: int, steps: int) -> dict[str, float]:
-        set_rate(adam, preset.decoder_rate, step, steps)
-        batch = flipped(batches[step], np.random.default_rng((seed, _FLIP, step)))
-        tiny = torch.from_numpy(batch).to(device)
+    def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        tiny = flipped(images[rows], random)
         with torch.no_grad():
             bits = (model.code_logits(tiny) >= 0).float()
-        with _autocast(device):
+        with autocast(work.device):
             picture = model.decode(bits)
-        logarithm = mean_log_error(picture, model.standardize(tiny))
-        return {"loss": math.exp(_descend((adam,), {"error": logarithm})["loss"])}
+        error = mean_log_error(picture, model.standardize(tiny))
+        return {"loss": descend([optimizer], {"error": error})["loss"].exp()}
 
-    run.stage(
+    take = Step(compute, work.device, work.seed, _DECODER)
+
+    def update(step: int, progress: float) -> dict[str, Tensor]:
+        set_rate(optimizer, preset.decoder_rate * cosine(progress))
+        return take(step, batches[step])
+
+    work.run.stage(
         "decoder",
-        {"model": model, "adam": adam},
+        {"model": model, "adam": optimizer},
         update,
         batch=preset.decoder_batch,
         steps=preset.decoder_steps,
-        minutes=minutes,
-        prepare=make_code,
+        prepare=prepare,
         scale=0.0,
     )
 
 
 def optimizers(
-    model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, device: str
+    model: ConvolutionalAutoencoder,
+    preset: ConvolutionalPreset,
+    device: str,
+    beside: nn.Module | None = None,
 ) -> tuple[Muon, torch.optim.AdamW]:
-    """Muon for the encoder's kernels and matrices, AdamW for its other weights."""
-    kernels: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, weight in model.named_parameters():
-        if name.split(".")[0] in ENCODER:
-            (kernels if weight.ndim > 1 else others).append(weight)
-    dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
-    muon = Muon(kernels, rate=preset.kernel_rate, decay=preset.kernel_decay, dtype=dtype)
-    return muon, _adam(others, preset.learning_rate, preset.weight_decay)
+    """Muon for the encoder's kernels and matrices, AdamW for its other weights and `beside`.
 
-
-def _adam(weights: Iterable[nn.Parameter], rate: float, decay: float) -> torch.optim.AdamW:
-    return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=True)
-
-
-def _autocast(device: str) -> torch.autocast:
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=has_bfloat16(device))
+    The code is trained where something is beside the encoder; it is made of the head otherwise.
+    """
+    parts = ENCODER if beside is None else (*ENCODER, "code")
+    encoder = [w for name, w in model.named_parameters() if name.split(".")[0] in parts]
+    kernels, others = kernels_and_others(encoder)
+    if beside is not None:
+        others += beside.parameters()
+    return (
+        muon(kernels, device, decay=preset.kernel_decay),
+        adam(others, device, decay=preset.weight_decay),
+    )
 
 
 def _weighted(logits: Tensor, preset: ConvolutionalPreset) -> dict[str, Tensor]:
@@ -137,14 +291,7 @@ def _total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def _descend(
-    optimizers: Sequence[torch.optim.Optimizer], terms: dict[str, Tensor]
-) -> dict[str, float]:
-    """Take one step down their sum; returns it as the loss, and each of them."""
-    loss = _total(terms)
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    for optimizer in optimizers:
-        optimizer.step()
-    return {"loss": loss.item()} | {name: term.item() for name, term in terms.items()}
+def _features_of(model: ConvolutionalAutoencoder) -> int:
+    product = model.head[0]
+    assert isinstance(product, nn.Linear)
+    return product.in_features

@@ -1,5 +1,6 @@
-"""Train a dense autoencoder to reconstruct its input through a binary code."""
+"""The paper's deep autoencoder: pre-trained layer by layer, then by reconstruction."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -8,43 +9,97 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hashsearch.images import TINY_SIDE
 from hashsearch.models.binarize import binarize
 from hashsearch.models.dense import DenseAutoencoder
 from training.augment import flipped
 from training.data import Batches
-from training.device import generator, has_bfloat16
-from training.presets import DensePreset, Pretraining
+from training.device import autocast, generator
+from training.families.base import AutoencoderPreset, Work
+from training.optimizers import adam, descend
 from training.rbm import RestrictedBoltzmannMachine
-from training.run import Run
-from training.schedule import set_rate
+from training.schedule import cosine, set_rate
+from training.step import Step
 
 # A part of what is drawn at random, beside the seed and the step.
-_FLIP, _NOISE, _HIDDEN = range(3)
+_RECONSTRUCTION, _HIDDEN = range(2)
 _INITIAL_DEVIATION = 0.01  # of weights before pre-training
+_PRETRAINING_SHARE = 0.4  # of a budget of time
 
 
-def pretrain(
-    run: Run,
-    model: DenseAutoencoder,
-    settings: Pretraining,
-    images: NDArray[np.uint8],
-    *,
-    seed: int,
-    device: str,
-    minutes: float | None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Pretraining:
+    """Greedy layer-wise pre-training with restricted Boltzmann machines.
+
+    steps: updates of `batch` images, for each layer. Learning rates: of the
+    first layer, whose visible units are Gaussian, and of those after it.
+    early_momentum holds for the first tenth of the steps, momentum afterwards.
+    """
+
+    steps: int
+    batch: int = 128
+    gaussian_rate: float = 0.001
+    binary_rate: float = 0.01
+    early_momentum: float = 0.5
+    momentum: float = 0.9
+    weight_cost: float = 0.0002
+
+
+@dataclass(frozen=True)
+class DensePreset(AutoencoderPreset[DenseAutoencoder]):
+    """Settings of a dense autoencoder trained by reconstruction alone.
+
+    widths: pixels, hidden layers, code bits. hidden: units of the hidden layers.
+    steps: updates of `batch` images each; the learning rate rises over the first
+    3% of them and falls along a cosine to zero. flip: mirror every second image,
+    at random. noise: standard deviation of Gaussian noise on the standardised
+    pixels that go in, where those without it must come out (denoising).
+    activity: the share of images for which each bit should be 1, held to with
+    weight sparsity by a Kullback-Leibler penalty; 0 holds to nothing.
+    """
+
+    widths: tuple[int, ...]
+    hidden: str
+    steps: int
+    batch: int
+    learning_rate: float
+    weight_decay: float = 0.01
+    flip: bool = True
+    noise: float = 0.0
+    activity: float = 0.1
+    sparsity: float = 0.0
+    pretraining: Pretraining | None = None
+
+    def build(self) -> DenseAutoencoder:
+        return DenseAutoencoder(self.widths, self.hidden)
+
+    @property
+    def images_needed(self) -> int:
+        return self.batch
+
+    def learn(self, model: DenseAutoencoder, work: Work) -> None:
+        if self.pretraining and not work.begun:
+            pretrain(model, self.pretraining, work)
+        fine_tune(model, self, work)
+
+    def filters(self, model: DenseAutoencoder) -> NDArray[np.float32]:
+        return first_layer(model)
+
+
+def pretrain(model: DenseAutoencoder, settings: Pretraining, work: Work) -> None:
     """Fit each layer as a restricted Boltzmann machine on the layer below, then unroll.
 
     Leaves the decoder with the encoder's weights transposed; nothing ties them
-    afterwards. minutes: for all layers together, dealt out so that each takes
-    about the same number of steps.
+    afterwards. Time is dealt out so that each layer takes about as many steps.
     """
     encoders = [layer for layer in model.encoder if isinstance(layer, nn.Linear)]
     decoders = [layer for layer in model.decoder if isinstance(layer, nn.Linear)][::-1]
-    batches = Batches(images, settings.batch, seed)
+    images = work.resident()
+    batches = Batches(len(images), settings.batch, work.seed, work.device)
     sizes = [wide * narrow for wide, narrow in pairwise(model.widths)]
     # Products a step: five with the layer's own weights, one with each below.
     costs = [5 * size + sum(sizes[:number]) for number, size in enumerate(sizes)]
+    everything = sum(costs) / _PRETRAINING_SHARE
     for layer in encoders:
         nn.init.normal_(layer.weight, std=_INITIAL_DEVIATION)
     for layer in (*encoders, *decoders):
@@ -58,73 +113,62 @@ def pretrain(
         @torch.no_grad()
         def update(
             step: int,
-            steps: int,
+            progress: float,
             number: int = number,
             machine: RestrictedBoltzmannMachine = machine,
             rate: float = rate,
-        ) -> dict[str, float]:
-            data = model.standardize(torch.from_numpy(batches[step]).to(device))
+        ) -> dict[str, Tensor]:
+            data = model.standardize(images[batches[step]])
             for below in encoders[:number]:
                 data = torch.sigmoid(below(data))
-            early = step < steps / 10
+            early = progress < 0.1
             loss = machine.learn(
                 data,
                 rate=rate,
                 momentum=settings.early_momentum if early else settings.momentum,
                 weight_cost=settings.weight_cost,
-                generator=generator(device, seed, _HIDDEN, number, step),
+                generator=generator(work.device, work.seed, _HIDDEN, number, step),
             )
             return {"loss": loss}
 
-        run.stage(
+        work.run.stage(
             f"layer {number + 1} of {len(encoders)}",
             {"model": model, "machine": machine},
             update,
             batch=settings.batch,
             steps=settings.steps,
-            minutes=None if minutes is None else minutes * costs[number] / sum(costs),
+            share=costs[number] / (everything - sum(costs[:number])),
         )
         with torch.no_grad():
             decoder.weight.copy_(encoder.weight.T)
 
 
-def fine_tune(
-    run: Run,
-    model: DenseAutoencoder,
-    preset: DensePreset,
-    images: NDArray[np.uint8],
-    *,
-    seed: int,
-    device: str,
-    minutes: float | None,
-) -> None:
+def fine_tune(model: DenseAutoencoder, preset: DensePreset, work: Work) -> None:
     """Lower the squared error of the reconstruction by backpropagation through the bits."""
-    batches = Batches(images, preset.batch, seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True
-    )
-    bfloat16 = has_bfloat16(device)
+    images = work.resident()
+    batches = Batches(len(images), preset.batch, work.seed, work.device)
+    optimizer = adam(model.parameters(), work.device, decay=preset.weight_decay)
 
-    def update(step: int, steps: int) -> dict[str, float]:
-        set_rate(optimizer, preset.learning_rate, step, steps)
-        batch = batches[step]
+    def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        tiny = images[rows]
         if preset.flip:
-            batch = flipped(batch, np.random.default_rng((seed, _FLIP, step)))
-        noise = generator(device, seed, _NOISE, step)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
-            loss = _loss(model, preset, torch.from_numpy(batch).to(device), noise)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return {"loss": loss.item()}
+            tiny = flipped(tiny, random)
+        with autocast(work.device):
+            loss = _loss(model, preset, tiny, random)
+        return descend([optimizer], {"error": loss})
 
-    run.stage(
+    take = Step(compute, work.device, work.seed, _RECONSTRUCTION)
+
+    def update(step: int, progress: float) -> dict[str, Tensor]:
+        set_rate(optimizer, preset.learning_rate * cosine(progress))
+        return take(step, batches[step])
+
+    work.run.stage(
         "reconstruction",
         {"model": model, "optimizer": optimizer},
         update,
         batch=preset.batch,
         steps=preset.steps,
-        minutes=minutes,
     )
 
 
@@ -147,3 +191,36 @@ def _loss(
         )
         loss = loss + preset.sparsity * divergence.sum()
     return loss
+
+
+def first_layer(model: DenseAutoencoder) -> NDArray[np.float32]:
+    """(n, 32, 32, 3): the weights of the first layer, as pictures."""
+    weights: NDArray[np.float32] = next(model.encoder.parameters()).detach().cpu().numpy()
+    return weights.reshape(-1, TINY_SIDE, TINY_SIDE, 3)
+
+
+# Krizhevsky and Hinton (2011). The full paper is not at hand: widths, CD-1, the
+# learning rates, batch and momenta of the pre-training are recalled from it, the
+# rest is our own (numbers of steps, weight cost, AdamW for the fine-tuning in place
+# of plain gradient descent). The rate of fine-tuning is chosen for kh256.
+_PAPER = (3072, 8192, 4096, 2048, 1024, 512, 256)
+_SMALL = (3072, 2048, 1024, 512, 256)
+_QUICK = (3072, 1024, 512, 256)
+
+PRESETS = {
+    "kh256": DensePreset(
+        _PAPER, "logistic", 3_300, 256, 1.5e-4, pretraining=Pretraining(steps=1_000)
+    ),
+    "kh28": DensePreset(
+        (*_PAPER, 64, 28), "logistic", 3_300, 256, 1.5e-4, pretraining=Pretraining(steps=1_000)
+    ),
+    "kh256-small": DensePreset(
+        _SMALL, "logistic", 8_000, 128, 5e-4, pretraining=Pretraining(steps=2_000)
+    ),
+    # A first model in about three minutes on two cores: smaller than the paper's,
+    # with rectified units, which learn without the layer-wise pre-training that
+    # deep logistic ones need.
+    "dense256-quick": DensePreset(_QUICK, "relu", 3_000, 256, 2e-3),
+    "dense256-sparse": DensePreset(_QUICK, "relu", 3_000, 256, 2e-3, sparsity=0.01),
+    "dense256-denoising": DensePreset(_QUICK, "relu", 3_000, 256, 2e-3, noise=0.5),
+}

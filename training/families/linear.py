@@ -1,19 +1,49 @@
-"""Fit a linear autoencoder in closed form: principal components, rounded to bits."""
+"""A linear autoencoder in closed form: principal components, rounded to bits."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from hashsearch.errors import TrainingError
 from hashsearch.images import TINY_BYTES
 from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.folder import Autoencoder
-from training.device import exact
+from training.components import principal_components, standardized_chunks
+from training.families.base import AutoencoderPreset, Start, Work
+from training.families.dense import first_layer
 
-_CHUNK = 5000
-_FEW = 1000  # images whose own products cost less than those of their pixels
+
+@dataclass(frozen=True)
+class LinearPreset(AutoencoderPreset[DenseAutoencoder]):
+    """Principal components, in closed form: the linear autoencoder of least error."""
+
+    bits: int
+
+    def build(self) -> DenseAutoencoder:
+        return DenseAutoencoder((TINY_BYTES, self.bits), "relu")  # no hidden layer, so of no unit
+
+    def start(self, folder: Path | None) -> Start | None:
+        if folder is not None:
+            raise TrainingError(
+                f"{folder} is a model from which this preset cannot start; it takes no steps"
+            )
+        return None
+
+    @property
+    def images_needed(self) -> int:
+        return 1
+
+    def learn(self, model: DenseAutoencoder, work: Work) -> None:
+        fit_linear(model, work.images)
+
+    def filters(self, model: DenseAutoencoder) -> NDArray[np.float32]:
+        return first_layer(model)
+
+
+PRESETS = {"pca256": LinearPreset(bits=256)}
 
 
 @torch.no_grad()
@@ -38,35 +68,3 @@ def fit_linear(model: DenseAutoencoder, images: NDArray[np.uint8]) -> None:
     encode.bias.zero_()
     decode.weight.copy_(2 * scaled.T)
     decode.bias.copy_(-scaled.sum(dim=0))
-
-
-def principal_components(
-    model: Autoencoder, images: NDArray[np.uint8], count: int
-) -> tuple[Tensor, Tensor]:
-    """The mean of the standardised pixels, and the directions around it of the most variance.
-
-    Returns (3072,) and (count, 3072) float32, the most variance first.
-    """
-    device = model.pixel_mean.device
-    if count <= len(images) <= _FEW:  # the same in less time
-        rows = torch.cat([exact(pixels) for pixels in standardized_chunks(model, images)])
-        mean = rows.mean(dim=0)
-        _, _, directions = torch.linalg.svd(rows - mean, full_matrices=False)
-        return mean.float(), directions[:count].float()
-    total, products = torch.zeros(TINY_BYTES), torch.zeros(TINY_BYTES, TINY_BYTES)
-    total, products = (exact(part.to(device)) for part in (total, products))
-    for pixels in standardized_chunks(model, images):
-        rows = exact(pixels)
-        total += rows.sum(dim=0)
-        products += rows.T @ rows
-    mean = total / len(images)
-    covariance = products / len(images) - mean[:, None] * mean
-    _, vectors = torch.linalg.eigh(covariance)  # in order of variance, the smallest first
-    return mean.float(), vectors.flip(1)[:, :count].T.float().contiguous()
-
-
-def standardized_chunks(model: Autoencoder, images: NDArray[np.uint8]) -> Iterator[Tensor]:
-    """(n, 32, 32, 3) uint8 to pieces of (n, 3072) float32, on the model's device."""
-    for start in range(0, len(images), _CHUNK):
-        chunk = torch.from_numpy(images[start : start + _CHUNK])
-        yield model.standardize(chunk.to(model.pixel_mean.device)).flatten(1)

@@ -1,5 +1,6 @@
-"""Train an autoencoder for pictures alone: transform coding first, then what networks add."""
+"""An autoencoder for pictures alone: transform coding first, then what networks add."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -7,111 +8,93 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hashsearch.images import TINY_SIDE
 from hashsearch.models.coefficients import Coefficients
-from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.transform import TransformAutoencoder
 from training.augment import flipped
 from training.data import Batches
-from training.device import has_bfloat16
-from training.linear import principal_components, standardized_chunks
-from training.presets import TransformPreset
-from training.run import Run
-from training.schedule import set_rate
+from training.device import autocast
+from training.families.base import AutoencoderPreset, Work
+from training.objectives import mean_log_error
+from training.optimizers import adam, descend
+from training.schedule import cosine, set_rate
+from training.step import Step
+from training.transform_coding import fit_transform
 
-_SAMPLE = 50_000  # images that the values are fitted to
-_LLOYD_ROUNDS = 100
-_FLIP = 0  # a part of what is drawn at random, beside the seed and the step
-_LEAST_ERROR = 1e-4  # of standardised pixels, squared; a picture of one colour would count for all
+_RECONSTRUCTION = 0  # a part of what is drawn at random, beside the seed and the step
 
 
-@torch.no_grad()
-def fit_transform(
-    model: TransformAutoencoder | ConvolutionalAutoencoder, images: NDArray[np.uint8]
-) -> None:
-    """Make a coefficient a principal component, and its values the quantiser of least error.
+@dataclass(frozen=True)
+class TransformPreset(AutoencoderPreset[TransformAutoencoder]):
+    """Settings of an autoencoder for pictures alone, started from transform coding.
 
-    This is all of transform coding; networks add nothing yet.
+    depths, width: see TransformAutoencoder. steps: updates of `batch` images each.
     """
-    transform = model.transform
-    mean, components = principal_components(model, images, len(transform.depths))
-    transform.mean.copy_(mean)
-    transform.components.copy_(components)
-    chunks = standardized_chunks(model, images[:_SAMPLE])
-    found = torch.cat([transform.of(pixels) for pixels in chunks]).cpu().double().numpy()
-    for number, depth in enumerate(transform.depths):
-        transform.values[number, : 2**depth] = torch.from_numpy(lloyd(found[:, number], 2**depth))
+
+    depths: tuple[tuple[int, int], ...]
+    width: int
+    steps: int
+    batch: int = 128
+    learning_rate: float = 1e-3
+
+    def build(self) -> TransformAutoencoder:
+        return TransformAutoencoder(self.depths, self.width)
+
+    @property
+    def images_needed(self) -> int:
+        return self.batch
+
+    def learn(self, model: TransformAutoencoder, work: Work) -> None:
+        fit_networks(model, self, work)
+
+    def filters(self, model: TransformAutoencoder) -> NDArray[np.float32]:
+        components: NDArray[np.float32] = model.transform.components.cpu().numpy()
+        return components.reshape(-1, TINY_SIDE, TINY_SIDE, 3)
 
 
-def lloyd(samples: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """The values, in order, that samples are rounded to with a least squared error, a local one.
-
-    Source: Lloyd 1982, Least squares quantization in PCM; started from quantiles.
-    """
-    ordered = np.sort(samples)
-    sums = np.concatenate([[0], np.cumsum(ordered)])
-    values = np.quantile(ordered, (np.arange(count) + 0.5) / count)
-    for _ in range(_LLOYD_ROUNDS):
-        inner = np.searchsorted(ordered, (values[1:] + values[:-1]) / 2)
-        ends = np.concatenate([[0], inner, [len(ordered)]])
-        held = np.diff(ends)
-        values = np.where(held > 0, np.diff(sums[ends]) / np.maximum(held, 1), values)
-    return values
+PRESETS = {
+    "transform256": TransformPreset(
+        depths=((1, 6), (3, 5), (9, 4), (21, 3), (41, 2), (54, 1)),
+        width=128,
+        steps=8_000,
+        learning_rate=3e-4,
+    ),
+}
 
 
-def fit_networks(
-    run: Run,
-    model: TransformAutoencoder,
-    preset: TransformPreset,
-    images: NDArray[np.uint8],
-    *,
-    fit: bool,
-    seed: int,
-    device: str,
-    minutes: float | None,
-) -> None:
+def fit_networks(model: TransformAutoencoder, preset: TransformPreset, work: Work) -> None:
     """Raise the mean PSNR by the networks and the values; the components stay.
 
-    fit: whether `fit_transform` comes first. Rounding is ignored backwards.
+    Rounding is ignored backwards.
     """
-    batches = Batches(images, preset.batch, seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=preset.learning_rate, weight_decay=0.0, fused=True
-    )
-    bfloat16 = has_bfloat16(device)
+    images = work.resident()
+    batches = Batches(len(images), preset.batch, work.seed, work.device)
+    optimizer = adam(model.parameters(), work.device, decay=0.0)
 
-    def update(step: int, steps: int) -> dict[str, float]:
-        set_rate(optimizer, preset.learning_rate, step, steps)
-        batch = flipped(batches[step], np.random.default_rng((seed, _FLIP, step)))
-        pixels = model.standardize(torch.from_numpy(batch).to(device))
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
+    def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        pixels = model.standardize(flipped(images[rows], random))
+        with autocast(work.device):
             coefficients = model.coefficients(pixels)
             picture = model.picture(_straight_through(model.transform, coefficients))
-        loss = mean_log_error(picture, pixels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return {"loss": loss.exp().item()}  # the geometric mean of the images' errors
+        measured = descend([optimizer], {"error": mean_log_error(picture, pixels)})
+        return {"loss": measured["loss"].exp()}  # the geometric mean of the images' errors
 
-    run.stage(
+    take = Step(compute, work.device, work.seed, _RECONSTRUCTION)
+
+    def update(step: int, progress: float) -> dict[str, Tensor]:
+        set_rate(optimizer, preset.learning_rate * cosine(progress))
+        return take(step, batches[step])
+
+    work.run.stage(
         "reconstruction",
         {"model": model, "optimizer": optimizer},
         update,
-        prepare=partial(fit_transform, model, images) if fit else None,
+        prepare=None if work.begun else partial(fit_transform, model, work.images),
         batch=preset.batch,
         scale=0.0,
         steps=preset.steps,
-        minutes=minutes,
     )
     _put_in_order(model.transform)
-
-
-def mean_log_error(pictures: Tensor, pixels: Tensor) -> Tensor:
-    """The mean over images of the logarithm of the squared error: what PSNR is the negative of.
-
-    pictures, pixels: float, standardised, of one shape.
-    """
-    errors = (pictures.float() - pixels).square().flatten(1).mean(dim=1)
-    return errors.clamp_min(_LEAST_ERROR).log().mean()
 
 
 def _straight_through(transform: Coefficients, coefficients: Tensor) -> Tensor:

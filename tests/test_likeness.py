@@ -1,0 +1,115 @@
+"""A student's losses, against slow loops."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.testing import assert_allclose
+from sklearn.neighbors import NearestNeighbors
+
+from training.likeness import ANCHORS, Likeness, agreement, sharpness, soft_bits
+
+N, DIRECTIONS = 60, 12
+
+
+@pytest.fixture
+def targets():
+    return F.normalize(torch.randn(N, DIRECTIONS, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture
+def student(targets):
+    torch.manual_seed(1)
+    return Likeness(targets, features=20)
+
+
+@pytest.fixture
+def batch():
+    """Rows, features and outputs of eight images."""
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randperm(N, generator=random)[:8]
+    features = torch.randn(8, 20, generator=random)
+    return rows, features, {"code": torch.randn(8, 16, generator=random)}
+
+
+def drawn():
+    return torch.Generator().manual_seed(5)
+
+
+def cosine(one, two):
+    return float(one @ two / (np.linalg.norm(one) * np.linalg.norm(two)))
+
+
+def slow_divergence(wanted, found):
+    """Kullback and Leibler's, of two lists of cosines."""
+    p, q = (np.exp(np.array(cosines) / 0.05) for cosines in (wanted, found))
+    p, q = p / p.sum(), q / q.sum()
+    return float((p * np.log(p / q)).sum())
+
+
+def test_outputs_are_compared_with_those_of_the_rest_of_the_batch(student, targets, batch):
+    rows, features, outputs = batch
+    code = outputs["code"].numpy()
+    found = []
+    for one in range(8):
+        others = [other for other in range(8) if other != one]
+        wanted = [cosine(targets[rows[one]], targets[rows[other]]) for other in others]
+        found.append(slow_divergence(wanted, [cosine(code[one], code[other]) for other in others]))
+    measured = student.terms(rows, features, outputs, drawn())["code"]
+    assert measured.item() == pytest.approx(np.mean(found), rel=1e-4)
+
+
+def test_mapped_features_are_compared_with_targets_of_many_images(student, targets, batch):
+    rows, features, outputs = batch
+    anchors = torch.randint(N, (ANCHORS,), generator=drawn())
+    mapped = (features @ student.bridge.weight.T + student.bridge.bias).detach().numpy()
+    mapped = mapped / np.linalg.norm(mapped, axis=1, keepdims=True)
+    every = targets.numpy()
+    found = []
+    for one, row in enumerate(rows.tolist()):
+        others = every[anchors[anchors != row]]
+        found.append(slow_divergence(others @ every[row], others @ mapped[one]))
+    measured = student.terms(rows, features, outputs, drawn())
+    assert measured["features"].item() == pytest.approx(np.mean(found), rel=1e-4)
+    cosines = [cosine(one, every[row]) for one, row in zip(mapped, rows, strict=True)]
+    assert measured["cosine"].item() == pytest.approx(1 - np.mean(cosines), rel=1e-4)
+
+
+def test_outputs_as_alike_as_the_targets_diverge_by_nothing(student, targets, batch):
+    rows, features, _ = batch
+    found = student.terms(rows, features, {"code": targets[rows] * 3}, drawn())
+    assert found["code"].item() == pytest.approx(0, abs=1e-5)
+
+
+def test_the_loss_teaches_outputs_map_and_features(student, batch):
+    rows, features, outputs = batch
+    outputs["code"].requires_grad_()
+    features.requires_grad_()
+    sum(student.terms(rows, features, outputs, drawn()).values()).backward()
+    assert outputs["code"].grad.isfinite().all()
+    assert outputs["code"].grad.abs().sum(dim=1).min() > 0
+    assert student.bridge.weight.grad.abs().sum() > 0
+    assert features.grad.abs().sum(dim=1).min() > 0
+
+
+def test_soft_bits_become_bits_as_the_training_goes_on():
+    logits = torch.tensor([-2.0, -0.3, 0.3, 2.0])
+    assert [sharpness(progress) for progress in (0, 1 / 3, 1)] == pytest.approx([1, 2, 8])
+    early, late = (soft_bits(logits, torch.tensor(sharpness(p))) for p in (0.0, 1.0))
+    assert_allclose(early, np.tanh(logits.numpy()))
+    assert (late.abs() > 0.98).all()
+
+
+def test_agreement_is_how_like_the_nearest_are_to_the_teacher(targets):
+    bits = torch.rand(N, 64, generator=torch.Generator().manual_seed(2)) < 0.5
+    peer = NearestNeighbors(n_neighbors=N, metric="hamming").fit(bits)
+    rows = peer.kneighbors(bits, return_distance=False)
+    found = []
+    for image in range(N):
+        order = [r for r in rows[image] if r != image]
+        tenth = np.sort(np.delete((bits[image] != bits).sum(dim=1).numpy(), image))[9]
+        near = [r for r in order if (bits[image] != bits[r]).sum() <= tenth]
+        found.append(np.mean([cosine(targets[image].numpy(), targets[r].numpy()) for r in near]))
+    assert agreement(bits, targets) == pytest.approx(np.mean(found), abs=0.02)  # ties at the tenth
+    copies = bits.repeat(2, 1)
+    assert agreement(copies, targets.repeat(2, 1), nearest=1) == pytest.approx(1)

@@ -1,0 +1,323 @@
+"""A teacher, and its student, trained whole: stopped, resumed, carried to another machine."""
+
+import json
+import shutil
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from safetensors.torch import load_file
+
+from hashsearch.errors import InvalidModel, TrainingError
+from hashsearch.models.folder import load_model, load_saved
+from tests.test_run import CONVOLUTIONAL, StopAfter, rows_of, train
+from training import run
+from training.augment import Views
+from training.families import PRESETS
+from training.families.teacher import TeacherPreset
+from training.portable import PART_BYTES, read_portable, write_portable
+from training.pretext import Pretext
+from training.resnet import Teacher
+from training.retrieval import Labelled
+from training.run import PORTABLE
+from training.targets import DIRECTIONS, FILE, read_targets, write_targets
+
+TEACHER = TeacherPreset(width=2, embedding=16, steps=12, batch=32)
+STUDENT = replace(CONVOLUTIONAL, steps=8)
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_images, tmp_path_factory):
+    """A finished teacher."""
+    folder = tmp_path_factory.mktemp("teacher") / "teacher"
+    train(tiny_images, folder, TEACHER)
+    return folder
+
+
+def stopped(images, out, steps, preset=TEACHER, **options):
+    with pytest.MonkeyPatch.context() as patched:
+        StopAfter(patched, steps)
+        with pytest.raises(KeyboardInterrupt):
+            train(images, out, preset, **options)
+    return out.with_name(f"{out.name}.training")
+
+
+def test_a_teacher_leaves_its_weights_targets_report_and_where_to_go_on(teacher, tiny_images):
+    model, card = load_saved(teacher, {Teacher.kind: Teacher})
+    assert (card.kind, card.architecture, card.bits) == ("teacher", {"width": 2}, 0)
+    assert card.training["steps"] == {"views": 12}
+    found, known = read_targets(teacher, tiny_images)
+    assert found.rows.shape == (card.training["images"], DIRECTIONS)
+    assert known.sum() == card.training["images"]
+    assert (teacher / "report" / "README.md").exists()
+    tensors, about = read_portable(teacher / PORTABLE)
+    assert about["step"] == 9  # before the last quarter
+    assert tensors["teacher.trunk.0.weight"].shape == model.trunk[0].weight.shape
+
+
+def test_a_teacher_is_no_model_to_search_with(teacher):
+    with pytest.raises(InvalidModel, match="a model of kind 'teacher'; wanted is convolutional"):
+        load_model(teacher)
+
+
+def test_the_slow_copy_follows_less_as_the_rate_falls(tiny_images, tmp_path, monkeypatch):
+    shares = []
+    follow = Pretext.follow
+
+    def noted(model, share):
+        shares.append(share.item())
+        follow(model, share)
+
+    monkeypatch.setattr(Pretext, "follow", noted)
+    train(tiny_images, tmp_path / "model", TEACHER)
+    assert shares == pytest.approx([0.004] * 10 + [0.004 * 2 / 3, 0.004 / 3])
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        TEACHER,
+        replace(TEACHER, pretext="vicreg"),
+        replace(TEACHER, optimizer="sgd", rate=0.05, decay=5e-4),
+    ],
+    ids=["byol", "vicreg", "sgd"],
+)
+@pytest.mark.parametrize("steps", [1, 10])
+def test_a_resumed_teacher_ends_as_an_unbroken_one(tiny_images, tmp_path, preset, steps):
+    train(tiny_images, tmp_path / "unbroken", preset)
+    stopped(tiny_images, tmp_path / "broken", steps, preset)
+    train(tiny_images, tmp_path / "broken", preset, resume=True)
+    assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
+    for folder in ("unbroken", "broken"):
+        _, about = read_portable(tmp_path / folder / PORTABLE)
+        assert about["step"] == 9
+    targets = [load_file(tmp_path / folder / FILE) for folder in ("unbroken", "broken")]
+    assert_array_equal(targets[0]["targets"], targets[1]["targets"])
+
+
+def weights_of(folder):
+    return load_file(folder / "weights.safetensors")
+
+
+def assert_same_weights(folder, other):
+    ours, theirs = weights_of(folder), weights_of(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+def to_another_machine(folder, out):
+    """What is carried: the portable checkpoint alone."""
+    other = out.with_name(f"{out.name}.training")
+    other.mkdir()
+    shutil.copytree(folder / PORTABLE, other / PORTABLE)
+
+
+def test_a_portable_checkpoint_is_resumed_where_it_was_with_its_weights(tiny_images, tmp_path):
+    folder = stopped(tiny_images, tmp_path / "here", 5)
+    assert read_portable(folder / PORTABLE)[1]["step"] == 5
+    to_another_machine(folder, tmp_path / "there")
+    card = train(tiny_images, tmp_path / "there", TEACHER, resume=True)
+    assert card.training["steps"] == {"views": 12}
+    steps = [step for _, step, _ in rows_of(tmp_path / "there" / "report" / "log.csv")]
+    assert steps == list(range(5, 12))
+    _, about = read_portable(tmp_path / "there" / PORTABLE)
+    assert about["step"] == 11  # of the seven steps left, the last quarter falls
+
+
+def test_the_networks_begin_as_the_slow_copy_was(tiny_images, tmp_path):
+    """Without a step to take, what was carried is what is saved."""
+    folder = stopped(tiny_images, tmp_path / "here", 5)
+    tensors, about = read_portable(folder / PORTABLE)
+    to_another_machine(folder, tmp_path / "there")
+    write_portable(tmp_path / "there.training" / PORTABLE, tensors, about | {"step": 12})
+    train(tiny_images, tmp_path / "there", TEACHER, resume=True)
+    for name, saved in weights_of(tmp_path / "there").items():
+        assert torch.equal(saved, tensors[f"teacher.{name}"]), name
+
+
+def test_what_was_carried_is_of_the_same_training_whatever_the_machine(tiny_images, tmp_path):
+    folder = stopped(tiny_images, tmp_path / "here", 5)
+    _, about = read_portable(folder / PORTABLE)
+    assert not {"device", "bfloat16", "minutes_asked"} & about["identity"].keys()
+    for other, odd in (
+        ({"preset": replace(TEACHER, momentum=0.9)}, "settings"),
+        ({"images": tiny_images[:200]}, "images, images_sha256"),
+    ):
+        out = tmp_path / odd[:3]
+        to_another_machine(folder, out)
+        given = {"images": tiny_images, "preset": TEACHER} | other
+        with pytest.raises(TrainingError, match=f"holds another training: it differs in {odd}"):
+            train(given["images"], out, given["preset"], resume=True)
+
+
+def test_a_checkpoint_of_another_budget_gives_way_to_the_portable_one(tiny_images, tmp_path):
+    stopped(tiny_images, tmp_path / "model", 5)
+    card = train(tiny_images, tmp_path / "model", TEACHER, resume=True, minutes=0.05)
+    steps = [step for _, step, _ in rows_of(tmp_path / "model" / "report" / "log.csv")]
+    assert steps[0] == 5
+    assert card.training["steps"]["views"] == steps[-1] + 1
+
+
+def test_what_was_carried_is_not_overwritten(tiny_images, tmp_path):
+    folder = stopped(tiny_images, tmp_path / "here", 5)
+    to_another_machine(folder, tmp_path / "there")
+    with pytest.raises(TrainingError, match="holds an unfinished training; --resume goes on"):
+        train(tiny_images, tmp_path / "there", TEACHER)
+
+
+def test_a_damaged_part_is_refused_and_nothing_is_trained(tiny_images, tmp_path):
+    folder = stopped(tiny_images, tmp_path / "here", 5)
+    to_another_machine(folder, tmp_path / "there")
+    for part in (tmp_path / "there.training" / PORTABLE).glob("*.0"):
+        part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(TrainingError, match="is damaged"):
+        train(tiny_images, tmp_path / "there", TEACHER, resume=True)
+
+
+def test_it_is_written_every_while_too(tiny_images, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_PORTABLE_EVERY_S", 0.0)
+    seen = []
+    write = run.write_portable
+
+    def noted(folder, tensors, about):
+        seen.append(about["step"])
+        write(folder, tensors, about)
+
+    monkeypatch.setattr(run, "write_portable", noted)
+    train(tiny_images, tmp_path / "model", TEACHER)
+    assert seen == [1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
+
+
+def test_another_training_branches_off_before_the_decay(teacher, tiny_images, tmp_path):
+    longer = replace(TEACHER, steps=4)
+    card = train(tiny_images, tmp_path / "model", longer, start=teacher)
+    assert card.training["start"]["training"]["steps"] == {"views": 12}
+    weights = weights_of(tmp_path / "model")["trunk.0.weight"].float()
+    tensors, _ = read_portable(teacher / PORTABLE)
+    assert (weights - tensors["teacher.trunk.0.weight"].float()).abs().max() < 0.01
+
+
+def test_a_teacher_starts_from_no_model_of_another_architecture(
+    teacher, model_folder, tiny_images, tmp_path
+):
+    with pytest.raises(TrainingError, match="it trains a teacher of width 4 by byol"):
+        train(tiny_images, tmp_path / "model", replace(TEACHER, width=4), start=teacher)
+    with pytest.raises(TrainingError, match="is not the index of a portable checkpoint"):
+        train(tiny_images, tmp_path / "model", TEACHER, start=model_folder)
+
+
+def test_a_budget_holds_for_the_whole_training(tiny_images, tmp_path):
+    """Measuring and the targets included. The machine is busy, so it has a second half."""
+    labels = np.where(tiny_images.mean(axis=(1, 2, 3)) > 120, "light", "dark")
+    asked = Labelled("shade", tiny_images[:250], labels[:250], tiny_images[250:], labels[250:])
+    started = time.monotonic()
+    preset = replace(TEACHER, steps=10**9)
+    card = train(tiny_images, tmp_path / "model", preset, minutes=0.25, questions=[asked])
+    assert time.monotonic() - started < 15 * 1.5
+    assert card.training["steps"]["views"] > 10
+    _, about = read_portable(tmp_path / "model" / PORTABLE)
+    assert about["step"] == pytest.approx(0.75 * card.training["steps"]["views"], rel=0.2)
+
+
+def test_features_are_measured_beside_the_bundled_models_codes(tiny_images, tmp_path):
+    labels = np.where(tiny_images.mean(axis=(1, 2, 3)) > 120, "light", "dark")
+    asked = Labelled("shade", tiny_images[:250], labels[:250], tiny_images[250:], labels[250:])
+    card = train(tiny_images, tmp_path / "model", TEACHER, questions=[asked], baseline=True)
+    assert 0.5 < card.metrics["shade_features_knn_accuracy"] <= 1
+    page = (tmp_path / "model" / "report" / "README.md").read_text()
+    (row,) = [line for line in page.splitlines() if "shade_features_precision_at_10" in line]
+    assert all(0.5 < float(cell) <= 1 for cell in row.split("|")[2:4])
+
+
+def test_images_of_unseen_kinds_are_trained_on_in_no_place(tiny_images, tmp_path):
+    labels = np.array(["some"] * 100)
+    asked = Labelled("unseen", tiny_images[:100], labels, tiny_images[100:110], labels[:10], True)
+    card = train(tiny_images, tmp_path / "model", replace(TEACHER, steps=1), questions=[asked])
+    assert card.training["left_out_as_queries"] >= 110
+    with pytest.raises(TrainingError, match="has a target for none"):
+        read_targets(tmp_path / "model", tiny_images[:110])
+
+
+# The student
+
+
+def test_a_student_learns_from_the_targets_and_its_card_says_from_whom(
+    teacher, tiny_images, tmp_path
+):
+    card = train(tiny_images, tmp_path / "model", STUDENT, teacher=teacher)
+    assert set(card.training["steps"]) == {"likeness", "decoder"}
+    assert card.training["code"] in ("as trained", "made of the head")
+    assert card.training["teacher"] == {
+        "fingerprint": json.loads((teacher / "card.json").read_text())["fingerprint"],
+        "training": json.loads((teacher / "card.json").read_text())["training"],
+    }
+    load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("steps", [1, 8, 10])
+def test_a_resumed_student_ends_as_an_unbroken_one(teacher, tiny_images, tmp_path, steps):
+    train(tiny_images, tmp_path / "unbroken", STUDENT, teacher=teacher)
+    stopped(tiny_images, tmp_path / "broken", steps, STUDENT, teacher=teacher)
+    train(tiny_images, tmp_path / "broken", STUDENT, teacher=teacher, resume=True)
+    assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_a_student_comes_to_find_alike_what_the_targets_say(teacher, tiny_images, tmp_path):
+    """Targets that tell light images from dark ones, and nothing else."""
+    own = tmp_path / "teacher"
+    shutil.copytree(teacher, own)
+    light = tiny_images.mean(axis=(1, 2, 3)) > 120
+    rows = np.zeros((len(tiny_images), DIRECTIONS), np.int8)
+    rows[:, 0] = np.where(light, 127, -127)
+    write_targets(own / FILE, tiny_images, rows)
+    labels = np.where(light, "light", "dark")
+    asked = Labelled("shade", tiny_images[60:], labels[60:], tiny_images[:60], labels[:60])
+    preset = replace(STUDENT, steps=150, views=Views(jitter=0.0, grey=0.0))
+    alone, taught = (
+        train(tiny_images, tmp_path / name, preset, questions=[asked], **options).metrics
+        for name, options in (("alone", {}), ("taught", {"teacher": own}))
+    )
+    print(alone, taught)
+    for what in ("codes", "addresses"):
+        name = f"shade_{what}_map_at_240"
+        assert taught[name] > alone[name] + 0.05, name
+
+
+def test_images_without_a_target_are_left_out(teacher, tiny_images, tmp_path):
+    others = 255 - tiny_images[:80]
+    card = train(
+        np.concatenate([tiny_images, others]), tmp_path / "model", STUDENT, teacher=teacher
+    )
+    assert card.training["images"] <= len(tiny_images)
+
+
+def test_a_preset_that_learns_from_no_teacher_says_so(teacher, tiny_images, tmp_path):
+    for preset in (PRESETS["pca256"], TEACHER, replace(CONVOLUTIONAL, steps=0)):
+        with pytest.raises(TrainingError, match=r"learns from no teacher|--from names"):
+            train(tiny_images, tmp_path / "model", preset, teacher=teacher)
+
+
+# What a stretch on another machine may weigh
+
+
+def test_images_checkpoint_and_targets_can_be_carried(tmp_path):
+    """At full width: 52 MiB to go on with; 62 MiB of checkpoint, encoder and targets back."""
+    preset = PRESETS["teacher"]
+    model = preset.build()
+    write_portable(tmp_path / PORTABLE, model.portable(), {})
+    checkpoint = [path.stat().st_size for path in (tmp_path / PORTABLE).iterdir()]
+    encoder = sum(
+        part.numel() * (2 if part.ndim > 1 else part.element_size())
+        for part in model.teacher.state_dict().values()
+    )
+    n_images = 70_000  # more than 20 MiB of them
+    images = np.zeros((n_images, 1, 1, 3), np.uint8)
+    write_targets(tmp_path / FILE, images, np.zeros((n_images, DIRECTIONS), np.int8))
+    targets = (tmp_path / FILE).stat().st_size
+    assert max(checkpoint) <= PART_BYTES == 16 * 2**20
+    assert sum(checkpoint) + 20 * 2**20 <= 52 * 2**20
+    assert sum(checkpoint) + encoder + targets <= 62 * 2**20

@@ -1,0 +1,172 @@
+"""What the job asks of a preset, and what most of them answer alike."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hashsearch.encoder import Encoder
+from hashsearch.errors import TrainingError
+from hashsearch.metrics import psnr_db
+from hashsearch.models.card import Card
+from hashsearch.models.folder import Autoencoder, Saved, load_model
+from training.report import Drawing, bit_drawings, filter_drawing, reconstruction_drawing
+from training.run import Run
+from training.targets import Targets
+
+M = TypeVar("M", bound=nn.Module)
+A = TypeVar("A", bound=Autoencoder)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a training begins with in place of random weights. card: of the model they are from."""
+
+    weights: Mapping[str, Tensor]
+    card: Card
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a training is given beside its model.
+
+    images: (n, 32, 32, 3) uint8, all to train on. begun: whether the weights are another
+    model's. targets: of these images, in their order, where there is a teacher.
+    """
+
+    run: Run
+    images: NDArray[np.uint8]
+    seed: int
+    device: str
+    begun: bool = False
+    targets: Targets | None = None
+
+    def resident(self) -> Tensor:
+        """The images, on the device."""
+        return torch.from_numpy(self.images).to(self.device)
+
+
+class Preset(ABC, Generic[M]):
+    """Settings of a training, as the fields of a dataclass, and what the job does with them."""
+
+    @abstractmethod
+    def build(self) -> M:
+        """An untrained model."""
+
+    @abstractmethod
+    def saved(self, model: M) -> Saved:
+        """The part of the model that the model folder holds."""
+
+    @abstractmethod
+    def start(self, folder: Path | None) -> Start | None:
+        """The weights to begin with, checked; None for random ones.
+
+        Raises InvalidModel or ArtifactMismatch if they cannot be read, and TrainingError
+        if they are not for this preset, or if it needs some and there are none.
+        """
+
+    def take_up(self, model: M, start: Start) -> None:
+        """Put the weights of another model in place of the random ones."""
+        model.load_state_dict(model.state_dict() | dict(start.weights))
+
+    @property
+    @abstractmethod
+    def images_needed(self) -> int:
+        """At least so many are trained on."""
+
+    @property
+    def takes_targets(self) -> bool:
+        """Whether it can learn from a teacher."""
+        return False
+
+    @abstractmethod
+    def learn(self, model: M, work: Work) -> None:
+        """All the stages of the training."""
+
+    @abstractmethod
+    def describe(self, model: M, tiny: Tensor) -> dict[str, Tensor]:
+        """What images are searched by: (n, 32, 32, 3) uint8 to rows by name.
+
+        Float rows are compared by cosine similarity, bool ones are bits.
+        """
+
+    def measure(self, model: M, sample: NDArray[np.uint8]) -> dict[str, float]:
+        """What else is measured, on images held out of the training."""
+        return {}
+
+    @abstractmethod
+    def draw(self, model: M, sample: NDArray[np.uint8]) -> list[Drawing]:
+        """What the report shows, of images held out of the training."""
+
+    @property
+    def views_at_the_end(self) -> int:
+        """Images that `finish` encodes for each image trained on."""
+        return 0
+
+    def finish(self, model: M, work: Work, folder: Path) -> None:
+        """Write what else belongs into the model folder, the report apart, into this one."""
+
+
+class AutoencoderPreset(Preset[A]):
+    """A preset whose model is saved as it is: pixels to bits, and back."""
+
+    def saved(self, model: A) -> Saved:
+        return model
+
+    def start(self, folder: Path | None) -> Start | None:
+        return None if folder is None else self.start_from(folder)
+
+    def start_from(self, folder: Path, *, free: tuple[str, ...] = ()) -> Start:
+        """The weights of a trained model of this architecture. free: settings that may differ."""
+        trained, card = load_model(folder)
+        with torch.device("meta"):
+            wanted = self.build()
+        ours, theirs = wanted.architecture(), trained.architecture()
+        same = {**theirs, **{name: ours[name] for name in free if name in ours}}
+        if (trained.kind, same) != (wanted.kind, ours):
+            raise TrainingError(
+                f"{folder} is a {trained.kind} model of {theirs}, from which this preset cannot "
+                f"start; it trains a {wanted.kind} one of {ours}"
+            )
+        return Start(trained.state_dict(), card)
+
+    def describe(self, model: A, tiny: Tensor) -> dict[str, Tensor]:
+        return {"codes": model.code_logits(tiny) >= 0}
+
+    def measure(self, model: A, sample: NDArray[np.uint8]) -> dict[str, float]:
+        """PSNR of reconstructions from bits, and how evenly the bits are used."""
+        with torch.inference_mode():
+            batches = [torch.from_numpy(sample[i : i + 256]) for i in range(0, len(sample), 256)]
+            device = model.pixel_mean.device
+            bits = torch.cat([model.code_logits(batch.to(device)) >= 0 for batch in batches])
+            decoded = torch.cat([model.reconstruct(part) for part in bits.float().split(256)])
+        levels = decoded.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        imbalance = (bits.float().mean(dim=0) - 0.5).abs().mean()
+        return {
+            "psnr_db": round(psnr_db(sample, levels), 2),
+            "mean_bit_imbalance": round(float(imbalance), 4),
+        }
+
+    def draw(self, model: A, sample: NDArray[np.uint8]) -> list[Drawing]:
+        encoder = Encoder(model.cpu())
+        codes = encoder.encode(sample)
+        return [
+            reconstruction_drawing(sample, encoder.reconstruct(codes[: len(sample)])),
+            filter_drawing(self.filters(model)),
+            *bit_drawings(codes, model.bits),
+        ]
+
+    @abstractmethod
+    def filters(self, model: A) -> NDArray[np.float32]:
+        """(n, side, side, 3): what the first layer looks for."""
+
+
+def settings_of(preset: Any) -> dict[str, Any]:
+    """The fields of a preset, by name, for the card."""
+    return asdict(preset)

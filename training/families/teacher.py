@@ -1,0 +1,189 @@
+"""A teacher: a large network that learns from views of images, without labels.
+
+Nothing is searched by its features; `train conv256 --teacher` learns from the targets that
+it leaves beside its weights.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hashsearch.errors import TrainingError
+from hashsearch.models.card import read_card
+from hashsearch.models.folder import Saved
+from training.augment import Views, random_views
+from training.data import Batches
+from training.device import autocast
+from training.families.base import Preset, Start, Work
+from training.optimizers import adam, descend, kernels_and_others, muon
+from training.portable import read_portable
+from training.pretext import PRETEXTS, Pretext
+from training.report import Drawing, filter_drawing
+from training.run import PORTABLE
+from training.schedule import falling, plateau, set_rate
+from training.step import Step
+from training.targets import CROPS, FILE, make_targets, write_targets
+
+_VIEWS, _TARGETS = range(2)  # parts of what is drawn at random, beside the seed and the step
+# Of the published recipes for small images, as SimCLR and BYOL have them.
+_STRONG = Views(smallest=0.08, saturation=0.2, hue=0.1, tint=0.0)
+
+
+@dataclass(frozen=True)
+class TeacherPreset(Preset[Pretext]):
+    """Settings of a teacher.
+
+    width: see Teacher. pretext: what it learns from, a name in PRETEXTS; embedding: see
+    Pretext. steps: updates of `batch` images, two views each. momentum: of the slow copy,
+    at each step; it rises to 1 as the rate falls. optimizer: "muon", for the kernels, with
+    AdamW for the other weights, or "sgd" for all, with Nesterov's momentum of 0.9. rate,
+    decay: learning rate and weight decay of Muon or SGD; other_rate: AdamW's. solarise:
+    chance for one of the two views.
+    """
+
+    width: int = 64
+    pretext: str = "byol"
+    embedding: int = 256
+    steps: int = 20_000
+    batch: int = 512
+    momentum: float = 0.996
+    optimizer: str = "muon"
+    rate: float = 5e-3
+    decay: float = 0.02
+    other_rate: float = 2e-3
+    solarise: float = 0.2
+    views: Views = field(default_factory=lambda: _STRONG)
+
+    def build(self) -> Pretext:
+        model = PRETEXTS[self.pretext](self.width, self.embedding)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def saved(self, model: Pretext) -> Saved:
+        return model.teacher
+
+    def start(self, folder: Path | None) -> Start | None:
+        """The weights that a teacher had before its rate fell."""
+        if folder is None:
+            return None
+        card = read_card(folder)
+        tensors, _ = read_portable(folder / PORTABLE)
+        with torch.device("meta"):
+            wanted = self.build().portable()
+        ours, theirs = (
+            {name: tuple(part.shape) for name, part in parts.items()} for parts in (wanted, tensors)
+        )
+        if ours != theirs:
+            raise TrainingError(
+                f"{folder} is a {card.kind} model of {card.architecture}, from which this preset "
+                f"cannot start; it trains a teacher of width {self.width} by {self.pretext}"
+            )
+        return Start(tensors, card)
+
+    def take_up(self, model: Pretext, start: Start) -> None:
+        model.load_portable(dict(start.weights))
+
+    @property
+    def images_needed(self) -> int:
+        return self.batch
+
+    def learn(self, model: Pretext, work: Work) -> None:
+        learn_views(model, self, work)
+
+    def describe(self, model: Pretext, tiny: Tensor) -> dict[str, Tensor]:
+        teacher = model.teacher
+        return {"features": teacher.features(teacher.standardize(tiny))}
+
+    def draw(self, model: Pretext, sample: NDArray[np.uint8]) -> list[Drawing]:
+        kernels = next(model.teacher.trunk.parameters()).detach().permute(0, 2, 3, 1)
+        weights = kernels.cpu().numpy()
+        return [filter_drawing(weights.repeat(8, axis=1).repeat(8, axis=2))]
+
+    @property
+    def views_at_the_end(self) -> int:
+        return CROPS
+
+    def finish(self, model: Pretext, work: Work, folder: Path) -> None:
+        """The targets, and the portable checkpoint, from which a longer training can go on."""
+        numbers = int(np.random.SeedSequence((work.seed, _TARGETS)).generate_state(1)[0])
+        rows = make_targets(model.teacher, work.images, seed=numbers, device=work.device)
+        write_targets(folder / FILE, work.images, rows)
+        shutil.copytree(work.run.portable, folder / PORTABLE)
+
+
+def learn_views(model: Pretext, preset: TeacherPreset, work: Work) -> None:
+    """Train the online network on two views of each image; the slow copy follows."""
+    images = work.resident()
+    batches = Batches(len(images), preset.batch, work.seed, work.device)
+    optimizers = dict(_optimizers(model, preset, work.device))
+    share = torch.zeros((), device=work.device)  # of the way that the slow copy follows
+    other_views = replace(preset.views, solarise=preset.solarise)
+
+    def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        tiny = images[rows]
+        one, two = (
+            model.teacher.standardize(random_views(tiny, views, random).permute(0, 2, 3, 1))
+            for views in (preset.views, other_views)
+        )
+        with autocast(work.device):
+            terms = model.terms(one, two)
+        measured = descend([optimizer for optimizer, _ in optimizers.values()], terms)
+        model.follow(share)
+        return measured
+
+    take = Step(compute, work.device, work.seed, _VIEWS)
+
+    def update(step: int, progress: float) -> dict[str, Tensor]:
+        high = plateau(progress)
+        for optimizer, rate in optimizers.values():
+            set_rate(optimizer, rate * high)
+        share.fill_((1 - preset.momentum) * falling(progress))
+        return take(step, batches[step])
+
+    model.train()
+    work.run.stage(
+        "views",
+        {"model": model, **{name: optimizer for name, (optimizer, _) in optimizers.items()}},
+        update,
+        batch=preset.batch,
+        steps=preset.steps,
+        portable=model,
+    )
+
+
+def _optimizers(
+    model: Pretext, preset: TeacherPreset, device: str
+) -> Iterator[tuple[str, tuple[torch.optim.Optimizer, float]]]:
+    """By name, each with its full rate."""
+    kernels, others = kernels_and_others(model.learners())
+    if preset.optimizer == "muon":
+        yield "muon", (muon(kernels, device, decay=preset.decay), preset.rate)
+        yield "adam", (adam(others, device, decay=0.0), preset.other_rate)
+        return
+    groups: list[dict[str, Any]] = [
+        {"params": kernels, "weight_decay": preset.decay},
+        {"params": others},
+    ]
+    sgd = torch.optim.SGD(
+        groups, lr=torch.zeros((), device=device), momentum=0.9, nesterov=True, fused=True
+    )
+    yield "sgd", (sgd, preset.rate)
+
+
+_TEACHER = TeacherPreset()
+
+PRESETS = {
+    "teacher": _TEACHER,
+    # For two cores, and for trials.
+    "teacher-half": replace(_TEACHER, width=32),
+    "teacher-quarter": replace(_TEACHER, width=16, batch=256),
+    # In case Muon does not suit it, or BYOL; rates as published.
+    "teacher-sgd": replace(_TEACHER, optimizer="sgd", rate=0.06, decay=5e-4),
+    "teacher-vicreg": replace(_TEACHER, pretext="vicreg", embedding=1024),
+}

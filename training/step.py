@@ -1,0 +1,59 @@
+"""One step of a training: called as it is on the CPU, a replayed CUDA graph on a GPU."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from training.device import seed_of
+
+Compute = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
+_EAGER = 3  # steps before the capture: memory is laid out, kernels are chosen
+
+
+class Step:
+    """Calls `compute`; on CUDA it is captured once and replayed, many launches in one.
+
+    compute: takes the rows of a batch, (n,) int64 on the device, and the source of
+    all randomness, and returns what it measured, scalars. It must launch the same
+    work every time, read numbers that change (rates, momenta) from tensors, and wait
+    for nothing. numbers: with the step's number they decide what is drawn at random.
+    """
+
+    def __init__(self, compute: Compute, device: str, *numbers: int):
+        self._compute, self._numbers = compute, numbers
+        self._random = torch.Generator(device)
+        self._graphed = torch.device(device).type == "cuda"
+        self._taken = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, step: int, rows: Tensor) -> dict[str, Tensor]:
+        """Take one step. What it returns is overwritten by the next one."""
+        self._taken += 1
+        if self._graphed and self._graph is None and self._taken > _EAGER:
+            self._capture(rows)
+        self._random.manual_seed(seed_of(*self._numbers, step))
+        if not self._graphed:
+            return self._compute(rows, self._random)
+        if self._graph is None:
+            return self._on_a_side_stream(rows)
+        self._rows.copy_(rows)
+        self._graph.replay()
+        return self._measured
+
+    def _on_a_side_stream(self, rows: Tensor) -> dict[str, Tensor]:
+        """As PyTorch wants it before a capture."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            measured = self._compute(rows, self._random)
+        torch.cuda.current_stream().wait_stream(side)
+        return measured
+
+    def _capture(self, rows: Tensor) -> None:
+        """Record the launches; nothing is computed yet."""
+        self._rows = rows.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        self._graph.register_generator_state(self._random)
+        with torch.cuda.graph(self._graph):
+            self._measured = self._compute(self._rows, self._random)

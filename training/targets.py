@@ -1,0 +1,121 @@
+"""What a student should find: a teacher's features of every image, small enough to be carried."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from hashsearch.errors import TrainingError
+from hashsearch.models.card import read_card
+from hashsearch.progress import progress_report
+from training.augment import Views, random_views
+from training.device import autocast, exact, generator
+from training.resnet import Teacher
+
+FILE = "targets.safetensors"
+DIRECTIONS = 128
+CROPS = 16
+_MILD = Views(smallest=0.5, jitter=0.0, grey=0.0)
+_CHUNK = 250  # images at a time, each in all its crops
+_PARTS = "keys", "targets"
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """A teacher's targets. rows: (n, 128) int8, of length about 127; teacher: its fingerprint
+    and how it was trained, for the student's card."""
+
+    rows: NDArray[np.int8]
+    teacher: dict[str, Any]
+
+    def on(self, device: str) -> Tensor:
+        """(n, 128) float32 of length 1."""
+        return F.normalize(torch.from_numpy(self.rows).to(device).float())
+
+
+def content_keys(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(n,): the first 8 bytes of each image's SHA-256, by which its target is found."""
+    digests = [hashlib.sha256(image.tobytes()).digest()[:8] for image in images]
+    return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)
+
+
+@torch.no_grad()
+def make_targets(
+    teacher: Teacher, images: NDArray[np.uint8], *, seed: int, device: str
+) -> NDArray[np.int8]:
+    """Features of each image, of length 1, averaged over 16 mild crops and mirror images of
+    it, reduced to their 128 main directions (all, where there are fewer), rounded.
+
+    images: (n, 32, 32, 3) uint8. Returns (n, 128) int8; directions that the features
+    do not have are 0.
+    """
+    teacher.eval()
+    means = []
+    with progress_report("targets", len(images)) as report:
+        for start in range(0, len(images), _CHUNK):
+            tiny = torch.from_numpy(images[start : start + _CHUNK]).to(device)
+            random = generator(device, seed, start)
+            views = random_views(tiny.repeat(CROPS, 1, 1, 1), _MILD, random)
+            with autocast(device):
+                features = teacher.features(teacher.standardize(views.permute(0, 2, 3, 1)))
+            directions = F.normalize(features.float()).unflatten(0, (CROPS, len(tiny)))
+            means.append(directions.mean(dim=0))
+            report.advance(len(tiny))
+    return _reduced(torch.cat(means))
+
+
+def _reduced(features: Tensor) -> NDArray[np.int8]:
+    rows = exact(features - features.mean(dim=0))
+    variances, components = torch.linalg.eigh(rows.T @ rows)
+    if not variances[-1] > 0:  # or NaN
+        raise TrainingError("the teacher's features are not numbers, or the same for all images")
+    main = rows @ components.flip(1)[:, :DIRECTIONS]
+    rounded = (F.normalize(main) * 127).round().to(torch.int8).cpu()
+    padded: NDArray[np.int8] = F.pad(rounded, (0, DIRECTIONS - rounded.shape[1])).numpy()
+    return padded
+
+
+def write_targets(path: Path, images: NDArray[np.uint8], rows: NDArray[np.int8]) -> None:
+    """Write the targets of these images, found again by the images' content."""
+    save_file(dict(zip(_PARTS, (content_keys(images), rows), strict=True)), path)
+    path.chmod(0o644)
+
+
+def read_targets(folder: Path, images: NDArray[np.uint8]) -> tuple[Targets, NDArray[np.bool_]]:
+    """The targets in a teacher's folder of those images that have one, and which these are.
+
+    images: (n, 32, 32, 3) uint8. Returns targets in the images' order, and (n,) bool.
+    Raises InvalidModel if the folder's card cannot be read, and TrainingError if it has
+    no usable targets, or none of these images.
+    """
+    card = read_card(folder)
+    path = folder / FILE
+    try:
+        with safe_open(path, framework="numpy") as file:
+            keys, rows = (file.get_tensor(name) for name in _PARTS)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path} holds no targets to learn from") from error
+    if (keys.ndim, keys.dtype, rows.dtype) != (1, np.int64, np.int8) or rows.shape != (
+        len(keys),
+        DIRECTIONS,
+    ):
+        raise TrainingError(
+            f"{path}: (n,) int64 keys and (n, {DIRECTIONS}) int8 targets were wanted; got "
+            f"{keys.shape} {keys.dtype} and {rows.shape} {rows.dtype}"
+        )
+    order = np.argsort(keys, kind="stable")
+    wanted = content_keys(images)
+    places = order[np.minimum(np.searchsorted(keys[order], wanted), max(len(keys) - 1, 0))]
+    known = keys[places] == wanted if len(keys) else np.zeros(len(images), bool)
+    if not known.any():
+        raise TrainingError(f"{path} has a target for none of the {len(images):,} images")
+    origin = {"fingerprint": card.fingerprint, "training": card.training}
+    return Targets(rows[places[known]], origin), known

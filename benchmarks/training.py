@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,9 +29,9 @@ from training.device import autocast, choose_device, describe, has_bfloat16
 from training.families import PRESETS
 from training.families.base import Work
 from training.families.convolutional import learn_likeness
-from training.families.teacher import TeacherPreset, learn_views
+from training.families.teacher import TeacherPreset, learn_pretext
 from training.run import Run
-from training.targets import DIRECTIONS, Targets
+from training.targets import DIRECTIONS, Targets, content_keys
 
 _IMAGES = 4096
 _WARM_STEPS = 8
@@ -87,7 +88,7 @@ def main() -> None:
     print("| what | views/s | GFLOP a view | ceiling, views/s | share |")
     print("| --- | --- | --- | --- | --- |")
     for name, learn, preset, views in (
-        (f"teacher of width {options.width}", learn_views, teacher, 2),
+        (f"teacher of width {options.width}", learn_pretext, teacher, 2),
         ("conv256 of a teacher", learn_likeness, student, 1),
     ):
         watch = Stopwatch(device, seconds=options.seconds)
@@ -105,10 +106,15 @@ def take(learn: Learn, preset: Any, run: Run, device: str, images: int = _IMAGES
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     tiny = random.integers(0, 256, (images, 32, 32, 3), np.uint8)
-    rows = random.integers(-127, 128, (images, DIRECTIONS), np.int8)
     model = preset.build()
     fit_standardization(preset.saved(model), tiny)
-    learn(model.to(device), preset, Work(run, tiny, 0, device, targets=Targets(rows, {})))
+    learn(model.to(device), preset, Work(run, tiny, 0, device, targets=_targets(tiny)))
+
+
+def _targets(images: NDArray[np.uint8]) -> Targets:
+    random = np.random.default_rng(1)
+    rows = random.integers(-127, 128, (len(images), DIRECTIONS), np.int8)
+    return Targets(np.sort(content_keys(images)), rows, {})
 
 
 def product_rate(device: str) -> float:
@@ -146,7 +152,7 @@ def captured_against_not(preset: TeacherPreset, device: str) -> str:
     for eager in (steps._EAGER, _CHECKED_STEPS):
         before, steps._EAGER = steps._EAGER, eager
         watch = Stopwatch(device, count=_CHECKED_STEPS)
-        take(learn_views, preset, watch, device)
+        take(learn_pretext, preset, watch, device)
         steps._EAGER = before
         losses.append(watch.losses)
     away = max(abs(a / b - 1) for a, b in zip(*losses, strict=True))

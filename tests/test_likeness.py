@@ -101,15 +101,15 @@ def test_soft_bits_become_bits_as_the_training_goes_on():
 
 
 def test_agreement_is_how_like_the_nearest_are_to_the_teacher(targets):
-    bits = torch.rand(N, 64, generator=torch.Generator().manual_seed(2)) < 0.5
-    peer = NearestNeighbors(n_neighbors=N, metric="hamming").fit(bits)
-    rows = peer.kneighbors(bits, return_distance=False)
-    found = []
-    for image in range(N):
-        order = [r for r in rows[image] if r != image]
-        tenth = np.sort(np.delete((bits[image] != bits).sum(dim=1).numpy(), image))[9]
-        near = [r for r in order if (bits[image] != bits[r]).sum() <= tenth]
-        found.append(np.mean([cosine(targets[image].numpy(), targets[r].numpy()) for r in near]))
-    assert agreement(bits, targets) == pytest.approx(np.mean(found), abs=0.02)  # ties at the tenth
-    copies = bits.repeat(2, 1)
-    assert agreement(copies, targets.repeat(2, 1), nearest=1) == pytest.approx(1)
+    random = torch.Generator().manual_seed(2)
+    bits = torch.rand(N, 301, generator=random) < 0.5  # so many that few distances are equal
+    gallery, asked = (bits[:45], bits[45:])
+    peer = NearestNeighbors(n_neighbors=10, metric="hamming").fit(gallery)
+    rows = peer.kneighbors(asked, return_distance=False)
+    found = [
+        np.mean([cosine(targets[45 + image], targets[row]) for row in near])
+        for image, near in enumerate(rows)
+    ]
+    measured = agreement(gallery, targets[:45], asked, targets[45:])
+    assert measured == pytest.approx(np.mean(found), abs=0.02)  # ties at the tenth place
+    assert agreement(bits, targets, bits, targets, nearest=1) == pytest.approx(1)

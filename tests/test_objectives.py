@@ -1,9 +1,14 @@
+import colorsys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from training.augment import Views, random_views
+from training.augment import Views, random_views, turn_hue
+from training.families import PRESETS
 from training.objectives import coding_rate, contrastive, variance_lost
+from training.schedule import cosine, plateau
 
 
 @pytest.fixture
@@ -77,3 +82,61 @@ def test_some_views_are_grey(tiny_images):
     )
     spread = (views.amax(dim=1) - views.amin(dim=1)).amax(dim=(1, 2))
     assert 0.3 < (spread < 1).float().mean() < 0.75
+
+
+def test_hue_is_turned_as_in_hsv(tiny_images):
+    pixels = torch.from_numpy(tiny_images[::40]).permute(0, 3, 1, 2).float()
+    turns = torch.linspace(-0.5, 0.7, len(pixels)).view(-1, 1, 1)
+    found = turn_hue(pixels, turns)
+    for image, turn, turned in zip(pixels, turns.flatten().tolist(), found, strict=True):
+        for row, column in ((0, 0), (7, 21), (31, 16)):
+            hue, *rest = colorsys.rgb_to_hsv(*image[:, row, column].tolist())
+            expected = colorsys.hsv_to_rgb((hue + turn) % 1, *rest)
+            np.testing.assert_allclose(turned[:, row, column], expected, atol=1e-2)
+
+
+def test_a_turn_of_nothing_or_of_the_whole_circle_changes_nothing(tiny_images):
+    pixels = torch.from_numpy(tiny_images).permute(0, 3, 1, 2).float()
+    for turn in (0.0, 1.0, -1.0):
+        turned = turn_hue(pixels, torch.full((len(pixels), 1, 1), turn))
+        np.testing.assert_allclose(turned, pixels, atol=1e-3)
+
+
+def test_solarised_views_have_no_light_left_and_their_dark_stays(tiny_images):
+    still = Views(smallest=0.3, jitter=0.0, grey=0.0)
+    tiny = torch.from_numpy(tiny_images)
+    plain, solarised = (
+        random_views(tiny, replace(still, solarise=chance), torch.Generator().manual_seed(0))
+        for chance in (0.0, 0.5)
+    )
+    changed = (plain != solarised).flatten(1).any(dim=1)
+    light = plain.amax(dim=(1, 2, 3)) >= 128
+    assert 0.35 < changed[light].float().mean() < 0.65
+    expected = torch.where(plain >= 128, 255 - plain, plain)
+    assert torch.equal(solarised[changed], expected[changed])
+
+
+def test_strong_views_are_of_small_crops_and_turned_hues(tiny_images):
+    """As in the published recipes: a view may show a twelfth of its image."""
+    strong = PRESETS["teacher"].views
+    assert (strong.smallest, strong.brightness, strong.contrast, strong.saturation) == (
+        *(0.08, 0.4, 0.4, 0.2),
+    )
+    assert (strong.hue, strong.jitter, strong.grey, strong.solarise) == (0.1, 0.8, 0.2, 0.0)
+    assert PRESETS["teacher"].other_views == replace(strong, solarise=0.2)
+
+
+@pytest.mark.parametrize("shape", [cosine, plateau])
+def test_rates_rise_and_fall_to_nothing(shape):
+    rates = [shape(step / 1000) for step in range(1001)]
+    assert rates[0] < 0.01
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert max(rates) <= 1
+    assert np.diff(rates[:25]).min() > 0
+    assert np.diff(rates[750:]).max() < 0
+
+
+def test_until_the_decay_a_plateau_does_not_depend_on_the_end():
+    """So that a longer training can branch off there."""
+    assert {plateau(step / 1000) for step in range(30, 751)} == {1.0}
+    assert plateau(0.875) == pytest.approx(0.5)

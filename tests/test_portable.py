@@ -83,7 +83,9 @@ def test_a_part_that_is_missing_or_changed_is_named(folder):
         read_portable(folder)
 
 
-@pytest.mark.parametrize("index", ["", "[]", '{"about": {}}', '{"about": {}, "parts": 3}'])
+@pytest.mark.parametrize(
+    "index", ["", "[]", '{"about": {}}', '{"about": {}, "parts": 3}', '{"about": 1, "parts": {}}']
+)
 def test_an_index_of_another_kind_is_refused(folder, index):
     assert has_portable(folder)
     (folder / "checkpoint.json").write_text(index)
@@ -91,7 +93,7 @@ def test_an_index_of_another_kind_is_refused(folder, index):
         read_portable(folder)
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/b"])
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/b", "a\0b", "0.0", ""])
 def test_no_part_comes_from_outside_the_folder(folder, name):
     (folder.parent / "outside").write_bytes(b"secret")
     index = {"about": {}, "parts": {name: "0" * 64}}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +18,16 @@ from safetensors.numpy import load_file
 from hashsearch.errors import TrainingError
 from hashsearch.models.folder import load_model
 from hashsearch.models.transform import TransformAutoencoder
-from training import job, run
+from training import budget, job, run
 from training.components import principal_components
 from training.data import fit_standardization
+from training.device import generator
 from training.families.convolutional import ConvolutionalPreset
 from training.families.dense import DensePreset, Pretraining
 from training.families.linear import LinearPreset
 from training.families.transform import TransformPreset
+from training.retrieval import Labelled
+from training.step import Step
 
 DENSE = DensePreset(
     (3072, 64, 32, 256),
@@ -108,7 +112,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_its_log_repeats_no_st
     program = f"""
 import numpy as np
 from pathlib import Path
-from training import job, run
+from training import budget, job, run
 from training.families.dense import DensePreset
 run._CHECKPOINT_EVERY_S = 0.2
 run._LOG_ROWS = 4000
@@ -154,6 +158,7 @@ def test_an_unfinished_training_is_not_overwritten(tiny_images, tmp_path, monkey
 def test_minutes_fix_the_steps_at_the_start_and_a_resumed_training_keeps_them(
     tiny_images, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
     preset = replace(CONVOLUTIONAL, steps=10**9, decoder_steps=10**9)
     with monkeypatch.context() as patched:
         StopAfter(patched, 3)
@@ -166,9 +171,11 @@ def test_minutes_fix_the_steps_at_the_start_and_a_resumed_training_keeps_them(
     assert set(card.training["steps"]) == {"views", "decoder"}
 
 
-def test_measuring_the_speed_leaves_no_trace(tiny_images, tmp_path):
+def test_measuring_the_speed_leaves_no_trace(tiny_images, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
+    monkeypatch.setattr(run, "_STEADY", 2.0)  # the machine is busy, but the plan is kept
     preset = replace(CONVOLUTIONAL, decoder_steps=1)
-    card = train(tiny_images, tmp_path / "measured", preset, minutes=0.05)
+    card = train(tiny_images, tmp_path / "measured", preset, minutes=0.1)
     counted = replace(
         preset,
         steps=card.training["steps"]["views"],
@@ -280,3 +287,128 @@ def test_errors_of_pictures_diverge_from_where_they_began(
     pictures = {"decoder", "reconstruction"} & set(scales)
     assert pictures
     assert all(scale == (stage not in pictures) for stage, scale in scales.items())
+
+
+class Slow:
+    """A stage whose steps take a while, by a clock of its own."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.progress = 0.0, []
+        clock = SimpleNamespace(monotonic=lambda: self.now)
+        monkeypatch.setattr(run, "time", clock)
+        monkeypatch.setattr(budget, "time", clock)
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+    def take(self, folder, seconds, *, minutes=1, **options):
+        """A stage of so many minutes, whose steps take `seconds(progress)`."""
+        job = run.Run(folder / "model", {}, ("loss",), resume=False)
+        job.deadline = self.now + minutes * 60
+
+        def update(step, progress):
+            self.now += seconds(len(self.progress), progress)
+            self.progress.append(progress)
+            return {"loss": 1.0}
+
+        job.stage("some", {"slow": self}, update, batch=1, steps=10**9, **options)
+        return job.steps["some"], self.progress[-job.steps["some"] :]
+
+
+def test_a_stage_takes_the_steps_that_fit(tmp_path, monkeypatch):
+    slow = Slow(monkeypatch)
+    steps, progress = slow.take(tmp_path, lambda taken, progress: 0.1)
+    assert 0.93 * 600 < steps + 65 < 600  # so many were taken to measure the speed
+    assert 57 < slow.now <= 60
+    assert progress == pytest.approx(np.arange(steps) / steps)
+
+
+def test_a_stage_that_becomes_slower_takes_fewer_steps_and_is_done_in_time(tmp_path, monkeypatch):
+    slow = Slow(monkeypatch)
+    steps, progress = slow.take(tmp_path, lambda taken, progress: 0.4 if progress > 0.3 else 0.1)
+    assert 200 < steps < 400
+    assert 59 < slow.now < 62
+    assert progress[-1] > 0.95  # its rate has fallen
+
+
+def test_one_slow_step_at_the_start_lowers_next_to_nothing(tmp_path, monkeypatch):
+    slow = Slow(monkeypatch)
+    steps, _ = slow.take(tmp_path, lambda taken, progress: 2.0 if taken == 90 else 0.1)
+    assert steps > 0.9 * 530
+
+
+def test_a_stage_whose_time_is_up_still_ends_with_a_falling_rate(tmp_path, monkeypatch):
+    """As on a machine that was held: a few steps more are taken."""
+    slow = Slow(monkeypatch)
+    _, progress = slow.take(tmp_path, lambda taken, progress: 100.0 if taken == 300 else 0.1)
+    assert sum(part > 0.9 for part in progress) > 5
+    assert progress[-1] > 0.99
+    assert slow.now < 60 + 100
+
+
+def test_a_stage_has_its_share_of_the_time(tmp_path, monkeypatch):
+    slow = Slow(monkeypatch)
+    slow.take(tmp_path, lambda taken, progress: 0.1, share=0.25)
+    assert 14 < slow.now <= 15
+
+
+def test_a_budget_too_small_for_measuring_and_writing_is_refused(tiny_images, tmp_path):
+    labels = np.array(["some"] * 150)
+    asked = Labelled("some", tiny_images[:150], labels, tiny_images[150:], labels)
+    with pytest.raises(TrainingError, match=r"0.01 minutes were given; reading took 0.0, and meas"):
+        train(tiny_images, tmp_path / "model", CONVOLUTIONAL, minutes=0.01, questions=[asked])
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("preset", [DENSE, CONVOLUTIONAL], ids=["dense", "convolutional"])
+def test_a_resumed_training_goes_on_with_the_very_rates_that_its_steps_read(
+    tiny_images, tmp_path, monkeypatch, preset
+):
+    """A captured step reads no other tensor."""
+    with monkeypatch.context() as patched:
+        StopAfter(patched, 20 if preset is DENSE else 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_images, tmp_path / "model", preset)
+    load, made = budget.load_in_place, []
+
+    def watched(part, state):
+        before = [id(group["lr"]) for group in getattr(part, "param_groups", [])]
+        load(part, state)
+        made.extend(before)
+        assert [id(group["lr"]) for group in getattr(part, "param_groups", [])] == before
+
+    monkeypatch.setattr(run, "load_in_place", watched)
+    train(tiny_images, tmp_path / "model", preset, resume=True)
+    assert made
+
+
+def test_another_number_of_minutes_is_a_new_budget(tiny_images, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
+    with monkeypatch.context() as patched:
+        StopAfter(patched, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_images, tmp_path / "model", replace(DENSE, pretraining=None, steps=20))
+    card = train(
+        tiny_images,
+        tmp_path / "model",
+        replace(DENSE, pretraining=None, steps=20),
+        resume=True,
+        minutes=0.2,
+    )
+    assert card.training["steps"] == {"reconstruction": 20}
+    assert card.training["minutes_asked"] == 0.2
+
+
+def test_what_a_step_draws_depends_on_its_number_and_the_seed():
+    def compute(rows, random):
+        return {"loss": torch.rand((), generator=random) + rows.sum()}
+
+    rows = torch.arange(3)
+    take, other = Step(compute, "cpu", 1, 2), Step(compute, "cpu", 1, 3)
+    drawn = [take(step, rows)["loss"].item() for step in (0, 1, 0)]
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert other(0, rows)["loss"].item() != drawn[0]
+    assert drawn[0] == pytest.approx(3 + torch.rand((), generator=generator("cpu", 1, 2, 0)).item())

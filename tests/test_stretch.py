@@ -57,7 +57,7 @@ def test_a_stretch_that_is_lost_goes_on_elsewhere_and_comes_back_whole(cifar10, 
     done = stretch(tmp_path / "second", tmp_path / "out2", tmp_path / "there")
     _, told = done.communicate(timeout=300)
     assert done.returncode == 0, told
-    print(f"{time.monotonic() - started:.0f} s of 72")
+    assert time.monotonic() - started < 72 * 1.1
     parts = sorted((tmp_path / "out2").iterdir())
     assert [part.name for part in parts] == ["teacher.tar.00"]
     assert all(part.stat().st_size <= 16 * 2**20 for part in parts)

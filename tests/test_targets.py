@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import save_file
@@ -79,33 +80,35 @@ def test_crops_of_an_image_hardly_move_its_target(teacher, tiny_images, rows):
 def test_they_are_found_by_content_in_any_order_and_number(folder, tiny_images, rows):
     order = np.random.default_rng(0).permutation(300)[:90]
     asked = np.concatenate([255 - tiny_images[:20], tiny_images[order]])
-    found, known = read_targets(folder, asked)
-    assert_array_equal(known, np.arange(110) >= 20)
-    _, first = np.unique(tiny_images, axis=0, return_index=True)
-    unique = np.isin(order, first)
-    assert_array_equal(found.rows[unique], rows[order][unique])
+    found = read_targets(folder)
+    assert_array_equal(found.known(asked), np.arange(110) >= 20)
+    wanted = rows[order].astype(float)
+    assert_allclose(found.of(asked[20:], "cpu"), unit(wanted), atol=1e-5)
     assert found.teacher["training"] == {"preset": "teacher"}
 
 
-def test_on_a_device_they_have_length_one(folder, tiny_images):
-    found, _ = read_targets(folder, tiny_images)
-    assert_allclose(found.on("cpu").norm(dim=1), 1, atol=1e-6)
+def test_there_may_be_none(folder, tiny_images):
+    nothing = np.zeros((0, 128), np.int8)
+    write_targets(folder / FILE, tiny_images[:0], nothing)
+    assert not read_targets(folder).known(tiny_images).any()
 
 
-def test_a_teacher_that_knows_none_of_the_images_is_refused(folder, tiny_images):
-    with pytest.raises(TrainingError, match="has a target for none of the 300 images"):
-        read_targets(folder, 255 - tiny_images)
+def test_other_targets_have_another_sum(folder, tiny_images, rows):
+    before = read_targets(folder).sha256
+    assert read_targets(folder).sha256 == before
+    write_targets(folder / FILE, tiny_images, -rows)
+    assert read_targets(folder).sha256 != before
 
 
-def test_a_folder_without_targets_is_refused(folder, tiny_images, tmp_path):
+def test_a_folder_without_targets_is_refused(folder, tmp_path):
     (folder / FILE).unlink()
     with pytest.raises(TrainingError, match="holds no targets to learn from"):
-        read_targets(folder, tiny_images)
+        read_targets(folder)
     (folder / FILE).write_bytes(b"not safetensors")
     with pytest.raises(TrainingError, match="holds no targets to learn from"):
-        read_targets(folder, tiny_images)
+        read_targets(folder)
     with pytest.raises(InvalidModel, match="is no model folder"):
-        read_targets(tmp_path / "nowhere", tiny_images)
+        read_targets(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -118,10 +121,17 @@ def test_a_folder_without_targets_is_refused(folder, tiny_images, tmp_path):
         {"keys": np.zeros(3, np.int64), "targets": np.zeros((3, 128), np.float32)},
     ],
 )
-def test_targets_of_another_shape_or_type_are_refused(folder, tiny_images, parts):
+def test_targets_of_another_shape_or_type_are_refused(folder, parts):
     save_file(parts, folder / FILE)
     with pytest.raises(TrainingError, match=r"\(n, 128\) int8 targets were wanted; got"):
-        read_targets(folder, tiny_images)
+        read_targets(folder)
+
+
+def test_targets_of_a_type_that_numpy_lacks_are_refused(folder):
+    parts = {"keys": torch.zeros(3, dtype=torch.int64), "targets": torch.zeros(3, 128).bfloat16()}
+    safetensors.torch.save_file(parts, folder / FILE)
+    with pytest.raises(TrainingError, match="holds no targets to learn from"):
+        read_targets(folder)
 
 
 def test_features_that_are_alike_or_not_numbers_are_refused(tiny_images, teacher):

@@ -15,11 +15,13 @@ def choose_device(name: str | None = None) -> str:
     Raises TrainingError if there is no such device here.
     """
     if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # torch has no one class for this
         raise TrainingError(f"there is no device {name!r} here; cpu is always one") from error
+    if name.startswith("cuda"):
+        torch.backends.cudnn.benchmark = True  # shapes stay the same
     return name
 
 

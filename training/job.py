@@ -1,6 +1,7 @@
 """A training job from images to a saved model."""
 
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,18 +19,14 @@ from training.data import fit_standardization, sha256_of_images, split_off, with
 from training.device import describe, has_bfloat16
 from training.families import PRESETS
 from training.families.base import Preset, Start, Work, settings_of
-from training.measure import measure, seconds_to_measure
+from training.measure import Describe, measure, seconds_to_measure
 from training.report import write_report
 from training.retrieval import Labelled
 from training.run import Run
 from training.targets import Targets, read_targets
 
 HELD_OUT = 1000  # images kept from training, to measure reconstruction on
-COLUMNS = (
-    *("loss", "invariance", "rate", "contrast", "variance", "covariance"),
-    *("cosine", "features", "head", "code", "address"),
-)
-_TO_WRITE_S = 5.0  # to write model and report, beside 2% of a budget
+_TO_WRITE_S, _TO_WRITE_SHARE = 3.0, 0.02  # of a budget, kept for writing model and report
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -61,23 +58,20 @@ def train(
     a teacher's folder, whose targets are learnt. questions: to measure retrieval on; an
     image that is among their queries is not trained on, nor one of `withheld`. baseline:
     whether the report measures the bundled model beside this one.
-    Raises InvalidModel if `out` exists or `start` cannot be read, and TrainingError
-    if there are fewer images than a batch, the loss stops being a number or
-    diverges, `start` or `teacher` does not suit the preset, or an unfinished training lies
-    there that is not to be, or cannot be, resumed.
+    Raises InvalidModel if `out` exists or `start` or `teacher` cannot be read, and
+    TrainingError if there are fewer images than a batch, the minutes are too few to
+    measure and write in, the loss stops being a number or diverges, `start` or `teacher`
+    does not suit the preset, or an unfinished training lies there that is not to be, or
+    cannot be, resumed.
     """
     started = time.monotonic() if started is None else started
     require_free(out)
-    begun = preset.start(start)
+    begun, targets = require_suited(preset, start, teacher)
     torch.manual_seed(seed)
     seen = _without_queries(images, questions, withheld)
-    train_images, held_out = split_off(seen, HELD_OUT, np.random.default_rng(seed))
-    train_images, targets = _with_targets(preset, teacher, train_images)
-    if len(train_images) < preset.images_needed:
-        raise TrainingError(
-            f"{len(train_images)} images are fewer than one batch of {preset.images_needed}; "
-            "more are needed"
-        )
+    taught = seen if targets is None else _with_targets(targets, seen)
+    train_images, held_out = split_off(taught, HELD_OUT, np.random.default_rng(seed))
+    _require_enough(preset, len(train_images), len(seen) - len(taught))
     recipe: dict[str, Any] = {
         "preset": name,
         "settings": settings_of(preset),
@@ -85,21 +79,21 @@ def train(
         "images": len(train_images),
         "images_sha256": sha256_of_images(images),
         "left_out_as_queries": len(images) - len(seen),
+        "questions": [asked.name for asked in questions],
         "seed": seed,
         "minutes_asked": minutes,
         "start": _origin(begun),
-        "teacher": targets.teacher if targets else None,
+        "teacher": targets.teacher | {"targets_sha256": targets.sha256} if targets else None,
+        "without_target": len(seen) - len(taught),
         "device": torch.device(device).type,
         "bfloat16": has_bfloat16(device),
     }
-    run = Run(out, recipe, COLUMNS, resume=resume, device=device)
+    run = Run(out, recipe, ("loss", *preset.terms), resume=resume, device=device)
+    work = Work(run, train_images, seed, device, begun is not None, held_out, targets)
     model = _begin(preset, begun, train_images).to(device)
     if minutes is not None:
-        more = len(train_images) * preset.views_at_the_end
-        end = started + minutes * 60 - run.seconds
-        run.deadline = end - _seconds_to_close(preset, model, questions, device, more, baseline)
-        run.deadline -= _TO_WRITE_S + 0.02 * minutes * 60
-    work = Work(run, train_images, seed, device, begun is not None, targets)
+        closing = _seconds_to_close(preset, model, work, questions, baseline)
+        run.deadline = _deadline(started, minutes, run.spent, closing)
     preset.learn(model, work)
     training = recipe | {
         **run.notes,
@@ -108,23 +102,18 @@ def train(
         "hardware": describe(device),
         "torch": torch.__version__,
     }
-    saved = preset.saved(model)
-    _require_numbers(saved, "is not a number after the last step")
-    round_as_stored(saved)
-    _require_numbers(saved, "is too large for the 16 bits that it is stored in")
-    model.eval()
-    sample = held_out if len(held_out) else train_images[:HELD_OUT]
-    metrics = preset.measure(model, sample)
-    metrics |= measure(lambda tiny: preset.describe(model, tiny), questions, device)
-    others = _bundled(questions, device) if baseline else {}
-    beside = run.folder / "beside"
-    shutil.rmtree(beside, ignore_errors=True)  # of a life that ended while writing it
-    beside.mkdir()
-    preset.finish(model, work, beside)
-    write_report(beside / "report", run.log, preset.draw(model, sample), metrics, others)
-    card = save_model(out, saved, training=training, metrics=metrics, beside=beside.iterdir())
-    run.delete()
-    return card
+    return _close(preset, model, work, out, training, questions, baseline)
+
+
+def require_suited(
+    preset: Preset[Any], start: Path | None, teacher: Path | None
+) -> tuple[Start | None, Targets | None]:
+    """What a training starts from and learns from, checked. Raises as `train` does."""
+    if teacher is not None and not preset.takes_targets:
+        raise TrainingError(
+            f"{teacher} was given as a teacher, but this preset learns from none; conv256 does"
+        )
+    return preset.start(start), None if teacher is None else read_targets(teacher)
 
 
 def _without_queries(
@@ -135,16 +124,21 @@ def _without_queries(
     return images if withheld is None else without(images, withheld)
 
 
-def _with_targets(
-    preset: Preset[Any], teacher: Path | None, images: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], Targets | None]:
-    """The images that the teacher has targets for; all, where there is no teacher."""
-    if teacher is None:
-        return images, None
-    if not preset.takes_targets:
-        raise TrainingError("this preset learns from no teacher; conv256 does")
-    targets, known = read_targets(teacher, images)
-    return images[known], targets
+def _with_targets(targets: Targets, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    known = targets.known(images)
+    if not known.all():
+        unknown = np.count_nonzero(~known)
+        print(f"the teacher has no target for {unknown:,} images; left out", file=sys.stderr)
+    return images[known]
+
+
+def _require_enough(preset: Preset[Any], count: int, without_target: int) -> None:
+    if count < preset.images_needed:
+        unknown = f", {without_target} more having no target" if without_target else ""
+        raise TrainingError(
+            f"{count} images are fewer than one batch of {preset.images_needed}{unknown}; "
+            "more are needed"
+        )
 
 
 def _begin(preset: Preset[M], begun: Start | None, images: NDArray[np.uint8]) -> M:
@@ -163,33 +157,69 @@ def _origin(begun: Start | None) -> dict[str, Any] | None:
     return {"fingerprint": begun.card.fingerprint, "training": begun.card.training}
 
 
+def _deadline(started: float, minutes: float, spent: float, closing: float) -> float:
+    """When the steps must be done. Raises TrainingError if there is no time for any."""
+    budget = minutes * 60
+    closing += _TO_WRITE_S + _TO_WRITE_SHARE * budget
+    begun = time.monotonic() - started
+    if begun + closing > budget:
+        raise TrainingError(
+            f"{minutes:g} minutes were given; reading took {begun / 60:.1f}, and measuring and "
+            f"writing will take about {closing / 60:.1f}"
+        )
+    return started + budget - spent - closing
+
+
 def _seconds_to_close(
-    preset: Preset[M],
-    model: M,
-    questions: Sequence[Labelled],
-    device: str,
-    more: int,
-    baseline: bool,
+    preset: Preset[M], model: M, work: Work, questions: Sequence[Labelled], baseline: bool
 ) -> float:
-    """About how long measuring will take, on a model that is not trained yet."""
+    """About how long measuring will take, by a model that is not trained yet."""
     model.eval()
-    spent = seconds_to_measure(
-        lambda tiny: preset.describe(model, tiny), questions, device, more=more
-    )
+    more = (len(work.images) + len(work.held_out)) * preset.views_at_the_end
+    spent = seconds_to_measure(_describe(preset, model), questions, work.device, more=more)
     model.train()
     if baseline:
-        bundled, _ = load_model(PRETRAINED)
-        spent += seconds_to_measure(_of_bundled(bundled.to(device)), questions, device)
+        spent += seconds_to_measure(_describe_bundled(work.device), questions, work.device)
     return spent
 
 
-def _bundled(questions: Sequence[Labelled], device: str) -> dict[str, float]:
-    bundled, _ = load_model(PRETRAINED)
-    return measure(_of_bundled(bundled.to(device)), questions, device)
+def _close(
+    preset: Preset[M],
+    model: M,
+    work: Work,
+    out: Path,
+    training: Mapping[str, Any],
+    questions: Sequence[Labelled],
+    baseline: bool,
+) -> Card:
+    """Measure and save a trained model, and what lies beside its weights."""
+    saved = preset.saved(model)
+    _require_numbers(saved, "is not a number after the last step")
+    round_as_stored(saved)
+    _require_numbers(saved, "is too large for the 16 bits that it is stored in")
+    model.eval()
+    sample = work.held_out if len(work.held_out) else work.images[:HELD_OUT]
+    metrics = preset.measure(model, sample)
+    metrics |= measure(_describe(preset, model), questions, work.device)
+    bundled = measure(_describe_bundled(work.device), questions, work.device) if baseline else {}
+    beside = work.run.folder / "beside"
+    shutil.rmtree(beside, ignore_errors=True)  # of a life that ended while writing it
+    beside.mkdir()
+    preset.finish(model, work, beside)
+    write_report(beside / "report", work.run.log, preset.draw(model, sample), metrics, bundled)
+    card = save_model(out, saved, training=training, metrics=metrics, beside=beside.iterdir())
+    work.run.delete()
+    return card
 
 
-def _of_bundled(model: nn.Module) -> Any:
-    return lambda tiny: PRESETS["conv256"].describe(model, tiny)
+def _describe(preset: Preset[M], model: M) -> Describe:
+    return lambda tiny: preset.describe(model, tiny)
+
+
+def _describe_bundled(device: str) -> Describe:
+    """Of the bundled model, which is always of conv256's family."""
+    model, _ = load_model(PRETRAINED)
+    return _describe(PRESETS["conv256"], model.to(device))
 
 
 def _require_numbers(model: Saved, otherwise: str) -> None:

@@ -76,16 +76,14 @@ def sharpness(progress: float) -> float:
 
 
 @torch.no_grad()
-def agreement(bits: Tensor, targets: Tensor, *, sample: int = 5000, nearest: int = 10) -> float:
+def agreement(
+    bits: Tensor, targets: Tensor, asked: Tensor, asked_targets: Tensor, *, nearest: int = 10
+) -> float:
     """How like an image its nearest by code are to the teacher: the mean cosine of targets.
 
-    bits: (n, n_bits) bool; targets: (n, 128) float of length 1. Of the first images alone.
+    bits: (n, n_bits) bool, of a gallery; asked: (m, n_bits) bool, of other images. targets
+    and asked_targets: (n, 128) and (m, 128) float of length 1.
     """
-    signs, targets = bits[:sample].float() * 2 - 1, targets[:sample]
-    found = []
-    for start in range(0, len(signs), 500):
-        alike = signs[start : start + 500] @ signs.T
-        alike.diagonal(start).fill_(-torch.inf)
-        rows = alike.topk(min(nearest, len(signs) - 1), dim=1).indices
-        found.append(torch.einsum("nd,nkd->nk", targets[start : start + 500], targets[rows]))
-    return float(torch.cat(found).mean())
+    signs, own = (part.float() * 2 - 1 for part in (bits, asked))
+    rows = (own @ signs.T).topk(min(nearest, len(bits)), dim=1).indices
+    return float(torch.einsum("md,mkd->mk", asked_targets, targets[rows]).mean())

@@ -37,30 +37,46 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]  # torch's may take a closure
         for group in self.param_groups:
             rate, decay = group["lr"], group["decay"]
-            for kernel in group["params"]:
-                state = self.state[kernel]
-                if not state:
-                    state["momentum"] = torch.zeros_like(kernel)
-                momentum = state["momentum"].lerp_(kernel.grad, 1 - _MOMENTUM)
-                ahead = kernel.grad.lerp(momentum, _MOMENTUM).flatten(1)
-                direction = orthogonal(ahead.to(self._dtype)).view_as(kernel).to(kernel.dtype)
-                length = _LENGTH * math.sqrt(max(ahead.shape))
-                kernel.mul_(1 - rate * decay).sub_(direction * (rate * length))
+            for kernels in _by_shape(group["params"]):
+                ahead = torch.stack([self._ahead(kernel) for kernel in kernels])
+                directions = orthogonal(ahead.to(self._dtype))
+                length = _LENGTH * math.sqrt(max(ahead.shape[1:]))
+                for kernel, direction in zip(kernels, directions, strict=True):
+                    step = direction.view_as(kernel).to(kernel.dtype) * (rate * length)
+                    kernel.mul_(1 - rate * decay).sub_(step)
+
+    def _ahead(self, kernel: nn.Parameter) -> Tensor:
+        """Nesterov's look ahead along the momentum, as a matrix."""
+        assert kernel.grad is not None
+        state = self.state[kernel]
+        if not state:
+            state["momentum"] = torch.zeros_like(kernel)
+        momentum = state["momentum"].lerp_(kernel.grad, 1 - _MOMENTUM)
+        return kernel.grad.lerp(momentum, _MOMENTUM).flatten(1)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About the nearest matrix all of whose singular values are 1, of the same shape and dtype.
+def _by_shape(kernels: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Those whose matrices have one shape together: their products are taken in one."""
+    groups: dict[tuple[int, int], list[nn.Parameter]] = {}
+    for kernel in kernels:
+        groups.setdefault((len(kernel), kernel[0].numel()), []).append(kernel)
+    return list(groups.values())
 
-    They come between 0.68 and 1.21; those of less than a five-hundredth of the
-    matrix's norm may stay smaller.
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """About the nearest matrices all of whose singular values are 1, of the same shape and dtype.
+
+    matrices: (n, rows, columns), or one of them. Singular values come between 0.68 and
+    1.21; those of less than a five-hundredth of a matrix's norm may stay smaller.
     """
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonal(matrix.T).T
+    if matrices.ndim == 2:
+        return orthogonal(matrices[None])[0]
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonal(matrices.mT).mT
     a, b, c = _POLYNOMIAL
-    matrix = matrix / matrix.norm().clamp(min=1e-7)
+    matrices = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(_TIMES):
-        square = matrix @ matrix.T
-        matrix = torch.addmm(
-            matrix, torch.addmm(square, square, square, beta=b, alpha=c), matrix, beta=a
-        )
-    return matrix
+        square = matrices @ matrices.mT
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        matrices = torch.baddbmm(matrices, polynomial, matrices, beta=a)
+    return matrices

@@ -34,14 +34,19 @@ def kernels_and_others(
     return [w for w in every if w.ndim > 1], [w for w in every if w.ndim < 2]
 
 
-def descend(
-    optimizers: Sequence[torch.optim.Optimizer], terms: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """Take one step down the sum of the terms; returns it as the loss, and each of them."""
-    loss = torch.stack(list(terms.values())).sum()
+def descend(optimizers: Sequence[torch.optim.Optimizer], loss: Tensor) -> Tensor:
+    """Take one step down a loss; returns it."""
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     loss.backward()
     for optimizer in optimizers:
         optimizer.step()
-    return {"loss": loss.detach()} | {name: term.detach() for name, term in terms.items()}
+    return loss.detach()
+
+
+def descend_sum(
+    optimizers: Sequence[torch.optim.Optimizer], terms: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Take one step down the sum of the terms; returns it as the loss, and each of them."""
+    loss = descend(optimizers, torch.stack(list(terms.values())).sum())
+    return {"loss": loss} | {name: term.detach() for name, term in terms.items()}

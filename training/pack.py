@@ -27,7 +27,6 @@ from typing import TypeVar
 
 from PIL import Image
 
-from hashsearch.commands.arguments import positive, stop_on_sigterm
 from hashsearch.durable import sync_tree
 from hashsearch.errors import HashSearchError, InvalidImage, TrainingError
 from hashsearch.images import decode
@@ -36,7 +35,7 @@ from hashsearch.sources import DataFolders, dataset_at_hand
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import decode_path
 from hashsearch.sources.loading import load_tiny_images
-from training.questions import UNSEEN_CLASSES
+from training.questions import UNSEEN_CLASSES, questions
 
 MEBIBYTES = 20
 # CIFAR-10's own. With the bundled model, 10,000 recompressed images of CIFAR-100 find
@@ -73,8 +72,9 @@ def pack(
     """Write a data folder of at most `limit_bytes`, whole or not at all.
 
     quality: of recompressed images, 1 to 95 as Pillow counts. An image whose pixels are
-    those of one of CIFAR-10's test images is left out where that split is at hand, and
-    so is an image that cannot be read.
+    those of one of CIFAR-10's test images is left out where that split is at hand, an
+    image that is to be recompressed also where they are those of an image that no training
+    sees; and so is one that cannot be read.
     Raises TrainingError if `out` exists, the quality is out of range, an archive is not at hand,
     or the limit is too small for the images that are not recompressed.
     """
@@ -91,9 +91,12 @@ def pack(
 def choose(folders: DataFolders, limit_bytes: int, quality: int) -> list[Archive]:
     """What `pack` writes. An archive that has room for no image is not among them."""
     test = dataset_at_hand("cifar10", "test", folders)
-    test_pixels = {image.tobytes() for image in load_tiny_images(test)} if test else set()
-    cifar10 = packed("cifar10", _files("cifar10", folders, test_pixels))
-    unseen, others = _parted(_files("tinyimagenet32", folders, test_pixels))
+    apart = {image.tobytes() for image in load_tiny_images(test)} if test else set()
+    cifar10 = packed("cifar10", _files("cifar10", folders, apart))
+    unseen, others = _parted(_files("tinyimagenet32", folders, apart))
+    for asked in questions(folders):  # recompressed copies would not be known again
+        apart |= {image.tobytes() for image in asked.withheld}
+    others = [file for file in others if _is_new(file.data, apart)]
     tiny_imagenet = packed("tinyimagenet32", unseen)
     left = limit_bytes - len(cifar10.data) - len(tiny_imagenet.data)
     if left < 0:
@@ -101,7 +104,7 @@ def choose(folders: DataFolders, limit_bytes: int, quality: int) -> list[Archive
             f"the images that are not recompressed take {limit_bytes - left:,} bytes; "
             f"{limit_bytes:,} are allowed"
         )
-    candidates = recompressed(_files("cifar100", folders, test_pixels), quality)
+    candidates = recompressed(_files("cifar100", folders, apart), quality)
     cifar100 = filled("cifar100", [], candidates, left)
     if len(cifar100.files) == len(candidates):
         left = limit_bytes - len(cifar10.data) - len(cifar100.data)
@@ -168,7 +171,7 @@ def _parted(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile
     return unseen, others
 
 
-def _files(name: str, folders: DataFolders, test_pixels: set[bytes]) -> list[ImageFile]:
+def _files(name: str, folders: DataFolders, apart: set[bytes]) -> list[ImageFile]:
     """A data set's training images in order of their classes and names, test images left out."""
     source = dataset_at_hand(name, "train", folders)
     if not isinstance(source, TarArchive):
@@ -178,7 +181,7 @@ def _files(name: str, folders: DataFolders, test_pixels: set[bytes]) -> list[Ima
     files, left_out = [], 0
     with progress_report(f"reading {name}") as report:
         for image in source:
-            if isinstance(image.content, bytes) and _is_new(image.content, test_pixels):
+            if isinstance(image.content, bytes) and _is_new(image.content, apart):
                 path = decode_path(image.place.removeprefix("!/"))
                 files.append(ImageFile(path, image.label or "", image.content))
             else:
@@ -189,10 +192,10 @@ def _files(name: str, folders: DataFolders, test_pixels: set[bytes]) -> list[Ima
     return sorted(files, key=lambda file: (file.label, file.name))
 
 
-def _is_new(data: bytes, test_pixels: set[bytes]) -> bool:
+def _is_new(data: bytes, apart: set[bytes]) -> bool:
     """Whether a file can be read, and its pixels are not among those."""
     try:
-        return decode(data).tiny.tobytes() not in test_pixels
+        return decode(data).tiny.tobytes() not in apart
     except InvalidImage:
         return False
 
@@ -218,13 +221,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("training.pack", description=__doc__.splitlines()[0])
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="a new folder")
     parser.add_argument(
-        "--mebibytes", metavar="N", type=positive, default=MEBIBYTES, help="of all files, at most"
+        "--mebibytes", metavar="N", type=int, default=MEBIBYTES, help="of all files, at most"
     )
     parser.add_argument(
-        "--quality", metavar="Q", type=positive, default=QUALITY, help="of recompressed images"
+        "--quality", metavar="Q", type=int, default=QUALITY, help="of recompressed images"
     )
     options = parser.parse_args(arguments)
-    stop_on_sigterm()
     folders, limit_bytes = DataFolders.of_environment(), options.mebibytes * 2**20
     try:
         archives = pack(folders, options.out, limit_bytes=limit_bytes, quality=options.quality)

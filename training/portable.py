@@ -6,6 +6,7 @@ checkpoint is of, and the parts: the bytes of one safetensors file, cut.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hashsearch.errors import TrainingError
 
 PART_BYTES = 16 * 2**20
 _INDEX = "checkpoint.json"
+_PART = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # a name
 _MOST_PARTS = 64  # 1 GiB, which no teacher comes near
 
 
@@ -57,9 +59,11 @@ def read_portable(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         about, sums = dict(index["about"]), dict(index["parts"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise TrainingError(f"{path}: there is no portable checkpoint") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path} is not the index of a portable checkpoint") from error
-    if not 0 < len(sums) <= _MOST_PARTS or not all(Path(n).name == n for n in sums):
+    if not 0 < len(sums) <= _MOST_PARTS or not all(_PART.fullmatch(str(name)) for name in sums):
         raise TrainingError(f"{path} names parts that no portable checkpoint has")
     cuts = []
     for name, wanted in sums.items():

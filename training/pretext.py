@@ -1,15 +1,17 @@
-"""What a teacher learns from: two views of one image should be told from all others, or agree.
+"""What a teacher learns from: two views of one image should agree, and features not collapse.
 
 One class an objective, all behind the same few methods.
 """
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hashsearch.errors import TrainingError
 from training.objectives import variance_lost
 from training.resnet import Teacher
 
@@ -55,7 +57,12 @@ class Pretext(nn.Module, ABC):
 
     @torch.no_grad()
     def load_portable(self, tensors: dict[str, Tensor]) -> None:
-        """Take these up; the online network starts as a copy of the slow one."""
+        """Take these up; the online network starts as a copy of the slow one.
+
+        Raises TrainingError if they are not all that another machine needs.
+        """
+        if shapes_of(tensors) != shapes_of(self.portable()):
+            raise TrainingError("the portable checkpoint is of another model, or not whole")
         own = self.state_dict()
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
@@ -96,7 +103,8 @@ class Byol(Pretext):
 class VicReg(Pretext):
     """Views agree, every output varies, and no two vary together.
 
-    The slow copy only averages weights.
+    The slow copy only averages weights. The projector has two layers, where the source's
+    has three.
     Source: Bardes et al. 2022, arXiv:2105.04906, with its weights 25, 25 and 1.
     """
 
@@ -104,20 +112,28 @@ class VicReg(Pretext):
         with torch.no_grad():  # so that the slow copy's statistics are of views too
             self.projector(self.teacher.features(one))
         embedded = [self._online(view).float() for view in (one, two)]
-        count, width = embedded[0].shape
-        spread, together = [], []
-        for rows in embedded:
-            centred = rows - rows.mean(dim=0)
-            deviation = (centred.square().sum(dim=0) / (count - 1) + 1e-4).sqrt()
-            covariance = centred.T @ centred / (count - 1)
-            others = covariance.square().sum() - covariance.diagonal().square().sum()
-            spread.append(F.relu(1 - deviation).mean() / 2)
-            together.append(others / width)
+        with torch.autocast(one.device.type, enabled=False):  # covariances need float32
+            spread, together = zip(*map(_variance_and_covariance, embedded), strict=True)
         return {
             "invariance": 25 * F.mse_loss(embedded[0], embedded[1]),
             "variance": 25 * (spread[0] + spread[1]),
             "covariance": together[0] + together[1],
         }
+
+
+def _variance_and_covariance(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """What (n, width) outputs lack in deviation, and how much they vary together."""
+    count, width = rows.shape
+    centred = rows - rows.mean(dim=0)
+    deviation = (centred.square().sum(dim=0) / (count - 1) + 1e-4).sqrt()
+    covariance = centred.T @ centred / (count - 1)
+    others = covariance.square().sum() - covariance.diagonal().square().sum()
+    return F.relu(1 - deviation).mean() / 2, others / width
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """By name, to compare two models by."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 PRETEXTS: dict[str, type[Pretext]] = {"byol": Byol, "vicreg": VicReg}

@@ -67,7 +67,8 @@ def _table(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[
         rows = [f"| {name} | {value} |" for name, value in metrics.items()]
         return ["| measure | value |", "| --- | --- |", *rows]
     rows = [f"| {name} | {value} | {baseline.get(name, '–')} |" for name, value in metrics.items()]
-    return ["| measure | this model | bundled model |", "| --- | --- | --- |", *rows]
+    heading = ["| measure | this model | bundled model |", "| --- | --- | --- |"]
+    return [*heading, *rows, "", "The bundled model may have been trained on the queries."]
 
 
 def reconstruction_drawing(images: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> Drawing:

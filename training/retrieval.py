@@ -103,7 +103,7 @@ def retrieval_by_features(labelled: Labelled, gallery: Tensor, queries: Tensor) 
         relevant = shown == asked[rows, np.newaxis]
         precisions = relevant.cumsum(axis=1) / np.arange(1, ranks + 1)
         averages = (precisions * relevant).sum(axis=1) / np.maximum(relevant.sum(axis=1), 1)
-        weights = np.exp(similarities[:, :_NEIGHBORS].double().cpu().numpy() / _TEMPERATURE)
+        weights = np.exp(similarities[:, :_NEIGHBORS].cpu().double().numpy() / _TEMPERATURE)
         votes = np.zeros((len(shown), n_kinds))
         np.add.at(votes, (np.arange(len(shown))[:, np.newaxis], shown[:, :_NEIGHBORS]), weights)
         return {

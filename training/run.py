@@ -26,6 +26,7 @@ from torch import Tensor
 from hashsearch.durable import sync_folder
 from hashsearch.errors import TrainingError
 from hashsearch.progress import progress_report
+from training.budget import Stateful, Update, affordable, load_in_place
 from training.portable import has_portable, read_portable, write_portable
 from training.schedule import DECAY
 
@@ -33,54 +34,33 @@ _CHECKPOINT, LOG, PORTABLE = "checkpoint.pt", "log.csv", "portable"
 _CHECKPOINT_EVERY_S = 60.0
 _CHECKPOINT_SHARE = 0.05  # of the time at most, where they are large
 _PORTABLE_EVERY_S = 120.0
-_MEASURE_S = 6.0  # how long the speed is measured before a budget of time becomes steps
-_MEASURE_SHARE = 0.1  # of a stage's time at most
-_SPARE = 0.03  # of a stage's time, since the speed varies
-_WARM_STEPS = 4  # before the speed is measured: on a GPU they capture the step
 _READ_EVERY = 20  # steps on a GPU, which runs ahead meanwhile
 _LOG_ROWS = 1000  # at most, a stage
-# Of a checkpoint.
-_ENTRIES = {
-    *(
-        "identity",
-        "steps",
-        "seconds",
-        "notes",
-        "stage",
-        "step",
-        "begun",
-        "first",
-        "log_bytes",
-        "parts",
-    )
+_STEADY = 0.1  # share of a stage's time after which its speed is relied on
+_LEAST_LEFT = 0.03  # of the steps taken, for the rate to fall when time is up
+_ENTRIES = {  # of a checkpoint
+    *("identity", "minutes", "steps", "seconds", "spent", "notes", "log_bytes"),
+    *("stage", "step", "begun", "falling", "first", "parts"),
 }
 # Of a job's identity, what may differ where a portable checkpoint is resumed.
-_OF_THE_MACHINE = {"device", "bfloat16", "minutes_asked"}
+_OF_THE_MACHINE = {"device", "bfloat16"}
 _DIVERGED = 10.0
 
-Update = Callable[[int, float], Mapping[str, Tensor | float]]
 
-
-class Stateful(Protocol):
-    """What a checkpoint keeps: a module, an optimizer."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
-
-
-class Portable(Protocol):
-    """What a stage can be resumed from on another machine: less than all its state."""
+class Carried(Protocol):
+    """What a portable checkpoint is made of, and resumed from: less than all the state."""
 
     def portable(self) -> dict[str, Tensor]: ...
-    def load_portable(self, tensors: dict[str, Tensor], /) -> None: ...
+    def load_portable(self, tensors: dict[str, Tensor], /) -> None:
+        """Raises TrainingError if the tensors are of another model."""
 
 
 class Run:
     """The working folder of one training job, `MODEL.training` beside the model to be.
 
-    identity: what must be the same for the job to be resumed: preset, settings, data,
-    seed, budget. columns: names of what the steps report, for the log. device: where
-    the steps are taken.
+    identity: what must be the same for the job to be resumed: preset, settings, data and
+    seed; and "minutes_asked", another number of which is a new budget. columns: names of
+    what the steps report, for the log. device: where the steps are taken.
     Raises TrainingError if an unfinished job lies there and `resume` is false,
     or if it is another job.
     """
@@ -95,30 +75,26 @@ class Run:
         device: str = "cpu",
     ):
         self.folder = _folder(out)
-        self.identity = json.dumps(identity, sort_keys=True)
+        self.portable_folder = self.folder / PORTABLE
+        self.log = self.folder / LOG
+        self.minutes = identity.get("minutes_asked")  # may change when the job is resumed
+        rest = {name: value for name, value in identity.items() if name != "minutes_asked"}
+        self.identity = json.dumps(rest, sort_keys=True)
         self.columns = columns
         self.deadline: float | None = None  # of the last stage, by time.monotonic()
         self.steps: dict[str, int] = {}  # of each stage that was begun
         self.seconds = 0.0  # spent on steps, over all the job's lives
+        self.spent = 0.0  # of them, of this budget of minutes
         self.notes: dict[str, str] = {}  # what a stage decided, for the card
         self._read_every = _READ_EVERY if torch.device(device).type == "cuda" else 1
         self._saved: dict[str, Any] | None = None
-        self._portable: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self._carried: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         if not resume:
             require_none_unfinished(out)
         if not self._open():
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.log.open("w", newline="") as log:
                 csv.writer(log).writerow(("stage", "step", "seconds", *columns))
-
-    @property
-    def log(self) -> Path:
-        return self.folder / LOG
-
-    @property
-    def portable(self) -> Path:
-        """The folder of the portable checkpoint, if the job has one."""
-        return self.folder / PORTABLE
 
     def stage(
         self,
@@ -131,7 +107,7 @@ class Run:
         share: float = 1.0,
         prepare: Callable[[], None] | None = None,
         scale: float = 1.0,
-        portable: Portable | None = None,
+        carried: Carried | None = None,
     ) -> None:
         """Take a stage's steps, those that an earlier life of the job has not taken.
 
@@ -142,7 +118,7 @@ class Run:
         so that they take `share` of the time that is left; a resumed stage keeps its
         number. It is lowered should they take longer. prepare: fills parts before the
         first step; a resumed stage has them from its checkpoint. scale: a loss diverges
-        beyond ten times the first one, or ten times this where that is more. portable:
+        beyond ten times the first one, or ten times this where that is more. carried:
         what is also written as a portable checkpoint, up to the decay of the rate.
         Raises TrainingError when the loss is no number or diverges, and
         KeyboardInterrupt, after a checkpoint, when asked to stop.
@@ -152,87 +128,107 @@ class Run:
             assert name in saved["steps"], "stages come in one order"
             return  # done, in an earlier life
         ends = None if self.deadline is None else _later(self.deadline, share)
-        stage = _Stage(name, parts, update, batch, scale, portable, ends)
+        stage = _Stage(name, parts, update, batch, scale, carried, ends)
         if saved is not None:
             for part, state in saved["parts"].items():
-                parts[part].load_state_dict(state)
-            stage.step, stage.begun, stage.first = (saved[n] for n in ("step", "begun", "first"))
+                load_in_place(parts[part], state)
+            stage.go_on_from(saved)
             self._saved = None
         else:
             if prepare is not None:
                 prepare()
-            if portable is not None and self._portable is not None:
-                tensors, about = self._portable
-                portable.load_portable(tensors)
-                stage.step = stage.begun = about["step"]
-                self.seconds, self._portable = about["seconds"], None
-            fitting = steps if ends is None else stage.begun + _affordable(parts, update, ends)
+            self._take_up_carried(stage)
+            fitting = steps if ends is None else stage.begun + affordable(parts, update, ends)
             self.steps[name] = max(fitting, stage.begun)
             self._write(stage)
-        self._go(stage)
+        stage.planned = self.steps[name]
+        self._take_steps(stage)
 
     def delete(self) -> None:
         """The job is done and its model saved."""
         shutil.rmtree(self.folder)
 
-    def _go(self, stage: "_Stage") -> None:
-        written = portable = began = time.monotonic()
-        pause, started_at = _CHECKPOINT_EVERY_S, stage.step
-        decaying = stage.step > stage.begun and self._progress(stage, stage.step - 1) >= DECAY
+    def _take_up_carried(self, stage: "_Stage") -> None:
+        if stage.carried is not None and self._carried is not None:
+            tensors, about = self._carried
+            stage.carried.load_portable(tensors)
+            stage.step = stage.begun = about["step"]
+            self.seconds, self._carried = about["seconds"], None
+
+    def _take_steps(self, stage: "_Stage") -> None:
         images = (self.steps[stage.name] - stage.step) * stage.batch
         with (
             _stop_requested() as stop,
             progress_report(stage.name, images) as report,
             self.log.open("a", newline="") as log,
         ):
-            rows, reported, read = csv.writer(log), stage.step, began
+            rows, clock = csv.writer(log), _Clock(stage.step)
             while stage.step < self.steps[stage.name]:
-                steps, step = self.steps[stage.name], stage.step
-                progress = self._progress(stage, step)
-                if stage.portable is not None and progress >= DECAY and not decaying:
+                progress = self._progress(stage, stage.step)
+                if progress >= DECAY and not stage.falling:
                     self._write_portable(stage)  # the last one
-                decaying = progress >= DECAY
-                measured = stage.update(step, progress)
+                    stage.falling = True
+                measured = stage.update(stage.step, progress)
                 stage.step += 1
-                if stage.step % self._read_every and stage.step != steps:
+                if not self._read_now(stage):
                     continue
-                values = {name: float(value) for name, value in measured.items()}
+                self._note(stage, {n: float(value) for n, value in measured.items()}, rows, clock)
+                report.advance(
+                    (stage.step - clock.reported) * stage.batch, f"loss {stage.loss:.4f}"
+                )
+                clock.reported = stage.step
+                self._keep_to_time(stage, clock)
                 now = time.monotonic()
-                self.seconds, read = self.seconds + now - read, now
-                stage.require_sound(values["loss"])
-                every = max(self._read_every, steps // _LOG_ROWS)
-                if step % every < self._read_every or stage.step == steps:
-                    row = (f"{values[c]:.6g}" if c in values else "" for c in self.columns)
-                    rows.writerow((stage.name, step, f"{self.seconds:.2f}", *row))
-                report.advance((stage.step - reported) * stage.batch, f"loss {values['loss']:.4f}")
-                reported = stage.step
-                self._keep_to_time(stage, (stage.step - started_at) / max(now - began, 1e-9))
-                due = stop() or now - portable > _PORTABLE_EVERY_S
-                if stage.portable is not None and due and not decaying:
+                if not stage.falling and (stop() or now - clock.portable > _PORTABLE_EVERY_S):
                     self._write_portable(stage)
-                    portable = time.monotonic()
-                if stage.step >= self.steps[stage.name] or stop() or now - written > pause:
+                    clock.portable = time.monotonic()
+                if self._done(stage) or stop() or now - clock.written > clock.pause:
                     log.flush()
                     os.fsync(log.fileno())
-                    asked = time.monotonic()
-                    self._write(stage)
-                    written = time.monotonic()
-                    pause = max(pause, (written - asked) / _CHECKPOINT_SHARE)
+                    clock.write(lambda: self._write(stage))
                     if stop():
                         raise KeyboardInterrupt
-                read = time.monotonic()
-        if stage.portable is not None and not decaying:
-            self._write_portable(stage)  # too few steps for a decay
+                clock.read = time.monotonic()
+        if not stage.falling:
+            self._write_portable(stage)  # there were too few steps for the rate to fall
 
     def _progress(self, stage: "_Stage", step: int) -> float:
         return (step - stage.begun) / (self.steps[stage.name] - stage.begun)
 
-    def _keep_to_time(self, stage: "_Stage", speed: float) -> None:
-        """Lower the number of steps if at this speed, in steps a second, they end too late."""
-        if stage.ends is None:
+    def _done(self, stage: "_Stage") -> bool:
+        return stage.step >= self.steps[stage.name]
+
+    def _read_now(self, stage: "_Stage") -> bool:
+        """Whether to wait for what the step measured."""
+        return stage.step % self._read_every == 0 or self._done(stage)
+
+    def _note(self, stage: "_Stage", values: dict[str, float], rows: Any, clock: "_Clock") -> None:
+        """Count the time, check the loss, and write a row of the log now and then."""
+        assert values.keys() <= {*self.columns}, f"{values.keys()} are not in the log's columns"
+        now = time.monotonic()
+        self.seconds, self.spent = (s + now - clock.read for s in (self.seconds, self.spent))
+        step = stage.step - 1
+        stage.loss = values["loss"]
+        stage.first = _require_sound(stage.loss, stage.first, stage.name, step, stage.scale)
+        every = max(self._read_every, self.steps[stage.name] // _LOG_ROWS)
+        if step % every < self._read_every or self._done(stage):
+            row = (f"{values[c]:.6g}" if c in values else "" for c in self.columns)
+            rows.writerow((stage.name, step, f"{self.seconds:.2f}", *row))
+
+    def _keep_to_time(self, stage: "_Stage", clock: "_Clock") -> None:
+        """Lower the number of steps if at this speed they end too late.
+
+        It rises again, up to the first plan, while the rate has not begun to fall. A few
+        steps are left in any case, so that the rate falls before the end.
+        """
+        now = time.monotonic()
+        if stage.ends is None or now - clock.began < _STEADY * (stage.ends - clock.began):
             return
-        fitting = stage.step + int(max(0.0, stage.ends - time.monotonic()) * speed)
-        self.steps[stage.name] = max(stage.step, min(self.steps[stage.name], fitting))
+        speed = (stage.step - clock.resumed) / max(now - clock.began, 1e-9)
+        fitting = stage.step + int(max(0.0, stage.ends - now) * speed)
+        least = stage.step + math.ceil(_LEAST_LEFT * (stage.step - stage.begun))
+        most = self.steps[stage.name] if stage.falling else stage.planned
+        self.steps[stage.name] = min(most, max(fitting, least))
 
     def _write(self, stage: "_Stage") -> None:
         temporary = self.folder / f".{_CHECKPOINT}"
@@ -240,12 +236,15 @@ class Run:
             torch.save(
                 {
                     "identity": self.identity,
+                    "minutes": self.minutes,
                     "steps": self.steps,
                     "seconds": self.seconds,
+                    "spent": self.spent,
                     "notes": self.notes,
                     "stage": stage.name,
                     "step": stage.step,
                     "begun": stage.begun,
+                    "falling": stage.falling,
                     "first": stage.first,
                     "log_bytes": self.log.stat().st_size,
                     "parts": {name: part.state_dict() for name, part in stage.parts.items()},
@@ -258,14 +257,15 @@ class Run:
         sync_folder(self.folder)
 
     def _write_portable(self, stage: "_Stage") -> None:
-        assert stage.portable is not None
+        if stage.carried is None:
+            return
         about = {
-            "identity": _portable_part(self.identity),
+            "identity": _carried_part(self.identity),
             "stage": stage.name,
             "step": stage.step,
             "seconds": self.seconds,
         }
-        write_portable(self.portable, stage.portable.portable(), about)
+        write_portable(self.portable_folder, stage.carried.portable(), about)
 
     def _open(self) -> bool:
         """Read what an earlier life left; whether its log goes on."""
@@ -273,21 +273,23 @@ class Run:
         if path.exists():
             saved = self._read_exact(path)
             if saved["identity"] == self.identity:
-                self.steps, self.seconds = saved["steps"], saved["seconds"]
-                self.notes = saved["notes"]
+                self.steps, self.notes = saved["steps"], saved["notes"]
+                self.seconds = saved["seconds"]
+                self.spent = saved["spent"] if saved["minutes"] == self.minutes else 0.0
                 os.truncate(self.log, saved["log_bytes"])  # rows of steps that are taken again
                 self._saved = saved
                 return True
-            theirs = saved["identity"]
-            if not has_portable(self.portable):
-                raise self._another(json.loads(theirs), json.loads(self.identity))
-        if not has_portable(self.portable):
-            return False
-        tensors, about = read_portable(self.portable)
-        ours = _portable_part(self.identity)
-        if about.get("identity") != ours:
-            raise self._another(about.get("identity") or {}, ours)
-        self._portable = tensors, about
+            if not has_portable(self.portable_folder):
+                raise self._another(json.loads(saved["identity"]), json.loads(self.identity))
+        if has_portable(self.portable_folder):
+            tensors, about = read_portable(self.portable_folder)
+            ours, theirs = _carried_part(self.identity), about.get("identity")
+            if theirs != ours:
+                raise self._another(theirs if isinstance(theirs, dict) else {}, ours)
+            step, seconds = about.get("step"), about.get("seconds")
+            if type(step) is not int or step < 0 or type(seconds) is not float:
+                raise TrainingError(f"{self.portable_folder} does not say after which step it is")
+            self._carried = tensors, about
         return False
 
     def _read_exact(self, path: Path) -> dict[str, Any]:
@@ -317,16 +319,37 @@ class _Stage:
         update: Update,
         batch: int,
         scale: float,
-        portable: Portable | None,
+        carried: Carried | None,
         ends: float | None,
     ):
         self.name, self.parts, self.update = name, parts, update
-        self.batch, self.scale, self.portable, self.ends = batch, scale, portable, ends
+        self.batch, self.scale, self.carried, self.ends = batch, scale, carried, ends
         self.step = self.begun = 0  # begun: the first step since a portable checkpoint
+        self.planned = 0  # steps
+        self.falling = False  # whether the rate is, so that what is carried is left as it was
         self.first: float | None = None  # loss
+        self.loss = math.nan
 
-    def require_sound(self, loss: float) -> None:
-        self.first = _require_sound(loss, self.first, self.name, self.step - 1, self.scale)
+    def go_on_from(self, saved: Mapping[str, Any]) -> None:
+        """Take up what a checkpoint says of the stage."""
+        self.step, self.begun = saved["step"], saved["begun"]
+        self.falling, self.first = saved["falling"], saved["first"]
+
+
+class _Clock:
+    """When what was done last, in one life of a stage."""
+
+    def __init__(self, step: int) -> None:
+        self.began = self.read = self.written = self.portable = time.monotonic()
+        self.resumed = self.reported = step  # the step that this life began with, and the last read
+        self.pause = _CHECKPOINT_EVERY_S
+
+    def write(self, checkpoint: Callable[[], None]) -> None:
+        """Write one; the next comes so much later that writing takes little of the time."""
+        asked = time.monotonic()
+        checkpoint()
+        self.written = time.monotonic()
+        self.pause = max(self.pause, (self.written - asked) / _CHECKPOINT_SHARE)
 
 
 def require_none_unfinished(out: Path) -> None:
@@ -342,7 +365,7 @@ def _folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.training")
 
 
-def _portable_part(identity: str) -> dict[str, Any]:
+def _carried_part(identity: str) -> dict[str, Any]:
     entries = json.loads(identity).items()
     return {name: value for name, value in entries if name not in _OF_THE_MACHINE}
 
@@ -351,54 +374,6 @@ def _later(deadline: float, share: float) -> float:
     """The time at which this share of what is left until the deadline has passed."""
     now = time.monotonic()
     return now + max(0.0, deadline - now) * share
-
-
-def _affordable(parts: Mapping[str, Stateful], update: Update, ends: float) -> int:
-    """How many steps fit, by the speed of some that are taken and taken back."""
-    before = {name: _cloned(part.state_dict()) for name, part in parts.items()}
-    left = max(0.0, ends - time.monotonic())
-    for step in range(_WARM_STEPS):
-        float(update(step, 0.0)["loss"])
-        if time.monotonic() > ends - left / 2:
-            break  # a step takes a good part of the time
-    taken, started = 0, time.monotonic()
-    while (spent := time.monotonic() - started) < min(
-        _MEASURE_S, left * _MEASURE_SHARE
-    ) or not taken:
-        for _ in range(4):
-            measured = update(taken, 0.0)
-            taken += 1
-        float(measured["loss"])  # waits for the device
-    for name, part in parts.items():
-        _restore(part.state_dict(), before[name])
-    return max(1, int((ends - time.monotonic()) * (1 - _SPARE) * taken / spent))
-
-
-def _tensors(state: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors of nested dictionaries and lists, with where each is."""
-    if isinstance(state, Tensor):
-        yield path, state
-    elif isinstance(state, dict | list | tuple):
-        entries = state.items() if isinstance(state, dict) else enumerate(state)
-        for name, value in entries:
-            yield from _tensors(value, f"{path}/{name}")
-
-
-def _cloned(state: dict[str, Any]) -> dict[str, Tensor]:
-    return {path: part.clone() for path, part in _tensors(state)}
-
-
-def _restore(state: dict[str, Any], before: Mapping[str, Tensor]) -> None:
-    """Undo changes in place, since a captured step goes on with these very tensors.
-
-    What an optimizer has made since is set to zero, as it would be made.
-    """
-    with torch.no_grad():
-        for path, part in _tensors(state):
-            if path in before:
-                part.copy_(before[path])
-            else:
-                part.zero_()
 
 
 def _require_sound(loss: float, first: float | None, stage: str, step: int, scale: float) -> float:

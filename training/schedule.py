@@ -20,8 +20,8 @@ def cosine(progress: float) -> float:
 def plateau(progress: float) -> float:
     """Rise over the first 3%, stay, and fall along a line to zero in the last quarter.
 
-    Until `DECAY` the weights do not depend on how long the stage will be, so that a
-    longer training can branch off there.
+    From the warm-up to `DECAY` a step does not depend on how long the stage will be, so
+    that a longer training can branch off there.
     """
     return _warmed(progress) * falling(progress)
 

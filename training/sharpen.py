@@ -22,40 +22,58 @@ _ROUNDING = 1e-9  # shares of variance below it may be rounding alone
 
 @torch.no_grad()
 def make_code(
-    model: ConvolutionalAutoencoder,
-    images: NDArray[np.uint8],
-    directions: float,
-    targets: Targets | None = None,
-) -> bool:
-    """Make the bits of what was seen, and centre code and address on the images as they are.
+    model: ConvolutionalAutoencoder, images: NDArray[np.uint8], directions: float
+) -> None:
+    """Make the bits of what was seen of the head's logits, see `sharpened`.
 
-    They are made of the head's logits (see `sharpened`). Where a teacher's targets trained
-    the code too, its own bits are kept instead if their nearest neighbours are more alike
-    to the teacher; no label is asked. Returns whether they are.
+    Code and address are centred on the images as they are; they had been on random views.
     Raises TrainingError if the logits are not numbers, or alike for all images.
     """
     model.eval()
-    features = _features(model, images[:_SAMPLE])
+    features = features_of(model, images[:_SAMPLE])
+    weight, *_ = _parts(model.code)
+    weight.copy_(sharpened(model, features, directions))
+    _centre(model, features)
+
+
+@torch.no_grad()
+def choose_code(
+    model: ConvolutionalAutoencoder,
+    images: NDArray[np.uint8],
+    directions: float,
+    targets: Targets,
+    held_out: NDArray[np.uint8],
+) -> bool:
+    """Keep the bits that a teacher's targets trained, or make others of the head's logits.
+
+    Those are kept whose nearest neighbours are more alike to the teacher, of images held
+    out of the training; no label is asked. Returns whether they are the trained ones.
+    """
+    model.eval()
+    device = str(model.pixel_mean.device)
+    features, asked = features_of(model, images[:_SAMPLE]), features_of(model, held_out)
     own, *_ = _parts(model.code)
     made = sharpened(model, features, directions)
-    kept = targets is not None and (
-        _agree(features, own, targets) > _agree(features, made, targets)
-    )
+
+    def agrees(weight: Tensor) -> float:
+        gallery, queries = features @ weight.T, asked @ weight.T
+        middle = gallery.mean(dim=0)
+        wanted = (targets.of(part, device) for part in (images[: len(features)], held_out))
+        return agreement(gallery >= middle, next(wanted), queries >= middle, next(wanted))
+
+    kept = len(held_out) > 0 and agrees(own) > agrees(made)
     if not kept:
         own.copy_(made)
+    _centre(model, features)
+    return kept
+
+
+def _centre(model: ConvolutionalAutoencoder, features: Tensor) -> None:
     for layers in (model.code, model.address):
         weight, mean, variance, _ = _parts(layers)
         logits = features @ weight.T
         mean.copy_(logits.mean(dim=0))
         variance.copy_(logits.var(dim=0))
-    return kept
-
-
-def _agree(features: Tensor, weight: Tensor, targets: Targets) -> float:
-    """How alike neighbours by the bits of this weight are, centred on these images."""
-    logits = features @ weight.T
-    rows = targets.on(str(features.device))[: len(features)]
-    return agreement(logits >= logits.mean(dim=0), rows)
 
 
 def sharpened(model: ConvolutionalAutoencoder, features: Tensor, directions: float) -> Tensor:
@@ -135,7 +153,7 @@ def _amplification(variances: Tensor, directions: float) -> Tensor:
     return shares**high
 
 
-def _features(model: ConvolutionalAutoencoder, images: NDArray[np.uint8]) -> Tensor:
+def features_of(model: ConvolutionalAutoencoder, images: NDArray[np.uint8]) -> Tensor:
     device = model.pixel_mean.device
     chunks = []
     with progress_report("sharpening", len(images)) as report:

@@ -24,6 +24,7 @@ class Step:
         self._compute, self._numbers = compute, numbers
         self._random = torch.Generator(device)
         self._graphed = torch.device(device).type == "cuda"
+        self._side = torch.cuda.Stream(device) if self._graphed else None
         self._taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -43,11 +44,11 @@ class Step:
 
     def _on_a_side_stream(self, rows: Tensor) -> dict[str, Tensor]:
         """As PyTorch wants it before a capture."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        assert self._side is not None
+        self._side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._side):
             measured = self._compute(rows, self._random)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(self._side)
         return measured
 
     def _capture(self, rows: Tensor) -> None:

@@ -1,25 +1,28 @@
 #!/usr/bin/env bash
-# A stretch of training on a borrowed machine: what is there is used, what comes of it is carried.
+# A stretch of training on a borrowed machine.
 #
-#   bash training/stretch.sh FOLDER OUT teacher --data cifar10 cifar100 --minutes 9.5
+#   bash training/stretch.sh FOLDER OUT teacher --data cifar10 cifar100 --minutes 9.2
 #
 # FOLDER holds data/, made by `python -m training.pack`, and portable/, the checkpoint of an
-# earlier stretch, where this one goes on with it. Whatever follows OUT is for `hashsearch train`.
-# The machine needs Python, PyTorch, NumPy, Pillow, safetensors and rich, and no network.
+# earlier stretch, where this one goes on with it. What follows OUT is for `hashsearch train`,
+# the preset first. The machine needs Python, PyTorch, NumPy, Pillow, safetensors and rich, and
+# no network.
 # While it trains, OUT/portable has the last portable checkpoint; at the end OUT has the model
 # instead, as teacher.tar.00 and so on, of 16 MiB at most (`cat teacher.tar.* | tar x`).
-# The exact state stays on the machine, in $STRETCH_WORK, for a second call.
+# The exact state stays on the machine, in $STRETCH_WORK, and a second call goes on with it.
 set -euo pipefail
-folder=$(realpath "$1")
-mkdir -p "$2"
-out=$(realpath "$2")
+mkdir -p "$2" "${STRETCH_WORK:=/tmp/stretch}"
+folder=$(realpath "$1") out=$(realpath "$2") work=$(realpath "$STRETCH_WORK") name=$3
 shift 2
-work=${STRETCH_WORK:-/tmp/stretch}
-export HASHSEARCH_DATA=$folder/data PYTHONUNBUFFERED=1
-mkdir -p "$work/teacher.training" "$out/portable"
-if [ -d "$folder/portable" ]; then cp "$folder"/portable/* "$out/portable"; fi
-ln -sfn "$out/portable" "$work/teacher.training/portable"
-cd "$(dirname "$0")/.."
-"${PYTHON:-python3}" -m hashsearch.cli train "$@" --out "$work/teacher" --resume
-tar -C "$work" -cf - teacher | split -b 16M -d - "$out/teacher.tar."
-rm -r "$out/portable" # the model has it too
+root=$(realpath "$(dirname "$0")/..")
+export HASHSEARCH_DATA=$folder/data PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+if [ ! -d "$work/$name" ]; then
+  mkdir -p "$work/$name.training" "$out/portable"
+  if [ -f "$folder/portable/checkpoint.json" ] && [ ! -e "$work/$name.training/checkpoint.pt" ]; then
+    cp "$folder"/portable/* "$out/portable"
+  fi
+  ln -sfn "$out/portable" "$work/$name.training/portable"
+  "${PYTHON:-python3}" -m hashsearch.cli train "$@" --out "$work/$name" --resume
+fi
+tar -C "$work" -cf - "$name" | split -b 16M -d - "$out/$name.tar."
+rm -rf "$out/portable" # a teacher has it too

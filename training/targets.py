@@ -30,15 +30,30 @@ _PARTS = "keys", "targets"
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """A teacher's targets. rows: (n, 128) int8, of length about 127; teacher: its fingerprint
-    and how it was trained, for the student's card."""
+    """A teacher's targets, found by the content of their images.
 
+    keys: (n,) int64, in order, see `content_keys`; rows: (n, 128) int8, of length about 127.
+    teacher: its fingerprint and how it was trained, for the student's card.
+    """
+
+    keys: NDArray[np.int64]
     rows: NDArray[np.int8]
     teacher: dict[str, Any]
 
-    def on(self, device: str) -> Tensor:
-        """(n, 128) float32 of length 1."""
-        return F.normalize(torch.from_numpy(self.rows).to(device).float())
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.keys.tobytes() + self.rows.tobytes()).hexdigest()
+
+    def known(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which of (n, 32, 32, 3) uint8 images have a target: (n,) bool."""
+        return np.isin(content_keys(images), self.keys)
+
+    def of(self, images: NDArray[np.uint8], device: str) -> Tensor:
+        """(n, 128) float32 of length 1: the targets of images that all have one."""
+        wanted = content_keys(images)
+        places = np.searchsorted(self.keys, wanted)
+        assert (self.keys[places] == wanted).all()
+        return F.normalize(torch.from_numpy(self.rows[places]).to(device).float())
 
 
 def content_keys(images: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -89,33 +104,25 @@ def write_targets(path: Path, images: NDArray[np.uint8], rows: NDArray[np.int8])
     path.chmod(0o644)
 
 
-def read_targets(folder: Path, images: NDArray[np.uint8]) -> tuple[Targets, NDArray[np.bool_]]:
-    """The targets in a teacher's folder of those images that have one, and which these are.
+def read_targets(folder: Path) -> Targets:
+    """The targets in a teacher's folder.
 
-    images: (n, 32, 32, 3) uint8. Returns targets in the images' order, and (n,) bool.
-    Raises InvalidModel if the folder's card cannot be read, and TrainingError if it has
-    no usable targets, or none of these images.
+    Raises InvalidModel if the folder's card cannot be read, and TrainingError if there are
+    no targets that can be used.
     """
     card = read_card(folder)
     path = folder / FILE
     try:
         with safe_open(path, framework="numpy") as file:
             keys, rows = (file.get_tensor(name) for name in _PARTS)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type NumPy lacks
         raise TrainingError(f"{path} holds no targets to learn from") from error
-    if (keys.ndim, keys.dtype, rows.dtype) != (1, np.int64, np.int8) or rows.shape != (
-        len(keys),
-        DIRECTIONS,
-    ):
+    fits = (keys.ndim, keys.dtype, rows.dtype) == (1, np.int64, np.int8)
+    if not fits or rows.shape != (len(keys), DIRECTIONS):
         raise TrainingError(
             f"{path}: (n,) int64 keys and (n, {DIRECTIONS}) int8 targets were wanted; got "
             f"{keys.shape} {keys.dtype} and {rows.shape} {rows.dtype}"
         )
     order = np.argsort(keys, kind="stable")
-    wanted = content_keys(images)
-    places = order[np.minimum(np.searchsorted(keys[order], wanted), max(len(keys) - 1, 0))]
-    known = keys[places] == wanted if len(keys) else np.zeros(len(images), bool)
-    if not known.any():
-        raise TrainingError(f"{path} has a target for none of the {len(images):,} images")
     origin = {"fingerprint": card.fingerprint, "training": card.training}
-    return Targets(rows[places[known]], origin), known
+    return Targets(keys[order], rows[order], origin)

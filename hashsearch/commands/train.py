@@ -15,6 +15,8 @@ from hashsearch.commands.arguments import (
 from hashsearch.errors import TrainingError
 from hashsearch.sources import DataFolders, dataset_at_hand, open_source
 
+_STARTED = time.monotonic()  # of the command, before torch is imported
+
 
 def add(commands: Commands) -> None:
     train = add_command(commands, "train", _train, "train a model")
@@ -29,7 +31,10 @@ def add(commands: Commands) -> None:
     train.add_argument("--out", metavar="MODEL", type=Path, required=True, help="a new folder")
     train.add_argument("--seed", type=whole, default=0)
     train.add_argument(
-        "--minutes", metavar="M", type=minutes, help="be done in so long, not the preset's steps"
+        "--minutes",
+        metavar="M",
+        type=minutes,
+        help="end in so long, not after the preset's steps",
     )
     train.add_argument("--resume", action="store_true", help="go on with a training that stopped")
     train.add_argument(
@@ -55,14 +60,13 @@ def _preset(text: str) -> str:
 
 
 def _train(options: argparse.Namespace) -> int:
-    started = time.monotonic()
     import numpy as np
 
     from hashsearch.models.folder import require_free
     from hashsearch.sources.loading import load_tiny_images
     from training.device import choose_device
     from training.families import PRESETS
-    from training.job import train
+    from training.job import require_suited, train
     from training.questions import questions
     from training.run import require_none_unfinished
 
@@ -74,7 +78,7 @@ def _train(options: argparse.Namespace) -> int:
     if not options.resume:
         require_none_unfinished(options.out)
     preset = PRESETS[options.preset]
-    preset.start(options.start)  # refused before images are read
+    require_suited(preset, options.start, options.teacher)  # before images are read
     device = choose_device(options.device)
     folders = DataFolders.of_environment()
     specs = dict.fromkeys(options.data)  # each once, however much it weighs
@@ -90,7 +94,7 @@ def _train(options: argparse.Namespace) -> int:
         seed=options.seed,
         device=device,
         minutes=options.minutes,
-        started=started,
+        started=_STARTED,
         resume=options.resume,
         start=options.start,
         teacher=options.teacher,
@@ -98,9 +102,6 @@ def _train(options: argparse.Namespace) -> int:
         withheld=load_tiny_images(test) if test else None,
         baseline=True,
     )
-    print(f"{options.out}: model {card.fingerprint[:12]}, {_metrics(card.metrics)}")
+    metrics = [f"{name} {value}" for name, value in card.metrics.items()]
+    print(", ".join([f"{options.out}: model {card.fingerprint[:12]}", *metrics]))
     return 0
-
-
-def _metrics(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in metrics.items())

@@ -1,10 +1,10 @@
 """What the job asks of a preset, and what most of them answer alike."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +16,12 @@ from hashsearch.errors import TrainingError
 from hashsearch.metrics import psnr_db
 from hashsearch.models.card import Card
 from hashsearch.models.folder import Autoencoder, Saved, load_model
+from training.budget import Stateful
+from training.data import Batches
 from training.report import Drawing, bit_drawings, filter_drawing, reconstruction_drawing
 from training.run import Run
+from training.schedule import cosine, set_rate
+from training.step import Compute, Step
 from training.targets import Targets
 
 M = TypeVar("M", bound=nn.Module)
@@ -36,8 +40,8 @@ class Start:
 class Work:
     """What a training is given beside its model.
 
-    images: (n, 32, 32, 3) uint8, all to train on. begun: whether the weights are another
-    model's. targets: of these images, in their order, where there is a teacher.
+    images: (n, 32, 32, 3) uint8, all to train on; held_out: others, of the same sources.
+    begun: whether the weights are another model's. targets: a teacher's, of all of these.
     """
 
     run: Run
@@ -45,15 +49,53 @@ class Work:
     seed: int
     device: str
     begun: bool = False
+    held_out: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 32, 32, 3), np.uint8))
     targets: Targets | None = None
 
     def resident(self) -> Tensor:
         """The images, on the device."""
         return torch.from_numpy(self.images).to(self.device)
 
+    def stage(
+        self,
+        name: str,
+        parts: Mapping[str, Stateful],
+        optimizers: Mapping[str, tuple[torch.optim.Optimizer, float]],
+        compute: Compute,
+        *,
+        batch: int,
+        part: int,
+        shape: Callable[[float], float] = cosine,
+        at: Callable[[float], None] = lambda progress: None,
+        **options: Any,
+    ) -> None:
+        """Take a stage's steps of gradient descent, on batches of the images.
+
+        optimizers: by name, each with its full rate. compute: takes one step, see Step.
+        part: of what is drawn at random, beside the seed and the step. shape: of the rate
+        over the stage, see schedule.py. at: called with the progress before each step.
+        options: see Run.stage.
+        """
+        batches = Batches(len(self.images), batch, self.seed, self.device)
+        take = Step(compute, self.device, self.seed, part)
+
+        def update(step: int, progress: float) -> Mapping[str, Tensor]:
+            at(progress)
+            for optimizer, rate in optimizers.values():
+                set_rate(optimizer, rate * shape(progress))
+            return take(step, batches[step])
+
+        every = {**parts, **{label: optimizer for label, (optimizer, _) in optimizers.items()}}
+        self.run.stage(name, every, update, batch=batch, **options)
+
 
 class Preset(ABC, Generic[M]):
-    """Settings of a training, as the fields of a dataclass, and what the job does with them."""
+    """Settings of a training, as the fields of a dataclass, and what the job does with them.
+
+    terms: the parts of the loss, by name, that the log has beside the loss.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def build(self) -> M:

@@ -1,6 +1,5 @@
 """The default: a convolutional autoencoder whose codes ignore how an image was taken."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,17 +11,13 @@ from torch import Tensor, nn
 from hashsearch.errors import TrainingError
 from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
 from training.augment import Views, flipped, random_views
-from training.data import Batches
 from training.device import autocast
 from training.families.base import AutoencoderPreset, Start, Work
 from training.likeness import Likeness, sharpness, soft_bits
 from training.muon import Muon
 from training.objectives import coding_rate, mean_log_error, spread_and_alike
-from training.optimizers import adam, descend, kernels_and_others, muon
-from training.run import Stateful
-from training.schedule import cosine, set_rate
-from training.sharpen import make_code
-from training.step import Step
+from training.optimizers import adam, descend, descend_sum, kernels_and_others, muon
+from training.sharpen import choose_code, make_code
 from training.transform_coding import fit_transform
 
 VIEWS, _DECODER = 3, 4  # parts of what is drawn, beside the seed and the step
@@ -38,10 +33,10 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
     together on the address. steps: updates of `batch` images, two views each.
     kernel_rate, kernel_decay: Muon's learning rate and weight decay, for the kernels;
     learning_rate and weight_decay: AdamW's, for the encoder's other weights. With a
-    teacher, one view of each image instead, and likeness: weight of how far similarities
-    are from the teacher's (see likeness.py), beside rate and address. Then the code is
-    made of the head: directions, see sharpen.py. decoder_steps: updates, at the
-    end, of the decoder alone, on the codes of `decoder_batch` whole images, mirrored or
+    teacher, one view of twice as many images instead, and likeness: weight of how far
+    they are from what the teacher finds alike (see likeness.py), beside rate and address.
+    Then the code is made of the head: directions, see sharpen.py. decoder_steps: updates,
+    at the end, of the decoder alone, on the codes of `decoder_batch` whole images, mirrored or
     not; decoder_rate: AdamW's learning rate then.
     """
 
@@ -64,6 +59,11 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
     decoder_batch: int = 128
     decoder_rate: float = 1e-3
     views: Views = field(default_factory=Views)
+
+    terms = (
+        *("invariance", "rate", "contrast"),
+        *("cosine", "features", "head", "code", "address"),
+    )
 
     @property
     def takes_targets(self) -> bool:
@@ -131,18 +131,28 @@ PRESETS = {
 def learn_views(model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, work: Work) -> None:
     """Train trunk, head and address on two views of each image."""
     images = work.resident()
+    kernels, others = optimizers(model, preset, work.device)
 
-    def terms(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+    def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
         views = [random_views(images[rows], preset.views, random) for _ in range(2)]
         pixels = model.standardize(torch.cat(views).permute(0, 2, 3, 1))
         with autocast(work.device):
             features = model.features(pixels)
             seen, address = model.head(features), model.address(features)
-        found = _weighted(seen, preset)
-        found["address"] = preset.address * _total(_weighted(address, preset))
-        return found
+        terms = _weighted(seen, preset)
+        terms["address"] = preset.address * _total(_weighted(address, preset))
+        return descend_sum([kernels, others], terms)
 
-    _train_encoder(model, preset, work, "views", preset.batch, terms)
+    work.stage(
+        "views",
+        {"model": model},
+        {"muon": (kernels, preset.kernel_rate), "adam": (others, preset.learning_rate)},
+        compute,
+        batch=preset.batch,
+        steps=preset.steps,
+        part=VIEWS,
+        share=_ENCODER_SHARE,
+    )
 
 
 def learn_likeness(
@@ -152,68 +162,36 @@ def learn_likeness(
     assert work.targets is not None
     images = work.resident()
     heads = {"head": model.head, "code": model.code, "address": model.address}
-    likeness = Likeness(work.targets.on(work.device), _features_of(model))
+    likeness = Likeness(work.targets.of(work.images, work.device), _features_of(model))
+    kernels, others = optimizers(model, preset, work.device, beside=likeness)
     sharp = torch.ones((), device=work.device)
 
-    def terms(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+    def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
         views = random_views(images[rows], preset.views, random)
         with autocast(work.device):
             features = model.features(model.standardize(views.permute(0, 2, 3, 1)))
             logits = {name: head(features).float() for name, head in heads.items()}
         bits = {name: soft_bits(logits[name], sharp) for name in ("code", "address")}
         outputs = {"head": logits["head"], **bits}
-        found = likeness.terms(rows, features.float(), outputs, random)
+        terms = likeness.terms(rows, features.float(), outputs, random)
+        terms = {name: preset.likeness * term for name, term in terms.items()}
         for name in heads:
-            rate = -preset.rate * coding_rate(logits[name])
-            found[name] = preset.likeness * found[name] + rate
-        return found | {"address": preset.address * found["address"]}
+            terms[name] = terms[name] - preset.rate * coding_rate(logits[name])
+        terms["address"] = preset.address * terms["address"]
+        return descend_sum([kernels, others], terms)
 
     def at(progress: float) -> None:
         sharp.fill_(sharpness(progress))
 
-    size = min(2 * preset.batch, len(images))
-    _train_encoder(model, preset, work, "likeness", size, terms, beside=likeness, at=at)
-
-
-def _train_encoder(
-    model: ConvolutionalAutoencoder,
-    preset: ConvolutionalPreset,
-    work: Work,
-    stage: str,
-    size: int,
-    terms: Callable[[Tensor, torch.Generator], dict[str, Tensor]],
-    *,
-    beside: nn.Module | None = None,
-    at: Callable[[float], None] = lambda progress: None,
-) -> None:
-    """Take a stage's steps down these terms, of the rows of `size` images.
-
-    beside: what is trained with the encoder and dropped after it. at: called with the
-    progress before each step.
-    """
-    kernels, others = optimizers(model, preset, work.device, beside)
-    batches = Batches(len(work.images), size, work.seed, work.device)
-
-    def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        return descend([kernels, others], terms(rows, random))
-
-    take = Step(compute, work.device, work.seed, VIEWS)
-    parts: dict[str, Stateful] = {"model": model, "muon": kernels, "adam": others}
-    if beside is not None:
-        parts["beside"] = beside
-
-    def update(step: int, progress: float) -> dict[str, Tensor]:
-        at(progress)
-        set_rate(kernels, preset.kernel_rate * cosine(progress))
-        set_rate(others, preset.learning_rate * cosine(progress))
-        return take(step, batches[step])
-
-    work.run.stage(
-        stage,
-        parts,
-        update,
-        batch=size,
+    work.stage(
+        "likeness",
+        {"model": model, "likeness": likeness},
+        {"muon": (kernels, preset.kernel_rate), "adam": (others, preset.learning_rate)},
+        compute,
+        batch=min(2 * preset.batch, len(images)),
         steps=preset.steps,
+        part=VIEWS,
+        at=at,
         share=_ENCODER_SHARE,
     )
 
@@ -227,13 +205,15 @@ def refine_decoder(
     """
     model.eval()  # the codes are those that the finished model gives
     images = work.resident()
-    batches = Batches(len(images), preset.decoder_batch, work.seed, work.device)
     optimizer = adam(model.decoder.parameters(), work.device, decay=0.0)
 
     def prepare() -> None:
         fit_transform(model, work.images)
-        own = make_code(model, work.images, preset.directions, work.targets)
-        work.run.notes["code"] = "as trained" if own else "made of the head"
+        if work.targets is None:
+            make_code(model, work.images, preset.directions)
+            return
+        given = model, work.images, preset.directions, work.targets, work.held_out
+        work.run.notes["code"] = "as trained" if choose_code(*given) else "made of the head"
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
         tiny = flipped(images[rows], random)
@@ -241,21 +221,17 @@ def refine_decoder(
             bits = (model.code_logits(tiny) >= 0).float()
         with autocast(work.device):
             picture = model.decode(bits)
-        error = mean_log_error(picture, model.standardize(tiny))
-        return {"loss": descend([optimizer], {"error": error})["loss"].exp()}
+        error = descend([optimizer], mean_log_error(picture, model.standardize(tiny)))
+        return {"loss": error.exp()}
 
-    take = Step(compute, work.device, work.seed, _DECODER)
-
-    def update(step: int, progress: float) -> dict[str, Tensor]:
-        set_rate(optimizer, preset.decoder_rate * cosine(progress))
-        return take(step, batches[step])
-
-    work.run.stage(
+    work.stage(
         "decoder",
-        {"model": model, "adam": optimizer},
-        update,
+        {"model": model},
+        {"adam": (optimizer, preset.decoder_rate)},
+        compute,
         batch=preset.decoder_batch,
         steps=preset.decoder_steps,
+        part=_DECODER,
         prepare=prepare,
         scale=0.0,
     )

@@ -18,8 +18,6 @@ from training.device import autocast, generator
 from training.families.base import AutoencoderPreset, Work
 from training.optimizers import adam, descend
 from training.rbm import RestrictedBoltzmannMachine
-from training.schedule import cosine, set_rate
-from training.step import Step
 
 # A part of what is drawn at random, beside the seed and the step.
 _RECONSTRUCTION, _HIDDEN = range(2)
@@ -146,7 +144,6 @@ def pretrain(model: DenseAutoencoder, settings: Pretraining, work: Work) -> None
 def fine_tune(model: DenseAutoencoder, preset: DensePreset, work: Work) -> None:
     """Lower the squared error of the reconstruction by backpropagation through the bits."""
     images = work.resident()
-    batches = Batches(len(images), preset.batch, work.seed, work.device)
     optimizer = adam(model.parameters(), work.device, decay=preset.weight_decay)
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
@@ -155,20 +152,16 @@ def fine_tune(model: DenseAutoencoder, preset: DensePreset, work: Work) -> None:
             tiny = flipped(tiny, random)
         with autocast(work.device):
             loss = _loss(model, preset, tiny, random)
-        return descend([optimizer], {"error": loss})
+        return {"loss": descend([optimizer], loss)}
 
-    take = Step(compute, work.device, work.seed, _RECONSTRUCTION)
-
-    def update(step: int, progress: float) -> dict[str, Tensor]:
-        set_rate(optimizer, preset.learning_rate * cosine(progress))
-        return take(step, batches[step])
-
-    work.run.stage(
+    work.stage(
         "reconstruction",
-        {"model": model, "optimizer": optimizer},
-        update,
+        {"model": model},
+        {"optimizer": (optimizer, preset.learning_rate)},
+        compute,
         batch=preset.batch,
         steps=preset.steps,
+        part=_RECONSTRUCTION,
     )
 
 

@@ -19,16 +19,15 @@ from hashsearch.errors import TrainingError
 from hashsearch.models.card import read_card
 from hashsearch.models.folder import Saved
 from training.augment import Views, random_views
-from training.data import Batches
-from training.device import autocast
+from training.device import autocast, seed_of
 from training.families.base import Preset, Start, Work
-from training.optimizers import adam, descend, kernels_and_others, muon
-from training.portable import read_portable
-from training.pretext import PRETEXTS, Pretext
+from training.optimizers import adam, descend_sum, kernels_and_others, muon
+from training.portable import has_portable, read_portable
+from training.pretext import PRETEXTS, Pretext, shapes_of
 from training.report import Drawing, filter_drawing
+from training.resnet import Teacher
 from training.run import PORTABLE
-from training.schedule import falling, plateau, set_rate
-from training.step import Step
+from training.schedule import falling, plateau
 from training.targets import CROPS, FILE, make_targets, write_targets
 
 _VIEWS, _TARGETS = range(2)  # parts of what is drawn at random, beside the seed and the step
@@ -44,8 +43,8 @@ class TeacherPreset(Preset[Pretext]):
     Pretext. steps: updates of `batch` images, two views each. momentum: of the slow copy,
     at each step; it rises to 1 as the rate falls. optimizer: "muon", for the kernels, with
     AdamW for the other weights, or "sgd" for all, with Nesterov's momentum of 0.9. rate,
-    decay: learning rate and weight decay of Muon or SGD; other_rate: AdamW's. solarise:
-    chance for one of the two views.
+    decay: learning rate and weight decay of Muon or SGD; other_rate: AdamW's. views,
+    other_views: of the two.
     """
 
     width: int = 64
@@ -58,8 +57,10 @@ class TeacherPreset(Preset[Pretext]):
     rate: float = 5e-3
     decay: float = 0.02
     other_rate: float = 2e-3
-    solarise: float = 0.2
     views: Views = field(default_factory=lambda: _STRONG)
+    other_views: Views = field(default_factory=lambda: replace(_STRONG, solarise=0.2))
+
+    terms = ("invariance", "variance", "covariance")
 
     def build(self) -> Pretext:
         model = PRETEXTS[self.pretext](self.width, self.embedding)
@@ -73,16 +74,20 @@ class TeacherPreset(Preset[Pretext]):
         if folder is None:
             return None
         card = read_card(folder)
+        if card.kind != Teacher.kind:
+            raise TrainingError(
+                f"{folder} is a {card.kind} model, from which this preset cannot start; it trains "
+                f"a {Teacher.kind}"
+            )
         tensors, _ = read_portable(folder / PORTABLE)
         with torch.device("meta"):
             wanted = self.build().portable()
-        ours, theirs = (
-            {name: tuple(part.shape) for name, part in parts.items()} for parts in (wanted, tensors)
-        )
-        if ours != theirs:
+        if shapes_of(wanted) != shapes_of(tensors):
+            settings = card.training.get("settings", {})
             raise TrainingError(
-                f"{folder} is a {card.kind} model of {card.architecture}, from which this preset "
-                f"cannot start; it trains a teacher of width {self.width} by {self.pretext}"
+                f"{folder} is a {card.kind} of width {card.architecture.get('width')} trained by "
+                f"{settings.get('pretext')}, from which this preset cannot start; it trains one "
+                f"of width {self.width} by {self.pretext}"
             )
         return Start(tensors, card)
 
@@ -94,7 +99,7 @@ class TeacherPreset(Preset[Pretext]):
         return self.batch
 
     def learn(self, model: Pretext, work: Work) -> None:
-        learn_views(model, self, work)
+        learn_pretext(model, self, work)
 
     def describe(self, model: Pretext, tiny: Tensor) -> dict[str, Tensor]:
         teacher = model.teacher
@@ -111,49 +116,47 @@ class TeacherPreset(Preset[Pretext]):
 
     def finish(self, model: Pretext, work: Work, folder: Path) -> None:
         """The targets, and the portable checkpoint, from which a longer training can go on."""
-        numbers = int(np.random.SeedSequence((work.seed, _TARGETS)).generate_state(1)[0])
-        rows = make_targets(model.teacher, work.images, seed=numbers, device=work.device)
-        write_targets(folder / FILE, work.images, rows)
-        shutil.copytree(work.run.portable, folder / PORTABLE)
+        images = np.concatenate((work.images, work.held_out))
+        seed = seed_of(work.seed, _TARGETS)
+        rows = make_targets(model.teacher, images, seed=seed, device=work.device)
+        write_targets(folder / FILE, images, rows)
+        if has_portable(work.run.portable_folder):  # not if it was carried off
+            shutil.copytree(work.run.portable_folder, folder / PORTABLE)
 
 
-def learn_views(model: Pretext, preset: TeacherPreset, work: Work) -> None:
+def learn_pretext(model: Pretext, preset: TeacherPreset, work: Work) -> None:
     """Train the online network on two views of each image; the slow copy follows."""
     images = work.resident()
-    batches = Batches(len(images), preset.batch, work.seed, work.device)
     optimizers = dict(_optimizers(model, preset, work.device))
     share = torch.zeros((), device=work.device)  # of the way that the slow copy follows
-    other_views = replace(preset.views, solarise=preset.solarise)
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
         tiny = images[rows]
         one, two = (
             model.teacher.standardize(random_views(tiny, views, random).permute(0, 2, 3, 1))
-            for views in (preset.views, other_views)
+            for views in (preset.views, preset.other_views)
         )
         with autocast(work.device):
             terms = model.terms(one, two)
-        measured = descend([optimizer for optimizer, _ in optimizers.values()], terms)
+        measured = descend_sum([optimizer for optimizer, _ in optimizers.values()], terms)
         model.follow(share)
         return measured
 
-    take = Step(compute, work.device, work.seed, _VIEWS)
-
-    def update(step: int, progress: float) -> dict[str, Tensor]:
-        high = plateau(progress)
-        for optimizer, rate in optimizers.values():
-            set_rate(optimizer, rate * high)
+    def at(progress: float) -> None:
         share.fill_((1 - preset.momentum) * falling(progress))
-        return take(step, batches[step])
 
     model.train()
-    work.run.stage(
+    work.stage(
         "views",
-        {"model": model, **{name: optimizer for name, (optimizer, _) in optimizers.items()}},
-        update,
+        {"model": model},
+        optimizers,
+        compute,
         batch=preset.batch,
         steps=preset.steps,
-        portable=model,
+        part=_VIEWS,
+        shape=plateau,
+        at=at,
+        carried=model,
     )
 
 
@@ -162,6 +165,7 @@ def _optimizers(
 ) -> Iterator[tuple[str, tuple[torch.optim.Optimizer, float]]]:
     """By name, each with its full rate."""
     kernels, others = kernels_and_others(model.learners())
+    assert preset.optimizer in ("muon", "sgd"), preset.optimizer
     if preset.optimizer == "muon":
         yield "muon", (muon(kernels, device, decay=preset.decay), preset.rate)
         yield "adam", (adam(others, device, decay=0.0), preset.other_rate)
@@ -183,7 +187,7 @@ PRESETS = {
     # For two cores, and for trials.
     "teacher-half": replace(_TEACHER, width=32),
     "teacher-quarter": replace(_TEACHER, width=16, batch=256),
-    # In case Muon does not suit it, or BYOL; rates as published.
-    "teacher-sgd": replace(_TEACHER, optimizer="sgd", rate=0.06, decay=5e-4),
-    "teacher-vicreg": replace(_TEACHER, pretext="vicreg", embedding=1024),
+    # In case Muon does not suit it, or BYOL. SGD's rate is lightly's, 0.06 for 128 images.
+    "teacher-sgd": replace(_TEACHER, optimizer="sgd", rate=0.24, decay=5e-4),
+    "teacher-vicreg": replace(_TEACHER, pretext="vicreg", embedding=512),
 }

@@ -12,13 +12,10 @@ from hashsearch.images import TINY_SIDE
 from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.transform import TransformAutoencoder
 from training.augment import flipped
-from training.data import Batches
 from training.device import autocast
 from training.families.base import AutoencoderPreset, Work
 from training.objectives import mean_log_error
 from training.optimizers import adam, descend
-from training.schedule import cosine, set_rate
-from training.step import Step
 from training.transform_coding import fit_transform
 
 _RECONSTRUCTION = 0  # a part of what is drawn at random, beside the seed and the step
@@ -68,7 +65,6 @@ def fit_networks(model: TransformAutoencoder, preset: TransformPreset, work: Wor
     Rounding is ignored backwards.
     """
     images = work.resident()
-    batches = Batches(len(images), preset.batch, work.seed, work.device)
     optimizer = adam(model.parameters(), work.device, decay=0.0)
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
@@ -76,23 +72,19 @@ def fit_networks(model: TransformAutoencoder, preset: TransformPreset, work: Wor
         with autocast(work.device):
             coefficients = model.coefficients(pixels)
             picture = model.picture(_straight_through(model.transform, coefficients))
-        measured = descend([optimizer], {"error": mean_log_error(picture, pixels)})
-        return {"loss": measured["loss"].exp()}  # the geometric mean of the images' errors
+        error = descend([optimizer], mean_log_error(picture, pixels))
+        return {"loss": error.exp()}  # the geometric mean of the images' errors
 
-    take = Step(compute, work.device, work.seed, _RECONSTRUCTION)
-
-    def update(step: int, progress: float) -> dict[str, Tensor]:
-        set_rate(optimizer, preset.learning_rate * cosine(progress))
-        return take(step, batches[step])
-
-    work.run.stage(
+    work.stage(
         "reconstruction",
-        {"model": model, "optimizer": optimizer},
-        update,
-        prepare=None if work.begun else partial(fit_transform, model, work.images),
+        {"model": model},
+        {"optimizer": (optimizer, preset.learning_rate)},
+        compute,
         batch=preset.batch,
-        scale=0.0,
         steps=preset.steps,
+        part=_RECONSTRUCTION,
+        prepare=None if work.begun else partial(fit_transform, model, work.images),
+        scale=0.0,
     )
     _put_in_order(model.transform)
 

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_array_equal
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 
 from hashsearch.errors import TrainingError
 from hashsearch.models.folder import load_model
@@ -58,7 +57,7 @@ def assert_same_weights(folder, other):
     ours, theirs = weights_of(folder), weights_of(other)
     assert ours.keys() == theirs.keys()
     for name in ours:
-        assert_array_equal(ours[name], theirs[name])
+        assert torch.equal(ours[name], theirs[name]), name
 
 
 def rows_of(log):

@@ -15,7 +15,14 @@ from safetensors.torch import load_file
 from hashsearch.errors import InvalidModel, TrainingError
 from hashsearch.models.card import PRETRAINED
 from hashsearch.models.folder import load_model, load_saved, save_model
-from tests.test_run import CONVOLUTIONAL, StopAfter, rows_of, train
+from tests.test_run import (
+    CONVOLUTIONAL,
+    StopAfter,
+    assert_same_weights,
+    rows_of,
+    train,
+    weights_of,
+)
 from training import job, run
 from training.augment import Views
 from training.data import fit_standardization
@@ -102,17 +109,6 @@ def test_a_resumed_teacher_ends_as_an_unbroken_one(tiny_images, tmp_path, preset
         assert about["step"] == 9
     targets = [load_file(tmp_path / folder / FILE) for folder in ("unbroken", "broken")]
     assert_array_equal(targets[0]["targets"], targets[1]["targets"])
-
-
-def weights_of(folder):
-    return load_file(folder / "weights.safetensors")
-
-
-def assert_same_weights(folder, other):
-    ours, theirs = weights_of(folder), weights_of(other)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert torch.equal(ours[name], theirs[name]), name
 
 
 def to_another_machine(folder, out):

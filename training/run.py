@@ -11,13 +11,9 @@ import math
 import os
 import pickle
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -29,6 +25,7 @@ from hashsearch.progress import progress_report
 from training.budget import Stateful, Update, affordable, load_in_place
 from training.portable import has_portable, read_portable, write_portable
 from training.schedule import DECAY
+from training.stopping import stop_requested
 
 _CHECKPOINT, LOG, PORTABLE = "checkpoint.pt", "log.csv", "portable"
 _CHECKPOINT_EVERY_S = 60.0
@@ -158,7 +155,7 @@ class Run:
     def _take_steps(self, stage: "_Stage") -> None:
         images = (self.steps[stage.name] - stage.step) * stage.batch
         with (
-            _stop_requested() as stop,
+            stop_requested() as stop,
             progress_report(stage.name, images) as report,
             self.log.open("a", newline="") as log,
         ):
@@ -384,29 +381,3 @@ def _require_sound(loss: float, first: float | None, stage: str, step: int, scal
             "no model was saved"
         )
     return first
-
-
-@contextmanager
-def _stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a question answered yes; a second one acts at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # signals are not ours to handle
-        return
-    handled = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in handled}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
-        restore()
-
-    for number in handled:
-        signal.signal(number, ask)
-    try:
-        yield asked.is_set
-    finally:
-        restore()

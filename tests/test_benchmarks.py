@@ -1,11 +1,13 @@
 """What the benchmarks that choose the default's settings are made of."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.testing import assert_allclose
 
+from benchmarks import training
 from benchmarks.ablations import Training, row, trials
 from benchmarks.depths import as_depths, deal
 from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
@@ -13,7 +15,6 @@ from tests.test_run import CONVOLUTIONAL
 from training.data import fit_standardization
 from training.families.base import Work
 from training.families.convolutional import learn_views
-from training.job import COLUMNS
 from training.retrieval import Labelled
 from training.run import Run
 from training.transform_coding import fit_transform
@@ -26,7 +27,7 @@ def test_the_default_trial_is_the_defaults_training(tiny_images, tmp_path):
     torch.manual_seed(0)
     model = ConvolutionalAutoencoder(PRESET.widths, PRESET.blocks, PRESET.depths).channels_last()
     fit_standardization(model, tiny_images)
-    run = Run(tmp_path / "model", {}, COLUMNS, resume=False)
+    run = Run(tmp_path / "model", {}, ("loss", *PRESET.terms), resume=False)
     learn_views(model, PRESET, Work(run, tiny_images, seed=0, device="cpu"))
     for step in range(PRESET.steps):
         assert training.take(step, PRESET.steps)
@@ -78,3 +79,16 @@ def test_a_component_of_more_variance_has_more_bits(tiny_images):
         images[:, number * 8 : number * 8 + 8] = drawn.round().clip(0, 255)
     held = np.bincount(deal(images, 10), minlength=4)
     assert held.tolist() == [4, 3, 2, 1]
+
+
+def test_the_training_benchmark_times_teacher_and_student(monkeypatch, capsys):
+    arguments = ["--device", "cpu", "--width", "2", "--batch", "64", "--seconds", "0.1"]
+    monkeypatch.setattr(sys, "argv", ["training", *arguments])
+    training.main()
+    *_, teacher, student = capsys.readouterr().out.splitlines()
+    # Thrice a view's own multiplications and additions; of the teacher a fourth time.
+    for line, least, most in ((teacher, 0.0043, 0.0060), (student, 0.28, 0.32)):
+        _, _, speed, operations, _, share, _ = line.split("|")
+        assert float(speed.replace(",", "")) > 0
+        assert least < float(operations) < most
+        assert 0 < float(share.strip(" %")) < 100

@@ -174,7 +174,7 @@ def test_measuring_the_speed_leaves_no_trace(tiny_images, tmp_path, monkeypatch)
     monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
     monkeypatch.setattr(run, "_STEADY", 2.0)  # the machine is busy, but the plan is kept
     preset = replace(CONVOLUTIONAL, decoder_steps=1)
-    card = train(tiny_images, tmp_path / "measured", preset, minutes=0.1)
+    card = train(tiny_images, tmp_path / "measured", preset, minutes=0.05)
     counted = replace(
         preset,
         steps=card.training["steps"]["views"],

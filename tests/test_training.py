@@ -67,6 +67,7 @@ def test_the_card_tells_how_the_model_was_made(model_folder, tiny_images):
     assert training["images"] == len(tiny_images) - len(tiny_images) // 10
     assert training["seed"] == 0
     assert training["data"] == "tests"
+    assert training["images_per_second"]["reconstruction"] > 0
 
 
 def test_held_out_images_are_not_trained_on(tiny_images):

@@ -82,7 +82,7 @@ class Run:
         self.steps: dict[str, int] = {}  # of each stage that was begun
         self.seconds = 0.0  # spent on steps, over all the job's lives
         self.spent = 0.0  # of them, of this budget of minutes
-        self.notes: dict[str, str] = {}  # what a stage decided, for the card
+        self.notes: dict[str, Any] = {}  # for the card: what a stage decided, and how fast it was
         self._read_every = _READ_EVERY if torch.device(device).type == "cuda" else 1
         self._saved: dict[str, Any] | None = None
         self._carried: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -186,6 +186,9 @@ class Run:
                     if stop():
                         raise KeyboardInterrupt
                 clock.read = time.monotonic()
+        if stage.step > clock.resumed:
+            speeds = self.notes.setdefault("images_per_second", {})
+            speeds[stage.name] = round(clock.speed(stage.step) * stage.batch, 1)
         if not stage.falling:
             self._write_portable(stage)  # there were too few steps for the rate to fall
 
@@ -221,8 +224,7 @@ class Run:
         now = time.monotonic()
         if stage.ends is None or now - clock.began < _STEADY * (stage.ends - clock.began):
             return
-        speed = (stage.step - clock.resumed) / max(now - clock.began, 1e-9)
-        fitting = stage.step + int(max(0.0, stage.ends - now) * speed)
+        fitting = stage.step + int(max(0.0, stage.ends - now) * clock.speed(stage.step))
         least = stage.step + math.ceil(_LEAST_LEFT * (stage.step - stage.begun))
         most = self.steps[stage.name] if stage.falling else stage.planned
         self.steps[stage.name] = min(most, max(fitting, least))
@@ -340,6 +342,10 @@ class _Clock:
         self.began = self.read = self.written = self.portable = time.monotonic()
         self.resumed = self.reported = step  # the step that this life began with, and the last read
         self.pause = _CHECKPOINT_EVERY_S
+
+    def speed(self, step: int) -> float:
+        """Steps a second in this life, now that so many were taken in all."""
+        return (step - self.resumed) / max(time.monotonic() - self.began, 1e-9)
 
     def write(self, checkpoint: Callable[[], None]) -> None:
         """Write one; the next comes so much later that writing takes little of the time."""

@@ -123,6 +123,8 @@ _CONV = ConvolutionalPreset(
 
 PRESETS = {
     "conv256": _CONV,
+    # For a GPU. A student compares 2,048 images with each other.
+    "conv256-large-batch": replace(_CONV, batch=1024),
     # Of a trained conv256, with --from: its code is made again, and a decoder trained.
     "conv256-reread": replace(_CONV, steps=0),
 }

@@ -43,3 +43,21 @@ def test_a_kernel_is_a_matrix_however_it_lies_in_memory(memory_format):
     for weights in (matrix, kernel):
         Muon([weights], rate=0.01, decay=0.1, dtype=torch.float32).step()
     torch.testing.assert_close(kernel.flatten(1), matrix)
+
+
+def test_kernels_of_one_shape_are_stepped_together_as_each_alone():
+    random = torch.Generator().manual_seed(0)
+    shapes = [(8, 6, 3, 3), (8, 54), (20, 5), (8, 6, 3, 3), (5, 20)]
+    drawn = [torch.randn(shape, generator=random) for shape in shapes]
+    gradients = [torch.randn(shape, generator=random) for shape in shapes]
+    together, alone = ([nn.Parameter(values.clone()) for values in drawn] for _ in range(2))
+    groups = [together, *([kernel] for kernel in alone)]
+    for kernel, gradient in zip([*together, *alone], gradients * 2, strict=True):
+        kernel.grad = gradient.clone()
+    for kernels in groups:
+        muon = Muon(kernels, rate=torch.tensor(0.1), decay=0.1, dtype=torch.float32)
+        for _ in range(3):
+            muon.step()
+    for ours, theirs, before in zip(together, alone, drawn, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        assert (ours - before).abs().max() > 0.01

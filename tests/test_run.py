@@ -1,6 +1,7 @@
 """A training that stops anywhere ends as one that never stopped."""
 
 import csv
+import math
 import os
 import signal
 import subprocess
@@ -158,6 +159,7 @@ def test_minutes_fix_the_steps_at_the_start_and_a_resumed_training_keeps_them(
     tiny_images, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
+    monkeypatch.setattr(run, "_STEADY", 2.0)  # the machine is busy, but the plan is kept
     preset = replace(CONVOLUTIONAL, steps=10**9, decoder_steps=10**9)
     with monkeypatch.context() as patched:
         StopAfter(patched, 3)
@@ -303,10 +305,12 @@ class Slow:
     def load_state_dict(self, state):
         pass
 
-    def take(self, folder, seconds, *, minutes=1, **options):
-        """A stage of so many minutes, whose steps take `seconds(progress)`."""
-        job = run.Run(folder / "model", {}, ("loss",), resume=False)
-        job.deadline = self.now + minutes * 60
+    def job(self, identity, folder, resume=False):
+        return run.Run(folder / "model", identity, ("loss",), resume=resume)
+
+    def steps_of(self, job, seconds, *, minutes, **options):
+        """A stage of so many minutes, whose steps take `seconds(taken, progress)`."""
+        job.deadline = self.now + minutes * 60 - job.spent
 
         def update(step, progress):
             self.now += seconds(len(self.progress), progress)
@@ -315,6 +319,10 @@ class Slow:
 
         job.stage("some", {"slow": self}, update, batch=1, steps=10**9, **options)
         return job.steps["some"], self.progress[-job.steps["some"] :]
+
+    def take(self, folder, seconds, *, minutes=1, identity=None, **options):
+        job = self.job(identity or {}, folder)
+        return self.steps_of(job, seconds, minutes=minutes, **options)
 
 
 def test_a_stage_takes_the_steps_that_fit(tmp_path, monkeypatch):
@@ -384,21 +392,26 @@ def test_a_resumed_training_goes_on_with_the_very_rates_that_its_steps_read(
     assert made
 
 
-def test_another_number_of_minutes_is_a_new_budget(tiny_images, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
-    with monkeypatch.context() as patched:
-        StopAfter(patched, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny_images, tmp_path / "model", replace(DENSE, pretraining=None, steps=20))
-    card = train(
-        tiny_images,
-        tmp_path / "model",
-        replace(DENSE, pretraining=None, steps=20),
-        resume=True,
-        minutes=0.2,
-    )
-    assert card.training["steps"] == {"reconstruction": 20}
-    assert card.training["minutes_asked"] == 0.2
+@pytest.mark.parametrize(("minutes", "least", "most"), [(1, 480, 600), (3, 1800, 2200)])
+def test_a_resumed_stage_keeps_its_plan_and_another_number_of_minutes_is_a_new_one(
+    tmp_path, monkeypatch, minutes, least, most
+):
+    """Stopped after half a minute of one, in which it had become slow for a while."""
+    slow = Slow(monkeypatch)
+
+    def seconds(taken, progress):
+        if slow.now > 30:
+            slow.now = -math.inf  # only once
+            os.kill(os.getpid(), signal.SIGINT)
+        return 0.3 if 15 < slow.now < 20 else 0.1
+
+    with pytest.raises(KeyboardInterrupt):
+        slow.take(tmp_path, seconds, identity={"minutes_asked": 1})
+    slow.now = 0.0
+    job = slow.job({"minutes_asked": minutes}, tmp_path, resume=True)
+    assert job.spent == pytest.approx(23 if minutes == 1 else 0, abs=2)
+    steps, _ = slow.steps_of(job, lambda taken, progress: 0.1, minutes=minutes)
+    assert least < steps < most
 
 
 def test_what_a_step_draws_depends_on_its_number_and_the_seed():

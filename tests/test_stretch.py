@@ -21,7 +21,7 @@ ARGUMENTS = ["teacher-quarter", "--data", "cifar10", "--minutes", "1.2"]
 
 def stretch(folder, out, work, **options):
     """Start it, as on a machine that has training's packages alone."""
-    missing = ("faiss", "fastapi", "pydantic", "uvicorn", "filelock", "pooch", "platformdirs")
+    missing = ("faiss", "fastapi", "pydantic", "uvicorn", "filelock", "pooch", "matplotlib")
     (work / "sitecustomize.py").write_text(
         "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in missing)
     )
@@ -41,7 +41,7 @@ def test_a_stretch_that_is_lost_goes_on_elsewhere_and_comes_back_whole(cifar10, 
     data = part_of_cifar10(cifar10, tmp_path / "first" / "data", train=80, test=10**6)
     (tmp_path / "second" / "data").symlink_to(data)
     lost = stretch(tmp_path / "first", tmp_path / "out1", tmp_path / "here", start_new_session=True)
-    checkpoint = tmp_path / "here/state/teacher.training/checkpoint.pt"
+    checkpoint = tmp_path / "here/state/teacher-quarter.training/checkpoint.pt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -59,13 +59,16 @@ def test_a_stretch_that_is_lost_goes_on_elsewhere_and_comes_back_whole(cifar10, 
     assert done.returncode == 0, told
     assert time.monotonic() - started < 72 * 1.1
     parts = sorted((tmp_path / "out2").iterdir())
-    assert [part.name for part in parts] == ["teacher.tar.00"]
+    assert [part.name for part in parts] == ["teacher-quarter.tar.00"]
     assert all(part.stat().st_size <= 16 * 2**20 for part in parts)
     joined = b"".join(part.read_bytes() for part in parts)
     subprocess.run(["tar", "x", "-C", tmp_path], input=joined, check=True)
-    _, card = load_saved(tmp_path / "teacher", {Teacher.kind: Teacher})
+    _, card = load_saved(tmp_path / "teacher-quarter", {Teacher.kind: Teacher})
     assert card.training["steps"]["views"] > about["step"]
     assert card.metrics["heldout_features_knn_accuracy"] > 0.1
-    assert (tmp_path / "teacher" / FILE).exists()
-    log = (tmp_path / "teacher" / "report" / "log.csv").read_text().splitlines()
+    assert (tmp_path / "teacher-quarter" / FILE).exists()
+    log = (tmp_path / "teacher-quarter" / "report" / "log.csv").read_text().splitlines()
     assert log[1].startswith(f"views,{about['step']},")
+    assert (tmp_path / "teacher-quarter" / "portable" / "checkpoint.json").exists()
+    assert (tmp_path / "there/state/done/teacher-quarter/card.json").exists()
+    assert not (tmp_path / "there/state/teacher-quarter").exists()  # another call trains again

@@ -165,7 +165,7 @@ def _deadline(started: float, minutes: float, spent: float, closing: float) -> f
     if begun + closing > budget:
         raise TrainingError(
             f"{minutes:g} minutes were given; reading took {begun / 60:.1f}, and measuring and "
-            f"writing will take about {closing / 60:.1f}"
+            f"writing take about {closing / 60:.1f}"
         )
     return started + budget - spent - closing
 
@@ -223,7 +223,7 @@ def _describe_bundled(device: str) -> Describe:
 
 
 def _require_numbers(model: Saved, otherwise: str) -> None:
-    """Since the loss tells of every step but the last."""
+    """Raise TrainingError if a weight is not: the loss was that before the last step."""
     weights: Mapping[str, torch.Tensor] = model.state_dict()
     for name, part in weights.items():
         if not part.isfinite().all():

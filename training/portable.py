@@ -29,13 +29,15 @@ def write_portable(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[s
 
     about: anything that JSON can hold, returned by `read_portable`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.resolve().mkdir(parents=True, exist_ok=True)  # it may be a link to one carried off
     data = save({name: part.detach().cpu().contiguous() for name, part in tensors.items()})
     cuts = [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
     stamp = hashlib.sha256(data).hexdigest()[:8]
     parts = {f"{stamp}.{number}": cut for number, cut in enumerate(cuts)}
     for name, cut in parts.items():
-        (folder / name).write_bytes(cut)
+        unfinished = folder / f".{name}"
+        unfinished.write_bytes(cut)
+        unfinished.replace(folder / name)  # which may be a part of the earlier one, and equal
     sync_tree(folder)
     sums = {name: hashlib.sha256(cut).hexdigest() for name, cut in parts.items()}
     index = {"about": dict(about), "parts": sums}
@@ -77,5 +79,5 @@ def read_portable(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         cuts.append(cut)
     try:
         return load(b"".join(cuts)), about
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that PyTorch lacks
         raise TrainingError(f"the parts in {folder} are not a safetensors file") from error

@@ -37,7 +37,7 @@ _STEADY = 0.1  # share of a stage's time after which its speed is relied on
 _LEAST_LEFT = 0.03  # of the steps taken, for the rate to fall when time is up
 _ENTRIES = {  # of a checkpoint
     *("identity", "minutes", "steps", "seconds", "spent", "notes", "log_bytes"),
-    *("stage", "step", "begun", "falling", "first", "parts"),
+    *("stage", "step", "begun", "planned", "falling", "first", "parts"),
 }
 # Of a job's identity, what may differ where a portable checkpoint is resumed.
 _OF_THE_MACHINE = {"device", "bfloat16"}
@@ -131,19 +131,23 @@ class Run:
                 load_in_place(parts[part], state)
             stage.go_on_from(saved)
             self._saved = None
+            if saved["minutes"] != self.minutes and ends is not None and not stage.falling:
+                self._plan(stage, stage.step + affordable(parts, update, ends))
         else:
             if prepare is not None:
                 prepare()
             self._take_up_carried(stage)
             fitting = steps if ends is None else stage.begun + affordable(parts, update, ends)
-            self.steps[name] = max(fitting, stage.begun)
+            self._plan(stage, max(fitting, stage.begun))
             self._write(stage)
-        stage.planned = self.steps[name]
         self._take_steps(stage)
 
     def delete(self) -> None:
         """The job is done and its model saved."""
         shutil.rmtree(self.folder)
+
+    def _plan(self, stage: "_Stage", steps: int) -> None:
+        self.steps[stage.name] = stage.planned = steps
 
     def _take_up_carried(self, stage: "_Stage") -> None:
         if stage.carried is not None and self._carried is not None:
@@ -180,15 +184,14 @@ class Run:
                     self._write_portable(stage)
                     clock.portable = time.monotonic()
                 if self._done(stage) or stop() or now - clock.written > clock.pause:
+                    speeds = self.notes.setdefault("images_per_second", {})
+                    speeds[stage.name] = round(clock.speed(stage.step) * stage.batch, 1)
                     log.flush()
                     os.fsync(log.fileno())
                     clock.write(lambda: self._write(stage))
                     if stop():
                         raise KeyboardInterrupt
                 clock.read = time.monotonic()
-        if stage.step > clock.resumed:
-            speeds = self.notes.setdefault("images_per_second", {})
-            speeds[stage.name] = round(clock.speed(stage.step) * stage.batch, 1)
         if not stage.falling:
             self._write_portable(stage)  # there were too few steps for the rate to fall
 
@@ -218,8 +221,8 @@ class Run:
     def _keep_to_time(self, stage: "_Stage", clock: "_Clock") -> None:
         """Lower the number of steps if at this speed they end too late.
 
-        It rises again, up to the first plan, while the rate has not begun to fall. A few
-        steps are left in any case, so that the rate falls before the end.
+        It rises again, up to the plan, until `DECAY`. A few steps are left in any case, so
+        that the rate falls before the end.
         """
         now = time.monotonic()
         if stage.ends is None or now - clock.began < _STEADY * (stage.ends - clock.began):
@@ -243,6 +246,7 @@ class Run:
                     "stage": stage.name,
                     "step": stage.step,
                     "begun": stage.begun,
+                    "planned": stage.planned,
                     "falling": stage.falling,
                     "first": stage.first,
                     "log_bytes": self.log.stat().st_size,
@@ -331,12 +335,12 @@ class _Stage:
 
     def go_on_from(self, saved: Mapping[str, Any]) -> None:
         """Take up what a checkpoint says of the stage."""
-        self.step, self.begun = saved["step"], saved["begun"]
+        self.step, self.begun, self.planned = (saved[n] for n in ("step", "begun", "planned"))
         self.falling, self.first = saved["falling"], saved["first"]
 
 
 class _Clock:
-    """When what was done last, in one life of a stage."""
+    """Times at which a stage began, was read and was written, in one life of the job."""
 
     def __init__(self, step: int) -> None:
         self.began = self.read = self.written = self.portable = time.monotonic()

@@ -61,7 +61,7 @@ def choose_code(
         wanted = (targets.of(part, device) for part in (images[: len(features)], held_out))
         return agreement(gallery >= middle, next(wanted), queries >= middle, next(wanted))
 
-    kept = len(held_out) > 0 and agrees(own) > agrees(made)
+    kept = agrees(own) > agrees(made)
     if not kept:
         own.copy_(made)
     _centre(model, features)

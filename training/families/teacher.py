@@ -5,6 +5,7 @@ it leaves beside its weights.
 """
 
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -120,8 +121,10 @@ class TeacherPreset(Preset[Pretext]):
         seed = seed_of(work.seed, _TARGETS)
         rows = make_targets(model.teacher, images, seed=seed, device=work.device)
         write_targets(folder / FILE, images, rows)
-        if has_portable(work.run.portable_folder):  # not if it was carried off
+        if has_portable(work.run.portable_folder):
             shutil.copytree(work.run.portable_folder, folder / PORTABLE)
+        else:
+            print("the portable checkpoint was taken away; the teacher has none", file=sys.stderr)
 
 
 def learn_pretext(model: Pretext, preset: TeacherPreset, work: Work) -> None:

@@ -1,6 +1,7 @@
 """A teacher, and its student, trained whole: stopped, resumed, carried to another machine."""
 
 import json
+import re
 import shutil
 import tarfile
 import time
@@ -12,6 +13,7 @@ import torch
 from numpy.testing import assert_array_equal
 from safetensors.torch import load_file
 
+from hashsearch.cli import main
 from hashsearch.errors import InvalidModel, TrainingError
 from hashsearch.models.card import PRETRAINED
 from hashsearch.models.folder import load_model, load_saved, save_model
@@ -74,6 +76,18 @@ def test_a_teacher_leaves_its_weights_targets_report_and_where_to_go_on(teacher,
 def test_a_teacher_is_no_model_to_search_with(teacher):
     with pytest.raises(InvalidModel, match="a model of kind 'teacher'; wanted is convolutional"):
         load_model(teacher)
+
+
+def test_model_info_shows_a_teacher_and_who_taught_a_student(
+    teacher, tiny_images, tmp_path, capsys
+):
+    assert main(["model", "info", str(teacher)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^kind +teacher$", shown, re.MULTILINE)
+    train(tiny_images, tmp_path / "model", replace(STUDENT, steps=1), teacher=teacher)
+    assert main(["model", "info", str(tmp_path / "model")]) == 0
+    fingerprint = json.loads((teacher / "card.json").read_text())["fingerprint"]
+    assert re.search(rf"^teacher +{fingerprint}$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_slow_copy_follows_less_as_the_rate_falls(tiny_images, tmp_path, monkeypatch):

@@ -18,21 +18,24 @@ def add(commands: Commands) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from hashsearch.models.card import PRETRAINED
-    from hashsearch.models.folder import load_model
+    from hashsearch.models.card import PRETRAINED, read_card
+    from hashsearch.models.folder import ARCHITECTURES, load_model
 
-    _, card = load_model(options.model or PRETRAINED)
+    folder = options.model or PRETRAINED
+    card = read_card(folder)
+    if card.kind in ARCHITECTURES:  # others, such as a teacher's, have no codes to rely on
+        load_model(folder)  # refuses weights that are not the card's
     if options.json:
         print(card.to_json(), end="")
         return 0
-    start = card.training.get("start")  # not in the cards of models before there was one
+    others = {name: card.training.get(name) for name in ("start", "teacher")}  # models
     entries = {
         "kind": card.kind,
         **card.architecture,
         "bits": card.bits,
         "fingerprint": card.fingerprint,
-        **{key: value for key, value in card.training.items() if key not in ("settings", "start")},
-        **({"start": start.get("fingerprint")} if isinstance(start, dict) else {}),
+        **{n: value for n, value in card.training.items() if n not in ("settings", *others)},
+        **{n: other.get("fingerprint") for n, other in others.items() if isinstance(other, dict)},
         **card.metrics,
     }
     print_entries(entries, as_json=False)

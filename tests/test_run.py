@@ -365,7 +365,9 @@ def test_a_stage_has_its_share_of_the_time(tmp_path, monkeypatch):
 def test_a_budget_too_small_for_measuring_and_writing_is_refused(tiny_images, tmp_path):
     labels = np.array(["some"] * 150)
     asked = Labelled("some", tiny_images[:150], labels, tiny_images[150:], labels)
-    with pytest.raises(TrainingError, match=r"0.01 minutes were given; reading took 0.0, and meas"):
+    with pytest.raises(
+        TrainingError, match=r"0.01 minutes are too few: reading took 0.0 minutes, and meas"
+    ):
         train(tiny_images, tmp_path / "model", CONVOLUTIONAL, minutes=0.01, questions=[asked])
     assert not (tmp_path / "model").exists()
 

@@ -26,7 +26,7 @@ from training.run import Run
 from training.targets import Targets, read_targets
 
 HELD_OUT = 1000  # images kept from training, to measure reconstruction on
-_TO_WRITE_S, _TO_WRITE_SHARE = 3.0, 0.02  # of a budget, kept for writing model and report
+_TO_WRITE_S, _TO_WRITE_SHARE = 6.0, 0.02  # of a budget, kept for writing model and report
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -134,7 +134,7 @@ def _with_targets(targets: Targets, images: NDArray[np.uint8]) -> NDArray[np.uin
 
 def _require_enough(preset: Preset[Any], count: int, without_target: int) -> None:
     if count < preset.images_needed:
-        unknown = f", {without_target} more having no target" if without_target else ""
+        unknown = f" ({without_target} more have no target)" if without_target else ""
         raise TrainingError(
             f"{count} images are fewer than one batch of {preset.images_needed}{unknown}; "
             "more are needed"
@@ -164,8 +164,8 @@ def _deadline(started: float, minutes: float, spent: float, closing: float) -> f
     begun = time.monotonic() - started
     if begun + closing > budget:
         raise TrainingError(
-            f"{minutes:g} minutes were given; reading took {begun / 60:.1f}, and measuring and "
-            f"writing take about {closing / 60:.1f}"
+            f"{minutes:g} minutes are too few: reading took {begun / 60:.1f} minutes, and "
+            f"measuring and writing take about {closing / 60:.1f}"
         )
     return started + budget - spent - closing
 
@@ -175,8 +175,8 @@ def _seconds_to_close(
 ) -> float:
     """About how long measuring will take, by a model that is not trained yet."""
     model.eval()
-    more = (len(work.images) + len(work.held_out)) * preset.views_at_the_end
-    spent = seconds_to_measure(_describe(preset, model), questions, work.device, more=more)
+    spent = seconds_to_measure(_describe(preset, model), questions, work.device)
+    spent += preset.seconds_to_finish(model, work)
     model.train()
     if baseline:
         spent += seconds_to_measure(_describe_bundled(work.device), questions, work.device)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashsearch.codes import pack_bits
-from training.device import autocast
 from training.retrieval import Labelled, distinct, retrieval_by_bits, retrieval_by_features
 
 Describe = Callable[[Tensor], dict[str, Tensor]]
@@ -38,17 +37,9 @@ def measure(describe: Describe, questions: Sequence[Labelled], device: str) -> d
     return found
 
 
-def seconds_to_measure(
-    describe: Describe, questions: Sequence[Labelled], device: str, *, more: int = 0
-) -> float:
-    """About how long `measure` will take, and describing so many more images beside.
-
-    These are described as a training does it, in bfloat16 where the device has it.
-    """
+def seconds_to_measure(describe: Describe, questions: Sequence[Labelled], device: str) -> float:
+    """About how long `measure` will take."""
     seconds = 0.0
-    if more:
-        with autocast(device):
-            seconds += more * _seconds(lambda: _described(describe, _blank(), device)) / _CHUNK
     if not questions:
         return seconds
     an_image = _seconds(lambda: _described(describe, _blank(), device)) / _CHUNK

@@ -33,7 +33,7 @@ _CHECKPOINT_SHARE = 0.05  # of the time at most, where they are large
 _PORTABLE_EVERY_S = 120.0
 _READ_EVERY = 20  # steps on a GPU, which runs ahead meanwhile
 _LOG_ROWS = 1000  # at most, a stage
-_STEADY = 0.1  # share of a stage's time after which its speed is relied on
+_STEADY = 0.5  # share of a stage's time after which its speed is relied on
 _LEAST_LEFT = 0.03  # of the steps taken, for the rate to fall when time is up
 _ENTRIES = {  # of a checkpoint
     *("identity", "minutes", "steps", "seconds", "spent", "notes", "log_bytes"),

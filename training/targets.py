@@ -111,6 +111,8 @@ def read_targets(folder: Path) -> Targets:
     no targets that can be used.
     """
     card = read_card(folder)
+    if card.kind != Teacher.kind:
+        raise TrainingError(f"{folder} is a {card.kind} model; a teacher was wanted")
     path = folder / FILE
     try:
         with safe_open(path, framework="numpy") as file:

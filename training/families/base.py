@@ -146,10 +146,9 @@ class Preset(ABC, Generic[M]):
     def draw(self, model: M, sample: NDArray[np.uint8]) -> list[Drawing]:
         """What the report shows, of images held out of the training."""
 
-    @property
-    def views_at_the_end(self) -> int:
-        """Images that `finish` encodes for each image trained on."""
-        return 0
+    def seconds_to_finish(self, model: M, work: Work) -> float:
+        """About how long `finish` will take, by a model that is not trained yet."""
+        return 0.0
 
     def finish(self, model: M, work: Work, folder: Path) -> None:
         """Write what else belongs into the model folder, the report apart, into this one."""

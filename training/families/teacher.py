@@ -6,6 +6,7 @@ it leaves beside its weights.
 
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,8 +30,9 @@ from training.report import Drawing, filter_drawing
 from training.resnet import Teacher
 from training.run import PORTABLE
 from training.schedule import falling, plateau
-from training.targets import CROPS, FILE, make_targets, write_targets
+from training.targets import FILE, make_targets, write_targets
 
+_TIMED = 250  # images whose targets are made to see how long all take
 _VIEWS, _TARGETS = range(2)  # parts of what is drawn at random, beside the seed and the step
 # Of the published recipes for small images, as SimCLR and BYOL have them.
 _STRONG = Views(smallest=0.08, saturation=0.2, hue=0.1, tint=0.0)
@@ -111,9 +113,12 @@ class TeacherPreset(Preset[Pretext]):
         weights = kernels.cpu().numpy()
         return [filter_drawing(weights.repeat(8, axis=1).repeat(8, axis=2))]
 
-    @property
-    def views_at_the_end(self) -> int:
-        return CROPS
+    def seconds_to_finish(self, model: Pretext, work: Work) -> float:
+        sample = work.images[:_TIMED]
+        started = time.monotonic()
+        make_targets(model.teacher, sample, seed=0, device=work.device)
+        every = len(work.images) + len(work.held_out)
+        return (time.monotonic() - started) * every / len(sample)
 
     def finish(self, model: Pretext, work: Work, folder: Path) -> None:
         """The targets, and the portable checkpoint, from which a longer training can go on."""

@@ -47,16 +47,16 @@ def test_a_stretch_that_is_lost_goes_on_elsewhere_and_comes_back_whole(cifar10, 
         time.sleep(0.2)
     time.sleep(8)
     os.killpg(lost.pid, signal.SIGTERM)
-    _, told = lost.communicate(timeout=60)
-    assert "stopped; the same command with --resume goes on" in told
+    _, printed = lost.communicate(timeout=60)
+    assert "stopped; the same command with --resume goes on" in printed
     _, about = read_portable(tmp_path / "out1" / "portable")
     assert about["step"] > 0
 
     (tmp_path / "out1" / "portable").rename(tmp_path / "second" / "portable")
     started = time.monotonic()
     done = stretch(tmp_path / "second", tmp_path / "out2", tmp_path / "there")
-    _, told = done.communicate(timeout=300)
-    assert done.returncode == 0, told
+    _, printed = done.communicate(timeout=300)
+    assert done.returncode == 0, printed
     assert time.monotonic() - started < 72 * 1.1
     parts = sorted((tmp_path / "out2").iterdir())
     assert [part.name for part in parts] == ["teacher-quarter.tar.00"]

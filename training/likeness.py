@@ -13,7 +13,7 @@ class Likeness(nn.Module):
     """Holds a student's likenesses between images against those between the teacher's targets.
 
     targets: (n, 128) float, of length 1, a row an image. features: their number, from
-    which a linear map, learnt beside the student, tells the target.
+    which a linear map, learnt beside the student, predicts the target.
     Source: Fang et al. 2021, arXiv:2101.04731 (SEED): the mapped features are compared with
     targets of many images. For codes the teacher has nothing to compare with, so images of
     a batch are compared with each other; codes kept from earlier steps are no substitute,

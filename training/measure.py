@@ -39,10 +39,10 @@ def measure(describe: Describe, questions: Sequence[Labelled], device: str) -> d
 
 def seconds_to_measure(describe: Describe, questions: Sequence[Labelled], device: str) -> float:
     """About how long `measure` will take."""
-    seconds = 0.0
     if not questions:
-        return seconds
-    an_image = _seconds(lambda: _described(describe, _blank(), device)) / _CHUNK
+        return 0.0
+    seconds = 0.0
+    an_image = seconds_of(lambda: _described(describe, _blank(), device)) / _CHUNK
     rows = _described(describe, _blank(), device)
     for asked in questions:
         seconds += an_image * (len(asked.gallery) + len(asked.queries))
@@ -51,13 +51,13 @@ def seconds_to_measure(describe: Describe, questions: Sequence[Labelled], device
         for part in rows.values():
             gallery = part.repeat(-(-len(asked.gallery) // _CHUNK), 1)[: len(asked.gallery)]
             own = part[: len(labels)]
-            once = _seconds(lambda g=gallery, q=own, f=few: _retrieval(f, g, q, device))  # type: ignore[misc]
+            once = seconds_of(lambda g=gallery, q=own, f=few: _retrieval(f, g, q, device))  # type: ignore[misc]
             seconds += once * -(-len(asked.queries) // len(labels))
     return seconds
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    """How long it takes, the second time; what it gives is on the CPU, or waited for."""
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds that `work` takes the second time, a GPU waited for; the first one is slow."""
     for _ in range(2):
         started = time.monotonic()
         work()

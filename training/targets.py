@@ -24,7 +24,7 @@ FILE = "targets.safetensors"
 DIRECTIONS = 128
 CROPS = 16
 _MILD = Views(smallest=0.5, jitter=0.0, grey=0.0)
-_CHUNK = 250  # images at a time, each in all its crops
+CHUNK = 250  # images at a time, each in all its crops
 _PARTS = "keys", "targets"
 
 
@@ -62,21 +62,31 @@ def content_keys(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)
 
 
-@torch.no_grad()
 def make_targets(
     teacher: Teacher, images: NDArray[np.uint8], *, seed: int, device: str
 ) -> NDArray[np.int8]:
-    """Features of each image, of length 1, averaged over 16 mild crops and mirror images of
-    it, reduced to their 128 main directions (all, where there are fewer), rounded.
+    """The averaged features of each image, along their 128 main directions (all, where there
+    are fewer), rounded.
 
     images: (n, 32, 32, 3) uint8. Returns (n, 128) int8; directions that the features
     do not have are 0.
     """
+    return _reduced(averaged_features(teacher, images, seed=seed, device=device))
+
+
+@torch.no_grad()
+def averaged_features(
+    teacher: Teacher, images: NDArray[np.uint8], *, seed: int, device: str
+) -> Tensor:
+    """Features of length 1, averaged over 16 mild crops and mirror images of each image.
+
+    images: (n, 32, 32, 3) uint8. Returns (n, features) float32 on the device.
+    """
     teacher.eval()
     means = []
     with progress_report("targets", len(images)) as report:
-        for start in range(0, len(images), _CHUNK):
-            tiny = torch.from_numpy(images[start : start + _CHUNK]).to(device)
+        for start in range(0, len(images), CHUNK):
+            tiny = torch.from_numpy(images[start : start + CHUNK]).to(device)
             random = generator(device, seed, start)
             views = random_views(tiny.repeat(CROPS, 1, 1, 1), _MILD, random)
             with autocast(device):
@@ -84,7 +94,7 @@ def make_targets(
             directions = F.normalize(features.float()).unflatten(0, (CROPS, len(tiny)))
             means.append(directions.mean(dim=0))
             report.advance(len(tiny))
-    return _reduced(torch.cat(means))
+    return torch.cat(means)
 
 
 def _reduced(features: Tensor) -> NDArray[np.int8]:

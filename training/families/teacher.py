@@ -6,7 +6,6 @@ it leaves beside its weights.
 
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from hashsearch.models.folder import Saved
 from training.augment import Views, random_views
 from training.device import autocast, seed_of
 from training.families.base import Preset, Start, Work
+from training.measure import seconds_of
 from training.optimizers import adam, descend_sum, kernels_and_others, muon
 from training.portable import has_portable, read_portable
 from training.pretext import PRETEXTS, Pretext, shapes_of
@@ -30,9 +30,8 @@ from training.report import Drawing, filter_drawing
 from training.resnet import Teacher
 from training.run import PORTABLE
 from training.schedule import falling, plateau
-from training.targets import FILE, make_targets, write_targets
+from training.targets import CHUNK, FILE, averaged_features, make_targets, write_targets
 
-_TIMED = 250  # images whose targets are made to see how long all take
 _VIEWS, _TARGETS = range(2)  # parts of what is drawn at random, beside the seed and the step
 # Of the published recipes for small images, as SimCLR and BYOL have them.
 _STRONG = Views(smallest=0.08, saturation=0.2, hue=0.1, tint=0.0)
@@ -114,11 +113,11 @@ class TeacherPreset(Preset[Pretext]):
         return [filter_drawing(weights.repeat(8, axis=1).repeat(8, axis=2))]
 
     def seconds_to_finish(self, model: Pretext, work: Work) -> float:
-        sample = work.images[:_TIMED]
-        started = time.monotonic()
-        make_targets(model.teacher, sample, seed=0, device=work.device)
-        every = len(work.images) + len(work.held_out)
-        return (time.monotonic() - started) * every / len(sample)
+        sample = work.images[:CHUNK]
+        spent = seconds_of(
+            lambda: averaged_features(model.teacher, sample, seed=0, device=work.device)
+        )
+        return spent * (len(work.images) + len(work.held_out)) / len(sample)
 
     def finish(self, model: Pretext, work: Work, folder: Path) -> None:
         """The targets, and the portable checkpoint, from which a longer training can go on."""

@@ -20,11 +20,12 @@ from hashsearch.images import quiet_pillow
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    options = argparse.Namespace(when_stopped="stopped")
     quiet_pillow()
     if isinstance(sys.stdout, TextIOWrapper):  # file names may not be UTF-8
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
+        _parser().parse_args(arguments, options)
         return int(options.run(options))
     except HashSearchError as error:
         return _fail(str(error))

@@ -28,6 +28,7 @@ def test_the_default_trial_is_the_defaults_training(tiny_images, tmp_path):
     model = ConvolutionalAutoencoder(PRESET.widths, PRESET.blocks, PRESET.depths).channels_last()
     fit_standardization(model, tiny_images)
     run = Run(tmp_path / "model", {}, ("loss", *PRESET.terms), resume=False)
+    run.start()
     learn_views(model, PRESET, Work(run, tiny_images, seed=0, device="cpu"))
     for step in range(PRESET.steps):
         assert training.take(step, PRESET.steps)

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from PIL import Image
@@ -375,6 +376,31 @@ def test_an_interrupted_training_stops_at_a_checkpoint_and_says_how_to_go_on(tmp
     done = run(*command[1:], "--resume", "--seed", 1)
     assert done.returncode == 1
     assert "another training: it differs in" in done.stderr.splitlines()[-1]  # after the progress
+
+
+@pytest.mark.parametrize(
+    "name", ["training.families", "hashsearch.sources.loading.load_tiny_images"]
+)
+def test_a_training_stopped_before_its_first_step_keeps_nothing_and_does_not_promise_to(
+    tmp_path, monkeypatch, name
+):
+    """While the preset's name is checked, or while images are read."""
+
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    module = ModuleType("stopped")
+    module.__getattr__ = stop
+    if name == "training.families":
+        monkeypatch.setitem(sys.modules, name, module)
+    else:
+        monkeypatch.setattr(name, stop)
+    done = run("train", "dense256-quick", "--data", "samples", "--out", tmp_path / "m")
+    assert done.returncode == 130
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("hashsearch: stopped")
+    assert "--resume" not in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_model_info_tells_what_the_card_says(model_folder):

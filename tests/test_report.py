@@ -11,6 +11,7 @@ from PIL import Image
 from hashsearch.models.folder import load_model
 from tests.test_run import CONVOLUTIONAL, DENSE, train
 from training.families.linear import LinearPreset
+from training.report import write_report
 from training.retrieval import Labelled
 
 
@@ -59,3 +60,11 @@ def test_without_matplotlib_the_report_says_what_it_lacks(tiny_images, tmp_path,
     report = tmp_path / "model" / "report"
     assert "Plots need matplotlib" in (report / "README.md").read_text()
     assert {path.name for path in report.glob("*.png")} == {"filters.png", "reconstructions.png"}
+
+
+def test_a_report_without_anything_measured_says_why(tmp_path):
+    (tmp_path / "log.csv").write_text("stage,step,seconds,loss\n")
+    write_report(tmp_path / "report", tmp_path / "log.csv", [], {}, {})
+    page = (tmp_path / "report" / "README.md").read_text()
+    assert "Nothing was measured: no labelled images are at hand" in page
+    assert "|" not in page

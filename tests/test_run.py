@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hashsearch import progress
 from hashsearch.errors import TrainingError
 from hashsearch.models.folder import load_model
 from hashsearch.models.transform import TransformAutoencoder
@@ -153,6 +154,12 @@ def test_an_unfinished_training_is_not_overwritten(tiny_images, tmp_path, monkey
         train(tiny_images, tmp_path / "model", other, resume=True)
     with pytest.raises(TrainingError, match="it differs in images, images_sha256"):
         train(tiny_images[:200], tmp_path / "model", DENSE, resume=True)
+
+
+def test_resuming_where_there_is_nothing_begins_and_says_so(tiny_images, tmp_path, capsys):
+    train(tiny_images, tmp_path / "model", DENSE, resume=True)
+    wanted = f"nothing to resume in {tmp_path / 'model.training'}; this is a new training"
+    assert wanted in capsys.readouterr().err.splitlines()
 
 
 def test_minutes_fix_the_steps_at_the_start_and_a_resumed_training_keeps_them(
@@ -306,7 +313,9 @@ class Slow:
         pass
 
     def job(self, identity, folder, resume=False):
-        return run.Run(folder / "model", identity, ("loss",), resume=resume)
+        job = run.Run(folder / "model", identity, ("loss",), resume=resume)
+        job.start()
+        return job
 
     def steps_of(self, job, seconds, *, minutes, **options):
         """A stage of so many minutes, whose steps take `seconds(taken, progress)`."""
@@ -341,6 +350,46 @@ def test_a_stage_that_becomes_slower_takes_fewer_steps_and_is_done_in_time(tmp_p
     assert progress[-1] > 0.95  # its rate has fallen
 
 
+def test_a_stage_says_how_many_steps_there_will_be_as_far_as_is_known(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    slow = Slow(monkeypatch)
+    steps, _ = slow.take(tmp_path, lambda taken, progress: 0.4 if progress > 0.3 else 0.1)
+    totals = [int(line.split()[3]) for line in capsys.readouterr().err.splitlines()]
+    assert totals[0] > 500
+    assert totals[-1] == steps < 400
+
+
+@pytest.mark.parametrize(("seconds", "apart"), [(0.5, 2), (0.05, 20), (0.0005, 500)])
+def test_on_a_gpu_the_loss_is_read_once_a_second_or_every_500_steps(
+    tmp_path, monkeypatch, seconds, apart
+):
+    slow, read = Slow(monkeypatch), []
+
+    class Loss:
+        def __init__(self, step):
+            self.step = step
+
+        def __float__(self):
+            read.append(self.step)
+            return 1.0
+
+    def update(step, progress):
+        slow.now += seconds
+        return {"loss": Loss(step)}
+
+    job = run.Run(tmp_path / "model", {}, ("loss",), resume=False, device="cuda")
+    job.start()
+    job.stage("some", {"slow": slow}, update, batch=1, steps=5001)
+    assert read[-1] == 5000
+    assert np.median(np.diff(read)) == pytest.approx(apart, abs=1)
+    rows = [step for _, step, _ in rows_of(job.log)]
+    assert rows[-1] == 5000
+    assert set(rows) <= set(read)
+    assert min(1000, len(read)) / 2 < len(rows) <= 1002
+
+
 def test_one_slow_step_at_the_start_lowers_next_to_nothing(tmp_path, monkeypatch):
     slow = Slow(monkeypatch)
     steps, _ = slow.take(tmp_path, lambda taken, progress: 2.0 if taken == 90 else 0.1)
@@ -369,7 +418,7 @@ def test_a_budget_too_small_for_measuring_and_writing_is_refused(tiny_images, tm
         TrainingError, match=r"0.01 minutes are too few: reading took 0.0 minutes, and meas"
     ):
         train(tiny_images, tmp_path / "model", CONVOLUTIONAL, minutes=0.01, questions=[asked])
-    assert not (tmp_path / "model").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("preset", [DENSE, CONVOLUTIONAL], ids=["dense", "convolutional"])

@@ -94,6 +94,9 @@ def train(
     if minutes is not None:
         closing = _seconds_to_close(preset, model, work, questions, baseline)
         run.deadline = _deadline(started, minutes, run.spent, closing)
+    if resume and not run.resumed:
+        print(f"nothing to resume in {run.folder}; this is a new training", file=sys.stderr)
+    run.start()
     preset.learn(model, work)
     training = recipe | {
         **run.notes,

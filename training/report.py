@@ -63,6 +63,8 @@ def write_report(
 
 
 def _table(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
+    if not metrics:
+        return ["Nothing was measured: no labelled images are at hand (CIFAR-10, tinyimagenet32)."]
     if not baseline:
         rows = [f"| {name} | {value} |" for name, value in metrics.items()]
         return ["| measure | value |", "| --- | --- |", *rows]

@@ -31,7 +31,7 @@ _CHECKPOINT, LOG, PORTABLE = "checkpoint.pt", "log.csv", "portable"
 _CHECKPOINT_EVERY_S = 60.0
 _CHECKPOINT_SHARE = 0.05  # of the time at most, where they are large
 _PORTABLE_EVERY_S = 120.0
-_READ_EVERY = 20  # steps on a GPU, which runs ahead meanwhile
+_READ_EVERY_S, _READ_EVERY = 1.0, 500  # seconds and steps at most on a GPU, which runs ahead
 _LOG_ROWS = 1000  # at most, a stage
 _STEADY = 0.5  # share of a stage's time after which its speed is relied on
 _LEAST_LEFT = 0.03  # of the steps taken, for the rate to fall when time is up
@@ -83,15 +83,24 @@ class Run:
         self.seconds = 0.0  # spent on steps, over all the job's lives
         self.spent = 0.0  # of them, of this budget of minutes
         self.notes: dict[str, Any] = {}  # for the card: what a stage decided, and how fast it was
-        self._read_every = _READ_EVERY if torch.device(device).type == "cuda" else 1
+        self._runs_ahead = torch.device(device).type == "cuda"
         self._saved: dict[str, Any] | None = None
         self._carried: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         if not resume:
             require_none_unfinished(out)
-        if not self._open():
+        self._open()
+
+    def start(self) -> None:
+        """Make the folder, with an empty log, unless the job goes on from a checkpoint."""
+        if self._saved is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.log.open("w", newline="") as log:
-                csv.writer(log).writerow(("stage", "step", "seconds", *columns))
+                csv.writer(log).writerow(("stage", "step", "seconds", *self.columns))
+
+    @property
+    def resumed(self) -> bool:
+        """Whether a checkpoint of either kind was found and has still to be taken up."""
+        return self._saved is not None or self._carried is not None
 
     def stage(
         self,
@@ -171,14 +180,16 @@ class Run:
                     stage.falling = True
                 measured = stage.update(stage.step, progress)
                 stage.step += 1
-                if not self._read_now(stage):
+                if stage.step < clock.reads and not self._done(stage):
                     continue
                 self._note(stage, {n: float(value) for n, value in measured.items()}, rows, clock)
                 report.advance(
                     (stage.step - clock.reported) * stage.batch, f"loss {stage.loss:.4f}"
                 )
                 clock.reported = stage.step
+                clock.reads = stage.step + (clock.ahead(stage.step) if self._runs_ahead else 1)
                 self._keep_to_time(stage, clock)
+                report.total = (self.steps[stage.name] - clock.resumed) * stage.batch
                 now = time.monotonic()
                 if not stage.falling and (stop() or now - clock.portable > _PORTABLE_EVERY_S):
                     self._write_portable(stage)
@@ -201,10 +212,6 @@ class Run:
     def _done(self, stage: "_Stage") -> bool:
         return stage.step >= self.steps[stage.name]
 
-    def _read_now(self, stage: "_Stage") -> bool:
-        """Whether to wait for what the step measured."""
-        return stage.step % self._read_every == 0 or self._done(stage)
-
     def _note(self, stage: "_Stage", values: dict[str, float], rows: Any, clock: "_Clock") -> None:
         """Count the time, check the loss, and write a row of the log now and then."""
         assert values.keys() <= {*self.columns}, f"{values.keys()} are not in the log's columns"
@@ -213,8 +220,8 @@ class Run:
         step = stage.step - 1
         stage.loss = values["loss"]
         stage.first = _require_sound(stage.loss, stage.first, stage.name, step, stage.scale)
-        every = max(self._read_every, self.steps[stage.name] // _LOG_ROWS)
-        if step % every < self._read_every or self._done(stage):
+        every = max(1, self.steps[stage.name] // _LOG_ROWS)
+        if step % every < stage.step - clock.reported or self._done(stage):
             row = (f"{values[c]:.6g}" if c in values else "" for c in self.columns)
             rows.writerow((stage.name, step, f"{self.seconds:.2f}", *row))
 
@@ -270,8 +277,8 @@ class Run:
         }
         write_portable(self.portable_folder, stage.carried.portable(), about)
 
-    def _open(self) -> bool:
-        """Read what an earlier life left; whether its log goes on."""
+    def _open(self) -> None:
+        """Read the checkpoint of an earlier life."""
         path = self.folder / _CHECKPOINT
         if path.exists():
             saved = self._read_exact(path)
@@ -281,7 +288,7 @@ class Run:
                 self.spent = saved["spent"] if saved["minutes"] == self.minutes else 0.0
                 os.truncate(self.log, saved["log_bytes"])  # rows of steps that are taken again
                 self._saved = saved
-                return True
+                return
             if not has_portable(self.portable_folder):
                 raise self._another(json.loads(saved["identity"]), json.loads(self.identity))
         if has_portable(self.portable_folder):
@@ -293,7 +300,6 @@ class Run:
             if type(step) is not int or step < 0 or type(seconds) is not float:
                 raise TrainingError(f"{self.portable_folder} does not say after which step it is")
             self._carried = tensors, about
-        return False
 
     def _read_exact(self, path: Path) -> dict[str, Any]:
         try:
@@ -345,11 +351,16 @@ class _Clock:
     def __init__(self, step: int) -> None:
         self.began = self.read = self.written = self.portable = time.monotonic()
         self.resumed = self.reported = step  # the step that this life began with, and the last read
+        self.reads = step + 1  # the step whose loss is read next
         self.pause = _CHECKPOINT_EVERY_S
 
     def speed(self, step: int) -> float:
         """Steps a second in this life, now that so many were taken in all."""
         return (step - self.resumed) / max(time.monotonic() - self.began, 1e-9)
+
+    def ahead(self, step: int) -> int:
+        """How many steps to take before the next loss is read."""
+        return max(1, min(_READ_EVERY, int(self.speed(step) * _READ_EVERY_S)))
 
     def write(self, checkpoint: Callable[[], None]) -> None:
         """Write one; the next comes so much later that writing takes little of the time."""
@@ -359,12 +370,18 @@ class _Clock:
         self.pause = max(self.pause, (self.written - asked) / _CHECKPOINT_SHARE)
 
 
+def is_unfinished(out: Path) -> bool:
+    """Whether a training of this model left a checkpoint, of either kind, to go on from."""
+    folder = _folder(out)
+    return (folder / _CHECKPOINT).exists() or has_portable(folder / PORTABLE)
+
+
 def require_none_unfinished(out: Path) -> None:
     """Raise TrainingError if a training of this model was begun and not finished."""
-    folder = _folder(out)
-    if (folder / _CHECKPOINT).exists() or has_portable(folder / PORTABLE):
+    if is_unfinished(out):
         raise TrainingError(
-            f"{folder} holds an unfinished training; --resume goes on with it, or delete the folder"
+            f"{_folder(out)} holds an unfinished training; --resume goes on with it, or delete "
+            "the folder"
         )
 
 

@@ -20,7 +20,6 @@ _STARTED = time.monotonic()  # of the command, before torch is imported
 
 def add(commands: Commands) -> None:
     train = add_command(commands, "train", _train, "train a model")
-    train.set_defaults(when_stopped="stopped; the same command with --resume goes on")
     train.add_argument(
         "preset",
         metavar="PRESET",
@@ -60,6 +59,20 @@ def _preset(text: str) -> str:
 
 
 def _train(options: argparse.Namespace) -> int:
+    try:
+        return _make_model(options)
+    except KeyboardInterrupt:
+        from training.run import is_unfinished
+
+        options.when_stopped = (
+            "stopped; the same command with --resume goes on"
+            if is_unfinished(options.out)
+            else "stopped before the first step; nothing was kept"
+        )
+        raise
+
+
+def _make_model(options: argparse.Namespace) -> int:
     import numpy as np
 
     from hashsearch.models.folder import require_free

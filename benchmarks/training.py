@@ -1,12 +1,12 @@
-"""Views a second of a teacher's training and of its student's, beside what the device could do.
+"""Views per second in training a teacher and its student, compared with the device's ceiling.
 
     python -m benchmarks.training [--device cuda] [--width 64] [--batch 512] [--seconds 10]
 
-The steps are those of `hashsearch train`, on random images and targets. The ceiling is what
-the device's own product of large bfloat16 matrices (float32, where it has none) would allow:
-its rate over the operations that a view needs, counted by PyTorch; memory is left out. On a
-GPU it is also checked that a captured step does what an uncaptured one does, and that a
-step's loss and gradients are those of the CPU in float32, on the same views.
+The steps are those of `hashsearch train`, on random images and targets. The ceiling is the
+device's speed in products of large bfloat16 matrices (float32 if it lacks bfloat16), divided
+by the operations that a view needs, as PyTorch counts them; memory traffic is ignored. On a
+GPU, the losses of captured and uncaptured steps are also compared, and the loss and gradients
+of one step with those of the CPU in float32, on the same views.
 """
 
 import argparse
@@ -35,13 +35,13 @@ from training.targets import DIRECTIONS, Targets, content_keys
 
 _IMAGES = 4096
 _WARM_STEPS = 8
-_SIDE = 8192  # of the matrices on a GPU; an eighth of it on a CPU
+_SIDE = 8192  # rows and columns of the matrices on a GPU; an eighth of it on a CPU
 _CHECKED_STEPS = 12
 Learn = Callable[[nn.Module, Any, Work], None]
 
 
 class Stopwatch(Run):
-    """A run that takes a stage's steps for some seconds, or a number of them, and keeps nothing."""
+    """A run that takes a stage's steps for some seconds, or a fixed number, and saves nothing."""
 
     def __init__(self, device: str, *, seconds: float = 0.0, count: int = 0):
         super().__init__(Path("/nowhere"), {}, (), resume=False, device=device)
@@ -50,11 +50,8 @@ class Stopwatch(Run):
         self.images_a_second = 0.0
         self.batch = 0
 
-    def _open(self) -> bool:
-        return True
-
     def stage(self, name: str, parts: Any, update: Any, *, batch: int, **rest: Any) -> None:
-        """Take them."""
+        """Take the steps; with `count`, keep their losses, else measure the speed."""
         self.batch = batch
         if self._count:
             self.losses = [float(update(step, 0.5)["loss"]) for step in range(self._count)]
@@ -85,7 +82,7 @@ def main() -> None:
     print(
         f"{describe(device)}, PyTorch {torch.__version__}; {rate / 1e12:.3g} TFLOP/s in products\n"
     )
-    print("| what | views/s | GFLOP a view | ceiling, views/s | share |")
+    print("| what | views/s | GFLOP per view | ceiling, views/s | share |")
     print("| --- | --- | --- | --- | --- |")
     for name, learn, preset, views in (
         (f"teacher of width {options.width}", learn_pretext, teacher, 2),
@@ -102,7 +99,7 @@ def main() -> None:
 
 
 def take(learn: Learn, preset: Any, run: Run, device: str, images: int = _IMAGES) -> None:
-    """Begin a training of random images and take what steps the run takes."""
+    """Start a training on random images; the run decides which steps are taken."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     tiny = random.integers(0, 256, (images, 32, 32, 3), np.uint8)
@@ -118,23 +115,24 @@ def _targets(images: NDArray[np.uint8]) -> Targets:
 
 
 def product_rate(device: str) -> float:
-    """Operations a second in a product of large matrices, the median of ten."""
+    """Operations per second in a product of large matrices, the median of ten products."""
     on_cpu = torch.device(device).type == "cpu"
     side = _SIDE // 8 if on_cpu else _SIDE
     dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
-    one, two = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     seconds = []
     for _ in range(12):
         started = time.perf_counter()
-        (one @ two)[0, 0].item()  # waits for the device
+        (left @ right)[0, 0].item()  # waits for the device
         seconds.append(time.perf_counter() - started)
     return 2 * side**3 / statistics.median(seconds[2:])
 
 
 def operations(learn: Learn, preset: Any) -> float:
-    """Floating-point operations of a step for each of its images, those of optimizers left out.
+    """Floating-point operations per image of a step, without those of the optimizers.
 
-    They do not depend on the batch, so two batches are compared.
+    The optimizers' operations do not depend on the batch size, so they cancel in the
+    difference between two batch sizes.
     """
     counts = []
     for batch in (32, 64):
@@ -147,7 +145,7 @@ def operations(learn: Learn, preset: Any) -> float:
 
 
 def captured_against_not(preset: TeacherPreset, device: str) -> str:
-    """The losses of a few steps, replayed from a graph and launched one by one."""
+    """Compare the losses of a few steps with and without a CUDA graph."""
     losses = []
     for eager in (steps._EAGER, _CHECKED_STEPS):
         before, steps._EAGER = steps._EAGER, eager
@@ -155,20 +153,22 @@ def captured_against_not(preset: TeacherPreset, device: str) -> str:
         take(learn_pretext, preset, watch, device)
         steps._EAGER = before
         losses.append(watch.losses)
-    away = max(abs(a / b - 1) for a, b in zip(*losses, strict=True))
-    return f"captured or not, {_CHECKED_STEPS} losses differ by {away:.1e} at most"
+    difference = max(abs(a / b - 1) for a, b in zip(*losses, strict=True))
+    return f"{_CHECKED_STEPS} losses with and without a graph differ by at most {difference:.1e}"
 
 
 def against_the_cpu(preset: TeacherPreset, device: str) -> str:
-    """Loss and gradients of one step on the same views."""
+    """Compare the loss and gradients of one step with the CPU's, on the same views."""
     torch.manual_seed(0)
     model = preset.build()
     views = torch.randn(2, 64, 3, 32, 32)
     results = [_loss_and_gradients(model, views, "cpu")]
     results.append(_loss_and_gradients(model.to(device), views.to(device), device))
     (loss, ours), (other, theirs) = results
-    away = (ours - theirs).norm() / ours.norm()
-    return f"against the CPU's float32, loss {other / loss - 1:+.1e}, gradients {away:.1e}"
+    difference = (ours - theirs).norm() / ours.norm()
+    return (
+        f"relative to the CPU's float32: loss {other / loss - 1:+.1e}, gradients {difference:.1e}"
+    )
 
 
 def _loss_and_gradients(model: Any, views: Tensor, device: str) -> tuple[float, Tensor]:

@@ -518,7 +518,7 @@ def test_settings_that_cannot_be_used_are_told(monkeypatch, gallery_folder):
 def test_a_device_that_is_not_there_is_told_before_anything_is_read(tmp_path, device):
     out = tmp_path / "m"
     done = run("train", "dense256-quick", "--data", "nowhere", "--out", out, "--device", device)
-    assert f"there is no device '{device}' here" in error_of(done)
+    assert f"device '{device}' is not available here" in error_of(done)
 
 
 def test_control_characters_reach_no_terminal(tmp_path):

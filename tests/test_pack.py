@@ -162,10 +162,10 @@ def test_an_archive_is_filled_until_one_image_more_is_too_many(data):
 @pytest.mark.parametrize(
     ("change", "limit", "quality", "message"),
     [
-        ("none", 10_000, 75, r"are not recompressed take [\d,]+ bytes; 10,000 are allowed"),
-        ("no cifar100", 10**7, 75, r"cifar100\.tar\.gz is neither in HASHSEARCH_DATA"),
-        ("none", 10**7, 96, "a quality from 1 to 95 was wanted; got 96"),
-        ("out exists", 10**7, 75, "out already exists"),
+        ("none", 10_000, 75, r"are not recompressed take [\d,]+ bytes; the limit is 10,000"),
+        ("no cifar100", 10**7, 75, r"cifar100\.tar\.gz is neither in the HASHSEARCH_DATA folder"),
+        ("none", 10**7, 96, "the quality must be from 1 to 95; got 96"),
+        ("out exists", 10**7, 75, "out already exists; choose a new folder"),
     ],
 )
 def test_what_cannot_be_packed_leaves_nothing(data, tmp_path, change, limit, quality, message):

@@ -98,12 +98,12 @@ def test_no_part_comes_from_outside_the_folder(folder, name):
     (folder.parent / "outside").write_bytes(b"secret")
     index = {"about": {}, "parts": {name: "0" * 64}}
     (folder / "checkpoint.json").write_text(json.dumps(index))
-    with pytest.raises(TrainingError, match="names parts that no portable checkpoint has"):
+    with pytest.raises(TrainingError, match="lists no parts, too many, or invalid names"):
         read_portable(folder)
 
 
 def test_parts_that_are_no_safetensors_file_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(portable, "save", lambda tensors: b"not a file of tensors")
     write_portable(tmp_path / "portable", {}, ABOUT)
-    with pytest.raises(TrainingError, match="are not a safetensors file"):
+    with pytest.raises(TrainingError, match="do not form a safetensors file"):
         read_portable(tmp_path / "portable")

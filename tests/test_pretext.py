@@ -39,7 +39,7 @@ def test_a_teacher_of_full_width_is_resnet_18():
 
 @pytest.mark.parametrize("width", [0, -1, 5000, 2.5, "64"])
 def test_a_teacher_of_no_width_is_refused(width):
-    with pytest.raises(InvalidModel, match="a width up to 1024 was wanted"):
+    with pytest.raises(InvalidModel, match="the width must be an integer from 1 to 1024"):
         Teacher(width)
 
 

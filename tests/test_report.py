@@ -66,5 +66,5 @@ def test_a_report_without_anything_measured_says_why(tmp_path):
     (tmp_path / "log.csv").write_text("stage,step,seconds,loss\n")
     write_report(tmp_path / "report", tmp_path / "log.csv", [], {}, {})
     page = (tmp_path / "report" / "README.md").read_text()
-    assert "Nothing was measured: no labelled images are at hand" in page
+    assert "Nothing was measured: no labelled images were found" in page
     assert "|" not in page

@@ -147,7 +147,7 @@ def test_an_unfinished_training_is_not_overwritten(tiny_images, tmp_path, monkey
         StopAfter(patched, 3)
         with pytest.raises(KeyboardInterrupt):
             train(tiny_images, tmp_path / "model", DENSE)
-    with pytest.raises(TrainingError, match="holds an unfinished training; --resume goes on"):
+    with pytest.raises(TrainingError, match="holds an unfinished training; use --resume"):
         train(tiny_images, tmp_path / "model", DENSE)
     other = replace(DENSE, learning_rate=1.0)
     with pytest.raises(TrainingError, match="another training: it differs in settings"):
@@ -158,7 +158,7 @@ def test_an_unfinished_training_is_not_overwritten(tiny_images, tmp_path, monkey
 
 def test_resuming_where_there_is_nothing_begins_and_says_so(tiny_images, tmp_path, capsys):
     train(tiny_images, tmp_path / "model", DENSE, resume=True)
-    wanted = f"nothing to resume in {tmp_path / 'model.training'}; this is a new training"
+    wanted = f"nothing to resume in {tmp_path / 'model.training'}; starting a new training"
     assert wanted in capsys.readouterr().err.splitlines()
 
 
@@ -201,7 +201,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_sentence(tiny_images, tmp_path):
         train(tiny_images, tmp_path / "model", DENSE, resume=True)
     for other in ([1, 2], {"step": 3}):
         torch.save(other, checkpoint)
-        with pytest.raises(TrainingError, match=r"checkpoint\.pt (cannot be read|is not whole)"):
+        with pytest.raises(TrainingError, match=r"checkpoint\.pt (cannot be read|is incomplete)"):
             train(tiny_images, tmp_path / "model", DENSE, resume=True)
 
 
@@ -212,7 +212,7 @@ def test_a_log_that_lost_rows_is_refused(tiny_images, tmp_path, monkeypatch):
             train(tiny_images, tmp_path / "model", DENSE)
     log = tmp_path / "model.training" / "log.csv"
     os.truncate(log, log.stat().st_size - 5)
-    with pytest.raises(TrainingError, match="is not whole"):
+    with pytest.raises(TrainingError, match="is incomplete"):
         train(tiny_images, tmp_path / "model", DENSE, resume=True)
 
 

@@ -140,5 +140,5 @@ def test_a_code_that_tells_nothing_is_refused(model, tiny_images, weight):
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken.head[0].weight.fill_(weight)
-    with pytest.raises(TrainingError, match="the code is no number, or the same for all images"):
+    with pytest.raises(TrainingError, match="the code is not finite, or equal for all images"):
         make_code(broken, tiny_images, 75.0)

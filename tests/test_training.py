@@ -264,6 +264,6 @@ def test_bits_for_the_picture_alone_decode_to_more_of_it(tiny_images, tmp_path):
 
 
 def test_a_code_is_not_made_anew_of_random_weights(tiny_images, tmp_path):
-    with pytest.raises(TrainingError, match="makes the code of a trained model; --from"):
+    with pytest.raises(TrainingError, match="trained model; name the model with --from"):
         train(tiny_images, tmp_path / "model", replace(CONVOLUTIONAL, steps=0))
     assert list(tmp_path.iterdir()) == []

@@ -1,1 +1,1 @@
-"""Jobs that make models. They run without faiss and without the service."""
+"""Training jobs. They need neither faiss nor the service."""

@@ -1,4 +1,4 @@
-"""Random views of tiny images: crops, mirrored, in other colours."""
+"""Random augmentations of tiny images: crops, mirroring, colour changes."""
 
 import math
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """How far a random view may be from its image.
+    """Strengths and probabilities of the augmentations.
 
-    smallest: share of the image's area that a crop keeps at least. jitter: chance that
-    colours change. brightness, contrast, saturation: each is multiplied by between
-    1 - x and 1 + x. hue: turned by up to this share of the circle either way. tint: each
-    channel by between 1 - x and 1 + x, which stands in for hue at a fraction of its cost.
-    grey: chance that no colour is left. solarise: chance that the brighter half of the
-    levels is inverted.
+    smallest: smallest crop, as a share of the image's area. jitter: probability of a
+    colour change. brightness, contrast, saturation: each is multiplied by a factor between
+    1 - x and 1 + x. hue: largest rotation in either direction, as a share of the circle.
+    tint: each channel is multiplied by a factor between 1 - x and 1 + x, a cheap substitute
+    for hue. grey: probability of a conversion to grey. solarise: probability that levels
+    of 128 and above are inverted.
     """
 
     smallest: float = 0.25
@@ -34,10 +34,10 @@ class Views:
 
 
 def random_views(tiny: Tensor, views: Views, random: torch.Generator) -> Tensor:
-    """One view of each image.
+    """Draw one view of each image.
 
-    tiny: (n, 32, 32, 3) uint8. Returns (n, 3, 32, 32) float32 grey levels, 0 to
-    255. random: on the images' device.
+    tiny: (n, 32, 32, 3) uint8. random: a generator on the images' device. Returns
+    (n, 3, 32, 32) float32 levels, 0 to 255.
     Source: the augmentations of Chen et al. 2020, arXiv:2002.05709, without blur;
     solarisation from Grill et al. 2020, arXiv:2006.07733.
     """
@@ -51,15 +51,15 @@ def random_views(tiny: Tensor, views: Views, random: torch.Generator) -> Tensor:
 
 
 def flipped(tiny: Tensor, random: torch.Generator) -> Tensor:
-    """(n, 32, 32, 3) uint8 images, each mirrored with chance one half."""
+    """Mirror each of (n, 32, 32, 3) uint8 images with probability one half."""
     mirrored = torch.rand(len(tiny), 1, 1, 1, generator=random, device=tiny.device) < 0.5
     return torch.where(mirrored, tiny.flip(2), tiny)
 
 
 def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the hue, as HSV has it; value and saturation stay.
+    """Rotate the hue of HSV; value and saturation stay the same.
 
-    images: (n, 3, h, w) float, of any scale; turns: (n, 1, 1) float, 1 is the whole circle.
+    images: (n, 3, h, w) float of any scale; turns: (n, 1, 1) float, 1 is a full circle.
     """
     value, low = images.amax(dim=1), images.amin(dim=1)
     chroma = value - low
@@ -97,7 +97,7 @@ def _cropped(images: Tensor, views: Views, random: torch.Generator) -> Tensor:
 
 def _recoloured(images: Tensor, views: Views, random: torch.Generator) -> Tensor:
     def drawn(channels: int = 1) -> Tensor:
-        """(n, channels, 1, 1) between -1 and 1."""
+        """(n, channels, 1, 1) uniform between -1 and 1."""
         numbers = torch.rand(len(images), channels, 1, 1, generator=random, device=images.device)
         return 2 * numbers - 1
 

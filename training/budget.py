@@ -1,4 +1,4 @@
-"""How many steps fit into a time: the speed is measured, and the steps taken for it are undone."""
+"""How many steps fit into a time: a stage's speed is measured with steps that are then undone."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,33 +10,33 @@ from torch import Tensor
 Update = Callable[[int, float], Mapping[str, Tensor | float]]
 
 _MEASURE_S = 6.0
-_MEASURE_SHARE = 0.1  # of a stage's time at most
-_SPARE = 0.03  # of a stage's time, since the speed varies
-_WARM_STEPS = 5  # before the speed is measured: on a GPU they capture the step
-_AT_ONCE = 4  # steps between two waits for the device
+_MEASURE_SHARE = 0.1  # largest share of a stage's time spent on measuring
+_SPARE = 0.03  # share of a stage's time kept in reserve, since the speed varies
+_WARM_STEPS = 5  # before the speed is measured; on a GPU they include the graph capture
+_STEPS_PER_SYNC = 4  # steps between two waits for the device
 
 
 class Stateful(Protocol):
-    """What a checkpoint keeps: a module, an optimizer."""
+    """A part of a checkpoint, such as a module or an optimizer."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
 
 
 def affordable(parts: Mapping[str, Stateful], update: Update, ends: float) -> int:
-    """How many steps fit until `ends`, by time.monotonic(); at least one.
+    """Return how many steps fit until `ends`, a time.monotonic() time; at least one.
 
-    parts: all that `update` changes. They are left as they were.
+    parts: everything that `update` changes; their state is restored.
     """
     before = {name: _cloned(part.state_dict()) for name, part in parts.items()}
     left = max(0.0, ends - time.monotonic())
     for step in range(_WARM_STEPS):
         float(update(step, 0.0)["loss"])
         if time.monotonic() > ends - left / 2:
-            break  # a step takes a good part of the time
+            break  # a few steps already take half of the time
     taken, spent, started = 0, 0.0, time.monotonic()
     while not taken or spent < min(_MEASURE_S, left * _MEASURE_SHARE):
-        for _ in range(_AT_ONCE):
+        for _ in range(_STEPS_PER_SYNC):
             measured = update(taken, 0.0)
             taken += 1
         float(measured["loss"])  # waits for the device
@@ -47,10 +47,10 @@ def affordable(parts: Mapping[str, Stateful], update: Update, ends: float) -> in
 
 
 def load_in_place(part: Stateful, state: dict[str, Any]) -> None:
-    """Load a state, but keep an optimizer's own rates, tensors on its device.
+    """Load a state, but keep an optimizer's learning-rate tensors, which are on its device.
 
-    PyTorch takes a checkpoint's rates as they were read, on the CPU, and a captured step
-    would then hold the number that they had.
+    PyTorch would replace them by the checkpoint's tensors on the CPU, and a captured CUDA
+    graph would freeze the values of those.
     """
     groups = getattr(part, "param_groups", [])
     rates = [group["lr"] for group in groups]
@@ -60,7 +60,7 @@ def load_in_place(part: Stateful, state: dict[str, Any]) -> None:
 
 
 def _tensors(state: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors of nested dictionaries and lists, with where each is."""
+    """All tensors in nested dictionaries and lists, each with its path."""
     if isinstance(state, Tensor):
         yield path, state
     elif isinstance(state, dict | list | tuple):
@@ -74,9 +74,9 @@ def _cloned(state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _restore(state: dict[str, Any], before: Mapping[str, Tensor]) -> None:
-    """Undo changes in place, since a captured step goes on with these very tensors.
+    """Undo changes in place, because a captured CUDA graph keeps using the same tensors.
 
-    What an optimizer has made since is set to zero, as it would be made.
+    State that an optimizer has created since is set to zero, its initial value.
     """
     with torch.no_grad():
         for path, part in _tensors(state):

@@ -12,18 +12,18 @@ from hashsearch.models.folder import Autoencoder
 from training.device import exact
 
 _CHUNK = 5000
-_FEW = 1000  # images whose own products cost less than those of their pixels
+_FEW = 1000  # up to this many images an SVD costs less than the pixels' covariance
 
 
 def principal_components(
     model: Autoencoder, images: NDArray[np.uint8], count: int
 ) -> tuple[Tensor, Tensor]:
-    """The mean of the standardised pixels, and the directions around it of the most variance.
+    """Compute the mean and the first principal components of the standardised pixels.
 
-    Returns (3072,) and (count, 3072) float32, the most variance first.
+    Returns (3072,) and (count, 3072) float32, the components by decreasing variance.
     """
     device = model.pixel_mean.device
-    if count <= len(images) <= _FEW:  # the same in less time
+    if count <= len(images) <= _FEW:  # the same result in less time
         rows = torch.cat([exact(pixels) for pixels in standardized_chunks(model, images)])
         mean = rows.mean(dim=0)
         _, _, directions = torch.linalg.svd(rows - mean, full_matrices=False)
@@ -36,12 +36,12 @@ def principal_components(
         products += rows.T @ rows
     mean = total / len(images)
     covariance = products / len(images) - mean[:, None] * mean
-    _, vectors = torch.linalg.eigh(covariance)  # in order of variance, the smallest first
+    _, vectors = torch.linalg.eigh(covariance)  # by increasing variance
     return mean.float(), vectors.flip(1)[:, :count].T.float().contiguous()
 
 
 def standardized_chunks(model: Autoencoder, images: NDArray[np.uint8]) -> Iterator[Tensor]:
-    """(n, 32, 32, 3) uint8 to pieces of (n, 3072) float32, on the model's device."""
+    """Standardise (n, 32, 32, 3) uint8 images to (m, 3072) float32 chunks on the model's device."""
     for start in range(0, len(images), _CHUNK):
         chunk = torch.from_numpy(images[start : start + _CHUNK])
         yield model.standardize(chunk.to(model.pixel_mean.device)).flatten(1)

@@ -1,4 +1,4 @@
-"""Tiny images in memory: parted, told from one another, drawn in batches."""
+"""Tiny images in memory: splits, duplicates, batches and standardisation."""
 
 import hashlib
 import math
@@ -14,14 +14,15 @@ _CHUNK_VALUES = 3_000_000
 
 
 def sha256_of_images(images: NDArray[np.uint8]) -> str:
-    """Tell one set of training images from another: SHA-256 over their bytes, in order."""
+    """SHA-256 over the images' bytes, in order; it identifies a training set."""
     return hashlib.sha256(images.tobytes()).hexdigest()
 
 
 class Batches:
-    """Rows of images, in batches, in an order that the seed and the step's number alone decide.
+    """Shuffled batches of image rows; seed and step number alone determine the order.
 
-    count: of the images; size: of a batch. The order of a pass lies on the device.
+    count: number of images; size: images per batch. The order of each pass is kept on
+    the device.
     """
 
     def __init__(self, count: int, size: int, seed: int, device: str):
@@ -30,7 +31,7 @@ class Batches:
         self._pass, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def __getitem__(self, step: int) -> Tensor:
-        """(size,) int64: every row once a pass, but for the last few that fill no batch."""
+        """(size,) int64 rows of a step: each row once per pass; an incomplete batch is dropped."""
         number, place = divmod(step, self.count // self.size)
         if number != self._pass:
             order = np.random.default_rng((self.seed, number)).permutation(self.count)
@@ -41,10 +42,10 @@ class Batches:
 def split_off(
     images: NDArray[np.uint8], held_out: int, random: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Part images at random into those trained on and at most `held_out` others.
+    """Split images at random into training images and at most `held_out` held-out images.
 
-    At least nine in ten are trained on, but for copies of those held out, which
-    are left aside.
+    At most a tenth of the images are held out. Copies of held-out images are removed from
+    the training images.
     """
     order = random.permutation(len(images))
     held_out = min(held_out, len(images) // 10)
@@ -53,15 +54,15 @@ def split_off(
 
 
 def without(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The images, in their order, but for copies of the others."""
+    """The images, in order, without those that also occur in `others`."""
     contents = {image.tobytes() for image in others}
     return images[[image.tobytes() not in contents for image in images]]
 
 
 def fit_standardization(model: Saved, images: NDArray[np.uint8]) -> None:
-    """Set a model's pixel means, and the one standard deviation around them.
+    """Set a model's pixel means and its single standard deviation around them.
 
-    A mean is of a pixel, or of a colour, as the model keeps them.
+    The means are per pixel or per colour, as the model stores them.
     """
     values = images.reshape(-1, model.pixel_mean.numel())
     chunks = np.array_split(values, -(-values.size // _CHUNK_VALUES))
@@ -69,4 +70,4 @@ def fit_standardization(model: Saved, images: NDArray[np.uint8]) -> None:
     mean = total / len(values)
     squares = sum(float(np.square(chunk - mean).sum()) for chunk in chunks)
     model.pixel_mean.copy_(torch.from_numpy(mean))
-    model.pixel_std.fill_(max(math.sqrt(squares / values.size), 1.0))  # images all alike divide too
+    model.pixel_std.fill_(max(math.sqrt(squares / values.size), 1.0))  # not 0 for equal images

@@ -1,4 +1,4 @@
-"""Which device to train on, and what it can do."""
+"""Choice of the training device, its number formats, and seeded random generators."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from hashsearch.errors import TrainingError
 
 
 def choose_device(name: str | None = None) -> str:
-    """The device of that name, or CUDA where there is one and the CPU otherwise.
+    """Return the named device; without a name, CUDA if available and the CPU otherwise.
 
-    Raises TrainingError if there is no such device here.
+    Raises TrainingError if the device does not exist.
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch has no one class for this
-        raise TrainingError(f"there is no device {name!r} here; cpu is always one") from error
+    except (RuntimeError, AssertionError) as error:  # torch has no single class for this
+        raise TrainingError(f"device {name!r} is not available here; 'cpu' always is") from error
     if name.startswith("cuda"):
-        torch.backends.cudnn.benchmark = True  # shapes stay the same
+        torch.backends.cudnn.benchmark = True  # batch shapes do not change
     return name
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    """Whether the device multiplies bfloat16 in hardware; in software it is slower than float32."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = _cpu_capabilities()
@@ -34,7 +34,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def describe(device: str) -> str:
-    """The device in words, for a model's card."""
+    """The device's name, for a model's card."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     name = _cpu_capabilities().get("cpu_name", "CPU")
@@ -42,23 +42,23 @@ def describe(device: str) -> str:
 
 
 def exact(numbers: Tensor) -> Tensor:
-    """In float64; on the CPU where the device has none, as Apple's GPUs."""
+    """Convert to float64, on the CPU if the device lacks it (Apple's GPUs)."""
     return (numbers.cpu() if numbers.device.type == "mps" else numbers).double()
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed that these numbers alone decide."""
+    """A 63-bit seed determined by these numbers."""
     (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return int(state >> np.uint64(1))
 
 
 def generator(device: str, *numbers: int) -> torch.Generator:
-    """A source of randomness that these numbers alone decide."""
+    """A random generator whose seed is determined by these numbers."""
     return torch.Generator(device).manual_seed(seed_of(*numbers))
 
 
 def autocast(device: str) -> torch.autocast:
-    """Products in bfloat16 where the device has it, in float32 elsewhere."""
+    """Matrix products in bfloat16 if the device supports it in hardware, else in float32."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=has_bfloat16(device))
 
 

@@ -1,23 +1,24 @@
-"""What a student learns: to find those images alike that its teacher does."""
+"""The student's loss: similarities between images should match those of the teacher's targets."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ANCHORS = 4096  # targets with which a batch's features are compared
+ANCHORS = 4096  # targets that each batch's features are compared with
 _TEMPERATURE = 0.05
-_SHARPEST = 8.0  # at the end, tanh(8·logit) is nearly a bit
+_SHARPEST = 8.0  # final sharpness: tanh(8·logit) is nearly a bit
 
 
 class Likeness(nn.Module):
-    """Holds a student's likenesses between images against those between the teacher's targets.
+    """Compares a student's similarities between images with those of the teacher's targets.
 
-    targets: (n, 128) float, of length 1, a row an image. features: their number, from
-    which a linear map, learnt beside the student, predicts the target.
+    targets: (n, 128) float rows of length 1, one per image. features: number of the
+    student's features; a linear map, trained with the student, predicts the target from
+    them.
     Source: Fang et al. 2021, arXiv:2101.04731 (SEED): the mapped features are compared with
-    targets of many images. For codes the teacher has nothing to compare with, so images of
-    a batch are compared with each other; codes kept from earlier steps are no substitute,
-    as the network that made them has changed.
+    the targets of many images. The teacher has no codes, so the codes of a batch are
+    compared with each other; codes kept from earlier steps are no substitute, because the
+    network that made them has changed.
     """
 
     def __init__(self, targets: Tensor, features: int):
@@ -28,12 +29,15 @@ class Likeness(nn.Module):
     def terms(
         self, rows: Tensor, features: Tensor, outputs: dict[str, Tensor], random: torch.Generator
     ) -> dict[str, Tensor]:
-        """Scalars by name: "cosine", how far the mapped features are from the targets;
-        "features", the divergence, in nats, of their likenesses to other targets from the
-        targets' own; and for each output that of likenesses within the batch.
+        """Return scalar losses by name.
 
-        rows: (batch,) int64, which images these are, each once; features: (batch, features)
-        float; outputs: (batch, width) float each, compared by their cosine.
+        "cosine": 1 - mean cosine between mapped features and targets. "features": KL
+        divergence, in nats, between the targets' and the mapped features' similarities to
+        the anchors. For each output, by its name: KL divergence, in nats, between the
+        similarities of the targets and of the output within the batch.
+
+        rows: (batch,) int64 indices of distinct images; features: (batch, features) float;
+        outputs: (batch, width) float each, compared by cosine similarity.
         """
         wanted = self.targets[rows]
         mapped = F.normalize(self.bridge(features))
@@ -41,23 +45,23 @@ class Likeness(nn.Module):
         drawn = torch.randint(len(self.targets), size, generator=random, device=rows.device)
         anchors = self.targets[drawn]
         itself = rows[:, None] == drawn
-        found = {
+        losses = {
             "cosine": 1 - (mapped * wanted).sum(dim=1).mean(),
             "features": divergence(wanted @ anchors.T, mapped @ anchors.T, itself),
         }
-        alike = wanted @ wanted.T
+        target_similarities = wanted @ wanted.T
         itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
         for name, output in outputs.items():
             directions = F.normalize(output)
-            found[name] = divergence(alike, directions @ directions.T, itself)
-        return found
+            losses[name] = divergence(target_similarities, directions @ directions.T, itself)
+        return losses
 
 
 def divergence(wanted: Tensor, found: Tensor, itself: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence of the softmax of one row of likenesses from another's.
+    """Mean Kullback-Leibler divergence KL(wanted ‖ found) between softmaxes of rows.
 
-    wanted, found: (n, m) cosines; itself: (n, m) bool, pairs of an image and itself, which
-    are alike whatever it shows and do not count. Returns a scalar, in nats.
+    wanted, found: (n, m) cosine similarities; itself: (n, m) bool, True for pairs of an
+    image with itself, which are ignored. Returns a scalar, in nats.
     """
     expected = (wanted / _TEMPERATURE).masked_fill(itself, -torch.inf).softmax(dim=1)
     logarithms = (found / _TEMPERATURE).masked_fill(itself, -torch.inf).log_softmax(dim=1)
@@ -66,12 +70,12 @@ def divergence(wanted: Tensor, found: Tensor, itself: Tensor) -> Tensor:
 
 
 def soft_bits(logits: Tensor, sharpness: Tensor) -> Tensor:
-    """Between -1 and 1, the nearer to bits the sharper."""
+    """tanh(logits · sharpness), between -1 and 1; it approaches bits as sharpness grows."""
     return torch.tanh(logits * sharpness)
 
 
 def sharpness(progress: float) -> float:
-    """It rises from 1 to 8, by the same factor in equal times."""
+    """Sharpness of the soft bits: it rises exponentially from 1 to 8."""
     return float(_SHARPEST**progress)
 
 
@@ -79,11 +83,12 @@ def sharpness(progress: float) -> float:
 def agreement(
     bits: Tensor, targets: Tensor, asked: Tensor, asked_targets: Tensor, *, nearest: int = 10
 ) -> float:
-    """How like an image its nearest by code are to the teacher: the mean cosine of targets.
+    """Mean cosine similarity between the targets of queries and of their nearest codes.
 
-    bits: (n, n_bits) bool, of a gallery; asked: (m, n_bits) bool, of other images. targets
-    and asked_targets: (n, 128) and (m, 128) float of length 1.
+    bits: (n, n_bits) bool, the gallery; asked: (m, n_bits) bool, the queries. targets
+    and asked_targets: (n, 128) and (m, 128) float rows of length 1. nearest: number of
+    gallery codes per query.
     """
-    signs, own = (part.float() * 2 - 1 for part in (bits, asked))
-    rows = (own @ signs.T).topk(min(nearest, len(bits)), dim=1).indices
+    signs, query_signs = (part.float() * 2 - 1 for part in (bits, asked))
+    rows = (query_signs @ signs.T).topk(min(nearest, len(bits)), dim=1).indices
     return float(torch.einsum("md,mkd->mk", asked_targets, targets[rows]).mean())

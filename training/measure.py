@@ -1,4 +1,4 @@
-"""What a model finds, by each of the things it can be searched by, and how long that takes."""
+"""Retrieval quality by each kind of output a model can be searched by, and the time it takes."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,50 +14,50 @@ from training.retrieval import Labelled, distinct, retrieval_by_bits, retrieval_
 
 Describe = Callable[[Tensor], dict[str, Tensor]]
 _CHUNK = 256
-_SAMPLE = 250  # queries ranked to see how long all take
+_SAMPLE = 250  # queries ranked to estimate the time for all
 
 
 def measure(describe: Describe, questions: Sequence[Labelled], device: str) -> dict[str, float]:
-    """Retrieval and kNN accuracy, as `<question>_<what>_<measure>`.
+    """Measure retrieval and kNN accuracy, as `<question>_<what>_<measure>`.
 
-    describe: (n, 32, 32, 3) uint8 on the device to rows by name, see Preset.describe. Of
-    addresses, the number of distinct ones in each gallery is counted as well.
+    describe: maps (n, 32, 32, 3) uint8 on the device to rows by name, see Preset.describe.
+    For addresses, the number of distinct ones in each gallery is included.
     """
-    found: dict[str, float] = {}
-    for asked in questions:
+    metrics: dict[str, float] = {}
+    for question in questions:
         gallery, queries = (
-            _described(describe, part, device) for part in (asked.gallery, asked.queries)
+            _describe_all(describe, part, device) for part in (question.gallery, question.queries)
         )
         for what, rows in gallery.items():
-            measured = _retrieval(asked, rows, queries[what], device)
-            found |= {f"{asked.name}_{what}_{name}": value for name, value in measured.items()}
+            measured = _retrieval(question, rows, queries[what], device)
+            metrics |= {f"{question.name}_{what}_{name}": value for name, value in measured.items()}
         if "addresses" in gallery:
             packed = pack_bits(gallery["addresses"].cpu().numpy().astype(np.uint8))
-            found[f"{asked.name}_distinct_addresses"] = distinct(packed)
-    return found
+            metrics[f"{question.name}_distinct_addresses"] = distinct(packed)
+    return metrics
 
 
 def seconds_to_measure(describe: Describe, questions: Sequence[Labelled], device: str) -> float:
-    """About how long `measure` will take."""
+    """Estimate the seconds that `measure` will take."""
     if not questions:
         return 0.0
     seconds = 0.0
-    an_image = seconds_of(lambda: _described(describe, _blank(), device)) / _CHUNK
-    rows = _described(describe, _blank(), device)
-    for asked in questions:
-        seconds += an_image * (len(asked.gallery) + len(asked.queries))
-        labels = asked.query_labels[: min(_SAMPLE, _CHUNK)]
-        few = replace(asked, query_labels=labels)
+    per_image = seconds_of(lambda: _describe_all(describe, _blank(), device)) / _CHUNK
+    rows = _describe_all(describe, _blank(), device)
+    for question in questions:
+        seconds += per_image * (len(question.gallery) + len(question.queries))
+        labels = question.query_labels[: min(_SAMPLE, _CHUNK)]
+        few = replace(question, query_labels=labels)
         for part in rows.values():
-            gallery = part.repeat(-(-len(asked.gallery) // _CHUNK), 1)[: len(asked.gallery)]
-            own = part[: len(labels)]
-            once = seconds_of(lambda g=gallery, q=own, f=few: _retrieval(f, g, q, device))  # type: ignore[misc]
-            seconds += once * -(-len(asked.queries) // len(labels))
+            gallery = part.repeat(-(-len(question.gallery) // _CHUNK), 1)[: len(question.gallery)]
+            queries = part[: len(labels)]
+            once = seconds_of(lambda g=gallery, q=queries, f=few: _retrieval(f, g, q, device))  # type: ignore[misc]
+            seconds += once * -(-len(question.queries) // len(labels))
     return seconds
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Seconds that `work` takes the second time, a GPU waited for; the first one is slow."""
+    """Seconds of the second of two calls, including waiting for a GPU; the first call is slower."""
     for _ in range(2):
         started = time.monotonic()
         work()
@@ -72,7 +72,7 @@ def _blank() -> NDArray[np.uint8]:
 
 
 @torch.no_grad()
-def _described(describe: Describe, images: NDArray[np.uint8], device: str) -> dict[str, Tensor]:
+def _describe_all(describe: Describe, images: NDArray[np.uint8], device: str) -> dict[str, Tensor]:
     chunks = [
         describe(torch.from_numpy(images[start : start + _CHUNK]).to(device))
         for start in range(0, len(images), _CHUNK)
@@ -80,8 +80,10 @@ def _described(describe: Describe, images: NDArray[np.uint8], device: str) -> di
     return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def _retrieval(asked: Labelled, gallery: Tensor, queries: Tensor, device: str) -> dict[str, float]:
+def _retrieval(
+    question: Labelled, gallery: Tensor, queries: Tensor, device: str
+) -> dict[str, float]:
     if gallery.dtype != torch.bool:
-        return retrieval_by_features(asked, gallery, queries)
+        return retrieval_by_features(question, gallery, queries)
     bits = [part.cpu().numpy().astype(np.uint8) for part in (gallery, queries)]
-    return retrieval_by_bits(asked, bits[0], bits[1], device)
+    return retrieval_by_bits(question, bits[0], bits[1], device)

@@ -1,7 +1,8 @@
-"""What a code should be: alike for two views of an image, and spread over all codes.
+"""Loss terms: codes should be equal for two views of an image, and spread over all codes.
 
-Every function takes logits of two views of the same n images, (n, n_bits)
-float32 each, and returns a scalar; but for `coding_rate`, of one view, to be made large.
+`variance_lost`, `contrastive` and `spread_and_alike` take the logits of two views of the same
+n images, (n, n_bits) float32 each; `coding_rate` takes those of one view and is maximised.
+Every term is a scalar.
 """
 
 import torch
@@ -10,19 +11,19 @@ from torch import Tensor
 
 from hashsearch.models.binarize import binarize
 
-_LEAST_ERROR = 1e-4  # of standardised pixels, squared; a picture of one colour would count for all
+_MIN_ERROR = 1e-4  # of standardised pixels, squared; else a picture of one colour would dominate
 
 
 def variance_lost(one: Tensor, two: Tensor) -> Tensor:
-    """1 - mean cosine between the two views' logits: 0 where they are the same."""
+    """1 - mean cosine similarity between the two views' logits; 0 if they are equal."""
     return 1 - F.cosine_similarity(one, two).mean()
 
 
 def coding_rate(logits: Tensor, distortion: float = 0.2) -> Tensor:
-    """Half the log-volume of the logits' directions in balls of this squared radius, in nats.
+    """Coding rate of the normalised logits Z: ½·log det(I + n_bits/(n·distortion)·ZᵀZ), in nats.
 
-    Large where the directions are spread evenly over all n_bits dimensions,
-    that is, where bits are balanced and independent.
+    distortion: a squared radius. The rate is large if the rows of Z are spread evenly over all
+    n_bits dimensions, that is, if bits are balanced and independent.
     Source: Yu et al. 2020, arXiv:2006.08558, equation 7; Tong et al. 2023,
     arXiv:2304.03977.
     """
@@ -30,14 +31,14 @@ def coding_rate(logits: Tensor, distortion: float = 0.2) -> Tensor:
     directions = F.normalize(logits)
     covariance = directions.T @ directions
     scaled = torch.eye(bits, device=logits.device) + covariance * (bits / (count * distortion))
-    factor, failed = torch.linalg.cholesky_ex(scaled)  # raises nothing: the job tells of NaN
+    factor, failed = torch.linalg.cholesky_ex(scaled)  # does not raise; the job reports NaN
     return torch.where(failed == 0, factor.diagonal().log().sum(), torch.nan)
 
 
 def contrastive(one: Tensor, two: Tensor, temperature: float = 0.2) -> Tensor:
-    """Cross-entropy of picking out an image's other view by the bits alone.
+    """Cross-entropy of identifying an image's other view in the batch by the bits alone.
 
-    Similarity is the mean product of bits as ±1, 1 - 2·distance/n_bits.
+    Similarity is the mean product of the bits as ±1, 1 - 2·distance/n_bits.
     Source: NT-Xent of Chen et al. 2020, arXiv:2002.05709, on rounded codes.
     """
     count, bits = one.shape
@@ -49,7 +50,7 @@ def contrastive(one: Tensor, two: Tensor, temperature: float = 0.2) -> Tensor:
 
 
 def spread_and_alike(one: Tensor, two: Tensor) -> dict[str, Tensor]:
-    """The terms above by name, each as it enters the loss before its weight."""
+    """The unweighted terms of the loss by name; all are minimised."""
     rate = (coding_rate(one) + coding_rate(two)) / 2
     return {
         "invariance": variance_lost(one, two),
@@ -59,9 +60,9 @@ def spread_and_alike(one: Tensor, two: Tensor) -> dict[str, Tensor]:
 
 
 def mean_log_error(pictures: Tensor, pixels: Tensor) -> Tensor:
-    """The mean over images of the logarithm of the squared error: what PSNR is the negative of.
+    """Mean over images of the logarithm of the mean squared error; minimising it maximises PSNR.
 
-    pictures, pixels: float, standardised, of one shape.
+    pictures, pixels: float, standardised, of the same shape.
     """
     errors = (pictures.float() - pixels).square().flatten(1).mean(dim=1)
-    return errors.clamp_min(_LEAST_ERROR).log().mean()
+    return errors.clamp_min(_MIN_ERROR).log().mean()

@@ -1,4 +1,4 @@
-"""AdamW and Muon as every stage uses them, and a step down a loss."""
+"""AdamW and Muon as every stage uses them, and one gradient step on a loss."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ from training.muon import Muon
 
 
 def adam(weights: Iterable[nn.Parameter], device: str, *, decay: float) -> torch.optim.AdamW:
-    """AdamW, whose rate is set at every step; a CUDA graph can capture it."""
+    """AdamW with a learning rate that is set at every step; a CUDA graph can capture it."""
     return torch.optim.AdamW(
         weights,
         lr=torch.zeros((), device=device),
@@ -21,7 +21,7 @@ def adam(weights: Iterable[nn.Parameter], device: str, *, decay: float) -> torch
 
 
 def muon(kernels: Iterable[nn.Parameter], device: str, *, decay: float) -> Muon:
-    """Muon, whose rate is set at every step; in bfloat16 where the device has it."""
+    """Muon with a learning rate that is set at every step; in bfloat16 if the hardware has it."""
     dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
     return Muon(kernels, rate=torch.zeros((), device=device), decay=decay, dtype=dtype)
 
@@ -29,13 +29,13 @@ def muon(kernels: Iterable[nn.Parameter], device: str, *, decay: float) -> Muon:
 def kernels_and_others(
     weights: Iterable[nn.Parameter],
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Kernels and matrices, which Muon trains, and what AdamW trains."""
+    """Split weights into kernels and matrices, for Muon, and the others, for AdamW."""
     every = list(weights)
     return [w for w in every if w.ndim > 1], [w for w in every if w.ndim < 2]
 
 
 def descend(optimizers: Sequence[torch.optim.Optimizer], loss: Tensor) -> Tensor:
-    """Take one step down a loss; returns it."""
+    """Take one gradient step on a loss; returns the loss."""
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -47,6 +47,6 @@ def descend(optimizers: Sequence[torch.optim.Optimizer], loss: Tensor) -> Tensor
 def descend_sum(
     optimizers: Sequence[torch.optim.Optimizer], terms: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Take one step down the sum of the terms; returns it as the loss, and each of them."""
+    """Take one gradient step on the sum of the terms; returns the sum, as "loss", and each term."""
     loss = descend(optimizers, torch.stack(list(terms.values())).sum())
     return {"loss": loss} | {name: term.detach() for name, term in terms.items()}

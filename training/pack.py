@@ -1,12 +1,12 @@
-"""Pack a small data folder, to carry to another machine for a training there.
+"""Pack a small data folder for a training on another machine.
 
     python -m training.pack --out FOLDER [--mebibytes 20] [--quality 75]
 
-FOLDER holds cifar10.tar.gz, CIFAR-10's training images alone, and tinyimagenet32.tar.gz,
-100 images of each class that no training sees, their files unchanged; then cifar100.tar.gz,
-as many of CIFAR-100's training images as the limit leaves room for, recompressed. Where all
-of them fit, tinyimagenet32.tar.gz is filled up with images of its other classes, recompressed
-too. Images are chosen at even distances, so that every class is there. With
+FOLDER gets cifar10.tar.gz with CIFAR-10's training images and tinyimagenet32.tar.gz with
+100 images of each class that is never trained on, both with unchanged files, and
+cifar100.tar.gz with as many recompressed training images of CIFAR-100 as fit into the limit.
+If all of them fit, recompressed images of tinyimagenet32's other classes fill the rest.
+Images are chosen evenly spaced, so that every class is represented. With
 HASHSEARCH_DATA=FOLDER the data sets are found by their names. The same inputs, limit and
 quality give the same bytes.
 """
@@ -38,11 +38,11 @@ from hashsearch.sources.loading import load_tiny_images
 from training.questions import UNSEEN_CLASSES, questions
 
 MEBIBYTES = 20
-# CIFAR-10's own. With the bundled model, 10,000 recompressed images of CIFAR-100 find
-# P@10 of .149 among 10,000 others, .151 as they are (the difference's standard error is
-# .001); of quality 60 or 50 they find .146, of 30 .140.
+# The quality of CIFAR-10's own files. With the bundled model, P@10 of 10,000 recompressed
+# CIFAR-100 images among 10,000 others is .149; it is .151 for the originals (standard error
+# of the difference .001), .146 for quality 60 or 50, and .140 for 30.
 QUALITY = 75
-UNSEEN_IMAGES = 100  # of each class that no training sees
+UNSEEN_IMAGES = 100  # of each class that is never trained on
 _BEST_QUALITY = 95  # Pillow's documentation advises against higher ones
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """`<name>.tar.gz`: the files in it, and its bytes."""
+    """`<name>.tar.gz`: its files and its bytes."""
 
     name: str
     files: Sequence[ImageFile]
@@ -69,17 +69,17 @@ class Archive:
 def pack(
     folders: DataFolders, out: Path, *, limit_bytes: int, quality: int = QUALITY
 ) -> list[Archive]:
-    """Write a data folder of at most `limit_bytes`, whole or not at all.
+    """Write a data folder of at most `limit_bytes`, completely or not at all.
 
-    quality: of recompressed images, 1 to 95 as Pillow counts. An image whose pixels are
-    those of one of CIFAR-10's test images is left out where that split is at hand, an
-    image that is to be recompressed also where they are those of an image that no training
-    sees; and so is one that cannot be read.
-    Raises TrainingError if `out` exists, the quality is out of range, an archive is not at hand,
+    quality: JPEG quality of recompressed images, Pillow's 1 to 95. These images are left
+    out: those that cannot be read; those with the pixels of a CIFAR-10 test image, if that
+    split is available; and, of the images to recompress, those with the pixels of an image
+    that is never trained on.
+    Raises TrainingError if `out` exists, the quality is out of range, an archive is missing,
     or the limit is too small for the images that are not recompressed.
     """
     if not 1 <= quality <= _BEST_QUALITY:
-        raise TrainingError(f"a quality from 1 to {_BEST_QUALITY} was wanted; got {quality}")
+        raise TrainingError(f"the quality must be from 1 to {_BEST_QUALITY}; got {quality}")
     with _new_folder(out) as folder:
         archives = choose(folders, limit_bytes, quality)
         for archive in archives:
@@ -89,22 +89,22 @@ def pack(
 
 
 def choose(folders: DataFolders, limit_bytes: int, quality: int) -> list[Archive]:
-    """What `pack` writes. An archive that has room for no image is not among them."""
+    """Make the archives that `pack` writes; one that no image fits into is omitted."""
     test = dataset_at_hand("cifar10", "test", folders)
-    apart = {image.tobytes() for image in load_tiny_images(test)} if test else set()
-    cifar10 = packed("cifar10", _files("cifar10", folders, apart))
-    unseen, others = _parted(_files("tinyimagenet32", folders, apart))
-    for asked in questions(folders):  # recompressed copies would not be known again
-        apart |= {image.tobytes() for image in asked.withheld}
-    others = [file for file in others if _is_new(file.data, apart)]
+    excluded = {image.tobytes() for image in load_tiny_images(test)} if test else set()
+    cifar10 = packed("cifar10", _files("cifar10", folders, excluded))
+    unseen, others = _split_classes(_files("tinyimagenet32", folders, excluded))
+    for question in questions(folders):  # a training could not recognise recompressed copies
+        excluded |= {image.tobytes() for image in question.withheld}
+    others = [file for file in others if _is_allowed(file.data, excluded)]
     tiny_imagenet = packed("tinyimagenet32", unseen)
     left = limit_bytes - len(cifar10.data) - len(tiny_imagenet.data)
     if left < 0:
         raise TrainingError(
             f"the images that are not recompressed take {limit_bytes - left:,} bytes; "
-            f"{limit_bytes:,} are allowed"
+            f"the limit is {limit_bytes:,}"
         )
-    candidates = recompressed(_files("cifar100", folders, apart), quality)
+    candidates = recompressed(_files("cifar100", folders, excluded), quality)
     cifar100 = filled("cifar100", [], candidates, left)
     if len(cifar100.files) == len(candidates):
         left = limit_bytes - len(cifar10.data) - len(cifar100.data)
@@ -113,7 +113,7 @@ def choose(folders: DataFolders, limit_bytes: int, quality: int) -> list[Archive
 
 
 def packed(name: str, files: Sequence[ImageFile]) -> Archive:
-    """Make a tar.gz archive, its members in order of their names, without times and owners."""
+    """Make a tar.gz archive with members sorted by name, without times and owners."""
     buffer = BytesIO()
     with (
         gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as stream,
@@ -129,27 +129,27 @@ def packed(name: str, files: Sequence[ImageFile]) -> Archive:
 def filled(
     name: str, kept: Sequence[ImageFile], candidates: Sequence[ImageFile], limit_bytes: int
 ) -> Archive:
-    """Add as many candidates, at even distances, as an archive of `limit_bytes` has room for."""
+    """Add as many evenly spaced candidates as fit into an archive of `limit_bytes`."""
     fits, too_many = 0, len(candidates) + 1
-    found = packed(name, kept)
+    largest = packed(name, kept)
     while too_many - fits > 1:
         count = (fits + too_many) // 2
         archive = packed(name, [*kept, *evenly_spaced(candidates, count)])
         if len(archive.data) <= limit_bytes:
-            fits, found = count, archive
+            fits, largest = count, archive
         else:
             too_many = count
-    return found
+    return largest
 
 
 def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
-    """`count` of the items at even distances, from the first on; all where there are fewer."""
+    """`count` evenly spaced items, starting with the first; all items if there are fewer."""
     count = min(count, len(items))
     return [items[number * len(items) // count] for number in range(count)]
 
 
 def recompressed(files: Sequence[ImageFile], quality: int) -> list[ImageFile]:
-    """The images as 32×32 JPEG files of another quality, under the same names."""
+    """The images as 32×32 JPEG files of this quality, under the same names."""
     return [replace(file, data=_jpeg(file.data, quality)) for file in files]
 
 
@@ -159,8 +159,8 @@ def _jpeg(data: bytes, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _parted(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
-    """UNSEEN_IMAGES of each class that no training sees, and all images of the other classes."""
+def _split_classes(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
+    """UNSEEN_IMAGES of each of UNSEEN_CLASSES, and all images of the other classes."""
     unseen: list[ImageFile] = []
     others: list[ImageFile] = []
     for label, group in groupby(files, lambda file: file.label):
@@ -171,40 +171,40 @@ def _parted(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile
     return unseen, others
 
 
-def _files(name: str, folders: DataFolders, apart: set[bytes]) -> list[ImageFile]:
-    """A data set's training images in order of their classes and names, test images left out."""
+def _files(name: str, folders: DataFolders, excluded: set[bytes]) -> list[ImageFile]:
+    """A data set's training images, sorted by class and name, without the excluded ones."""
     source = dataset_at_hand(name, "train", folders)
     if not isinstance(source, TarArchive):
         raise TrainingError(
-            f"{name}.tar.gz is neither in HASHSEARCH_DATA's folder nor in the cache"
+            f"{name}.tar.gz is neither in the HASHSEARCH_DATA folder nor in the cache"
         )
     files, left_out = [], 0
     with progress_report(f"reading {name}") as report:
         for image in source:
-            if isinstance(image.content, bytes) and _is_new(image.content, apart):
+            if isinstance(image.content, bytes) and _is_allowed(image.content, excluded):
                 path = decode_path(image.place.removeprefix("!/"))
                 files.append(ImageFile(path, image.label or "", image.content))
             else:
                 left_out += 1
             report.advance(1)
     if left_out:
-        print(f"{left_out:,} images of {source.root} are left out", file=sys.stderr)
+        print(f"left out {left_out:,} images of {source.root}", file=sys.stderr)
     return sorted(files, key=lambda file: (file.label, file.name))
 
 
-def _is_new(data: bytes, apart: set[bytes]) -> bool:
-    """Whether a file can be read, and its pixels are not among those."""
+def _is_allowed(data: bytes, excluded: set[bytes]) -> bool:
+    """Whether a file can be read and its pixels are not excluded."""
     try:
-        return decode(data).tiny.tobytes() not in apart
+        return decode(data).tiny.tobytes() not in excluded
     except InvalidImage:
         return False
 
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write in; it is renamed to `out` at the end, and removed after an error."""
+    """Yield a temporary folder; it is renamed to `out` at the end, or removed after an error."""
     if out.exists():
-        raise TrainingError(f"{out} already exists; a data folder is packed under a new name")
+        raise TrainingError(f"{out} already exists; choose a new folder")
     folder = out.with_name(f".{out.name}.{os.getpid()}")
     folder.mkdir(parents=True)
     try:
@@ -216,15 +216,17 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Pack what HASHSEARCH_DATA's folder or the cache holds; returns the exit status."""
+    """Pack the data sets in the HASHSEARCH_DATA folder or the cache; returns the exit status."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser("training.pack", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="a new folder")
     parser.add_argument(
-        "--mebibytes", metavar="N", type=int, default=MEBIBYTES, help="of all files, at most"
+        "--out", metavar="FOLDER", type=Path, required=True, help="folder to create"
     )
     parser.add_argument(
-        "--quality", metavar="Q", type=int, default=QUALITY, help="of recompressed images"
+        "--mebibytes", metavar="N", type=int, default=MEBIBYTES, help="largest size of all files"
+    )
+    parser.add_argument(
+        "--quality", metavar="Q", type=int, default=QUALITY, help="JPEG quality, 1 to 95"
     )
     options = parser.parse_args(arguments)
     folders, limit_bytes = DataFolders.of_environment(), options.mebibytes * 2**20

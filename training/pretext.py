@@ -1,6 +1,6 @@
-"""What a teacher learns from: two views of one image should agree, and features not collapse.
+"""Self-supervised objectives of the teacher: two views agree, and features do not collapse.
 
-One class an objective, all behind the same few methods.
+Each objective is one subclass of `Pretext`.
 """
 
 import copy
@@ -15,14 +15,15 @@ from hashsearch.errors import TrainingError
 from training.objectives import variance_lost
 from training.resnet import Teacher
 
-_HIDDEN = 64  # hidden units of projector and predictor, in widths: 4,096 at full width
+_HIDDEN = 64  # hidden units of projector and predictor per unit of width: 4,096 at full width
 
 
 class Pretext(nn.Module, ABC):
-    """An online network that learns, and a slow copy of it: the teacher, whose features are used.
+    """An online network trained by gradient descent, and its slow copy (momentum encoder).
 
-    teacher: the encoder of the slow copy, changed in place. embedding: outputs of the
-    projector, which stands between features and loss.
+    width: see Teacher. embedding: number of the projector's outputs, on which the loss is
+    computed. The attribute `teacher` is the encoder of the slow copy; its features are the
+    result.
     """
 
     def __init__(self, width: int, embedding: int):
@@ -37,39 +38,43 @@ class Pretext(nn.Module, ABC):
 
     @abstractmethod
     def terms(self, one: Tensor, two: Tensor) -> dict[str, Tensor]:
-        """The parts of the loss, from two views' standardised pixels, (n, 3, 32, 32) each."""
+        """The loss terms for two views' standardised pixels, (n, 3, 32, 32) each."""
 
     def learners(self) -> list[nn.Parameter]:
-        """The weights that the loss trains."""
+        """The weights trained by gradient descent."""
         return [weights for weights in self.parameters() if weights.requires_grad]
 
     @torch.no_grad()
     def follow(self, share: Tensor) -> None:
-        """Move the slow copy's weights towards the online network's by this share."""
-        for slow, fast in self._pairs():
+        """Move the slow copy's weights by this share towards the online network's."""
+        for slow, fast in self._slow_and_online():
             for old, new in zip(slow.parameters(), fast.parameters(), strict=True):
                 old.lerp_(new, share)
 
     def portable(self) -> dict[str, Tensor]:
-        """All that another machine needs to go on, in bfloat16 but for the statistics."""
+        """The tensors that another machine needs to continue.
+
+        Kernels and matrices are in bfloat16; biases and normalisation statistics stay as
+        they are.
+        """
         kept = {n: t for n, t in self.state_dict().items() if not n.startswith("online.")}
         return {n: t.bfloat16() if t.ndim > 1 else t for n, t in kept.items()}
 
     @torch.no_grad()
     def load_portable(self, tensors: dict[str, Tensor]) -> None:
-        """Take these up; the online network starts as a copy of the slow one.
+        """Load the result of `portable`; the online network starts as a copy of the slow one.
 
-        Raises TrainingError if they are not all that another machine needs.
+        Raises TrainingError if the names or shapes differ from this model's.
         """
         if shapes_of(tensors) != shapes_of(self.portable()):
-            raise TrainingError("the portable checkpoint is of another model, or not whole")
+            raise TrainingError("the portable checkpoint is of another model, or incomplete")
         own = self.state_dict()
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
-        for slow, fast in self._pairs():
+        for slow, fast in self._slow_and_online():
             fast.load_state_dict(slow.state_dict())
 
-    def _pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+    def _slow_and_online(self) -> list[tuple[nn.Module, nn.Module]]:
         return [
             (self.teacher, self.online["encoder"]),
             (self.projector, self.online["projector"]),
@@ -83,7 +88,7 @@ class Pretext(nn.Module, ABC):
 
 
 class Byol(Pretext):
-    """The online network predicts what the slow copy makes of the other view.
+    """The online network predicts the slow copy's projection of the other view.
 
     Source: Grill et al. 2020, arXiv:2006.07733.
     """
@@ -101,38 +106,41 @@ class Byol(Pretext):
 
 
 class VicReg(Pretext):
-    """Views agree, every output varies, and no two vary together.
+    """Two views agree, every output has variance, and no two outputs are correlated.
 
-    The slow copy only averages weights. The projector has two layers, where the source's
-    has three.
+    The slow copy only averages weights. The projector has two layers; the source's has
+    three.
     Source: Bardes et al. 2022, arXiv:2105.04906, with its weights 25, 25 and 1.
     """
 
     def terms(self, one: Tensor, two: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():  # so that the slow copy's statistics are of views too
+        with torch.no_grad():  # updates the slow copy's batch-norm statistics
             self.projector(self.teacher.features(one))
         embedded = [self._online(view).float() for view in (one, two)]
         with torch.autocast(one.device.type, enabled=False):  # covariances need float32
-            spread, together = zip(*map(_variance_and_covariance, embedded), strict=True)
+            variances, covariances = zip(*map(_variance_and_covariance, embedded), strict=True)
         return {
             "invariance": 25 * F.mse_loss(embedded[0], embedded[1]),
-            "variance": 25 * (spread[0] + spread[1]),
-            "covariance": together[0] + together[1],
+            "variance": 25 * (variances[0] + variances[1]),
+            "covariance": covariances[0] + covariances[1],
         }
 
 
 def _variance_and_covariance(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """What (n, width) outputs lack in deviation, and how much they vary together."""
+    """VICReg's variance and covariance losses of (n, width) outputs.
+
+    The variance loss is half the mean shortfall of the outputs' standard deviations from 1.
+    """
     count, width = rows.shape
     centred = rows - rows.mean(dim=0)
     deviation = (centred.square().sum(dim=0) / (count - 1) + 1e-4).sqrt()
     covariance = centred.T @ centred / (count - 1)
-    others = covariance.square().sum() - covariance.diagonal().square().sum()
-    return F.relu(1 - deviation).mean() / 2, others / width
+    off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
+    return F.relu(1 - deviation).mean() / 2, off_diagonal / width
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """By name, to compare two models by."""
+    """Shapes by name, for comparing two models."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
@@ -140,7 +148,7 @@ PRETEXTS: dict[str, type[Pretext]] = {"byol": Byol, "vicreg": VicReg}
 
 
 def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """One hidden layer, normalised over the batch, of rectified units."""
+    """A network with one hidden layer of batch-normalised rectified linear units."""
     return nn.Sequential(
         nn.Linear(inputs, hidden, bias=False),
         nn.BatchNorm1d(hidden),

@@ -1,7 +1,7 @@
-"""Labelled images that no training sees, on which trainings are compared.
+"""Labelled images for comparing trainings; the queries are never trained on.
 
-Choices between trainings are made on these alone, so that CIFAR-10's test split stays
-unopened until the choices are made.
+Choices between trainings are made on these images alone, so that CIFAR-10's test split is
+not used until the choices are made.
 """
 
 from collections import Counter
@@ -17,8 +17,8 @@ from training.retrieval import Labelled
 
 HELD_OUT_EVERY = 25  # 2,000 of CIFAR-10's 50,000 training images
 UNSEEN_EVERY = 10  # 1,000 of the 10,000 images of UNSEEN_CLASSES
-# Every tenth of tinyimagenet32's 200 WordNet ids in sorted order, from the first. They are
-# written down because a data folder may hold the images of some classes alone.
+# Every tenth of tinyimagenet32's 200 WordNet ids in sorted order, starting with the first.
+# They are listed here because a data folder may hold only some of the classes.
 UNSEEN_CLASSES = (
     "n01443537",
     "n01784675",
@@ -44,32 +44,32 @@ UNSEEN_CLASSES = (
 
 
 def questions(folders: DataFolders) -> list[Labelled]:
-    """Read what is at hand of "heldout" and "unseen"; nothing is downloaded.
+    """Read the questions "heldout" and "unseen" if their data exist; nothing is downloaded.
 
     heldout: every 25th of CIFAR-10's training images, in the source's order, is a query;
-    the others are the gallery. unseen: of tinyimagenet32's images of UNSEEN_CLASSES, every
-    tenth is a query. An image that cannot be read does not count.
+    the others are the gallery. unseen: the same with every tenth of tinyimagenet32's images
+    of UNSEEN_CLASSES. An unreadable image is not counted.
     """
-    found = []
+    available = []
     cifar10 = dataset_at_hand("cifar10", "train", folders)
     if cifar10 is not None:
-        found.append(_parted("heldout", cifar10, HELD_OUT_EVERY))
+        available.append(_split("heldout", cifar10, HELD_OUT_EVERY))
     tiny_imagenet = dataset_at_hand("tinyimagenet32", "train", folders)
     if tiny_imagenet is not None:
-        unseen = _OfClasses(tiny_imagenet, UNSEEN_CLASSES)
+        unseen = _ClassSubset(tiny_imagenet, UNSEEN_CLASSES)
         if any(True for _ in unseen):
-            found.append(replace(_parted("unseen", unseen, UNSEEN_EVERY), unseen=True))
-    return found
+            available.append(replace(_split("unseen", unseen, UNSEEN_EVERY), unseen=True))
+    return available
 
 
-def _parted(name: str, source: Source, every: int) -> Labelled:
+def _split(name: str, source: Source, every: int) -> Labelled:
     images, labels = load_labelled_images(source)
-    asked = np.arange(len(images)) % every == 0
-    return Labelled(name, images[~asked], labels[~asked], images[asked], labels[asked])
+    is_query = np.arange(len(images)) % every == 0
+    return Labelled(name, images[~is_query], labels[~is_query], images[is_query], labels[is_query])
 
 
-class _OfClasses:
-    """The images of a source that have one of these labels, in its order."""
+class _ClassSubset:
+    """The images of a source with one of these labels, in the source's order."""
 
     def __init__(self, source: Source, labels: Collection[str]):
         self.root: Path = source.root

@@ -1,4 +1,4 @@
-"""Restricted Boltzmann machines, to start a deep autoencoder's layers from.
+"""Restricted Boltzmann machines for pre-training a deep autoencoder's layers.
 
 Source: Hinton and Salakhutdinov 2006, Science 313:504; Krizhevsky and Hinton
 2011; the practice of Hinton 2010, UTML TR 2010-003.
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class RestrictedBoltzmannMachine:
-    """Visible and logistic hidden units, learning by one step of contrastive divergence.
+    """An RBM with logistic hidden units, trained by one-step contrastive divergence (CD-1).
 
-    weight: (n_hidden, n_visible), hidden_bias: (n_hidden,), visible_bias:
-    (n_visible,): changed in place. gaussian: whether visible units are Gaussian
-    of unit variance; they are binary otherwise.
+    weight: (n_hidden, n_visible), hidden_bias: (n_hidden,), visible_bias: (n_visible,);
+    all are changed in place. gaussian: whether visible units are Gaussian with unit
+    variance; otherwise they are binary.
     """
 
     def __init__(self, weight: Tensor, hidden_bias: Tensor, visible_bias: Tensor, gaussian: bool):
@@ -22,7 +22,7 @@ class RestrictedBoltzmannMachine:
         self._velocities = [torch.zeros_like(part) for part in self._parameters()]
 
     def hidden(self, visible: Tensor) -> Tensor:
-        """(n, n_visible) to (n, n_hidden): the probability that each hidden unit is 1."""
+        """(n, n_visible) to (n, n_hidden): probabilities that the hidden units are 1."""
         return torch.sigmoid(torch.addmm(self.hidden_bias, visible, self.weight.T))
 
     def visible(self, hidden: Tensor) -> Tensor:
@@ -39,11 +39,11 @@ class RestrictedBoltzmannMachine:
         weight_cost: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Take one step of CD-1 on a batch, gradients averaged over it.
+        """Take one CD-1 step with gradients averaged over a batch.
 
-        data: (n, n_visible). Hidden states are sampled in the positive phase
-        alone; probabilities stand everywhere else. Returns the mean squared
-        error of the one-step reconstruction.
+        data: (n, n_visible). Hidden states are sampled only in the positive phase;
+        probabilities are used everywhere else. Returns the mean squared error of the
+        one-step reconstruction.
         """
         positive = self.hidden(data)
         drawn = torch.rand(positive.shape, generator=generator, device=positive.device)
@@ -61,7 +61,7 @@ class RestrictedBoltzmannMachine:
         return (data - fantasy).square().mean()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The velocities; the parameters belong to the layer that they were lent by."""
+        """The momentum buffers; the parameters are in the state of the layers that own them."""
         return {str(number): velocity for number, velocity in enumerate(self._velocities)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""The report of a training, pictures and a page: the folder `report` in a model's own."""
+"""A training's report: a page and pictures in the model folder's `report`."""
 
 import csv
 import math
@@ -16,15 +16,15 @@ from hashsearch.codes import unpack_bits
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PICTURES = 32  # originals beside reconstructions
+_PICTURES = 32  # originals shown with their reconstructions
 _FILTERS = 64
-_SCALE = 2  # screen pixels a pixel
-_SMOOTHED = 0.02  # share of a stage's rows averaged for a point of its curve
+_SCALE = 2  # enlargement of tiles
+_SMOOTHED = 0.02  # window of a curve's moving average, as a share of the stage's rows
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A picture or a plot of the report. name: of its PNG file, without the suffix."""
+    """A picture or plot in the report. name: its PNG file's name without the suffix."""
 
     name: str
     caption: str
@@ -40,8 +40,8 @@ def write_report(
 ) -> None:
     """Write the report of a finished training into a new folder.
 
-    metrics: by name, for the page; baseline: the same of the bundled model, as far as it was
-    measured. Without matplotlib the plots are left out, and the page says so.
+    metrics: values by name, for the page; baseline: those measured of the bundled model,
+    which may be fewer or none. Without matplotlib the plots are omitted, and the page says so.
     """
     folder.mkdir()
     lines = ["# Training report", "", *_table(metrics, baseline), ""]
@@ -50,7 +50,7 @@ def write_report(
     except ImportError:
         lines += ["Plots need matplotlib, which is not installed (`hashsearch[train]`).", ""]
         curves = None
-    losses = "The terms of the loss; the log is in [log.csv](log.csv)."
+    losses = "The terms of the loss over the steps, from [log.csv](log.csv)."
     for drawing in (*drawings, *([Drawing("loss", losses, curves)] if curves else ())):
         path = folder / f"{drawing.name}.png"
         if isinstance(drawing.picture, Image.Image):
@@ -64,7 +64,7 @@ def write_report(
 
 def _table(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
     if not metrics:
-        return ["Nothing was measured: no labelled images are at hand (CIFAR-10, tinyimagenet32)."]
+        return ["Nothing was measured: no labelled images were found (CIFAR-10, tinyimagenet32)."]
     if not baseline:
         rows = [f"| {name} | {value} |" for name, value in metrics.items()]
         return ["| measure | value |", "| --- | --- |", *rows]
@@ -74,38 +74,38 @@ def _table(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[
 
 
 def reconstruction_drawing(images: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> Drawing:
-    """The first of these images, each beside what its code decodes to."""
+    """The first images, each with its reconstruction to the right."""
     pairs = np.stack([images[:_PICTURES], decoded[:_PICTURES]], axis=1)
-    caption = "Images held out of this training, each with what its code decodes to on its right."
+    caption = "Images held out of this training, each with its reconstruction to the right."
     picture = mosaic(pairs.reshape(-1, *images.shape[1:]), columns=16)
     return Drawing("reconstructions", caption, picture)
 
 
 def filter_drawing(weights: NDArray[np.float32]) -> Drawing:
-    """(n, side, side, 3) first-layer weights, each stretched over all grey levels."""
+    """Show (n, side, side, 3) first-layer weights, each scaled to the full range of levels."""
     norms = np.square(weights).sum(axis=(1, 2, 3))
-    # Those of equal strength, such as principal components, keep their order.
+    # Filters of equal norm, such as principal components, keep their order.
     strongest = np.argsort(-norms.round(3), kind="stable")
     weights = weights[strongest[:_FILTERS]]
     low = weights.min(axis=(1, 2, 3), keepdims=True)
     high = weights.max(axis=(1, 2, 3), keepdims=True)
     stretched = (weights - low) / np.maximum(high - low, 1e-12)
     levels: NDArray[np.uint8] = (stretched * 255).round().astype(np.uint8)
-    caption = "Filters of the first layer, the strongest first."
+    caption = "Filters of the first layer, by decreasing norm."
     return Drawing("filters", caption, mosaic(levels, columns=16))
 
 
 def bit_drawings(codes: NDArray[np.uint8], n_bits: int) -> list[Drawing]:
-    """Balance and correlation of the bits of packed codes; none without matplotlib."""
+    """Balance and correlation of the bits of packed codes; empty without matplotlib."""
     try:
         figure = _bit_figure(unpack_bits(codes, n_bits))
     except ImportError:
         return []
-    return [Drawing("bits", "How often each bit is 1, and how bits go together.", figure)]
+    return [Drawing("bits", "How often each bit is 1, and how the bits correlate.", figure)]
 
 
 def mosaic(tiles: NDArray[np.uint8], columns: int) -> Image.Image:
-    """Tiles of one size in rows, a white line between them."""
+    """Arrange tiles of equal size in rows, separated by white lines."""
     height, width = tiles.shape[1] + 1, tiles.shape[2] + 1
     rows = math.ceil(len(tiles) / columns)
     canvas = np.full((rows * height + 1, columns * width + 1, 3), 255, np.uint8)
@@ -132,8 +132,10 @@ def _bit_figure(bits: NDArray[np.uint8]) -> "Figure":
     deviation = np.maximum(centred.std(axis=0), 1e-6)
     matrix = (centred / deviation).T @ (centred / deviation) / len(bits)
     image = correlation.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
-    away = np.abs(matrix - np.diag(np.diag(matrix))).sum() / (matrix.size - len(matrix))
-    correlation.set(title=f"correlation of bits: mean size {away:.3f}", xlabel="bit", ylabel="bit")
+    mean_size = np.abs(matrix - np.diag(np.diag(matrix))).sum() / (matrix.size - len(matrix))
+    correlation.set(
+        title=f"correlation of bits: mean |r| {mean_size:.3f}", xlabel="bit", ylabel="bit"
+    )
     figure.colorbar(image, ax=correlation)
     return figure
 
@@ -145,13 +147,13 @@ def _loss_figure(log: Path) -> "Figure | None":
         rows = list(csv.DictReader(file))
     stages = list(dict.fromkeys(row["stage"] for row in rows))
     if not stages:
-        return None  # a model in closed form
+        return None  # the model was fitted in closed form
     figure = Figure(figsize=(4 * min(len(stages), 3), 3 * math.ceil(len(stages) / 3)))
     figure.set_layout_engine("constrained")
     grid = figure.subplots(math.ceil(len(stages) / 3), min(len(stages), 3), squeeze=False)
     for axes, stage in zip(grid.flat, stages, strict=False):
         own = [row for row in rows if row["stage"] == stage]
-        for name in list(own[0])[3:]:  # after the stage, step and seconds
+        for name in list(own[0])[3:]:  # columns after stage, step and seconds
             points = [(int(row["step"]), float(row[name])) for row in own if row[name]]
             if points:
                 steps, values = np.array(points).T

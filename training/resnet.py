@@ -7,17 +7,17 @@ from torch import Tensor, nn
 
 from hashsearch.errors import InvalidModel
 
-_STAGES = (1, 2, 4, 8)  # channels, in widths
-_BLOCKS = 2  # at each stage
+_STAGES = (1, 2, 4, 8)  # channels of each stage, as multiples of the width
+_BLOCKS = 2  # per stage
 _MAX_WIDTH = 1024
 
 
 class Teacher(nn.Module):
-    """Pixels to features. Training alone uses it: the default's network learns from it.
+    """Maps pixels to features. Only training uses it: the default model can learn from it.
 
-    width: channels of the first of four stages; 64 is ResNet-18, of 11.2 million weights.
-    The stem is a 3×3 convolution without pooling. Pixels are standardised with a mean
-    for each colour and one standard deviation for all.
+    width: channels of the first of four stages; 64 gives ResNet-18 with 11.2 million
+    weights. The stem is a 3×3 convolution without pooling. Pixels are standardised with one
+    mean per colour and a single standard deviation.
     Source: He et al. 2016, arXiv:1512.03385; the stem for 32×32 as in Chen et al. 2020,
     arXiv:2002.05709, appendix B.9.
     """
@@ -32,22 +32,22 @@ class Teacher(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         if not isinstance(width, int) or not 0 < width <= _MAX_WIDTH:
-            raise InvalidModel(f"a width up to {_MAX_WIDTH} was wanted; got {width}")
+            raise InvalidModel(f"the width must be an integer from 1 to {_MAX_WIDTH}; got {width}")
         self.width = width
         self.features_width = _STAGES[-1] * width
         self.register_buffer("pixel_mean", torch.zeros(3))
         self.register_buffer("pixel_std", torch.ones(()))
         layers: list[nn.Module] = [*_convolution(3, width), nn.ReLU(inplace=True)]
-        before = width
-        for number, wide in enumerate(_STAGES):
+        inputs = width
+        for number, multiple in enumerate(_STAGES):
             for block in range(_BLOCKS):
                 stride = 2 if number and not block else 1
-                layers.append(_Block(before, wide * width, stride))
-                before = wide * width
+                layers.append(_Block(inputs, multiple * width, stride))
+                inputs = multiple * width
         self.trunk = nn.Sequential(*layers)
 
     def architecture(self) -> dict[str, Any]:
-        """The settings that `__init__` takes, as the card keeps them."""
+        """The arguments of `__init__`, as the card stores them."""
         return {"width": self.width}
 
     def standardize(self, tiny: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class Teacher(nn.Module):
         return ((tiny - self.pixel_mean) / self.pixel_std).permute(0, 3, 1, 2)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """(n, 3, 32, 32) standardised to (n, 8·width) float: the means over the 4×4 places."""
+        """(n, 3, 32, 32) standardised to (n, 8·width) float, averaged over the 4×4 positions."""
         maps: Tensor = self.trunk(pixels)
         return maps.mean(dim=(2, 3))
 

@@ -1,4 +1,4 @@
-"""How well codes and features find images of the same kind, for a training's report."""
+"""How well codes and features find images of the same label, for a training's report."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from torch import Tensor
 from hashsearch.evaluation.tiers import Tiers
 
 _RANKS = 1000
-_CHUNK = 250  # queries ranked at a time
-# As in lightly's benchmarks. Source: Wu et al. 2018, arXiv:1805.01978, with 0.07 for 0.1.
+_CHUNK = 250  # queries ranked at once
+# As in lightly's benchmarks. Source: Wu et al. 2018, arXiv:1805.01978, which uses 0.07, not 0.1.
 _NEIGHBORS, _TEMPERATURE = 200, 0.1
 
 _PerQuery = dict[str, NDArray[np.float64]]  # by name, (n_queries,)
@@ -21,10 +21,10 @@ _PerQuery = dict[str, NDArray[np.float64]]  # by name, (n_queries,)
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Images to search, and images to search for, each with what it shows.
+    """Gallery and query images with their labels.
 
     gallery, queries: (n, 32, 32, 3) uint8; their labels: (n,) of one dtype. unseen: whether
-    the gallery too is kept from every training, as the queries are.
+    no training may use the gallery either; the queries are never trained on.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Labelled:
 
     @property
     def withheld(self) -> NDArray[np.uint8]:
-        """(n, 32, 32, 3) uint8: what must not be trained on."""
+        """(n, 32, 32, 3) uint8 images that must not be trained on."""
         return np.concatenate((self.queries, self.gallery)) if self.unseen else self.queries
 
 
@@ -47,81 +47,83 @@ def retrieval_by_bits(
     queries: NDArray[np.uint8],
     device: str = "cpu",
 ) -> dict[str, float]:
-    """Measure a ranking by Hamming distance: expected values over the orders of equal ones.
+    """Measure the ranking by Hamming distance, averaged over all orders of equal distances.
 
     gallery, queries: (n, n_bits) uint8 bits of the labelled images. device: where distances
     are computed. Returns precision_at_1, precision_at_10, map_at_1000 (divided by the relevant
-    images among the first 1,000) and knn_accuracy; a smaller gallery has lower ranks.
+    images among the first 1,000) and knn_accuracy. With fewer gallery images, ranks above
+    their number are omitted, and mAP is taken at their number.
 
-    knn_accuracy: the 200 nearest images vote for their labels, with weight
-    exp(similarity / 0.1) and similarity 1 - 2·distance / n_bits. Where only some of the images
-    of one distance are among the 200, all of them vote, each with that share of its weight.
-    Where n labels share the most votes and the query's own is one of them, it counts 1 / n.
+    knn_accuracy: the 200 nearest images vote for their labels with weight
+    exp(similarity / 0.1), where similarity is 1 - 2·distance / n_bits. If only some of the
+    images at one distance are among the 200, all of them vote, each with that share of its
+    weight. If n labels tie for the most votes and the query's own is one of them, the query
+    counts 1 / n.
     """
     n_bits = gallery.shape[1]
-    kinds, asked, n_kinds = _numbered(labelled)
-    cells = (n_bits + 1) * n_kinds  # a query's images are counted by distance and label
-    signs, own = (_signs(bits, device) for bits in (gallery, queries))
-    columns = torch.from_numpy(kinds).to(device)
+    gallery_labels, query_labels, n_labels = _label_numbers(labelled)
+    cells = (n_bits + 1) * n_labels  # counts per query, one for each distance and label
+    signs, query_signs = (_signs(bits, device) for bits in (gallery, queries))
+    columns = torch.from_numpy(gallery_labels).to(device)
     weights = np.exp((1 - 2 * np.arange(n_bits + 1) / n_bits) / _TEMPERATURE)
 
     def measured(rows: slice) -> _PerQuery:
-        distances = ((n_bits - own[rows] @ signs.T) / 2).long()
+        distances = ((n_bits - query_signs[rows] @ signs.T) / 2).long()
         starts = torch.arange(len(distances), device=device)[:, np.newaxis] * cells
-        places = (starts + distances * n_kinds + columns).flatten()
+        places = (starts + distances * n_labels + columns).flatten()
         counted = torch.bincount(places, minlength=len(distances) * cells).cpu().numpy()
-        counts = counted.reshape(-1, n_bits + 1, n_kinds)
+        counts = counted.reshape(-1, n_bits + 1, n_labels)
         sizes = counts.sum(axis=2)
-        tiers = Tiers(sizes, counts[np.arange(len(counts)), :, asked[rows]])
+        tiers = Tiers(sizes, counts[np.arange(len(counts)), :, query_labels[rows]])
         left = np.clip(_NEIGHBORS - (tiers.ends - sizes), 0, sizes)
         shares = weights * left / np.maximum(sizes, 1)
         votes = np.einsum("qt,qtk->qk", shares, counts)
-        return _of_tiers(tiers) | {"knn_accuracy": _chance_right(votes, asked[rows])}
+        return _tier_measures(tiers) | {"knn_accuracy": _chance_right(votes, query_labels[rows])}
 
     return _means(measured(rows) for rows in _chunks(len(queries)))
 
 
 @torch.no_grad()
 def retrieval_by_features(labelled: Labelled, gallery: Tensor, queries: Tensor) -> dict[str, float]:
-    """Measure a ranking by cosine similarity, as `retrieval_by_bits` does one by distance.
+    """Measure the ranking by cosine similarity, like `retrieval_by_bits` by Hamming distance.
 
-    gallery, queries: (n, d) floats of the labelled images on one device, of any length; the
-    similarities are computed there in float32. Equal similarities are ranked in an order
-    that does not depend on the labels.
+    gallery, queries: (n, d) float features of the labelled images on one device, not
+    necessarily normalised; similarities are computed there in float32. Equal similarities
+    are ranked in an order that does not depend on the labels.
     """
-    kinds, asked, n_kinds = _numbered(labelled)
+    gallery_labels, query_labels, n_labels = _label_numbers(labelled)
     ranks = min(_RANKS, len(gallery))
-    # A data set comes ordered by label, and features may all be equal.
+    # Shuffled, because data sets are ordered by label and features may all be equal.
     order = np.random.default_rng(0).permutation(len(gallery))
-    kinds = kinds[order]
-    found = F.normalize(gallery.float(), dim=1)[torch.from_numpy(order).to(gallery.device)]
-    own = F.normalize(queries.float(), dim=1)
+    gallery_labels = gallery_labels[order]
+    directions = F.normalize(gallery.float(), dim=1)[torch.from_numpy(order).to(gallery.device)]
+    query_directions = F.normalize(queries.float(), dim=1)
 
     def measured(rows: slice) -> _PerQuery:
-        similarities, nearest = (own[rows] @ found.T).topk(ranks)
-        shown = kinds[nearest.cpu().numpy()]
-        relevant = shown == asked[rows, np.newaxis]
+        similarities, nearest = (query_directions[rows] @ directions.T).topk(ranks)
+        labels = gallery_labels[nearest.cpu().numpy()]
+        relevant = labels == query_labels[rows, np.newaxis]
         precisions = relevant.cumsum(axis=1) / np.arange(1, ranks + 1)
         averages = (precisions * relevant).sum(axis=1) / np.maximum(relevant.sum(axis=1), 1)
         weights = np.exp(similarities[:, :_NEIGHBORS].cpu().double().numpy() / _TEMPERATURE)
-        votes = np.zeros((len(shown), n_kinds))
-        np.add.at(votes, (np.arange(len(shown))[:, np.newaxis], shown[:, :_NEIGHBORS]), weights)
+        votes = np.zeros((len(labels), n_labels))
+        np.add.at(votes, (np.arange(len(labels))[:, np.newaxis], labels[:, :_NEIGHBORS]), weights)
         return {
             **{f"precision_at_{k}": precisions[:, k - 1] for k in (1, 10) if k <= ranks},
             f"map_at_{ranks}": averages,
-            "knn_accuracy": _chance_right(votes, asked[rows]),
+            "knn_accuracy": _chance_right(votes, query_labels[rows]),
         }
 
     return _means(measured(rows) for rows in _chunks(len(queries)))
 
 
 def distinct(codes: NDArray[np.uint8]) -> int:
-    """How many different codes there are among packed codes, (n, n_bytes) uint8."""
+    """Number of distinct codes among packed codes, (n, n_bytes) uint8."""
     return len({code.tobytes() for code in codes})
 
 
-def _numbered(labelled: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Labels of the gallery and of the queries as numbers, and how many labels there are."""
+def _label_numbers(labelled: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Labels of the gallery and of the queries as integers, and the number of labels."""
     both = np.concatenate((labelled.gallery_labels, labelled.query_labels))
     names, numbers = np.unique(both, return_inverse=True)
     n_gallery = len(labelled.gallery_labels)
@@ -129,11 +131,11 @@ def _numbered(labelled: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64],
 
 
 def _signs(bits: NDArray[np.uint8], device: str) -> Tensor:
-    """Bits as -1 and 1, whose products are sums that float32 holds exactly."""
+    """Bits as -1 and 1; float32 represents their inner products exactly."""
     return torch.from_numpy(bits).to(device).float() * 2 - 1
 
 
-def _of_tiers(tiers: Tiers) -> _PerQuery:
+def _tier_measures(tiers: Tiers) -> _PerQuery:
     n_gallery = int(tiers.ends[0, -1])
     ks = [k for k in (1, 10) if k <= n_gallery]
     ranks = min(_RANKS, n_gallery)
@@ -142,13 +144,13 @@ def _of_tiers(tiers: Tiers) -> _PerQuery:
     return precisions | {f"map_at_{ranks}": tiers.average_precision_at(ranks)[0]}
 
 
-def _chance_right(votes: NDArray[np.float64], asked: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How likely a label drawn from those with most votes is the query's own.
+def _chance_right(votes: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Probability that a label drawn from those with most votes is the query's own.
 
-    votes: (n_queries, n_labels). Returns (n_queries,).
+    votes: (n_queries, n_labels); labels: (n_queries,). Returns (n_queries,).
     """
-    most = votes >= votes.max(axis=1, keepdims=True) * (1 - 1e-9)  # sums are rounded
-    chances: NDArray[np.float64] = most[np.arange(len(asked)), asked] / most.sum(axis=1)
+    most = votes >= votes.max(axis=1, keepdims=True) * (1 - 1e-9)  # equal up to rounding
+    chances: NDArray[np.float64] = most[np.arange(len(labels)), labels] / most.sum(axis=1)
     return chances
 
 

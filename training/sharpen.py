@@ -1,4 +1,4 @@
-"""Make the code of what training made: fewer bits, that tell more. In closed form."""
+"""Compute the code's bits from the trained head's logits, in closed form (PCA and ITQ)."""
 
 import numpy as np
 import torch
@@ -13,25 +13,25 @@ from training.device import exact
 from training.likeness import agreement
 from training.targets import Targets
 
-_SAMPLE = 50_000  # images at most, the first of a job's shuffled ones
+_SAMPLE = 50_000  # images at most, the first in the job's shuffled order
 _CHUNK = 500
-_ROUNDS = 50  # of rotation at most; a sample of 50,000 images then changes by a few bits a round
+_ROUNDS = 50  # ITQ iterations at most; 50,000 images then change by a few bits per iteration
 _HIGHEST_POWER = 16.0
-_ROUNDING = 1e-9  # shares of variance below it may be rounding alone
+_ROUNDING = 1e-9  # a smaller share of the variance may be rounding error
 
 
 @torch.no_grad()
 def make_code(
     model: ConvolutionalAutoencoder, images: NDArray[np.uint8], directions: float
 ) -> None:
-    """Make the bits of what was seen of the head's logits, see `sharpened`.
+    """Compute the weight of the code from the head's logits, see `sharpened`.
 
-    Code and address are centred on the images as they are; they had been on random views.
-    Raises TrainingError if the logits are not numbers, or alike for all images.
+    Code and address are centred on unaugmented images; in training they were centred on
+    random views. Raises TrainingError if the logits are not finite, or equal for all images.
     """
     model.eval()
     features = features_of(model, images[:_SAMPLE])
-    weight, *_ = _parts(model.code)
+    weight, *_ = _weight_and_norm(model.code)
     weight.copy_(sharpened(model, features, directions))
     _centre(model, features)
 
@@ -44,81 +44,82 @@ def choose_code(
     targets: Targets,
     held_out: NDArray[np.uint8],
 ) -> bool:
-    """Keep the bits that a teacher's targets trained, or make others of the head's logits.
+    """Choose between the bits trained on a teacher's targets and bits computed from the head.
 
-    Those are kept whose nearest neighbours are more alike to the teacher, of images held
-    out of the training; no label is asked. Returns whether they are the trained ones.
+    The better bits are those whose nearest neighbours of held-out images have the more
+    similar targets (see `agreement`); no labels are used. Returns whether the trained bits
+    were kept.
     """
     model.eval()
     device = str(model.pixel_mean.device)
-    features, asked = features_of(model, images[:_SAMPLE]), features_of(model, held_out)
-    own, *_ = _parts(model.code)
-    made = sharpened(model, features, directions)
+    features, query_features = features_of(model, images[:_SAMPLE]), features_of(model, held_out)
+    trained, *_ = _weight_and_norm(model.code)
+    computed = sharpened(model, features, directions)
 
     def agrees(weight: Tensor) -> float:
-        gallery, queries = features @ weight.T, asked @ weight.T
-        middle = gallery.mean(dim=0)
+        gallery, queries = features @ weight.T, query_features @ weight.T
+        mean = gallery.mean(dim=0)
         wanted = (targets.of(part, device) for part in (images[: len(features)], held_out))
-        return agreement(gallery >= middle, next(wanted), queries >= middle, next(wanted))
+        return agreement(gallery >= mean, next(wanted), queries >= mean, next(wanted))
 
-    kept = agrees(own) > agrees(made)
+    kept = agrees(trained) > agrees(computed)
     if not kept:
-        own.copy_(made)
+        trained.copy_(computed)
     _centre(model, features)
     return kept
 
 
 def _centre(model: ConvolutionalAutoencoder, features: Tensor) -> None:
     for layers in (model.code, model.address):
-        weight, mean, variance, _ = _parts(layers)
+        weight, mean, variance, _ = _weight_and_norm(layers)
         logits = features @ weight.T
         mean.copy_(logits.mean(dim=0))
         variance.copy_(logits.var(dim=0))
 
 
 def sharpened(model: ConvolutionalAutoencoder, features: Tensor, directions: float) -> Tensor:
-    """(bits, features): the code's weight, made of the head's, which has more logits.
+    """Compute the code's weight, (bits, features), from the head, which has more logits.
 
-    The coding rate has spread the head's over nearly all directions alike. The main
-    principal components are kept, as many as there are bits, and each multiplied by a
-    power of its variance: the least with which no more than `directions` effective
-    ones are left (the exponential of the entropy of the variances' shares). Then they
-    are rotated so that rounding to bits changes them least. docs/experiments.md tells
-    what that gains.
+    The coding rate has spread the head's logits almost evenly over all directions. The first
+    principal components, one per bit, are kept, and each is multiplied by a power of its
+    variance: the smallest power that leaves at most `directions` effective directions (see
+    `effective_directions`). Then ITQ rotates them to minimise the error of rounding to bits.
+    docs/experiments.md reports the gain.
     """
-    head, _, variance, eps = _parts(model.head)
-    code, *_ = _parts(model.code)
+    head, _, variance, eps = _weight_and_norm(model.head)
+    code, *_ = _weight_and_norm(model.code)
     sharp = sharper(model.head(features), len(code), directions)
     weight = sharp.T @ (head / (variance + eps).sqrt()[:, None])
     return weight / (features @ weight.T).std(dim=0)[:, None]
 
 
 def sharper(logits: Tensor, bits: int, directions: float) -> Tensor:
-    """(n_logits, bits): what amplifies the main directions of (n, n_logits) and rotates them.
+    """Projection (n_logits, bits) that amplifies and rotates the first principal components.
 
-    Raises TrainingError if the logits are not numbers, or alike in every row.
+    logits: (n, n_logits). Raises TrainingError if they are not finite, or equal in all rows.
     """
     centred = logits - logits.mean(dim=0)
     rows = exact(centred)
     covariance = rows.T @ rows / len(rows)
     if not covariance.trace() > _ROUNDING * exact(logits).square().sum(dim=1).mean():  # or NaN
-        raise TrainingError("the code is no number, or the same for all images; no model was saved")
+        raise TrainingError("the code is not finite, or equal for all images; no model was saved")
     variances, components = (part[..., -bits:] for part in torch.linalg.eigh(covariance))
     amplified = (components * _amplification(variances, directions)).to(logits)
-    return amplified @ itq_rotation(centred @ amplified, _some_rotation(bits).to(amplified))
+    return amplified @ itq_rotation(centred @ amplified, _initial_rotation(bits).to(amplified))
 
 
 def effective_directions(variances: Tensor) -> float:
-    """Over how many directions variances are spread: from 1 to their number, were they equal."""
+    """Exponential of the entropy of the variances' shares: 1 to their number, if all are equal."""
     shares = variances / variances.sum()
     return float(torch.special.entr(shares).sum().exp())
 
 
 def itq_rotation(rows: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate rows so that they come nearer to their signs, from `rotation`, until none changes.
+    """Find a rotation that brings rows closer to their signs (iterative quantization).
 
-    rows: (n, n_bits) float; rotation and what is returned: (n_bits, n_bits), orthogonal.
-    Source: iterative quantization, Gong and Lazebnik 2011.
+    rows: (n, n_bits) float; rotation: the initial one, (n_bits, n_bits) orthogonal. Returns
+    a rotation of the same shape, after at most 50 iterations or when no sign changes.
+    Source: Gong and Lazebnik 2011.
     """
     signs = _signs(rows @ rotation)
     for _ in range(_ROUNDS):
@@ -130,26 +131,26 @@ def itq_rotation(rows: Tensor, rotation: Tensor) -> Tensor:
     return rotation
 
 
-def _some_rotation(size: int) -> Tensor:
-    """Any one, always the same: components themselves are where rounding is far from best."""
+def _initial_rotation(size: int) -> Tensor:
+    """A fixed random rotation: ITQ starts badly from unrotated principal components."""
     gaussian = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
     rotation, _ = torch.linalg.qr(gaussian)
     return rotation
 
 
 def _amplification(variances: Tensor, directions: float) -> Tensor:
-    """What to multiply each component by: its variance to the least power that suffices."""
+    """Factor of each component: its variance share to the smallest power that suffices."""
     shares = (variances / variances.max()).clamp_min(_ROUNDING)
 
-    def left(power: float) -> float:
+    def remaining(power: float) -> float:
         return effective_directions(shares ** (2 * power + 1))
 
     low, high = 0.0, _HIGHEST_POWER
-    if left(low) <= directions:
+    if remaining(low) <= directions:
         return torch.ones_like(shares)
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if left(middle) > directions else (low, middle)
+        low, high = (middle, high) if remaining(middle) > directions else (low, middle)
     return shares**high
 
 
@@ -164,8 +165,8 @@ def features_of(model: ConvolutionalAutoencoder, images: NDArray[np.uint8]) -> T
     return torch.cat(chunks)
 
 
-def _parts(layers: nn.Sequential) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Weight, and the mean, variance and epsilon of its normalisation."""
+def _weight_and_norm(layers: nn.Sequential) -> tuple[Tensor, Tensor, Tensor, float]:
+    """The weight of a linear layer, and its batch norm's mean, variance and epsilon."""
     product, norm = layers
     assert isinstance(product, nn.Linear)
     assert isinstance(norm, nn.BatchNorm1d)

@@ -1,4 +1,4 @@
-"""One step of a training: called as it is on the CPU, a replayed CUDA graph on a GPU."""
+"""One training step: a plain call on the CPU, a replayed CUDA graph on a GPU."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,16 @@ from torch import Tensor
 from training.device import seed_of
 
 Compute = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
-_EAGER = 3  # steps before the capture: memory is laid out, kernels are chosen
+_EAGER = 3  # steps before the capture, in which memory is allocated and kernels are chosen
 
 
 class Step:
-    """Calls `compute`; on CUDA it is captured once and replayed, many launches in one.
+    """Calls `compute`; on CUDA it is captured once and then replayed as a single launch.
 
-    compute: takes the rows of a batch, (n,) int64 on the device, and the source of
-    all randomness, and returns what it measured, scalars. It must launch the same
-    work every time, read numbers that change (rates, momenta) from tensors, and wait
-    for nothing. numbers: with the step's number they decide what is drawn at random.
+    compute: takes the rows of a batch, (n,) int64 on the device, and a random generator,
+    and returns measured scalars by name. It must launch the same work every time, take all
+    randomness from the generator, read changing numbers (rates, momenta) from tensors, and
+    not synchronise with the device. numbers: with the step number they seed the generator.
     """
 
     def __init__(self, compute: Compute, device: str, *numbers: int):
@@ -29,7 +29,7 @@ class Step:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, step: int, rows: Tensor) -> dict[str, Tensor]:
-        """Take one step. What it returns is overwritten by the next one."""
+        """Take one step. The next step overwrites the returned tensors."""
         self._taken += 1
         if self._graphed and self._graph is None and self._taken > _EAGER:
             self._capture(rows)
@@ -43,7 +43,7 @@ class Step:
         return self._measured
 
     def _on_a_side_stream(self, rows: Tensor) -> dict[str, Tensor]:
-        """As PyTorch wants it before a capture."""
+        """Run on a side stream, as PyTorch requires before a capture."""
         assert self._side is not None
         self._side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._side):
@@ -52,7 +52,7 @@ class Step:
         return measured
 
     def _capture(self, rows: Tensor) -> None:
-        """Record the launches; nothing is computed yet."""
+        """Record the launches without running them."""
         self._rows = rows.clone()
         self._graph = torch.cuda.CUDAGraph()
         self._graph.register_generator_state(self._random)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, for a job that wants to stop at a moment of its own."""
+"""Deferred handling of Ctrl-C and SIGTERM, so that a job can stop at a suitable moment."""
 
 import signal
 import threading
@@ -9,10 +9,10 @@ from types import FrameType
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a question answered yes; a second one acts at once."""
-    asked = threading.Event()
+    """Yield a function that returns True after Ctrl-C or SIGTERM; a second signal acts at once."""
+    requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # signals are not ours to handle
+        yield requested.is_set  # only the main thread can handle signals
         return
     handled = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in handled}
@@ -21,13 +21,13 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
+    def request(number: int, frame: FrameType | None) -> None:
+        requested.set()
         restore()
 
     for number in handled:
-        signal.signal(number, ask)
+        signal.signal(number, request)
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
         restore()

@@ -1,4 +1,4 @@
-"""What a student should find: a teacher's features of every image, small enough to be carried."""
+"""A teacher's targets for its students: reduced features of every image, in a small file."""
 
 import hashlib
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ FILE = "targets.safetensors"
 DIRECTIONS = 128
 CROPS = 16
 _MILD = Views(smallest=0.5, jitter=0.0, grey=0.0)
-CHUNK = 250  # images at a time, each in all its crops
+CHUNK = 250  # images per batch, each with all its crops
 _PARTS = "keys", "targets"
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """A teacher's targets, found by the content of their images.
+    """A teacher's targets, looked up by the content of the images.
 
-    keys: (n,) int64, in order, see `content_keys`; rows: (n, 128) int8, of length about 127.
-    teacher: its fingerprint and how it was trained, for the student's card.
+    keys: (n,) int64, ascending, see `content_keys`; rows: (n, 128) int8, of norm about 127.
+    teacher: the teacher's fingerprint and training record, for the student's card.
     """
 
     keys: NDArray[np.int64]
@@ -45,11 +45,11 @@ class Targets:
         return hashlib.sha256(self.keys.tobytes() + self.rows.tobytes()).hexdigest()
 
     def known(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Which of (n, 32, 32, 3) uint8 images have a target: (n,) bool."""
+        """(n,) bool: which of (n, 32, 32, 3) uint8 images have a target."""
         return np.isin(content_keys(images), self.keys)
 
     def of(self, images: NDArray[np.uint8], device: str) -> Tensor:
-        """(n, 128) float32 of length 1: the targets of images that all have one."""
+        """(n, 128) float32 targets of norm 1; every image must have one."""
         wanted = content_keys(images)
         places = np.searchsorted(self.keys, wanted)
         assert (self.keys[places] == wanted).all()
@@ -57,7 +57,7 @@ class Targets:
 
 
 def content_keys(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(n,): the first 8 bytes of each image's SHA-256, by which its target is found."""
+    """(n,) int64: the first 8 bytes of each image's SHA-256, the key of its target."""
     digests = [hashlib.sha256(image.tobytes()).digest()[:8] for image in images]
     return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)
 
@@ -65,11 +65,10 @@ def content_keys(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 def make_targets(
     teacher: Teacher, images: NDArray[np.uint8], *, seed: int, device: str
 ) -> NDArray[np.int8]:
-    """The averaged features of each image, along their 128 main directions (all, where there
-    are fewer), rounded.
+    """Compute the images' targets: averaged features, reduced to 128 principal components.
 
-    images: (n, 32, 32, 3) uint8. Returns (n, 128) int8; directions that the features
-    do not have are 0.
+    images: (n, 32, 32, 3) uint8. Returns (n, 128) int8, normalised to 127 before rounding.
+    Features with fewer than 128 dimensions are padded with zeros.
     """
     return _reduced(averaged_features(teacher, images, seed=seed, device=device))
 
@@ -78,7 +77,7 @@ def make_targets(
 def averaged_features(
     teacher: Teacher, images: NDArray[np.uint8], *, seed: int, device: str
 ) -> Tensor:
-    """Features of length 1, averaged over 16 mild crops and mirror images of each image.
+    """Average each image's normalised features over 16 mild random crops, mirrored at random.
 
     images: (n, 32, 32, 3) uint8. Returns (n, features) float32 on the device.
     """
@@ -101,7 +100,7 @@ def _reduced(features: Tensor) -> NDArray[np.int8]:
     rows = exact(features - features.mean(dim=0))
     variances, components = torch.linalg.eigh(rows.T @ rows)
     if not variances[-1] > 0:  # or NaN
-        raise TrainingError("the teacher's features are not numbers, or the same for all images")
+        raise TrainingError("the teacher's features are not finite, or equal for all images")
     main = rows @ components.flip(1)[:, :DIRECTIONS]
     rounded = (F.normalize(main) * 127).round().to(torch.int8).cpu()
     padded: NDArray[np.int8] = F.pad(rounded, (0, DIRECTIONS - rounded.shape[1])).numpy()
@@ -109,30 +108,30 @@ def _reduced(features: Tensor) -> NDArray[np.int8]:
 
 
 def write_targets(path: Path, images: NDArray[np.uint8], rows: NDArray[np.int8]) -> None:
-    """Write the targets of these images, found again by the images' content."""
+    """Write the targets of these images, with keys made from the images' content."""
     save_file(dict(zip(_PARTS, (content_keys(images), rows), strict=True)), path)
     path.chmod(0o644)
 
 
 def read_targets(folder: Path) -> Targets:
-    """The targets in a teacher's folder.
+    """Read the targets in a teacher's folder.
 
-    Raises InvalidModel if the folder's card cannot be read, and TrainingError if there are
-    no targets that can be used.
+    Raises InvalidModel if the folder's card cannot be read, and TrainingError if its model is
+    not a teacher or the targets are missing or invalid.
     """
     card = read_card(folder)
     if card.kind != Teacher.kind:
-        raise TrainingError(f"{folder} is a {card.kind} model; a teacher was wanted")
+        raise TrainingError(f"{folder} is a {card.kind} model, not a teacher")
     path = folder / FILE
     try:
         with safe_open(path, framework="numpy") as file:
             keys, rows = (file.get_tensor(name) for name in _PARTS)
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type NumPy lacks
-        raise TrainingError(f"{path} holds no targets to learn from") from error
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a dtype NumPy lacks
+        raise TrainingError(f"{path} holds no readable targets") from error
     fits = (keys.ndim, keys.dtype, rows.dtype) == (1, np.int64, np.int8)
     if not fits or rows.shape != (len(keys), DIRECTIONS):
         raise TrainingError(
-            f"{path}: (n,) int64 keys and (n, {DIRECTIONS}) int8 targets were wanted; got "
+            f"{path} must hold (n,) int64 keys and (n, {DIRECTIONS}) int8 targets; got "
             f"{keys.shape} {keys.dtype} and {rows.shape} {rows.dtype}"
         )
     order = np.argsort(keys, kind="stable")

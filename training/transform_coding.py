@@ -1,4 +1,4 @@
-"""Fit transform coding: principal components, and the values each is rounded to."""
+"""Fit transform coding: principal components and a scalar quantizer for each."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.transform import TransformAutoencoder
 from training.components import principal_components, standardized_chunks
 
-_SAMPLE = 50_000  # images that the values are fitted to
+_SAMPLE = 50_000  # images that the quantizers are fitted to, at most
 _LLOYD_ROUNDS = 100
 
 
@@ -16,9 +16,9 @@ _LLOYD_ROUNDS = 100
 def fit_transform(
     model: TransformAutoencoder | ConvolutionalAutoencoder, images: NDArray[np.uint8]
 ) -> None:
-    """Make a coefficient a principal component, and its values the quantiser of least error.
+    """Set the coefficients to principal components, and their values to Lloyd quantizers.
 
-    This is all of transform coding; networks add nothing yet.
+    This is plain transform coding; the networks are not trained here.
     """
     transform = model.transform
     mean, components = principal_components(model, images, len(transform.depths))
@@ -31,9 +31,9 @@ def fit_transform(
 
 
 def lloyd(samples: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """The values, in order, that samples are rounded to with a least squared error, a local one.
+    """Fit a scalar quantizer with a locally minimal squared error; returns its values, ascending.
 
-    Source: Lloyd 1982, Least squares quantization in PCM; started from quantiles.
+    Source: Lloyd 1982, Least squares quantization in PCM; initialised with quantiles.
     """
     ordered = np.sort(samples)
     sums = np.concatenate([[0], np.cumsum(ordered)])

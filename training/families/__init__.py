@@ -1,6 +1,6 @@
-"""Model families: a file each, with its presets and how a model of it is trained.
+"""Model families: one file each, with its presets and its training.
 
-`PRESETS` is the one table of what `train` can be asked for.
+`PRESETS` is the table of all presets that `train` accepts.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the job asks of a preset, and what most of them answer alike."""
+"""The interface between the training job and a preset, and defaults for autoencoders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ A = TypeVar("A", bound=Autoencoder)
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a training begins with in place of random weights. card: of the model they are from."""
+    """Initial weights from another model, in place of random ones. card: that model's card."""
 
     weights: Mapping[str, Tensor]
     card: Card
@@ -38,10 +38,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a training is given beside its model.
+    """The inputs of a training other than its model.
 
-    images: (n, 32, 32, 3) uint8, all to train on; held_out: others, of the same sources.
-    begun: whether the weights are another model's. targets: a teacher's, of all of these.
+    images: (n, 32, 32, 3) uint8 training images; held_out: images of the same sources that
+    are not trained on. begun: whether the initial weights are another model's. targets: a
+    teacher's targets for all of these images.
     """
 
     run: Run
@@ -53,7 +54,7 @@ class Work:
     targets: Targets | None = None
 
     def resident(self) -> Tensor:
-        """The images, on the device."""
+        """The training images, on the device."""
         return torch.from_numpy(self.images).to(self.device)
 
     def stage(
@@ -69,12 +70,12 @@ class Work:
         at: Callable[[float], None] = lambda progress: None,
         **options: Any,
     ) -> None:
-        """Take a stage's steps of gradient descent, on batches of the images.
+        """Run a stage of gradient descent on batches of the images.
 
-        optimizers: by name, each with its full rate. compute: takes one step, see Step.
-        part: of what is drawn at random, beside the seed and the step. shape: of the rate
-        over the stage, see schedule.py. at: called with the progress before each step.
-        options: see Run.stage.
+        optimizers: by name, each with its full learning rate. compute: takes one step, see
+        Step. part: number of the random stream; with seed and step it seeds the random draws.
+        shape: the rate's schedule, see schedule.py. at: called with the progress before each
+        step. options: passed to Run.stage.
         """
         batches = Batches(len(self.images), batch, self.seed, self.device)
         take = Step(compute, self.device, self.seed, part)
@@ -90,16 +91,16 @@ class Work:
 
 
 class Preset(ABC, Generic[M]):
-    """Settings of a training, as the fields of a dataclass, and what the job does with them.
+    """A training's settings, as dataclass fields, and the methods that the job calls.
 
-    terms: the parts of the loss, by name, that the log has beside the loss.
+    terms: names of the loss terms that are logged in addition to the loss.
     """
 
     terms: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def build(self) -> M:
-        """An untrained model."""
+        """Build an untrained model."""
 
     @abstractmethod
     def saved(self, model: M) -> Saved:
@@ -107,55 +108,55 @@ class Preset(ABC, Generic[M]):
 
     @abstractmethod
     def start(self, folder: Path | None) -> Start | None:
-        """The weights to begin with, checked; None for random ones.
+        """Read and check the initial weights; returns None for random ones.
 
         Raises InvalidModel or ArtifactMismatch if they cannot be read, and TrainingError
-        if they are not for this preset, or if it needs some and there are none.
+        if they do not fit this preset, or if it needs them and no folder is given.
         """
 
     def take_up(self, model: M, start: Start) -> None:
-        """Put the weights of another model in place of the random ones."""
+        """Replace the model's random weights by these."""
         model.load_state_dict(model.state_dict() | dict(start.weights))
 
     @property
     @abstractmethod
     def images_needed(self) -> int:
-        """At least so many are trained on."""
+        """Smallest number of training images."""
 
     @property
     def takes_targets(self) -> bool:
-        """Whether it can learn from a teacher."""
+        """Whether the preset can learn from a teacher."""
         return False
 
     @abstractmethod
     def learn(self, model: M, work: Work) -> None:
-        """All the stages of the training."""
+        """Run all stages of the training."""
 
     @abstractmethod
     def describe(self, model: M, tiny: Tensor) -> dict[str, Tensor]:
-        """What images are searched by: (n, 32, 32, 3) uint8 to rows by name.
+        """Map (n, 32, 32, 3) uint8 images to the rows they can be searched by, by name.
 
-        Float rows are compared by cosine similarity, bool ones are bits.
+        Float rows are compared by cosine similarity, bool rows by Hamming distance.
         """
 
     def measure(self, model: M, sample: NDArray[np.uint8]) -> dict[str, float]:
-        """What else is measured, on images held out of the training."""
+        """Further metrics, measured on images held out of the training."""
         return {}
 
     @abstractmethod
     def draw(self, model: M, sample: NDArray[np.uint8]) -> list[Drawing]:
-        """What the report shows, of images held out of the training."""
+        """Drawings for the report, of images held out of the training."""
 
     def seconds_to_finish(self, model: M, work: Work) -> float:
-        """About how long `finish` will take, by a model that is not trained yet."""
+        """Estimate the seconds that `finish` will take, with the untrained model."""
         return 0.0
 
     def finish(self, model: M, work: Work, folder: Path) -> None:
-        """Write what else belongs into the model folder, the report apart, into this one."""
+        """Write files for the model folder, other than weights, card and report, into `folder`."""
 
 
 class AutoencoderPreset(Preset[A]):
-    """A preset whose model is saved as it is: pixels to bits, and back."""
+    """A preset whose model is an autoencoder and is saved as it is."""
 
     def saved(self, model: A) -> Saved:
         return model
@@ -164,7 +165,10 @@ class AutoencoderPreset(Preset[A]):
         return None if folder is None else self.start_from(folder)
 
     def start_from(self, folder: Path, *, free: tuple[str, ...] = ()) -> Start:
-        """The weights of a trained model of this architecture. free: settings that may differ."""
+        """Read a trained model's weights. free: architecture settings that may differ.
+
+        Raises as `start` does.
+        """
         trained, card = load_model(folder)
         with torch.device("meta"):
             wanted = self.build()
@@ -173,7 +177,7 @@ class AutoencoderPreset(Preset[A]):
         if (trained.kind, same) != (wanted.kind, ours):
             raise TrainingError(
                 f"{folder} is a {trained.kind} model of {theirs}, from which this preset cannot "
-                f"start; it trains a {wanted.kind} one of {ours}"
+                f"start; the preset trains a {wanted.kind} model of {ours}"
             )
         return Start(trained.state_dict(), card)
 
@@ -181,7 +185,7 @@ class AutoencoderPreset(Preset[A]):
         return {"codes": model.code_logits(tiny) >= 0}
 
     def measure(self, model: A, sample: NDArray[np.uint8]) -> dict[str, float]:
-        """PSNR of reconstructions from bits, and how evenly the bits are used."""
+        """PSNR of reconstructions, and the bits' mean deviation from a share of one half."""
         with torch.inference_mode():
             batches = [torch.from_numpy(sample[i : i + 256]) for i in range(0, len(sample), 256)]
             device = model.pixel_mean.device
@@ -205,9 +209,9 @@ class AutoencoderPreset(Preset[A]):
 
     @abstractmethod
     def filters(self, model: A) -> NDArray[np.float32]:
-        """(n, side, side, 3): what the first layer looks for."""
+        """(n, side, side, 3): the filters of the first layer."""
 
 
 def settings_of(preset: Any) -> dict[str, Any]:
-    """The fields of a preset, by name, for the card."""
+    """A preset's fields by name, for the card."""
     return asdict(preset)

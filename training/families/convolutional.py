@@ -1,4 +1,4 @@
-"""The default: a convolutional autoencoder whose codes ignore how an image was taken."""
+"""The default: a convolutional autoencoder with codes that are invariant to augmentations."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,24 +20,24 @@ from training.optimizers import adam, descend, descend_sum, kernels_and_others, 
 from training.sharpen import choose_code, make_code
 from training.transform_coding import fit_transform
 
-VIEWS, _DECODER = 3, 4  # parts of what is drawn, beside the seed and the step
-_ENCODER_SHARE = 0.85  # of a budget of time; the decoder has the rest
+VIEWS, _DECODER = 3, 4  # random streams, see Work.stage
+_ENCODER_SHARE = 0.85  # of a time budget; the decoder gets the rest
 
 
 @dataclass(frozen=True)
 class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
-    """Settings of a convolutional autoencoder whose codes ignore how an image was taken.
+    """Settings of a convolutional autoencoder.
 
-    widths, blocks, depths: see ConvolutionalAutoencoder. Weights of the terms of the
-    loss: invariance, rate and contrast (see objectives.py) on the head, the three
-    together on the address. steps: updates of `batch` images, two views each.
+    widths, blocks, depths: see ConvolutionalAutoencoder. steps: updates on `batch` images
+    with two views each, or with a teacher on twice as many images with one view each.
     kernel_rate, kernel_decay: Muon's learning rate and weight decay, for the kernels;
-    learning_rate and weight_decay: AdamW's, for the encoder's other weights. With a
-    teacher, one view of twice as many images instead, and likeness: weight of how far
-    they are from what the teacher finds alike (see likeness.py), beside rate and address.
-    Then the code is made of the head: directions, see sharpen.py. decoder_steps: updates,
-    at the end, of the decoder alone, on the codes of `decoder_batch` whole images, mirrored or
-    not; decoder_rate: AdamW's learning rate then.
+    learning_rate, weight_decay: AdamW's, for the encoder's other weights.
+    Weights of the loss terms: invariance, rate and contrast (see objectives.py) on the head;
+    address, of the sum of the three on the address. With a teacher: likeness (see
+    likeness.py), rate and address.
+    directions: see sharpen.py, which then computes the code from the head. decoder_steps:
+    final updates of the decoder alone, on the codes of `decoder_batch` uncropped images,
+    mirrored at random; decoder_rate: AdamW's learning rate in them.
     """
 
     widths: tuple[int, int, int]
@@ -73,11 +73,11 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
         return ConvolutionalAutoencoder(self.widths, self.blocks, self.depths).channels_last()
 
     def start(self, folder: Path | None) -> Start | None:
-        """The encoder of a trained model, whatever its depths: code and decoder are made again."""
+        """Read a trained model's encoder. Its depths may differ: code and decoder are remade."""
         if folder is None:
             if not self.steps:
                 raise TrainingError(
-                    "this preset makes the code of a trained model; --from names that model"
+                    "this preset remakes the code of a trained model; name the model with --from"
                 )
             return None
         start = self.start_from(folder, free=("depths",))
@@ -111,8 +111,8 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
         return enlarged
 
 
-# Depths: bits dealt out one by one to the component whose error a further one lowers
-# most, by benchmarks/depths.py on CIFAR-10's training images.
+# benchmarks/depths.py chose the depths on CIFAR-10's training images: it gives bits one by one
+# to the component whose error one more bit reduces most.
 _CONV = ConvolutionalPreset(
     widths=(64, 128, 256),
     blocks=(0, 1, 1),
@@ -123,9 +123,9 @@ _CONV = ConvolutionalPreset(
 
 PRESETS = {
     "conv256": _CONV,
-    # For a GPU. A student compares 2,048 images with each other.
+    # For a GPU. A student compares the 2,048 images of a batch with each other.
     "conv256-large-batch": replace(_CONV, batch=1024),
-    # Of a trained conv256, with --from: its code is made again, and a decoder trained.
+    # Remakes the code of a trained conv256, given with --from, and trains a new decoder.
     "conv256-reread": replace(_CONV, steps=0),
 }
 
@@ -140,8 +140,8 @@ def learn_views(model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, wo
         pixels = model.standardize(torch.cat(views).permute(0, 2, 3, 1))
         with autocast(work.device):
             features = model.features(pixels)
-            seen, address = model.head(features), model.address(features)
-        terms = _weighted(seen, preset)
+            head, address = model.head(features), model.address(features)
+        terms = _weighted(head, preset)
         terms["address"] = preset.address * _total(_weighted(address, preset))
         return descend_sum([kernels, others], terms)
 
@@ -160,11 +160,11 @@ def learn_views(model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, wo
 def learn_likeness(
     model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, work: Work
 ) -> None:
-    """Train trunk, head, code and address on one view of each image, by a teacher's targets."""
+    """Train trunk, head, code and address on one view of each image and a teacher's targets."""
     assert work.targets is not None
     images = work.resident()
     heads = {"head": model.head, "code": model.code, "address": model.address}
-    likeness = Likeness(work.targets.of(work.images, work.device), _features_of(model))
+    likeness = Likeness(work.targets.of(work.images, work.device), _n_features(model))
     kernels, others = optimizers(model, preset, work.device, beside=likeness)
     sharp = torch.ones((), device=work.device)
 
@@ -201,11 +201,12 @@ def learn_likeness(
 def refine_decoder(
     model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, work: Work
 ) -> None:
-    """Make the code, in closed form, and train the decoder alone on whole images' codes.
+    """Compute the code in closed form, then train only the decoder, on codes of uncropped images.
 
-    The loss is the geometric mean over images of the squared error of standardised pixels.
+    The loss is the geometric mean over images of the mean squared error of standardised
+    pixels.
     """
-    model.eval()  # the codes are those that the finished model gives
+    model.eval()  # so that the codes equal those of the finished model
     images = work.resident()
     optimizer = adam(model.decoder.parameters(), work.device, decay=0.0)
 
@@ -214,8 +215,8 @@ def refine_decoder(
         if work.targets is None:
             make_code(model, work.images, preset.directions)
             return
-        given = model, work.images, preset.directions, work.targets, work.held_out
-        work.run.notes["code"] = "as trained" if choose_code(*given) else "made of the head"
+        arguments = model, work.images, preset.directions, work.targets, work.held_out
+        work.run.notes["code"] = "as trained" if choose_code(*arguments) else "made of the head"
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
         tiny = flipped(images[rows], random)
@@ -247,7 +248,8 @@ def optimizers(
 ) -> tuple[Muon, torch.optim.AdamW]:
     """Muon for the encoder's kernels and matrices, AdamW for its other weights and `beside`.
 
-    The code is trained where something is beside the encoder; it is made of the head otherwise.
+    beside: a module that is trained with the encoder. Only with it is the code trained too;
+    otherwise the code is computed from the head afterwards.
     """
     parts = ENCODER if beside is None else (*ENCODER, "code")
     encoder = [w for name, w in model.named_parameters() if name.split(".")[0] in parts]
@@ -269,7 +271,7 @@ def _total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def _features_of(model: ConvolutionalAutoencoder) -> int:
-    product = model.head[0]
-    assert isinstance(product, nn.Linear)
-    return product.in_features
+def _n_features(model: ConvolutionalAutoencoder) -> int:
+    linear = model.head[0]
+    assert isinstance(linear, nn.Linear)
+    return linear.in_features

@@ -1,4 +1,4 @@
-"""The paper's deep autoencoder: pre-trained layer by layer, then by reconstruction."""
+"""The paper's deep autoencoder: layer-wise pre-training, then training by reconstruction."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,19 +19,18 @@ from training.families.base import AutoencoderPreset, Work
 from training.optimizers import adam, descend
 from training.rbm import RestrictedBoltzmannMachine
 
-# A part of what is drawn at random, beside the seed and the step.
-_RECONSTRUCTION, _HIDDEN = range(2)
-_INITIAL_DEVIATION = 0.01  # of weights before pre-training
-_PRETRAINING_SHARE = 0.4  # of a budget of time
+_RECONSTRUCTION, _HIDDEN = range(2)  # random streams, see Work.stage
+_INITIAL_DEVIATION = 0.01  # standard deviation of the weights before pre-training
+_PRETRAINING_SHARE = 0.4  # of a time budget
 
 
 @dataclass(frozen=True, slots=True)
 class Pretraining:
     """Greedy layer-wise pre-training with restricted Boltzmann machines.
 
-    steps: updates of `batch` images, for each layer. Learning rates: of the
-    first layer, whose visible units are Gaussian, and of those after it.
-    early_momentum holds for the first tenth of the steps, momentum afterwards.
+    steps: updates of each layer, on `batch` images each. gaussian_rate: learning rate of
+    the first layer, whose visible units are Gaussian; binary_rate: of the other layers.
+    early_momentum is used in the first tenth of the steps, momentum afterwards.
     """
 
     steps: int
@@ -47,13 +46,13 @@ class Pretraining:
 class DensePreset(AutoencoderPreset[DenseAutoencoder]):
     """Settings of a dense autoencoder trained by reconstruction alone.
 
-    widths: pixels, hidden layers, code bits. hidden: units of the hidden layers.
-    steps: updates of `batch` images each; the learning rate rises over the first
-    3% of them and falls along a cosine to zero. flip: mirror every second image,
-    at random. noise: standard deviation of Gaussian noise on the standardised
-    pixels that go in, where those without it must come out (denoising).
-    activity: the share of images for which each bit should be 1, held to with
-    weight sparsity by a Kullback-Leibler penalty; 0 holds to nothing.
+    widths: pixels, hidden layers, code bits. hidden: kind of the hidden units.
+    steps: updates on `batch` images each; the learning rate rises over the first 3% of them
+    and then falls along a cosine to zero. flip: mirror each image with probability one half.
+    noise: standard deviation of Gaussian noise added to the standardised input pixels; the
+    target has no noise (denoising). activity: the share of images for which each bit should
+    be 1, enforced by a Kullback-Leibler penalty of weight sparsity; with sparsity 0 there is
+    no penalty.
     """
 
     widths: tuple[int, ...]
@@ -87,17 +86,17 @@ class DensePreset(AutoencoderPreset[DenseAutoencoder]):
 def pretrain(model: DenseAutoencoder, settings: Pretraining, work: Work) -> None:
     """Fit each layer as a restricted Boltzmann machine on the layer below, then unroll.
 
-    Leaves the decoder with the encoder's weights transposed; nothing ties them
-    afterwards. Time is dealt out so that each layer takes about as many steps.
+    The decoder gets the encoder's transposed weights; later training does not keep them
+    tied. A time budget is divided so that each layer takes about the same number of steps.
     """
     encoders = [layer for layer in model.encoder if isinstance(layer, nn.Linear)]
     decoders = [layer for layer in model.decoder if isinstance(layer, nn.Linear)][::-1]
     images = work.resident()
     batches = Batches(len(images), settings.batch, work.seed, work.device)
     sizes = [wide * narrow for wide, narrow in pairwise(model.widths)]
-    # Products a step: five with the layer's own weights, one with each below.
+    # Matrix products per step: five with the layer's own weights, one with each layer below.
     costs = [5 * size + sum(sizes[:number]) for number, size in enumerate(sizes)]
-    everything = sum(costs) / _PRETRAINING_SHARE
+    total_cost = sum(costs) / _PRETRAINING_SHARE
     for layer in encoders:
         nn.init.normal_(layer.weight, std=_INITIAL_DEVIATION)
     for layer in (*encoders, *decoders):
@@ -135,14 +134,14 @@ def pretrain(model: DenseAutoencoder, settings: Pretraining, work: Work) -> None
             update,
             batch=settings.batch,
             steps=settings.steps,
-            share=costs[number] / (everything - sum(costs[:number])),
+            share=costs[number] / (total_cost - sum(costs[:number])),
         )
         with torch.no_grad():
             decoder.weight.copy_(encoder.weight.T)
 
 
 def fine_tune(model: DenseAutoencoder, preset: DensePreset, work: Work) -> None:
-    """Lower the squared error of the reconstruction by backpropagation through the bits."""
+    """Minimise the reconstruction's squared error by backpropagation through the bits."""
     images = work.resident()
     optimizer = adam(model.parameters(), work.device, decay=preset.weight_decay)
 
@@ -168,13 +167,13 @@ def fine_tune(model: DenseAutoencoder, preset: DensePreset, work: Work) -> None:
 def _loss(
     model: DenseAutoencoder, preset: DensePreset, tiny: Tensor, noise: torch.Generator
 ) -> Tensor:
-    """Squared error of the standardised reconstruction, and what sparsity costs."""
+    """Mean squared error of the standardised reconstruction, plus the sparsity penalty."""
     pixels = model.standardize(tiny)
-    given = pixels
+    inputs = pixels
     if preset.noise:
         drawn = torch.randn(pixels.shape, generator=noise, device=pixels.device)
-        given = pixels + preset.noise * drawn
-    logits = model.encoder(given)
+        inputs = pixels + preset.noise * drawn
+    logits = model.encoder(inputs)
     loss = F.mse_loss(model.decoder(binarize(logits)), pixels)
     if preset.sparsity:
         wanted, found = preset.activity, torch.sigmoid(logits.float()).mean(dim=0)
@@ -187,15 +186,15 @@ def _loss(
 
 
 def first_layer(model: DenseAutoencoder) -> NDArray[np.float32]:
-    """(n, 32, 32, 3): the weights of the first layer, as pictures."""
+    """(n, 32, 32, 3) float32: the first layer's weights as images."""
     weights: NDArray[np.float32] = next(model.encoder.parameters()).detach().cpu().numpy()
     return weights.reshape(-1, TINY_SIDE, TINY_SIDE, 3)
 
 
-# Krizhevsky and Hinton (2011). The full paper is not at hand: widths, CD-1, the
-# learning rates, batch and momenta of the pre-training are recalled from it, the
-# rest is our own (numbers of steps, weight cost, AdamW for the fine-tuning in place
-# of plain gradient descent). The rate of fine-tuning is chosen for kh256.
+# Krizhevsky and Hinton (2011). We do not have the full paper: widths, CD-1, and the
+# pre-training's learning rates, batch and momenta are recalled from it. The rest is ours:
+# numbers of steps, weight cost, and AdamW for fine-tuning instead of plain gradient descent.
+# The fine-tuning rate was chosen for kh256.
 _PAPER = (3072, 8192, 4096, 2048, 1024, 512, 256)
 _SMALL = (3072, 2048, 1024, 512, 256)
 _QUICK = (3072, 1024, 512, 256)
@@ -210,9 +209,8 @@ PRESETS = {
     "kh256-small": DensePreset(
         _SMALL, "logistic", 8_000, 128, 5e-4, pretraining=Pretraining(steps=2_000)
     ),
-    # A first model in about three minutes on two cores: smaller than the paper's,
-    # with rectified units, which learn without the layer-wise pre-training that
-    # deep logistic ones need.
+    # A first model in about three minutes on two cores. It is smaller than the paper's and
+    # has rectified units, which need no layer-wise pre-training, unlike deep logistic ones.
     "dense256-quick": DensePreset(_QUICK, "relu", 3_000, 256, 2e-3),
     "dense256-sparse": DensePreset(_QUICK, "relu", 3_000, 256, 2e-3, sparsity=0.01),
     "dense256-denoising": DensePreset(_QUICK, "relu", 3_000, 256, 2e-3, noise=0.5),

@@ -1,4 +1,4 @@
-"""A linear autoencoder in closed form: principal components, rounded to bits."""
+"""A linear autoencoder in closed form: principal components rounded to bits."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +18,17 @@ from training.families.dense import first_layer
 
 @dataclass(frozen=True)
 class LinearPreset(AutoencoderPreset[DenseAutoencoder]):
-    """Principal components, in closed form: the linear autoencoder of least error."""
+    """Principal components, in closed form: the linear autoencoder with the least error."""
 
     bits: int
 
     def build(self) -> DenseAutoencoder:
-        return DenseAutoencoder((TINY_BYTES, self.bits), "relu")  # no hidden layer, so of no unit
+        return DenseAutoencoder((TINY_BYTES, self.bits), "relu")  # no hidden units
 
     def start(self, folder: Path | None) -> Start | None:
         if folder is not None:
             raise TrainingError(
-                f"{folder} is a model from which this preset cannot start; it takes no steps"
+                f"{folder} is a model from which this preset cannot start: it has no steps"
             )
         return None
 
@@ -50,17 +50,16 @@ PRESETS = {"pca256": LinearPreset(bits=256)}
 def fit_linear(model: DenseAutoencoder, images: NDArray[np.uint8]) -> None:
     """Set the weights of an autoencoder without hidden layers.
 
-    A bit is the sign of one component. It decodes to plus or minus the mean of
-    that component's absolute value, which of all pairs of values has the least
-    squared error.
+    Each bit is the sign of one component. It decodes to plus or minus the mean absolute
+    value of that component, the symmetric pair of values with the least squared error.
     """
     _, components = principal_components(model, images, model.bits)
     components = components.to(model.pixel_mean.device)
-    sizes = torch.zeros(model.bits, device=components.device)
+    mean_sizes = torch.zeros(model.bits, device=components.device)
     for pixels in standardized_chunks(model, images):
-        sizes += (pixels @ components.T).abs().sum(dim=0)
-    sizes /= len(images)
-    scaled = components * sizes[:, None]
+        mean_sizes += (pixels @ components.T).abs().sum(dim=0)
+    mean_sizes /= len(images)
+    scaled = components * mean_sizes[:, None]
     (encode,), (decode,) = model.encoder, model.decoder
     assert isinstance(encode, nn.Linear)
     assert isinstance(decode, nn.Linear)

@@ -1,7 +1,7 @@
-"""A teacher: a large network that learns from views of images, without labels.
+"""The teacher: a large network trained on views of images, without labels.
 
-Nothing is searched by its features; `train conv256 --teacher` learns from the targets that
-it leaves beside its weights.
+Its features are not used for search. `train conv256 --teacher` learns from the targets that
+are saved in the teacher's folder.
 """
 
 import shutil
@@ -32,8 +32,8 @@ from training.run import PORTABLE
 from training.schedule import falling, plateau
 from training.targets import CHUNK, FILE, averaged_features, make_targets, write_targets
 
-_VIEWS, _TARGETS = range(2)  # parts of what is drawn at random, beside the seed and the step
-# Of the published recipes for small images, as SimCLR and BYOL have them.
+_VIEWS, _TARGETS = range(2)  # random streams, see Work.stage
+# SimCLR's and BYOL's published augmentations, for small images.
 _STRONG = Views(smallest=0.08, saturation=0.2, hue=0.1, tint=0.0)
 
 
@@ -41,12 +41,12 @@ _STRONG = Views(smallest=0.08, saturation=0.2, hue=0.1, tint=0.0)
 class TeacherPreset(Preset[Pretext]):
     """Settings of a teacher.
 
-    width: see Teacher. pretext: what it learns from, a name in PRETEXTS; embedding: see
-    Pretext. steps: updates of `batch` images, two views each. momentum: of the slow copy,
-    at each step; it rises to 1 as the rate falls. optimizer: "muon", for the kernels, with
-    AdamW for the other weights, or "sgd" for all, with Nesterov's momentum of 0.9. rate,
-    decay: learning rate and weight decay of Muon or SGD; other_rate: AdamW's. views,
-    other_views: of the two.
+    width: see Teacher. pretext: the objective, a name in PRETEXTS; embedding: see Pretext.
+    steps: updates on `batch` images with two views each. momentum: of the slow copy's
+    moving average, per step; it rises to 1 as the learning rate falls. optimizer: "muon" for
+    the kernels with AdamW for the other weights, or "sgd" for all weights, with Nesterov
+    momentum 0.9. rate, decay: learning rate and weight decay of Muon or SGD; other_rate:
+    AdamW's learning rate. views, other_views: augmentations of the first and second view.
     """
 
     width: int = 64
@@ -72,14 +72,14 @@ class TeacherPreset(Preset[Pretext]):
         return model.teacher
 
     def start(self, folder: Path | None) -> Start | None:
-        """The weights that a teacher had before its rate fell."""
+        """Read a teacher's weights from before its learning rate fell."""
         if folder is None:
             return None
         card = read_card(folder)
         if card.kind != Teacher.kind:
             raise TrainingError(
-                f"{folder} is a {card.kind} model, from which this preset cannot start; it trains "
-                f"a {Teacher.kind}"
+                f"{folder} is a {card.kind} model, from which this preset cannot start; the "
+                f"preset trains a {Teacher.kind}"
             )
         tensors, _ = read_portable(folder / PORTABLE)
         with torch.device("meta"):
@@ -88,8 +88,8 @@ class TeacherPreset(Preset[Pretext]):
             settings = card.training.get("settings", {})
             raise TrainingError(
                 f"{folder} is a {card.kind} of width {card.architecture.get('width')} trained by "
-                f"{settings.get('pretext')}, from which this preset cannot start; it trains one "
-                f"of width {self.width} by {self.pretext}"
+                f"{settings.get('pretext')}, from which this preset cannot start; the preset "
+                f"trains one of width {self.width} by {self.pretext}"
             )
         return Start(tensors, card)
 
@@ -120,7 +120,7 @@ class TeacherPreset(Preset[Pretext]):
         return spent * (len(work.images) + len(work.held_out)) / len(sample)
 
     def finish(self, model: Pretext, work: Work, folder: Path) -> None:
-        """The targets, and the portable checkpoint, from which a longer training can go on."""
+        """Write the targets, and the portable checkpoint that a longer training can start from."""
         images = np.concatenate((work.images, work.held_out))
         seed = seed_of(work.seed, _TARGETS)
         rows = make_targets(model.teacher, images, seed=seed, device=work.device)
@@ -128,14 +128,14 @@ class TeacherPreset(Preset[Pretext]):
         if has_portable(work.run.portable_folder):
             shutil.copytree(work.run.portable_folder, folder / PORTABLE)
         else:
-            print("the portable checkpoint was taken away; the teacher has none", file=sys.stderr)
+            print("the teacher has no portable checkpoint: it was removed", file=sys.stderr)
 
 
 def learn_pretext(model: Pretext, preset: TeacherPreset, work: Work) -> None:
     """Train the online network on two views of each image; the slow copy follows."""
     images = work.resident()
     optimizers = dict(_optimizers(model, preset, work.device))
-    share = torch.zeros((), device=work.device)  # of the way that the slow copy follows
+    share = torch.zeros((), device=work.device)  # see Pretext.follow
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
         tiny = images[rows]
@@ -170,7 +170,7 @@ def learn_pretext(model: Pretext, preset: TeacherPreset, work: Work) -> None:
 def _optimizers(
     model: Pretext, preset: TeacherPreset, device: str
 ) -> Iterator[tuple[str, tuple[torch.optim.Optimizer, float]]]:
-    """By name, each with its full rate."""
+    """Optimizers by name, each with its full learning rate."""
     kernels, others = kernels_and_others(model.learners())
     assert preset.optimizer in ("muon", "sgd"), preset.optimizer
     if preset.optimizer == "muon":
@@ -191,10 +191,10 @@ _TEACHER = TeacherPreset()
 
 PRESETS = {
     "teacher": _TEACHER,
-    # For two cores, and for trials.
+    # For two cores and for experiments.
     "teacher-half": replace(_TEACHER, width=32),
     "teacher-quarter": replace(_TEACHER, width=16, batch=256),
-    # In case Muon does not suit it, or BYOL. SGD's rate is lightly's, 0.06 for 128 images.
+    # Alternatives to Muon and to BYOL. SGD's rate is lightly's 0.06 for 128 images, scaled.
     "teacher-sgd": replace(_TEACHER, optimizer="sgd", rate=0.24, decay=5e-4),
     "teacher-vicreg": replace(_TEACHER, pretext="vicreg", embedding=512),
 }

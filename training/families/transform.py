@@ -1,4 +1,4 @@
-"""An autoencoder for pictures alone: transform coding first, then what networks add."""
+"""An autoencoder for reconstruction only: transform coding, refined by networks."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +18,14 @@ from training.objectives import mean_log_error
 from training.optimizers import adam, descend
 from training.transform_coding import fit_transform
 
-_RECONSTRUCTION = 0  # a part of what is drawn at random, beside the seed and the step
+_RECONSTRUCTION = 0  # random stream, see Work.stage
 
 
 @dataclass(frozen=True)
 class TransformPreset(AutoencoderPreset[TransformAutoencoder]):
-    """Settings of an autoencoder for pictures alone, started from transform coding.
+    """Settings of an autoencoder for reconstruction only, initialised with transform coding.
 
-    depths, width: see TransformAutoencoder. steps: updates of `batch` images each.
+    depths, width: see TransformAutoencoder. steps: updates on `batch` images each.
     """
 
     depths: tuple[tuple[int, int], ...]
@@ -60,9 +60,9 @@ PRESETS = {
 
 
 def fit_networks(model: TransformAutoencoder, preset: TransformPreset, work: Work) -> None:
-    """Raise the mean PSNR by the networks and the values; the components stay.
+    """Train the networks and the quantizer values to raise the mean PSNR.
 
-    Rounding is ignored backwards.
+    The components stay fixed. The backward pass ignores rounding (straight-through).
     """
     images = work.resident()
     optimizer = adam(model.parameters(), work.device, decay=0.0)
@@ -86,14 +86,14 @@ def fit_networks(model: TransformAutoencoder, preset: TransformPreset, work: Wor
         prepare=None if work.begun else partial(fit_transform, model, work.images),
         scale=0.0,
     )
-    _put_in_order(model.transform)
+    _sort_values(model.transform)
 
 
 def _straight_through(transform: Coefficients, coefficients: Tensor) -> Tensor:
-    """The values that coefficients are rounded to; gradients pass to both.
+    """Round coefficients to their values; gradients pass to the values and the coefficients.
 
-    To a coefficient only while it lies between its outermost values: one beyond them
-    would run away, since however far it goes, what it is rounded to stays.
+    A coefficient gets gradients only between its outermost values. Beyond them it could
+    diverge, because its rounded value no longer changes.
     """
     rounded = transform.rounded(transform.levels(coefficients))
     lowest, highest = (part.detach() for part in transform.extremes())
@@ -102,8 +102,8 @@ def _straight_through(transform: Coefficients, coefficients: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _put_in_order(transform: Coefficients) -> None:
-    """Number a coefficient's values by size again, should training have changed their order."""
+def _sort_values(transform: Coefficients) -> None:
+    """Sort each coefficient's values again; training may have changed their order."""
     for values, depth in zip(transform.values, transform.depths, strict=True):
         used = values[: 2**depth]
         used.copy_(used.sort().values)

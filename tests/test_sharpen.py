@@ -72,6 +72,18 @@ def test_main_directions_are_amplified_until_so_many_are_left(logits, directions
     assert effective_directions(variances) == pytest.approx(directions, rel=1e-3)
 
 
+def test_the_signs_of_the_eigenvectors_do_not_matter(logits, monkeypatch):
+    """They depend on the processor and the number of threads."""
+    before, eigh = sharper(logits, 32, 8.0), torch.linalg.eigh
+
+    def flipped(matrix):
+        values, vectors = eigh(matrix)
+        return values, vectors * torch.randn(len(matrix)).sign()
+
+    monkeypatch.setattr(torch.linalg, "eigh", flipped)
+    assert_allclose(sharper(logits, 32, 8.0), before, atol=1e-5)
+
+
 @pytest.mark.parametrize("bits", [24, 160])
 def test_the_main_directions_are_kept_where_there_are_fewer_bits(logits, bits):
     ours = centred(logits @ sharper(logits, bits, 5.0))

@@ -104,6 +104,9 @@ def sharper(logits: Tensor, bits: int, directions: float) -> Tensor:
     if not covariance.trace() > _ROUNDING * exact(logits).square().sum(dim=1).mean():  # or NaN
         raise TrainingError("the code is not finite, or equal for all images; no model was saved")
     variances, components = (part[..., -bits:] for part in torch.linalg.eigh(covariance))
+    # Either sign is an eigenvector; which one LAPACK returns depends on the number of threads.
+    largest = components.abs().argmax(dim=0, keepdim=True)
+    components = components * components.gather(0, largest).sign()
     amplified = (components * _amplification(variances, directions)).to(logits)
     return amplified @ itq_rotation(centred @ amplified, _initial_rotation(bits).to(amplified))
 

@@ -5,7 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ANCHORS = 4096  # targets that each batch's features are compared with
-_TEMPERATURE = 0.05
+_ANCHOR_TEMPERATURE = 0.05  # SEED's order of magnitude
+# Bits are coarse: at 0.05 an image's few nearest neighbours in the batch decide the loss, and
+# codes of a strong teacher find less (docs/experiments.md, "How softly a student compares bits").
+_BATCH_TEMPERATURE = 0.2
 _SHARPEST = 8.0  # final sharpness: tanh(8·logit) is nearly a bit
 
 
@@ -47,24 +50,28 @@ class Likeness(nn.Module):
         itself = rows[:, None] == drawn
         losses = {
             "cosine": 1 - (mapped * wanted).sum(dim=1).mean(),
-            "features": divergence(wanted @ anchors.T, mapped @ anchors.T, itself),
+            "features": divergence(
+                wanted @ anchors.T, mapped @ anchors.T, itself, _ANCHOR_TEMPERATURE
+            ),
         }
         target_similarities = wanted @ wanted.T
         itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
         for name, output in outputs.items():
             directions = F.normalize(output)
-            losses[name] = divergence(target_similarities, directions @ directions.T, itself)
+            losses[name] = divergence(
+                target_similarities, directions @ directions.T, itself, _BATCH_TEMPERATURE
+            )
         return losses
 
 
-def divergence(wanted: Tensor, found: Tensor, itself: Tensor) -> Tensor:
+def divergence(wanted: Tensor, found: Tensor, itself: Tensor, temperature: float) -> Tensor:
     """Mean Kullback-Leibler divergence KL(wanted ‖ found) between softmaxes of rows.
 
     wanted, found: (n, m) cosine similarities; itself: (n, m) bool, True for pairs of an
     image with itself, which are ignored. Returns a scalar, in nats.
     """
-    expected = (wanted / _TEMPERATURE).masked_fill(itself, -torch.inf).softmax(dim=1)
-    logarithms = (found / _TEMPERATURE).masked_fill(itself, -torch.inf).log_softmax(dim=1)
+    expected = (wanted / temperature).masked_fill(itself, -torch.inf).softmax(dim=1)
+    logarithms = (found / temperature).masked_fill(itself, -torch.inf).log_softmax(dim=1)
     pairs = torch.xlogy(expected, expected) - expected * logarithms
     return torch.where(itself, 0.0, pairs).sum(dim=1).mean()
 

@@ -33,8 +33,8 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
     kernel_rate, kernel_decay: Muon's learning rate and weight decay, for the kernels;
     learning_rate, weight_decay: AdamW's, for the encoder's other weights.
     Weights of the loss terms: invariance, rate and contrast (see objectives.py) on the head;
-    address, of the sum of the three on the address. With a teacher: likeness (see
-    likeness.py), rate and address.
+    address, of the sum of the three on the address. With a teacher (see likeness.py):
+    student_rate, in place of rate, and address.
     directions: see sharpen.py, which then computes the code from the head. decoder_steps:
     final updates of the decoder alone, on the codes of `decoder_batch` uncropped images,
     mirrored at random; decoder_rate: AdamW's learning rate in them.
@@ -54,7 +54,7 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
     rate: float = 1 / 50
     contrast: float = 0.5
     address: float = 0.1
-    likeness: float = 1.0
+    student_rate: float = 1 / 500
     directions: float = 60.0
     decoder_batch: int = 128
     decoder_rate: float = 1e-3
@@ -176,9 +176,8 @@ def learn_likeness(
         bits = {name: soft_bits(logits[name], sharp) for name in ("code", "address")}
         outputs = {"head": logits["head"], **bits}
         terms = likeness.terms(rows, features.float(), outputs, random)
-        terms = {name: preset.likeness * term for name, term in terms.items()}
         for name in heads:
-            terms[name] = terms[name] - preset.rate * coding_rate(logits[name])
+            terms[name] = terms[name] - preset.student_rate * coding_rate(logits[name])
         terms["address"] = preset.address * terms["address"]
         return descend_sum([kernels, others], terms)
 

@@ -367,7 +367,7 @@ def test_an_interrupted_training_stops_at_a_checkpoint_and_says_how_to_go_on(tmp
         job.send_signal(signal.SIGINT)
         message = job.communicate(timeout=60)[1]
     assert job.returncode == 130, message
-    assert "stopped; the same command with --resume goes on" in message.splitlines()[-1]
+    assert "stopped; the same command with --resume continues" in message.splitlines()[-1]
     assert checkpoint.stat().st_mtime_ns >= begun
     assert not (tmp_path / "m").exists()
 
@@ -378,29 +378,42 @@ def test_an_interrupted_training_stops_at_a_checkpoint_and_says_how_to_go_on(tmp
     assert "another training: it differs in" in done.stderr.splitlines()[-1]  # after the progress
 
 
-@pytest.mark.parametrize(
-    "name", ["training.families", "hashsearch.sources.loading.load_tiny_images"]
-)
-def test_a_training_stopped_before_its_first_step_keeps_nothing_and_does_not_promise_to(
-    tmp_path, monkeypatch, name
-):
-    """While the preset's name is checked, or while images are read."""
+def stop(*given, **named):
+    raise KeyboardInterrupt
 
-    def stop(*given):
-        raise KeyboardInterrupt
 
-    module = ModuleType("stopped")
+def test_a_command_stopped_while_its_arguments_are_checked_says_so(tmp_path, monkeypatch):
+    module = ModuleType("training.families")
     module.__getattr__ = stop
-    if name == "training.families":
-        monkeypatch.setitem(sys.modules, name, module)
-    else:
-        monkeypatch.setattr(name, stop)
-    done = run("train", "dense256-quick", "--data", "samples", "--out", tmp_path / "m")
+    monkeypatch.setitem(sys.modules, "training.families", module)
+    done = run("train", "pca256", "--data", "samples", "--out", tmp_path / "m")
+    assert (done.returncode, done.stderr) == (130, "hashsearch: stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "message", "left"),
+    [
+        ("kh256-small", "hashsearch.sources.loading.load_tiny_images", "no checkpoint", []),
+        ("kh256-small", "training.run.affordable", "no checkpoint", []),
+        ("pca256", "training.families.linear.fit_linear", "no checkpoint", []),
+        ("pca256", "training.run.Run.delete", "m is complete", ["m", "m.training"]),
+    ],
+)
+def test_a_training_stopped_without_a_checkpoint_promises_none(
+    tmp_path, monkeypatch, preset, name, message, left
+):
+    """Before the first step, while its speed is measured, and where there are no steps."""
+    monkeypatch.delenv("HASHSEARCH_DATA", raising=False)  # nothing to be measured on
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(name, stop)
+    command = ["train", preset, "--data", "samples", "--minutes", 5, "--out", tmp_path / "m"]
+    done = run(*command)
     assert done.returncode == 130
-    (line,) = done.stderr.splitlines()
+    line = done.stderr.splitlines()[-1]
     assert line.startswith("hashsearch: stopped")
+    assert message in line
     assert "--resume" not in line
-    assert not list(tmp_path.iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_model_info_tells_what_the_card_says(model_folder):

@@ -48,7 +48,7 @@ def test_a_stretch_that_is_lost_goes_on_elsewhere_and_comes_back_whole(cifar10, 
     time.sleep(8)
     os.killpg(lost.pid, signal.SIGTERM)
     _, printed = lost.communicate(timeout=60)
-    assert "stopped; the same command with --resume goes on" in printed
+    assert "stopped; the same command with --resume continues" in printed
     _, about = read_portable(tmp_path / "out1" / "portable")
     assert about["step"] > 0
 

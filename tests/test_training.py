@@ -246,7 +246,7 @@ def test_a_last_step_to_no_number_saves_nothing(tiny_images, tmp_path, monkeypat
         model.get_parameter(part).data.fill_(torch.nan)
 
     monkeypatch.setattr("training.families.convolutional.refine_decoder", broken)
-    with pytest.raises(TrainingError, match=f"{part} is not a number after the last step"):
+    with pytest.raises(TrainingError, match=f"{part} is not finite after the last step"):
         train(tiny_images, tmp_path / "model", CONVOLUTIONAL)
     assert not (tmp_path / "model").exists()
 

@@ -96,7 +96,6 @@ def train(
         run.deadline = _deadline(started, minutes, run.spent, closing)
     if resume and not run.resumed:
         print(f"nothing to resume in {run.folder}; starting a new training", file=sys.stderr)
-    run.start()
     preset.learn(model, work)
     training = recipe | {
         **run.notes,
@@ -195,7 +194,7 @@ def _close(
 ) -> Card:
     """Measure a trained model; save it with its report and what `finish` writes."""
     saved = preset.saved(model)
-    _require_finite(saved, "is not a number after the last step")
+    _require_finite(saved, "is not finite after the last step")
     round_as_stored(saved)
     _require_finite(saved, "is too large for the 16 bits that it is stored in")
     model.eval()
@@ -203,6 +202,7 @@ def _close(
     metrics = preset.measure(model, sample)
     metrics |= measure(_describe(preset, model), questions, work.device)
     bundled = measure(_describe_bundled(work.device), questions, work.device) if baseline else {}
+    work.run.ensure_folder()  # a preset in closed form has no stage
     beside = work.run.folder / "beside"
     shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed while writing it
     beside.mkdir()

@@ -22,8 +22,8 @@ class Pretext(nn.Module, ABC):
     """An online network trained by gradient descent, and its slow copy (momentum encoder).
 
     width: see Teacher. embedding: number of the projector's outputs, on which the loss is
-    computed. The attribute `teacher` is the encoder of the slow copy; its features are the
-    result.
+    computed. The attribute `teacher` is the encoder of the slow copy, updated in place; its
+    features are the result.
     """
 
     def __init__(self, width: int, embedding: int):

@@ -58,6 +58,8 @@ class Run:
     identity: entries that must be equal for the job to be resumed, such as preset, settings,
     data and seed. Its "minutes_asked" may change; a different number is a new budget.
     columns: names of the values that the steps report, for the log. device: runs the steps.
+    Nothing is created before the first checkpoint is written; a log that the job continues
+    is cut back to its checkpoint at once.
     Raises TrainingError if the folder holds an unfinished job and `resume` is false, or
     if that job is a different one.
     """
@@ -84,18 +86,20 @@ class Run:
         self.spent = 0.0  # the part of `seconds` that counts against the present budget
         self.notes: dict[str, Any] = {}  # for the card: decisions of stages, and their speed
         self._on_gpu = torch.device(device).type == "cuda"
+        self._has_log = False
         self._saved: dict[str, Any] | None = None
         self._carried: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         if not resume:
             require_none_unfinished(out)
         self._open()
 
-    def start(self) -> None:
-        """Create the folder with an empty log, unless the job continues from a checkpoint."""
-        if self._saved is None:
+    def ensure_folder(self) -> None:
+        """Create the folder with an empty log, unless the job has them."""
+        if not self._has_log:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.log.open("w", newline="") as log:
                 csv.writer(log).writerow(("stage", "step", "seconds", *self.columns))
+            self._has_log = True
 
     @property
     def resumed(self) -> bool:
@@ -149,6 +153,7 @@ class Run:
             self._load_carried(stage)
             fitting = steps if ends is None else stage.begun + affordable(parts, update, ends)
             self._plan(stage, max(fitting, stage.begun))
+            self.ensure_folder()
             self._write(stage)
         self._take_steps(stage)
 
@@ -181,7 +186,7 @@ class Run:
                     stage.falling = True
                 measured = stage.update(stage.step, progress)
                 stage.step += 1
-                if stage.step < clock.next_read and not self._done(stage):
+                if stage.step < clock.next_read and not self._must_read(stage):
                     continue
                 self._record(stage, {n: float(value) for n, value in measured.items()}, rows, clock)
                 report.advance(
@@ -210,6 +215,11 @@ class Run:
     def _progress(self, stage: "_Stage", step: int) -> float:
         return (step - stage.begun) / (self.steps[stage.name] - stage.begun)
 
+    def _must_read(self, stage: "_Stage") -> bool:
+        """Whether the loss is checked now: at the end, and before the last portable checkpoint."""
+        decays = not stage.falling and self._progress(stage, stage.step) >= DECAY
+        return decays or self._done(stage)
+
     def _done(self, stage: "_Stage") -> bool:
         return stage.step >= self.steps[stage.name]
 
@@ -223,7 +233,7 @@ class Run:
         step = stage.step - 1
         stage.loss = values["loss"]
         stage.first = _require_sound(stage.loss, stage.first, stage.name, step, stage.scale)
-        every = max(1, self.steps[stage.name] // _LOG_ROWS)
+        every = max(1, math.ceil(self.steps[stage.name] / _LOG_ROWS))
         if step % every < stage.step - clock.last_read or self._done(stage):
             row = (f"{values[c]:.6g}" if c in values else "" for c in self.columns)
             rows.writerow((stage.name, step, f"{self.seconds:.2f}", *row))
@@ -290,7 +300,7 @@ class Run:
                 self.seconds = saved["seconds"]
                 self.spent = saved["spent"] if saved["minutes"] == self.minutes else 0.0
                 os.truncate(self.log, saved["log_bytes"])  # drop the rows of repeated steps
-                self._saved = saved
+                self._saved, self._has_log = saved, True
                 return
             if not has_portable(self.portable_folder):
                 raise self._mismatch(json.loads(saved["identity"]), json.loads(self.identity))

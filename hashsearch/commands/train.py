@@ -33,28 +33,28 @@ def add(commands: Commands) -> None:
         "--minutes",
         metavar="M",
         type=minutes,
-        help="end in so long, not after the preset's steps",
+        help="time limit for the whole command, in place of the preset's steps",
     )
-    train.add_argument("--resume", action="store_true", help="go on with a training that stopped")
+    train.add_argument("--resume", action="store_true", help="continue a training that was stopped")
     train.add_argument(
         "--from",
         dest="start",
         metavar="MODEL",
         type=Path,
-        help="start from this model's weights, not from random ones",
+        help="start from this model's weights instead of random ones",
     )
     train.add_argument(
         "--teacher", metavar="MODEL", type=Path, help="learn from this teacher's targets"
     )
-    train.add_argument("--device", help="cpu or cuda; CUDA where there is one")
+    train.add_argument("--device", help="cpu or cuda; by default CUDA if available")
 
 
 def _preset(text: str) -> str:
-    """A preset's name. They are known to the training alone, which needs torch."""
+    """Check a preset's name. Only `training` knows the names, and importing it needs torch."""
     from training.families import PRESETS
 
     if text not in PRESETS:
-        raise argparse.ArgumentTypeError(f"one of {', '.join(PRESETS)} was wanted; got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(PRESETS)}; got {text!r}")
     return text
 
 
@@ -62,14 +62,18 @@ def _train(options: argparse.Namespace) -> int:
     try:
         return _make_model(options)
     except KeyboardInterrupt:
-        from training.run import is_unfinished
-
-        options.when_stopped = (
-            "stopped; the same command with --resume goes on"
-            if is_unfinished(options.out)
-            else "stopped before the first step; nothing was kept"
-        )
+        options.when_stopped = _when_stopped(options.out)
         raise
+
+
+def _when_stopped(out: Path) -> str:
+    from training.run import is_unfinished
+
+    if out.exists():
+        return f"stopped; {out} is complete"
+    if is_unfinished(out):
+        return "stopped; the same command with --resume continues"
+    return "stopped; there is no checkpoint to resume"
 
 
 def _make_model(options: argparse.Namespace) -> int:

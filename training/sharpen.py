@@ -98,8 +98,8 @@ def sharper(logits: Tensor, bits: int, directions: float) -> Tensor:
 
     logits: (n, n_logits). Raises TrainingError if they are not finite, or equal in all rows.
     """
-    centred = logits - logits.mean(dim=0)
-    rows = exact(centred)
+    rows = exact(logits)
+    rows = rows - rows.mean(dim=0)
     covariance = rows.T @ rows / len(rows)
     if not covariance.trace() > _ROUNDING * exact(logits).square().sum(dim=1).mean():  # or NaN
         raise TrainingError("the code is not finite, or equal for all images; no model was saved")
@@ -107,8 +107,10 @@ def sharper(logits: Tensor, bits: int, directions: float) -> Tensor:
     # Either sign is an eigenvector; which one LAPACK returns depends on the number of threads.
     largest = components.abs().argmax(dim=0, keepdim=True)
     components = components * components.gather(0, largest).sign()
-    amplified = (components * _amplification(variances, directions)).to(logits)
-    return amplified @ itq_rotation(centred @ amplified, _initial_rotation(bits).to(amplified))
+    amplified = components * _amplification(variances, directions)
+    # In float64 too, because ITQ magnifies rounding errors, and these vary in the same way.
+    rotation = itq_rotation(rows @ amplified, _initial_rotation(bits).to(rows))
+    return (amplified @ rotation).to(logits)
 
 
 def effective_directions(variances: Tensor) -> float:
@@ -137,7 +139,7 @@ def itq_rotation(rows: Tensor, rotation: Tensor) -> Tensor:
 def _initial_rotation(size: int) -> Tensor:
     """A fixed random rotation: ITQ starts badly from unrotated principal components."""
     gaussian = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
-    rotation, _ = torch.linalg.qr(gaussian)
+    rotation, _ = torch.linalg.qr(gaussian.double())
     return rotation
 
 

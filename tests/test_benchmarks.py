@@ -28,7 +28,6 @@ def test_the_default_trial_is_the_defaults_training(tiny_images, tmp_path):
     model = ConvolutionalAutoencoder(PRESET.widths, PRESET.blocks, PRESET.depths).channels_last()
     fit_standardization(model, tiny_images)
     run = Run(tmp_path / "model", {}, ("loss", *PRESET.terms), resume=False)
-    run.start()
     learn_views(model, PRESET, Work(run, tiny_images, seed=0, device="cpu"))
     for step in range(PRESET.steps):
         assert training.take(step, PRESET.steps)
@@ -93,3 +92,13 @@ def test_the_training_benchmark_times_teacher_and_student(monkeypatch, capsys):
         assert float(speed.replace(",", "")) > 0
         assert least < float(operations) < most
         assert 0 < float(share.strip(" %")) < 100
+
+
+def test_the_training_benchmark_times_a_compiled_teacher(monkeypatch, capsys):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda what: compiled.append(what) or what)
+    arguments = ["--device", "cpu", "--width", "2", "--batch", "64", "--seconds", "0", "--compile"]
+    monkeypatch.setattr(sys, "argv", ["training", *arguments])
+    training.main()
+    assert [what.__name__ for what in compiled] == ["features", "features"]
+    assert "teacher of width 2, compiled (" in capsys.readouterr().out.splitlines()[-1]

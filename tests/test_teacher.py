@@ -1,5 +1,6 @@
 """A teacher, and its student, trained whole: stopped, resumed, carried to another machine."""
 
+import csv
 import json
 import re
 import shutil
@@ -332,6 +333,19 @@ def test_a_student_learns_from_the_targets_and_its_card_says_from_whom(
         "targets_sha256": read_targets(teacher).sha256,
     }
     load_model(tmp_path / "model")
+
+
+def test_a_students_logits_are_spread_by_a_rate_of_their_own(teacher, tiny_images, tmp_path):
+    """By the first step's terms, which no training has changed yet."""
+    settings = {"own": {}, "rate": {"rate": 1.0}, "student": {"student_rate": 0.1}}
+    found = {}
+    for name, changed in settings.items():
+        preset = replace(STUDENT, steps=1, decoder_steps=1, **changed)
+        train(tiny_images, tmp_path / name, preset, teacher=teacher)
+        with (tmp_path / name / "report" / "log.csv").open(newline="") as log:
+            found[name] = float(next(csv.DictReader(log))["head"])
+    assert found["rate"] == found["own"]
+    assert found["student"] < found["own"] - 0.1
 
 
 @pytest.mark.parametrize("steps", [1, 8, 10])

@@ -5,9 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ANCHORS = 4096  # targets that each batch's features are compared with
-_ANCHOR_TEMPERATURE = 0.05  # SEED's order of magnitude
-# Bits are coarse: at 0.05 an image's few nearest neighbours in the batch decide the loss, and
-# codes of a strong teacher find less (docs/experiments.md, "How softly a student compares bits").
+_ANCHOR_TEMPERATURE = 0.05
+# Chosen in docs/experiments.md, "How softly a student compares bits".
 _BATCH_TEMPERATURE = 0.2
 _SHARPEST = 8.0  # final sharpness: tanh(8·logit) is nearly a bit
 

@@ -98,10 +98,10 @@ def sharper(logits: Tensor, bits: int, directions: float) -> Tensor:
 
     logits: (n, n_logits). Raises TrainingError if they are not finite, or equal in all rows.
     """
-    rows = exact(logits)
-    rows = rows - rows.mean(dim=0)
+    given = exact(logits)
+    rows = given - given.mean(dim=0)
     covariance = rows.T @ rows / len(rows)
-    if not covariance.trace() > _ROUNDING * exact(logits).square().sum(dim=1).mean():  # or NaN
+    if not covariance.trace() > _ROUNDING * given.square().sum(dim=1).mean():  # or NaN
         raise TrainingError("the code is not finite, or equal for all images; no model was saved")
     variances, components = (part[..., -bits:] for part in torch.linalg.eigh(covariance))
     # Either sign is an eigenvector; which one LAPACK returns depends on the number of threads.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -182,9 +182,13 @@ def test_a_gallery_in_another_order_is_measured_alike(labelled, seed, n_bits):
     expected = retrieval_by_bits(labelled, gallery, queries)
     assert retrieval_by_bits(reordered(labelled, order), gallery[order], queries) == expected
     features, asked = (torch.from_numpy(random.normal(size=(n, 8))) for n in (N_GALLERY, N_QUERIES))
+    directions, own = (part / part.norm(dim=1, keepdim=True) for part in (features, asked))
+    similarities = (own @ directions.T).sort(descending=True).values
+    for k in (1, 10, 200):  # float32 would exchange two neighbours where a measure ends
+        assume((similarities[:, k - 1] - similarities[:, k]).min() > 1e-6)
     expected = retrieval_by_features(labelled, features, asked)
     found = retrieval_by_features(reordered(labelled, order), features[order], asked)
-    assert found == pytest.approx(expected, abs=1e-3)  # float32 may exchange two neighbours
+    assert found == pytest.approx(expected, abs=1e-3)  # and elsewhere it may
 
 
 def test_equal_codes_everywhere_find_what_chance_does():

@@ -1,7 +1,6 @@
 """Views per second in training a teacher and its student, compared with the device's ceiling.
 
     python -m benchmarks.training [--device cuda] [--width 64] [--batch 512] [--seconds 10]
-                                  [--compile]
 
 The steps are those of `hashsearch train`, on random images and targets. The ceiling is the
 device's speed in products of large bfloat16 matrices (float32 if it lacks bfloat16), divided
@@ -31,7 +30,6 @@ from training.families import PRESETS
 from training.families.base import Work
 from training.families.convolutional import learn_likeness
 from training.families.teacher import TeacherPreset, learn_pretext
-from training.pretext import Pretext
 from training.run import Run
 from training.targets import DIRECTIONS, Targets, content_keys
 
@@ -49,7 +47,7 @@ class Stopwatch(Run):
         super().__init__(Path("/nowhere"), {}, (), resume=False, device=device)
         self._seconds, self._count = seconds, count
         self.losses: list[float] = []
-        self.images_a_second = self.warm_s = 0.0
+        self.images_a_second = 0.0
         self.batch = 0
 
     def stage(self, name: str, parts: Any, update: Any, *, batch: int, **rest: Any) -> None:
@@ -58,12 +56,10 @@ class Stopwatch(Run):
         if self._count:
             self.losses = [float(update(step, 0.5)["loss"]) for step in range(self._count)]
             return
-        asked = time.monotonic()
         for step in range(_WARM_STEPS):
             measured = update(step, 0.5)
         float(measured["loss"])
         taken, started = 0, time.monotonic()
-        self.warm_s = started - asked
         while (spent := time.monotonic() - started) < self._seconds:
             for _ in range(4):
                 measured = update(taken, 0.5)
@@ -78,9 +74,6 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument(
-        "--compile", action="store_true", help="also time the teacher under torch.compile"
-    )
     options = parser.parse_args()
     device = choose_device(options.device)
     teacher = replace(PRESETS["teacher"], width=options.width, batch=options.batch)
@@ -91,34 +84,19 @@ def main() -> None:
     )
     print("| what | views/s | GFLOP per view | ceiling, views/s | share |")
     print("| --- | --- | --- | --- | --- |")
-    named = f"teacher of width {options.width}"
-    rows: list[tuple[str, Learn, Learn, Any, int]] = [
-        (named, learn_pretext, learn_pretext, teacher, 2),
-        ("conv256 of a teacher", learn_likeness, learn_likeness, student, 1),
+    rows: list[tuple[str, Learn, Any, int]] = [
+        (f"teacher of width {options.width}", learn_pretext, teacher, 2),
+        ("conv256 of a teacher", learn_likeness, student, 1),
     ]
-    if options.compile:
-        rows.append((f"{named}, compiled", learn_compiled, learn_pretext, teacher, 2))
-    for name, learn, counted, preset, views in rows:
+    for name, learn, preset, views in rows:
         watch = Stopwatch(device, seconds=options.seconds)
         take(learn, preset, watch, device)
-        speed, needed = watch.images_a_second * views, operations(counted, preset) / views
+        speed, needed = watch.images_a_second * views, operations(learn, preset) / views
         ceiling = rate / needed
-        if options.compile:
-            name += f" ({watch.warm_s:.0f} s until warm)"
         cells = f"{speed:,.0f} | {needed / 1e9:.3f} | {ceiling:,.0f} | {speed / ceiling:.0%}"
         print(f"| {name} | {cells} |", flush=True)
     if device != "cpu":
         print(f"\n{captured_against_not(teacher, device)}\n{against_the_cpu(teacher, device)}")
-
-
-def learn_compiled(model: Pretext, preset: TeacherPreset, work: Work) -> None:
-    """`learn_pretext` with both encoders under torch.compile, which fuses what it can.
-
-    Their `features`, since the forward method of nn.Sequential would be compiled in pieces.
-    """
-    for encoder in (model.teacher, model.online["encoder"]):
-        encoder.features = torch.compile(encoder.features)
-    learn_pretext(model, preset, work)
 
 
 def take(learn: Learn, preset: Any, run: Run, device: str, images: int = _IMAGES) -> None:

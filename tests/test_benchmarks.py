@@ -86,19 +86,10 @@ def test_the_training_benchmark_times_teacher_and_student(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["training", *arguments])
     training.main()
     *_, teacher, student = capsys.readouterr().out.splitlines()
-    # Thrice a view's own multiplications and additions; of the teacher a fourth time.
-    for line, least, most in ((teacher, 0.0043, 0.0060), (student, 0.28, 0.32)):
+    # Thrice a view's own multiplications and additions; of the teacher a fourth time, and
+    # 0.0016 for the covariances of 512 outputs.
+    for line, least, most in ((teacher, 0.0055, 0.0075), (student, 0.28, 0.32)):
         _, _, speed, operations, _, share, _ = line.split("|")
         assert float(speed.replace(",", "")) > 0
         assert least < float(operations) < most
         assert 0 < float(share.strip(" %")) < 100
-
-
-def test_the_training_benchmark_times_a_compiled_teacher(monkeypatch, capsys):
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda what: compiled.append(what) or what)
-    arguments = ["--device", "cpu", "--width", "2", "--batch", "64", "--seconds", "0", "--compile"]
-    monkeypatch.setattr(sys, "argv", ["training", *arguments])
-    training.main()
-    assert [what.__name__ for what in compiled] == ["features", "features"]
-    assert "teacher of width 2, compiled (" in capsys.readouterr().out.splitlines()[-1]

@@ -30,7 +30,7 @@ from training import job, run
 from training.augment import Views
 from training.data import fit_standardization
 from training.families import PRESETS
-from training.families.teacher import TeacherPreset
+from training.families.teacher import TeacherPreset, compiled
 from training.pack import MEBIBYTES
 from training.portable import PART_BYTES, read_portable, write_portable
 from training.pretext import Pretext
@@ -108,10 +108,10 @@ def test_the_slow_copy_follows_less_as_the_rate_falls(tiny_images, tmp_path, mon
     "preset",
     [
         TEACHER,
-        replace(TEACHER, pretext="vicreg"),
-        replace(TEACHER, optimizer="sgd", rate=0.05, decay=5e-4),
+        replace(TEACHER, pretext="byol"),
+        replace(TEACHER, pretext="byol", optimizer="sgd", rate=0.05, decay=5e-4),
     ],
-    ids=["byol", "vicreg", "sgd"],
+    ids=["vicreg", "byol", "sgd"],
 )
 @pytest.mark.parametrize("steps", [1, 10])
 def test_a_resumed_teacher_ends_as_an_unbroken_one(tiny_images, tmp_path, preset, steps):
@@ -187,7 +187,7 @@ def test_what_was_carried_without_a_part_of_the_network_is_refused(tiny_images, 
     folder = stopped(tiny_images, tmp_path / "here", 5)
     tensors, about = read_portable(folder / PORTABLE)
     for name, other in (("short", {}), ("long", {"more": torch.zeros(3)})):
-        kept = {n: t for n, t in tensors.items() if other or not n.startswith("predictor.")}
+        kept = {n: t for n, t in tensors.items() if other or not n.startswith("projector.")}
         write_portable(tmp_path / f"{name}.training" / PORTABLE, kept | other, about)
         with pytest.raises(TrainingError, match="is of another model, or incomplete"):
             train(tiny_images, tmp_path / name, TEACHER, resume=True)
@@ -265,15 +265,29 @@ def test_a_teacher_starts_from_no_model_of_another_architecture(
     teacher, model_folder, tiny_images, tmp_path
 ):
     with pytest.raises(
-        TrainingError, match=r"of width 2 .* the preset trains one of width 4 by byol"
+        TrainingError, match=r"of width 2 .* the preset trains one of width 4 by vicreg"
     ):
         train(tiny_images, tmp_path / "model", replace(TEACHER, width=4), start=teacher)
     with pytest.raises(
-        TrainingError, match=r"trained by byol.*the preset trains one of width 2 by vicreg"
+        TrainingError, match=r"trained by vicreg.*the preset trains one of width 2 by byol"
     ):
-        train(tiny_images, tmp_path / "model", replace(TEACHER, pretext="vicreg"), start=teacher)
+        train(tiny_images, tmp_path / "model", replace(TEACHER, pretext="byol"), start=teacher)
     with pytest.raises(TrainingError, match="is a dense model, from which this preset cannot"):
         train(tiny_images, tmp_path / "model", TEACHER, start=model_folder)
+
+
+@pytest.mark.parametrize("compiler", [None, "gcc"])
+def test_a_gpu_with_a_compiler_runs_compiled_encoders(monkeypatch, compiler):
+    fused = []
+    monkeypatch.setattr(torch, "compile", lambda what: fused.append(what) or (lambda pixels: 1))
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == compiler else None)
+    encoder = Teacher(2)
+    pixels = torch.zeros(1, 3, 32, 32)
+    for device, expected in (("cpu", 0), ("cuda", int(compiler is not None))):
+        with compiled([encoder], device):
+            assert len(fused) == expected
+            assert isinstance(encoder.features(pixels), int) == expected
+    assert encoder.features(pixels).shape == (1, 16)
 
 
 def test_a_budget_holds_for_the_whole_training(tiny_images, tmp_path):

@@ -29,12 +29,12 @@ from torch import Tensor, nn
 
 from hashsearch.errors import TrainingError
 from hashsearch.metrics import psnr_db
-from hashsearch.models.binarize import binarize
 from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.sources import DataFolders, dataset_at_hand
 from hashsearch.sources.loading import load_labelled_images
 from training.augment import Views, random_views
+from training.binarize import binarize
 from training.data import Batches, fit_standardization
 from training.device import autocast, generator
 from training.families import PRESETS

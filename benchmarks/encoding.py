@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hashsearch.cores import usable_cores
 from hashsearch.encoder import Encoder
+from hashsearch.hardware import describe, usable_cores
 from hashsearch.models.card import PRETRAINED
 from hashsearch.models.folder import Autoencoder, load_model
-from training.device import describe, has_bfloat16
+from training.device import has_bfloat16
 from training.families import PRESETS
 
 _MANY, _ROUNDS, _SINGLES = 2048, 5, 100

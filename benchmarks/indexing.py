@@ -33,15 +33,14 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from hashsearch.cores import usable_cores
 from hashsearch.encoder import Encoder
-from hashsearch.gallery.encoding import EncodingPool
-from hashsearch.gallery.prepare import prepare
+from hashsearch.hardware import describe, usable_cores
 from hashsearch.images import THUMBNAIL_SIDE, TINY_SIDE, decode, quiet_pillow, thumbnail_of
+from hashsearch.jobs.index.encoding import EncodingPool
+from hashsearch.jobs.index.prepare import prepare
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources import DataFolders, Source, open_source
 from hashsearch.sources.base import SourceImage
-from training.device import describe
 
 CORES = usable_cores()
 _SECONDS = 1.5  # how long each part is measured alone

@@ -22,11 +22,11 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from hashsearch.hardware import describe
 from hashsearch.images import TINY_BYTES
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.loading import load_tiny_images
-from training.device import describe
 
 _BATCH = 10_000
 

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hashsearch.hardware import describe
 from training import step as steps
 from training.data import fit_standardization
-from training.device import autocast, choose_device, describe, has_bfloat16
+from training.device import autocast, choose_device, has_bfloat16
 from training.families import PRESETS
 from training.families.base import Work
 from training.families.convolutional import learn_likeness

@@ -6,14 +6,14 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from hashsearch.cores import usable_cores
 from hashsearch.errors import InvalidSource
 from hashsearch.gallery.catalog import ImageRecord
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources, require_images
-from hashsearch.gallery.prepare import Prepared, prepare
-from hashsearch.gallery.queries import IMAGE_BYTES, METHODS, UNITS, Query, Searcher
+from hashsearch.hardware import usable_cores
+from hashsearch.jobs.index.indexing import index_sources, require_images
+from hashsearch.jobs.index.prepare import Prepared, prepare
 from hashsearch.models.card import PRETRAINED, read_card
+from hashsearch.retrieval.searcher import IMAGE_BYTES, METHODS, UNITS, Query, Searcher
 from hashsearch.sources import DataFolders, Source, known_dataset, locate, open_source
 
 # Which of the held-out images is searched for: one that is more than sky.

@@ -7,11 +7,13 @@ from threading import BoundedSemaphore, Lock
 import numpy as np
 
 from hashsearch.codes import code_from_hex, code_to_hex
-from hashsearch.cores import usable_cores
 from hashsearch.errors import HashSearchError
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.jobs import last_job
-from hashsearch.gallery.queries import (
+from hashsearch.gallery.history import last_job
+from hashsearch.hardware import usable_cores
+from hashsearch.images import encode_png
+from hashsearch.metrics import overlap_at_k
+from hashsearch.retrieval.searcher import (
     IMAGE_BYTES,
     UNITS,
     Method,
@@ -19,8 +21,6 @@ from hashsearch.gallery.queries import (
     Ranking,
     Searcher,
 )
-from hashsearch.images import encode_png
-from hashsearch.metrics import overlap_at_k
 from service.problems import MalformedRequest
 from service.schemas import (
     MAX_K,

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hashsearch.gallery.queries import DEFAULT_K, Method
+from hashsearch.retrieval.searcher import DEFAULT_K, Method
 
 MAX_K = 1000
 

@@ -14,13 +14,13 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
-from hashsearch.gallery import filling, reading
-from hashsearch.gallery.additions import add_image
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
-from hashsearch.gallery.queries import Searcher
-from hashsearch.gallery.removing import remove
+from hashsearch.jobs.adding import add_image
+from hashsearch.jobs.index import filling, reading
+from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.jobs.removing import remove
+from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources import DataFolders
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder

@@ -16,10 +16,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hashsearch.gallery import filling, reading
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
-from hashsearch.gallery.verifying import verify
+from hashsearch.jobs.index import filling, reading
+from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.jobs.verifying import verify
 from hashsearch.sources.folder import Folder
 from tests.die_writing import has_no_litter
 from tests.galleries import content

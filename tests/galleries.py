@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 
 from hashsearch.cli import main
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import IndexSummary, index_sources
 from hashsearch.images import encode_png
+from hashsearch.jobs.index.indexing import IndexSummary, index_sources
 from hashsearch.sources.folder import Folder
 
 

@@ -13,11 +13,11 @@ import sys
 from operator import attrgetter
 from pathlib import Path
 
-from hashsearch.gallery import filling, reading
-from hashsearch.gallery.compacting import compact
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
-from hashsearch.gallery.reencoding import reencode
+from hashsearch.jobs.compacting import compact
+from hashsearch.jobs.index import filling, reading
+from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.jobs.reencoding import reencode
 from hashsearch.sources.folder import Folder
 
 

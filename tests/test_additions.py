@@ -7,12 +7,12 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import ArtifactMismatch, InvalidImage
-from hashsearch.gallery import filling, reading
-from hashsearch.gallery.additions import add_image
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
-from hashsearch.gallery.reencoding import reencode
 from hashsearch.images import decode
+from hashsearch.jobs.adding import add_image
+from hashsearch.jobs.index import filling, reading
+from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.jobs.reencoding import reencode
 from hashsearch.sources.folder import Folder
 from tests.galleries import content, served
 

@@ -10,7 +10,6 @@ from sklearn.decomposition import PCA
 
 from hashsearch.baselines import projections
 from hashsearch.baselines.perceptual import pdq, phash
-from hashsearch.baselines.pixels import contrast_normalized
 from hashsearch.baselines.projections import (
     SpectralHashing,
     iterative_quantization,
@@ -18,6 +17,7 @@ from hashsearch.baselines.projections import (
     random_projections,
 )
 from hashsearch.codes import unpack_bits
+from hashsearch.search.pixels import contrast_normalized
 
 
 @pytest.fixture(scope="module")

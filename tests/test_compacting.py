@@ -10,15 +10,15 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import InvalidGallery
-from hashsearch.gallery import compacting
-from hashsearch.gallery.additions import add_image
-from hashsearch.gallery.compacting import compact
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.jobs import last_job
-from hashsearch.gallery.queries import Searcher
-from hashsearch.gallery.reencoding import reencode
-from hashsearch.gallery.verifying import verify
+from hashsearch.gallery.history import last_job
+from hashsearch.jobs import compacting
+from hashsearch.jobs.adding import add_image
+from hashsearch.jobs.compacting import compact
+from hashsearch.jobs.reencoding import reencode
+from hashsearch.jobs.verifying import verify
 from hashsearch.models.card import read_card
+from hashsearch.retrieval.searcher import Searcher
 from tests.galleries import (
     another_png,
     damage,
@@ -138,8 +138,8 @@ def test_answers_stay_right_while_shards_are_joined_and_recoded(
     [
         ("hashsearch.gallery.shards", "ShardWriter.seal", "after", "1"),
         ("hashsearch.gallery.folder", "Gallery.adopt", "after", "1"),
-        ("hashsearch.gallery.compacting", "move_images", "after", "1"),
-        ("hashsearch.gallery.compacting", "next_generation", "after", "1"),
+        ("hashsearch.jobs.compacting", "move_images", "after", "1"),
+        ("hashsearch.jobs.compacting", "next_generation", "after", "1"),
         ("hashsearch.gallery.folder", "Gallery.drop", "before", "1"),
         ("hashsearch.gallery.folder", "Gallery.drop", "after", "3"),
     ],

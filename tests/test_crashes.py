@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from hashsearch.gallery import catalog
-from hashsearch.gallery.compacting import compact
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
-from hashsearch.gallery.reencoding import reencode
+from hashsearch.jobs.compacting import compact
+from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.jobs.reencoding import reencode
 from hashsearch.sources.folder import Folder
 from tests.galleries import another_png, content
 

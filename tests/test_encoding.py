@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hashsearch.encoder import Encoder
-from hashsearch.gallery.encoding import EncodingPool
+from hashsearch.jobs.index.encoding import EncodingPool
 
 
 def test_the_codes_are_those_of_the_encoder_alone(tiny_images, model_folder):

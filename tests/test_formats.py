@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
-from hashsearch.gallery.queries import Searcher
+from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources.folder import Folder
 from tests.conftest import PHOTOGRAPHS
 

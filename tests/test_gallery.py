@@ -25,10 +25,10 @@ from hashsearch.errors import (
 )
 from hashsearch.gallery.catalog import Catalog, Failure, NewImage
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.queries import Query, Searcher
 from hashsearch.gallery.shards import Shard, ShardWriter, sha256_of_file
 from hashsearch.images import decode
 from hashsearch.models.card import copy_model
+from hashsearch.retrieval.searcher import Query, Searcher
 
 
 def remove(gallery: Gallery, image_id: int) -> None:
@@ -381,7 +381,7 @@ def test_two_roots_of_one_name_get_two_names(gallery):
 def test_a_second_job_is_told_who_holds_the_lock(gallery):
     script = (
         "import sys; from pathlib import Path; from hashsearch.gallery.folder import Gallery\n"
-        "from hashsearch.gallery.jobs import start_job\n"
+        "from hashsearch.gallery.history import start_job\n"
         "g = Gallery(Path(sys.argv[1]))\n"
         "with g.job_lock():\n"
         "    start_job(g.catalog, 'index', ['pictures']); print('held', flush=True)\n"
@@ -431,7 +431,7 @@ def test_a_catalog_is_shared_between_threads_and_with_other_writers(gallery):
 def test_a_thumbnail_is_kept_for_what_is_larger_than_a_tiny_image(
     tmp_path, model_folder, photograph
 ):
-    from hashsearch.gallery.indexing import index_sources
+    from hashsearch.jobs.index.indexing import index_sources
     from hashsearch.sources.folder import Folder
 
     (tmp_path / "photos").mkdir()

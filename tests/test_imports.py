@@ -10,12 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the ground up; a module may import from its own floor and those below.
 FLOORS = (
-    ("errors", "codes", "metrics", "images", "progress", "durable", "cores"),
+    ("errors", "codes", "metrics", "images", "progress", "durable", "hardware"),
     ("sources", "models"),
     ("encoder",),
-    ("search", "baselines"),
+    ("baselines", "search"),
     ("gallery",),
+    ("retrieval",),
     ("evaluation",),
+    ("jobs",),
     ("demo", "commands", "cli"),
 )
 
@@ -100,7 +102,7 @@ def test_training_needs_torch_numpy_pillow_safetensors_and_rich_alone():
 
 
 def test_workers_start_without_torch():
-    done = imports_without(["torch", "faiss"], "import hashsearch.gallery.prepare")
+    done = imports_without(["torch", "faiss"], "import hashsearch.jobs.index.prepare")
     assert done.returncode == 0, done.stderr
 
 

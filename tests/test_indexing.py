@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from hashsearch.errors import ArtifactMismatch, InvalidSource
-from hashsearch.gallery import filling, reading, workers
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources, require_images
-from hashsearch.gallery.jobs import last_job
-from hashsearch.gallery.prepare import prepare
+from hashsearch.gallery.history import last_job
 from hashsearch.gallery.shards import ShardWriter
+from hashsearch.jobs.index import filling, reading, workers
+from hashsearch.jobs.index.indexing import index_sources, require_images
+from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import SourceImage
 from hashsearch.sources.folder import Folder

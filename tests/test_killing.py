@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.jobs import last_job
+from hashsearch.gallery.history import last_job
 from hashsearch.images import encode_png
 from tests.galleries import content, index
 
@@ -64,7 +64,7 @@ def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
     """`hashsearch index` in a process of its own, with small shards: more to break."""
     script = (
         "import sys\n"
-        "from hashsearch.gallery import filling, reading\n"
+        "from hashsearch.jobs.index import filling, reading\n"
         "from hashsearch.cli import main\n"
         "if __name__ == '__main__':\n"
         "    filling.MAX_ROWS = 50\n"

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
+from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.sources.folder import Folder
 
 pytestmark = pytest.mark.browser

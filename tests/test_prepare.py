@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hashsearch.errors import InvalidImage
-from hashsearch.gallery import prepare as prepare_module
-from hashsearch.gallery.prepare import prepare
+from hashsearch.jobs.index import prepare as prepare_module
+from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.arrays import NpyArray
 from hashsearch.sources.base import SourceImage
 

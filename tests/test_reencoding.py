@@ -9,13 +9,13 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import GalleryBusy, InvalidGallery
-from hashsearch.gallery import reencoding
-from hashsearch.gallery.additions import add_image
-from hashsearch.gallery.compacting import compact
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
-from hashsearch.gallery.reencoding import reencode
-from hashsearch.gallery.verifying import verify
+from hashsearch.jobs import reencoding
+from hashsearch.jobs.adding import add_image
+from hashsearch.jobs.compacting import compact
+from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.jobs.reencoding import reencode
+from hashsearch.jobs.verifying import verify
 from hashsearch.models.card import read_card
 from hashsearch.sources.folder import Folder
 from tests.galleries import another_png, content, damage, has_no_litter, killed, run
@@ -24,12 +24,12 @@ from tests.galleries import another_png, content, damage, has_no_litter, killed,
 @pytest.mark.parametrize(
     "point",
     [
-        ("hashsearch.gallery.reencoding", "copy_model", "after", "1"),
-        ("hashsearch.gallery.reencoding", "write_codes", "before", "3"),
+        ("hashsearch.jobs.reencoding", "copy_model", "after", "1"),
+        ("hashsearch.jobs.reencoding", "write_codes", "before", "3"),
         ("hashsearch.gallery.shards", "_sync_and_close", "before", "4"),
-        ("hashsearch.gallery.reencoding", "change_codes", "after", "2"),
-        ("hashsearch.gallery.reencoding", "next_generation", "after", "1"),
-        ("hashsearch.gallery.reencoding", "_clean", "before", "1"),
+        ("hashsearch.jobs.reencoding", "change_codes", "after", "2"),
+        ("hashsearch.jobs.reencoding", "next_generation", "after", "1"),
+        ("hashsearch.jobs.reencoding", "_clean", "before", "1"),
     ],
 )
 def test_a_reencoding_that_is_killed_anywhere_leaves_old_codes_or_new_ones(
@@ -53,7 +53,7 @@ def test_a_mending_that_is_killed_goes_on_too(scattered):
     number = list(scattered.catalog.shard_rows())[2]
     before = content(scattered)
     damage(scattered.shard_folder(number) / "codes.npy")
-    point = ("hashsearch.gallery.reencoding", "write_codes", "after", "1")
+    point = ("hashsearch.jobs.reencoding", "write_codes", "after", "1")
     killed("reencode", scattered.model_folder, scattered, *point)
     assert len(verify(scattered, 0).findings) == 1
     reencode(scattered)
@@ -91,7 +91,7 @@ def test_a_reencoding_that_goes_on_makes_what_was_not_made(
     scattered, other_model_folder, monkeypatch
 ):
     wanted = sum(scattered.catalog.shard_rows().values())
-    point = ("hashsearch.gallery.reencoding", "write_codes", "before", "4")
+    point = ("hashsearch.jobs.reencoding", "write_codes", "before", "4")
     killed("reencode", other_model_folder, scattered, *point)
     shards = list(scattered.every_shard().values())
     # One of the three that were made is damaged since: its name tells.

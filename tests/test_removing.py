@@ -2,9 +2,9 @@
 
 import pytest
 
-from hashsearch.gallery import removing
 from hashsearch.gallery.changes import Selection
-from hashsearch.gallery.indexing import index_sources
+from hashsearch.jobs import removing
+from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.sources.folder import Folder
 from tests.galleries import content, ids, run, served
 

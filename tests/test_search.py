@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
-from hashsearch.baselines.pixels import PixelBlock, PixelIndex
 from hashsearch.encoder import Encoder
 from hashsearch.errors import CodeShapeError
 from hashsearch.search.exact import NO_DISTANCE, NO_ID, ExactIndex
+from hashsearch.search.pixels import PixelBlock, PixelIndex
 
 
 def ranked(distances: list[int], ids: np.ndarray) -> list[tuple[int, int]]:

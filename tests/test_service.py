@@ -16,7 +16,7 @@ from PIL import Image
 
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
+from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import copy_model
 from hashsearch.sources.folder import Folder
 from service.app import create_app

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from hashsearch.gallery.verifying import verify
+from hashsearch.jobs.verifying import verify
 from tests.galleries import (
     damage,
     everything,

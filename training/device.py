@@ -1,12 +1,11 @@
 """Choice of the training device, its number formats, and seeded random generators."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from hashsearch.errors import TrainingError
+from hashsearch.hardware import cpu_capabilities
 
 
 def choose_device(name: str | None = None) -> str:
@@ -29,16 +28,8 @@ def has_bfloat16(device: str) -> bool:
     """Whether the device multiplies bfloat16 in hardware; in software it is slower than float32."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = _cpu_capabilities()
+    capabilities = cpu_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def describe(device: str) -> str:
-    """The device's name, for a model's card."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    name = _cpu_capabilities().get("cpu_name", "CPU")
-    return f"{name}, {torch.get_num_threads()} threads"
 
 
 def exact(numbers: Tensor) -> Tensor:
@@ -60,8 +51,3 @@ def generator(device: str, *numbers: int) -> torch.Generator:
 def autocast(device: str) -> torch.autocast:
     """Matrix products in bfloat16 if the device supports it in hardware, else in float32."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=has_bfloat16(device))
-
-
-def _cpu_capabilities() -> dict[str, Any]:
-    known = getattr(torch.cpu, "get_capabilities", None)  # not in PyTorch before 2.13
-    return known() if known else {}

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hashsearch.errors import TrainingError
+from hashsearch.hardware import describe
 from hashsearch.models.card import PRETRAINED, Card
 from hashsearch.models.folder import Saved, load_model, require_free, round_as_stored, save_model
 from training.data import fit_standardization, sha256_of_images, split_off, without
-from training.device import describe, has_bfloat16
+from training.device import has_bfloat16
 from training.families import PRESETS
 from training.families.base import Preset, Start, Work, settings_of
 from training.measure import Describe, measure, seconds_to_measure

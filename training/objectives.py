@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hashsearch.models.binarize import binarize
+from training.binarize import binarize
 
 _MIN_ERROR = 1e-4  # of standardised pixels, squared; else a picture of one colour would dominate
 

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hashsearch.errors import TrainingError
-from hashsearch.models.binarize import binarize
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.progress import progress_report
+from training.binarize import binarize
 from training.device import exact
 from training.likeness import agreement
 from training.targets import Targets

@@ -135,7 +135,7 @@ def _surroundings() -> dict[str, str]:
     """What figures may depend on: the machine, and the packages that compute them."""
     import torch
 
-    from training.device import describe
+    from hashsearch.hardware import describe
 
     found = {"on": f"{describe('cpu')}, {torch.backends.cpu.get_cpu_capability()}"}
     for package in _PACKAGES:

@@ -14,7 +14,7 @@ from hashsearch.errors import InvalidQuery
 
 if TYPE_CHECKING:
     from hashsearch.gallery.folder import Gallery
-    from hashsearch.gallery.jobs import Job
+    from hashsearch.gallery.history import Job
 
 _LISTED = 5  # labels and sources that `info` names
 _SAMPLE = 256
@@ -58,7 +58,7 @@ def add(commands: Commands) -> None:
 
 def _info(options: argparse.Namespace) -> int:
     from hashsearch.gallery.folder import Gallery
-    from hashsearch.gallery.jobs import last_job
+    from hashsearch.gallery.history import last_job
 
     gallery = Gallery(options.gallery)
     job = last_job(gallery.catalog)
@@ -143,7 +143,7 @@ def _failures(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from hashsearch.gallery.folder import Gallery
-    from hashsearch.gallery.verifying import verify
+    from hashsearch.jobs.verifying import verify
 
     gallery = Gallery(options.gallery)
     found = verify(gallery, options.sample)
@@ -168,7 +168,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _remove(options: argparse.Namespace) -> int:
     from hashsearch.gallery.changes import Selection
     from hashsearch.gallery.folder import Gallery
-    from hashsearch.gallery.removing import remove
+    from hashsearch.jobs.removing import remove
 
     prefix = options.uri
     if prefix == "":
@@ -195,8 +195,8 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _compact(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.compacting import compact
     from hashsearch.gallery.folder import Gallery
+    from hashsearch.jobs.compacting import compact
 
     stop_on_sigterm()
     gallery = Gallery(options.gallery)
@@ -230,7 +230,7 @@ def _shard_bytes(gallery: "Gallery") -> int:
 
 def _reencode(options: argparse.Namespace) -> int:
     from hashsearch.gallery.folder import Gallery
-    from hashsearch.gallery.reencoding import reencode
+    from hashsearch.jobs.reencoding import reencode
 
     stop_on_sigterm()
     gallery = Gallery(options.gallery)

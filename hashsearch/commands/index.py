@@ -15,13 +15,13 @@ from hashsearch.commands.arguments import (
     whole,
 )
 from hashsearch.commands.output import counted
-from hashsearch.cores import usable_cores
+from hashsearch.hardware import usable_cores
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.labels import Labelled, Labels
 
 if TYPE_CHECKING:
     from hashsearch.gallery.folder import Gallery
-    from hashsearch.gallery.indexing import IndexSummary
+    from hashsearch.jobs.index.indexing import IndexSummary
 
 
 def add(commands: Commands) -> None:
@@ -70,7 +70,7 @@ def _index(options: argparse.Namespace) -> int:
     folders = DataFolders.of_environment()
     sources = [open_source(spec, folders) for spec in options.sources]
     labels = Labels(options.labels) if options.labels else None
-    from hashsearch.gallery.indexing import index_sources, require_images
+    from hashsearch.jobs.index.indexing import index_sources, require_images
 
     for source in sources:
         require_images(source)
@@ -131,7 +131,7 @@ def _open_or_create(options: argparse.Namespace) -> "Gallery":
 def _print_summary(
     summary: "IndexSummary", total: int, unused_labels: int, options: argparse.Namespace
 ) -> None:
-    from hashsearch.gallery.jobs import COUNTS
+    from hashsearch.gallery.history import COUNTS
 
     if options.json:
         told = {

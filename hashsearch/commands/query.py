@@ -15,7 +15,7 @@ from hashsearch.images import read_image_file
 
 if TYPE_CHECKING:
     from hashsearch.gallery.catalog import ImageRecord
-    from hashsearch.gallery.queries import Query, Ranking, Searcher
+    from hashsearch.retrieval.searcher import Query, Ranking, Searcher
 
 _MAX_ID_DIGITS = 18  # longer numbers are codes that happen to have no letter
 
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 
 def _query(options: argparse.Namespace) -> int:
     from hashsearch.gallery.folder import Gallery
-    from hashsearch.gallery.queries import Searcher
+    from hashsearch.retrieval.searcher import Searcher
 
     if Path(options.query).is_file():  # torch takes seconds to import, beside the indexes
         Thread(target=import_module, args=("hashsearch.encoder",), daemon=True).start()
@@ -63,7 +63,7 @@ def _parse_query(text: str, searcher: "Searcher") -> "Query":
 def _print_hits(
     ranking: "Ranking", hits: "list[tuple[ImageRecord, int]]", *, as_json: bool
 ) -> None:
-    from hashsearch.gallery.queries import UNITS
+    from hashsearch.retrieval.searcher import UNITS
 
     unit = UNITS[ranking.method]
     if as_json:

@@ -12,11 +12,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.baselines.pixels import PixelBlock, PixelIndex
 from hashsearch.codes import unpack_bits
 from hashsearch.images import TINY_BYTES
 from hashsearch.search import Index
 from hashsearch.search.exact import ExactIndex
+from hashsearch.search.pixels import PixelBlock, PixelIndex
 
 _CHUNK_BYTES = 2**26  # of distances in memory
 # Products of values from -128 to 127, summed over so many, are at most 2^24, up to which

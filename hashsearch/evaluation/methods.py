@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.baselines.perceptual import PDQ_BITS, pdq, phash
-from hashsearch.baselines.pixels import contrast_normalized
 from hashsearch.baselines.projections import (
     Projection,
     SpectralHashing,
@@ -25,6 +24,7 @@ from hashsearch.evaluation.comparisons import Comparison, Euclidean, Hamming, Sq
 from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.images import TINY_BYTES
 from hashsearch.models.card import Card, read_card
+from hashsearch.search.pixels import contrast_normalized
 
 LEAST_BITS = 8
 _CHANGED = 1000

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.cores import usable_cores
 from hashsearch.evaluation.comparisons import Hamming
 from hashsearch.evaluation.methods import Method
 from hashsearch.evaluation.protocols import Protocol
 from hashsearch.evaluation.tiers import Tiers
+from hashsearch.hardware import usable_cores
 from hashsearch.progress import progress_report
 
 SMALL_RADIUS = 2  # the customary one of a Hamming ball

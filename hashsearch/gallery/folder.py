@@ -29,7 +29,7 @@ from hashsearch.gallery.changes import (
     retire,
     touch,
 )
-from hashsearch.gallery.jobs import last_job
+from hashsearch.gallery.history import last_job
 from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter
 from hashsearch.models.card import Card, copy_model, read_card
 

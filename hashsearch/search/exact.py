@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.codes import require_code_bytes
-from hashsearch.cores import usable_cores
+from hashsearch.hardware import usable_cores
 
 NO_ID = -1
 NO_DISTANCE = np.iinfo(np.int32).max

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hashsearch.images import TINY_SIDE
-from hashsearch.models.binarize import binarize
 from hashsearch.models.dense import DenseAutoencoder
 from training.augment import flipped
+from training.binarize import binarize
 from training.data import Batches
 from training.device import autocast, generator
 from training.families.base import AutoencoderPreset, Work

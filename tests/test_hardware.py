@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hashsearch import cores
+from hashsearch import hardware
 
 
 @pytest.mark.parametrize(
@@ -14,15 +14,15 @@ from hashsearch import cores
 def test_a_containers_quota_counts_where_there_is_one(quota, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
-    assert cores.usable_cores() == expected
+    monkeypatch.setattr(hardware, "_QUOTA", tmp_path / "cpu.max")
+    assert hardware.usable_cores() == expected
 
 
 def test_taskset_is_minded(tmp_path, monkeypatch):
-    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "none")
+    monkeypatch.setattr(hardware, "_QUOTA", tmp_path / "none")
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert cores.usable_cores() == 1
+        assert hardware.usable_cores() == 1
     finally:
         os.sched_setaffinity(0, before)

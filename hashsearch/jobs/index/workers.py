@@ -8,8 +8,8 @@ from multiprocessing import get_context
 import numpy as np
 
 from hashsearch.errors import InvalidImage, InvalidSource
-from hashsearch.gallery.prepare import Prepared, prepare, start_worker
 from hashsearch.images import TINY_SIDE
+from hashsearch.jobs.index.prepare import Prepared, prepare, start_worker
 from hashsearch.sources.base import SourceImage
 
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from hashsearch.errors import InvalidImage
 from hashsearch.gallery.catalog import Failure, KnownFile, NewImage
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.prepare import Prepared
-from hashsearch.gallery.reading import CHUNK_IMAGES, Chunk
 from hashsearch.gallery.shards import MAX_ROWS, ShardWriter
 from hashsearch.images import TINY_SIDE
+from hashsearch.jobs.index.prepare import Prepared
+from hashsearch.jobs.index.reading import CHUNK_IMAGES, Chunk
 from hashsearch.sources.base import SourceImage
 from hashsearch.sources.seen import SeenNames
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.cores import usable_cores
+from hashsearch.hardware import usable_cores
 
 _CHUNK_ROWS = 512  # 3 MB of int16 differences: the fastest of 64, 256 and 512
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.baselines.pixels import PixelBlock, PixelIndex
 from hashsearch.codes import CODE_BYTES, require_code_bytes
 from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery, NotInGallery
 from hashsearch.gallery.catalog import ImageRecord, Rows
@@ -16,6 +15,7 @@ from hashsearch.gallery.folder import Gallery
 from hashsearch.images import TINY_BYTES, decode
 from hashsearch.search import RadiusIndex
 from hashsearch.search.exact import NO_ID, ExactIndex
+from hashsearch.search.pixels import PixelBlock, PixelIndex
 
 if TYPE_CHECKING:
     from hashsearch.encoder import Encoder

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.codes import CODE_BYTES
-from hashsearch.cores import usable_cores
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
 from hashsearch.gallery.changes import change_codes, change_model, next_generation
-from hashsearch.gallery.encoding import EncodingPool
 from hashsearch.gallery.folder import Gallery, require_model
-from hashsearch.gallery.jobs import Telling
+from hashsearch.gallery.history import Telling
 from hashsearch.gallery.shards import Shard, codes_file, sha256_of_file, write_codes
+from hashsearch.hardware import usable_cores
 from hashsearch.images import TINY_SIDE
+from hashsearch.jobs.index.encoding import EncodingPool
 from hashsearch.models.card import copy_model
 from hashsearch.progress import progress_report
 

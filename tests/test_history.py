@@ -9,10 +9,11 @@ import time
 import pytest
 
 from hashsearch import progress
-from hashsearch.gallery import filling, indexing, jobs, reading
+from hashsearch.gallery import history
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.indexing import index_sources
-from hashsearch.gallery.jobs import last_job, start_job
+from hashsearch.gallery.history import last_job, start_job
+from hashsearch.jobs.index import filling, indexing, reading
+from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.sources.folder import Folder
 from tests.galleries import index, run
 
@@ -23,7 +24,7 @@ def gallery(empty_gallery):
 
 
 def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monkeypatch):
-    monkeypatch.setattr(jobs, "TELL_EVERY_S", 0.05)
+    monkeypatch.setattr(history, "TELL_EVERY_S", 0.05)
     for module in (reading, filling):
         monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
     other, seen = Gallery(gallery.folder), []

@@ -6,8 +6,8 @@ from hashsearch.encoder import Encoder
 from hashsearch.errors import InvalidImage
 from hashsearch.gallery.catalog import NewImage
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.prepare import prepare
 from hashsearch.images import TINY_BYTES
+from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.base import SourceImage
 
 # What the uris of added images begin with; a source's name never has a plus sign.

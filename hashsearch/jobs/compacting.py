@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hashsearch.gallery.changes import insert_shard, move_images, next_generation
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.jobs import Telling
+from hashsearch.gallery.history import Telling
 from hashsearch.gallery.shards import MAX_ROWS, Shard, ShardWriter
 from hashsearch.progress import progress_report
 

@@ -15,15 +15,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event, Thread, current_thread, main_thread
 
-from hashsearch.cores import usable_cores
 from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource, TooManyFailures
-from hashsearch.gallery.encoding import EncodingPool
-from hashsearch.gallery.filling import Filling, Sorting
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.jobs import COUNTS, TELL_EVERY_S, Telling
-from hashsearch.gallery.prepare import Prepared
-from hashsearch.gallery.reading import Chunk, chunks_of_all, read_ahead
-from hashsearch.gallery.workers import Workers
+from hashsearch.gallery.history import COUNTS, TELL_EVERY_S, Telling
+from hashsearch.hardware import usable_cores
+from hashsearch.jobs.index.encoding import EncodingPool
+from hashsearch.jobs.index.filling import Filling, Sorting
+from hashsearch.jobs.index.prepare import Prepared
+from hashsearch.jobs.index.reading import Chunk, chunks_of_all, read_ahead
+from hashsearch.jobs.index.workers import Workers
 from hashsearch.progress import ProgressReport, progress_report
 from hashsearch.sources.base import Source, decode_path
 

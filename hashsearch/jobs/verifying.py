@@ -8,8 +8,8 @@ import numpy as np
 from hashsearch.encoder import Encoder
 from hashsearch.errors import HashSearchError
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.reencoding import ROUNDING_BITS
 from hashsearch.gallery.shards import Shard
+from hashsearch.jobs.reencoding import ROUNDING_BITS
 from hashsearch.progress import progress_report
 
 

@@ -1,0 +1,1 @@
+"""Jobs that change or check a gallery."""

@@ -1,0 +1,1 @@
+"""The indexing job: read, prepare, encode, store."""

@@ -1,0 +1,1 @@
+"""Ranked answers from a gallery."""

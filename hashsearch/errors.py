@@ -57,6 +57,10 @@ class InvalidSource(HashSearchError):
     """A source of images that is missing, of no known kind, or empty."""
 
 
+class WorkersFailed(HashSearchError):
+    """Worker processes that cannot be started."""
+
+
 class TrainingError(HashSearchError):
     """A training that cannot start, or that went astray."""
 

@@ -17,7 +17,7 @@ from PIL import Image
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.folder import Gallery
 from hashsearch.jobs.adding import add_image
-from hashsearch.jobs.index import filling, reading
+from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.removing import remove
 from hashsearch.retrieval.searcher import Searcher
@@ -178,8 +178,8 @@ def client(gallery):
 @pytest.fixture
 def scattered(model_folder, image_files, tmp_path, monkeypatch, photograph):
     """A gallery of small shards: 300 images and a photograph, of which 60 are removed."""
-    monkeypatch.setattr(filling, "MAX_ROWS", 40)
-    for module in (reading, filling):
+    monkeypatch.setattr(committing, "MAX_ROWS", 40)
+    for module in (reading, committing):
         monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
     gallery = Gallery.create(tmp_path / "scattered", model_folder)
     index_sources(gallery, [Folder(image_files)], workers=1)

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from hashsearch.gallery.catalog import NewImage
+from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.folder import Gallery
 
 ROWS, SHARD_ROWS = 240, 12
@@ -49,7 +50,7 @@ def write(folder: Path, begun: Callable[[], object] = lambda: None) -> None:
                 image, code, pixels, thumbnail = row(number)
                 writer.append({"codes": code[None], "pixels": pixels[None]}, [thumbnail or None])
                 images.append(image)
-            gallery.commit(writer, images)
+            gallery.commit(Changes(images), writer, gallery.fingerprint)
     gallery.close()
 
 

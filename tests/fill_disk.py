@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from hashsearch.gallery.folder import Gallery
-from hashsearch.jobs.index import filling, reading
+from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.verifying import verify
 from hashsearch.sources.folder import Folder
@@ -39,8 +39,8 @@ def is_full(error: Exception) -> bool:
 
 
 def main(source: Path, model: Path, folder: Path) -> None:
-    filling.MAX_ROWS = 60
-    reading.CHUNK_IMAGES = filling.CHUNK_IMAGES = 20
+    committing.MAX_ROWS = 60
+    reading.CHUNK_IMAGES = committing.CHUNK_IMAGES = 20
     size = sum(path.stat().st_size for path in model.iterdir()) + 512 * 1024
     mount(folder, size)
     Gallery.create(folder / "gallery", model).close()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hashsearch.gallery.folder import Gallery
 from hashsearch.jobs.compacting import compact
-from hashsearch.jobs.index import filling, reading
+from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.reencoding import reencode
 from hashsearch.sources.folder import Folder
@@ -44,8 +44,8 @@ def kill_at(module: str, path: str, when: str, call: int) -> None:
 
 if __name__ == "__main__":
     job, subject, folder, module, path, when, call = sys.argv[1:]
-    filling.MAX_ROWS = 100
-    reading.CHUNK_IMAGES = filling.CHUNK_IMAGES = 30
+    committing.MAX_ROWS = 100
+    reading.CHUNK_IMAGES = committing.CHUNK_IMAGES = 30
     kill_at(module, path, when, int(call))
     gallery = Gallery(Path(folder))
     if job == "index":

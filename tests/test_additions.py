@@ -6,13 +6,15 @@ import threading
 import pytest
 from numpy.testing import assert_array_equal
 
+from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidImage
 from hashsearch.gallery.folder import Gallery
 from hashsearch.images import decode
 from hashsearch.jobs.adding import add_image
-from hashsearch.jobs.index import filling, reading
+from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.reencoding import reencode
+from hashsearch.models.folder import load_model
 from hashsearch.sources.folder import Folder
 from tests.galleries import content, served
 
@@ -54,8 +56,8 @@ def test_images_added_during_a_job_are_kept_beside_its_own(
     model_folder, image_files, tmp_path, monkeypatch
 ):
     """Another thread adds pictures of the same folder, from its end, while the job indexes it."""
-    monkeypatch.setattr(filling, "MAX_ROWS", 30)
-    for module in (reading, filling):
+    monkeypatch.setattr(committing, "MAX_ROWS", 30)
+    for module in (reading, committing):
         monkeypatch.setattr(module, "CHUNK_IMAGES", 10)
     gallery = Gallery.create(tmp_path / "gallery", model_folder)
     adder = Gallery(tmp_path / "gallery")
@@ -85,6 +87,32 @@ def test_images_added_during_a_job_are_kept_beside_its_own(
 def test_codes_of_a_former_model_are_not_added(gallery, other_model_folder, photograph):
     encoder = gallery.encoder()
     reencode(gallery, other_model_folder)
-    with pytest.raises(ArtifactMismatch, match="was moved from model"):
+    with pytest.raises(ArtifactMismatch, match=f"the encoder is {encoder.fingerprint[:12]};"):
         add_image(gallery, encoder, photograph)
+    assert gallery.catalog.count() == 300
+
+
+def test_codes_are_not_added_if_the_gallery_moves_to_another_model_meanwhile(
+    gallery, other_model_folder, photograph
+):
+    encoder = gallery.encoder()
+    encode = encoder.encode
+
+    def encode_slowly(tiny):
+        codes = encode(tiny)
+        reencode(gallery, other_model_folder)
+        return codes
+
+    encoder.encode = encode_slowly
+    with pytest.raises(ArtifactMismatch, match="the codes were made by model"):
+        add_image(gallery, encoder, photograph)
+    assert gallery.catalog.count() == 300
+
+
+def test_an_encoder_that_was_not_loaded_from_a_folder_adds_nothing(
+    gallery, other_model_folder, photograph
+):
+    model, _ = load_model(other_model_folder)
+    with pytest.raises(ArtifactMismatch, match="the encoder is of no model folder"):
+        add_image(gallery, Encoder(model), photograph)
     assert gallery.catalog.count() == 300

@@ -24,6 +24,7 @@ from hashsearch.errors import (
     NotInGallery,
 )
 from hashsearch.gallery.catalog import Catalog, Failure, NewImage
+from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.shards import Shard, ShardWriter, sha256_of_file
 from hashsearch.images import decode
@@ -250,10 +251,13 @@ def test_a_removed_image_is_gone_from_every_answer(gallery):
         assert victim not in again.search(again.query_by_id(5), method, k=10**6).ids
     with pytest.raises(NotInGallery, match="no image with this id"):
         again.query_by_id(victim)
-    # A searcher that was opened before still ranks it, and tells no record of it.
-    ranking = searcher.search(searcher.query_by_id(5), k=3)
-    assert victim in ranking.ids
-    assert victim not in [record.id for record, _ in searcher.hits(ranking)]
+    # A searcher that was opened before finds the next nearest image in its place.
+    for method in ("codes", "pixels"):
+        query = searcher.query_by_id(5)
+        assert_array_equal(
+            searcher.search(query, method, k=7).ids, again.search(query, method, k=7).ids
+        )
+        assert victim not in searcher.search(query, method, radius=10**8).ids
 
 
 def test_an_orphaned_shard_is_replaced_and_what_no_row_names_does_not_exist(gallery):
@@ -268,7 +272,7 @@ def test_an_orphaned_shard_is_replaced_and_what_no_row_names_does_not_exist(gall
         rows = {"codes": np.ones((1, 32), np.uint8), "pixels": np.ones((1, 3072), np.uint8)}
         writer.append(rows, [None])
         image = NewImage(b"k" * 32, "pictures/new.png", None, 32, 32, 3072, 0)
-        gallery.commit(writer, [image])
+        gallery.commit(Changes([image]), writer, gallery.fingerprint)
     assert gallery.catalog.count() == before + 1
     assert number in gallery.catalog.shard_rows()
     assert_array_equal(np.load(orphan / "codes.npy"), rows["codes"])
@@ -291,8 +295,9 @@ def test_a_commit_needs_an_image_for_every_row(gallery):
         writer = gallery.new_shard()
         rows = {"codes": np.ones((2, 32), np.uint8), "pixels": np.ones((2, 3072), np.uint8)}
         writer.append(rows, [None, None])
+        image = NewImage(b"k", "pictures/x.png", None, 32, 32, 9, 0)
         with pytest.raises(AssertionError):
-            gallery.commit(writer, [NewImage(b"k", "pictures/x.png", None, 32, 32, 9, 0)])
+            gallery.commit(Changes([image]), writer, gallery.fingerprint)
         writer.discard()
 
 
@@ -319,7 +324,8 @@ def test_an_image_whose_key_came_in_meanwhile_is_left_out(gallery):
         writer = gallery.new_shard()
         rows = {"codes": np.ones((1, 32), np.uint8), "pixels": np.ones((1, 3072), np.uint8)}
         writer.append(rows, [None])
-        gallery.commit(writer, [NewImage(known.key, "pictures/copy.png", None, 32, 32, 9, 0)])
+        image = NewImage(known.key, "pictures/copy.png", None, 32, 32, 9, 0)
+        gallery.commit(Changes([image]), writer, gallery.fingerprint)
     assert gallery.catalog.count() == 300
     assert gallery.catalog.known_files(["pictures/copy.png"]) == {}
     assert uri in gallery.catalog.known_files([uri])
@@ -327,12 +333,16 @@ def test_an_image_whose_key_came_in_meanwhile_is_left_out(gallery):
 
 def test_a_generation_is_new_when_the_images_are(gallery):
     before = gallery.catalog.generation()
-    gallery.commit(None, [], failures=[Failure("pictures/x.jpg", "because", 1, 2)])
+    gallery.commit(Changes(failures=[Failure("pictures/x.jpg", "because", 1, 2)]))
     assert gallery.catalog.generation() == before
     ((failure, _),) = gallery.catalog.failures()
     assert failure == Failure("pictures/x.jpg", "because", 1, 2)
-    gallery.commit(None, [], replaced=[gallery.catalog.record(1).uri])
-    assert gallery.catalog.generation() == before + 1
+    uri = gallery.catalog.record(1).uri
+    gallery.commit(Changes(replaced=[(uri, b"another key")]))
+    assert gallery.catalog.count() == 300
+    gallery.commit(Changes(replaced=[(uri, gallery.catalog.known_files([uri])[uri].key)]))
+    assert gallery.catalog.count() == 299
+    assert gallery.catalog.generation() == before + 2
 
 
 def test_places_are_those_that_a_look_at_each_row_gives(gallery):
@@ -353,10 +363,11 @@ def test_places_are_those_that_a_look_at_each_row_gives(gallery):
             writer = gallery.new_shard()
             rows = {"codes": np.ones((9, 32), np.uint8), "pixels": np.ones((9, 3072), np.uint8)}
             writer.append(rows, [None] * 9)
-            gallery.commit(
-                writer, [NewImage(b"%d" % (number + n), f"x#{number + n}", None, 1, 1, 1, 1)
-                         for n in range(9)],
-            )  # fmt: skip
+            images = [
+                NewImage(b"%d" % (number + n), f"x#{number + n}", None, 1, 1, 1, 1)
+                for n in range(9)
+            ]
+            gallery.commit(Changes(images), writer, gallery.fingerprint)
             if step < 0:
                 with gallery.catalog.transaction() as db:
                     db.execute("UPDATE images SET row = 8 - row WHERE shard = 3")

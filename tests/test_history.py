@@ -12,7 +12,7 @@ from hashsearch import progress
 from hashsearch.gallery import history
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.history import last_job, start_job
-from hashsearch.jobs.index import filling, indexing, reading
+from hashsearch.jobs.index import committing, indexing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.sources.folder import Folder
 from tests.galleries import index, run
@@ -24,18 +24,18 @@ def gallery(empty_gallery):
 
 
 def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monkeypatch):
-    monkeypatch.setattr(history, "TELL_EVERY_S", 0.05)
-    for module in (reading, filling):
+    monkeypatch.setattr(history, "UPDATE_EVERY_S", 0.05)
+    for module in (reading, committing):
         monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
     other, seen = Gallery(gallery.folder), []
-    original = filling.Filling.take
+    original = committing.Committer.take
 
     def slowly(self, batch, codes):
         original(self, batch, codes)
         time.sleep(0.1)
         seen.append(last_job(other.catalog))
 
-    monkeypatch.setattr(filling.Filling, "take", slowly)
+    monkeypatch.setattr(committing.Committer, "take", slowly)
     index(gallery, image_files)
     assert {job.state for job in seen} == {"running"}
     assert (seen[-1].kind, seen[-1].pid, seen[-1].sources) == ("index", os.getpid(), ["pictures"])
@@ -70,7 +70,7 @@ def test_a_job_tells_how_far_it_is_by_plain_lines_where_there_is_no_terminal(
     (image_files.parent / "bad").mkdir(exist_ok=True)
     (image_files.parent / "bad" / "bad.jpg").write_bytes(b"bad")
     monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
-    monkeypatch.setattr(indexing, "_WRITING_BEHIND", 0)
+    monkeypatch.setattr(indexing, "_COMMITS_BEHIND", 0)
     sources = [Folder(image_files.parent / "bad"), Folder(image_files)]
     index_sources(gallery, sources, workers=1)
     lines = capsys.readouterr().err.splitlines()

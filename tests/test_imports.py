@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the ground up; a module may import from its own floor and those below.
 FLOORS = (
-    ("errors", "codes", "metrics", "images", "progress", "durable", "hardware"),
+    ("errors", "codes", "metrics", "images", "progress", "durable", "hardware", "stopping"),
     ("sources", "models"),
     ("encoder",),
     ("baselines", "search"),

@@ -17,7 +17,7 @@ from hashsearch.errors import ArtifactMismatch, InvalidSource
 from hashsearch.gallery.folder import Gallery
 from hashsearch.gallery.history import last_job
 from hashsearch.gallery.shards import ShardWriter
-from hashsearch.jobs.index import filling, reading, workers
+from hashsearch.jobs.index import committing, reading, workers
 from hashsearch.jobs.index.indexing import index_sources, require_images
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.archive import TarArchive
@@ -142,9 +142,9 @@ def test_another_look_counts_and_tries_no_failure_twice(gallery, pictures):
 def test_a_source_named_twice_is_indexed_once(gallery, pictures, photograph, monkeypatch):
     index(gallery, pictures)
     files(pictures)[0].write_bytes(photograph)
-    monkeypatch.setattr(filling, "COMMIT_EVERY_S", 0.0)
+    monkeypatch.setattr(committing, "COMMIT_EVERY_S", 0.0)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 10)
-    monkeypatch.setattr(filling, "CHUNK_IMAGES", 10)
+    monkeypatch.setattr(committing, "CHUNK_IMAGES", 10)
     index_sources(gallery, [Folder(pictures), Folder(pictures)], workers=1)
     assert gallery.catalog.count() == 40
 
@@ -202,7 +202,7 @@ def test_an_image_that_kills_its_worker_is_a_failure_and_no_more(gallery, pictur
     (pictures / "deadly.jpg").write_bytes(b"deadly")
     monkeypatch.setattr(workers, "prepare", prepare_or_die)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 3)
-    monkeypatch.setattr(filling, "CHUNK_IMAGES", 3)
+    monkeypatch.setattr(committing, "CHUNK_IMAGES", 3)
     summary = index(gallery, pictures, workers=2)
     assert (summary.indexed, summary.failed) == (40, 1)
     ((failure, _),) = gallery.catalog.failures()
@@ -262,9 +262,9 @@ def test_an_empty_folder_is_refused_and_tells_what_is_there(tmp_path):
 
 
 def test_shards_are_committed_as_they_fill(gallery, image_files, monkeypatch):
-    monkeypatch.setattr(filling, "MAX_ROWS", 100)
+    monkeypatch.setattr(committing, "MAX_ROWS", 100)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 30)
-    monkeypatch.setattr(filling, "CHUNK_IMAGES", 30)
+    monkeypatch.setattr(committing, "CHUNK_IMAGES", 30)
     index(gallery, image_files)
     sizes = gallery.catalog.shard_rows()
     assert sum(sizes.values()) == 300
@@ -330,9 +330,9 @@ def test_few_photographs_are_work_for_many_workers_and_many_make_large_chunks(ga
 def test_a_full_disk_leaves_the_last_commit_and_no_litter(
     gallery, image_files, monkeypatch, failing
 ):
-    monkeypatch.setattr(filling, "MAX_ROWS", 100)
+    monkeypatch.setattr(committing, "MAX_ROWS", 100)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 30)
-    monkeypatch.setattr(filling, "CHUNK_IMAGES", 30)
+    monkeypatch.setattr(committing, "CHUNK_IMAGES", 30)
     calls = Counter()
     original = getattr(ShardWriter, failing)
 

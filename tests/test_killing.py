@@ -64,11 +64,11 @@ def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
     """`hashsearch index` in a process of its own, with small shards: more to break."""
     script = (
         "import sys\n"
-        "from hashsearch.jobs.index import filling, reading\n"
+        "from hashsearch.jobs.index import committing, reading\n"
         "from hashsearch.cli import main\n"
         "if __name__ == '__main__':\n"
-        "    filling.MAX_ROWS = 50\n"
-        "    reading.CHUNK_IMAGES = filling.CHUNK_IMAGES = 10\n"
+        "    committing.MAX_ROWS = 50\n"
+        "    reading.CHUNK_IMAGES = committing.CHUNK_IMAGES = 10\n"
         "    sys.exit(main(sys.argv[1:]))\n"
     )
     runner = gallery.parent / "runner.py"

@@ -22,10 +22,10 @@ from torch import Tensor
 from hashsearch.durable import sync_folder
 from hashsearch.errors import TrainingError
 from hashsearch.progress import progress_report
+from hashsearch.stopping import stop_requested
 from training.budget import Stateful, Update, affordable, load_in_place
 from training.portable import has_portable, read_portable, write_portable
 from training.schedule import DECAY
-from training.stopping import stop_requested
 
 _CHECKPOINT, LOG, PORTABLE = "checkpoint.pt", "log.csv", "portable"
 _CHECKPOINT_EVERY_S = 60.0

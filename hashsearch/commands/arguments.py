@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import signal
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -57,8 +56,3 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"a number of at least 1 was wanted; got {text}")
     return number
-
-
-def stop_on_sigterm() -> None:
-    """Let SIGTERM stop a job as Ctrl-C does, as process 1 of a container too."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)

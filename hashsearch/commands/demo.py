@@ -7,10 +7,10 @@ from hashsearch.commands.arguments import (
     Commands,
     add_address,
     add_command,
-    stop_on_sigterm,
 )
 from hashsearch.commands.serve import run_service
 from hashsearch.sources import DataFolders
+from hashsearch.stopping import stop_on_sigterm
 
 
 def add(commands: Commands) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hashsearch.codes import CODE_BYTES
-from hashsearch.commands.arguments import GOES_ON, Commands, add_command, stop_on_sigterm, whole
+from hashsearch.commands.arguments import GOES_ON, Commands, add_command, whole
 from hashsearch.commands.output import counted, print_entries, readable, shown
 from hashsearch.errors import InvalidQuery
+from hashsearch.stopping import stop_on_sigterm
 
 if TYPE_CHECKING:
     from hashsearch.gallery.folder import Gallery

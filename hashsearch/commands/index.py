@@ -11,13 +11,13 @@ from hashsearch.commands.arguments import (
     Commands,
     add_command,
     positive,
-    stop_on_sigterm,
     whole,
 )
 from hashsearch.commands.output import counted
 from hashsearch.hardware import usable_cores
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.labels import Labelled, Labels
+from hashsearch.stopping import stop_on_sigterm, stop_requested
 
 if TYPE_CHECKING:
     from hashsearch.gallery.folder import Gallery
@@ -78,14 +78,18 @@ def _index(options: argparse.Namespace) -> int:
         sources = [Labelled(source, labels) for source in sources]
     gallery = _open_or_create(options)
     try:
-        summary = index_sources(
-            gallery,
-            sources,
-            workers=options.workers,
-            max_failures=options.max_failures,
-            retry_failed=options.retry_failed,
-            relabel=labels is not None,
-        )
+        with stop_requested() as stop:
+            summary = index_sources(
+                gallery,
+                sources,
+                workers=options.workers,
+                max_failures=options.max_failures,
+                retry_failed=options.retry_failed,
+                relabel=labels is not None,
+                stop=stop,
+            )
+        if summary.stopped:
+            raise KeyboardInterrupt
         total = gallery.catalog.count()
     finally:
         gallery.close()

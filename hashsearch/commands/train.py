@@ -9,11 +9,11 @@ from hashsearch.commands.arguments import (
     Commands,
     add_command,
     minutes,
-    stop_on_sigterm,
     whole,
 )
 from hashsearch.errors import TrainingError
 from hashsearch.sources import DataFolders, dataset_at_hand, open_source
+from hashsearch.stopping import stop_on_sigterm
 
 _STARTED = time.monotonic()  # of the command, before torch is imported
 

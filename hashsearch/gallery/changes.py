@@ -1,19 +1,44 @@
-"""What may be done to a catalog within a transaction (see `Catalog.transaction`)."""
+"""Changes to a catalog, made within a transaction (see `Catalog.transaction`)."""
 
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 
 from hashsearch.gallery.catalog import Failure, NewImage, prefix_range
 
 
+@dataclass(slots=True)
+class Changes:
+    """Changes that one commit makes to the catalog.
+
+    images: new images, one for each row of a new shard, in its order. replaced: (uri, key) of
+    images whose content is no longer at this uri. touched: (uri, size, mtime) of files whose
+    content is the same. relabelled: (uri, label). readable: uris of former failures.
+    """
+
+    images: list[NewImage] = field(default_factory=list)
+    replaced: list[tuple[str, bytes]] = field(default_factory=list)
+    touched: list[tuple[str, int, int]] = field(default_factory=list)
+    relabelled: list[tuple[str, str | None]] = field(default_factory=list)
+    readable: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, other: "Changes") -> None:
+        """Append another's changes."""
+        for entry in fields(Changes):
+            getattr(self, entry.name).extend(getattr(other, entry.name))
+
+    def __len__(self) -> int:
+        return sum(len(getattr(self, entry.name)) for entry in fields(Changes))
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which images are meant: those that one of these tells, the others being None.
+    """A choice of images, by exactly one of these criteria; the others are None.
 
-    uri_prefix: with what the uri begins, percent-encoded as uris are.
+    uri_prefix: beginning of the uri, percent-encoded as uris are.
     """
 
     ids: Sequence[int] | None = None
@@ -22,8 +47,27 @@ class Selection:
     shard: int | None = None
 
 
+def apply(db: sqlite3.Connection, changes: Changes) -> None:
+    """Make all changes, but for the new images, which need their shard."""
+    db.executemany(
+        "UPDATE images SET removed = 1 WHERE uri = ? AND key = ? AND removed = 0",
+        changes.replaced,
+    )
+    db.executemany(
+        "UPDATE images SET size = ?2, mtime = ?3 WHERE uri = ?1 AND removed = 0", changes.touched
+    )
+    db.executemany(
+        "UPDATE images SET label = ?2 WHERE uri = ?1 AND removed = 0", changes.relabelled
+    )
+    _forget_failures(db, changes.readable)
+    db.executemany(
+        "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
+        ((f.uri, f.reason, f.size, f.mtime, now()) for f in changes.failures),
+    )
+
+
 def insert_shard(db: sqlite3.Connection, rows: int, checksums: Mapping[str, str]) -> int:
-    """Add a shard within a transaction, and return the number that names it."""
+    """Add a shard; returns its number."""
     cursor = db.execute(
         "INSERT INTO shards (rows, checksums) VALUES (?, ?)",
         (rows, json.dumps(checksums, sort_keys=True)),
@@ -33,13 +77,15 @@ def insert_shard(db: sqlite3.Connection, rows: int, checksums: Mapping[str, str]
 
 
 def insert_images(db: sqlite3.Connection, shard: int, images: Sequence[NewImage]) -> None:
-    """Add the images of a new shard, in its order.
+    """Add the images of a new shard, in the order of its rows.
 
-    An image of the same uri is replaced. One whose key the gallery already
-    holds is left out (another writer was first): its row in the shard is
-    named by nothing.
+    An image with the same uri is replaced. An image whose key the gallery already holds,
+    because another writer was first, is left out; its row in the shard stays unused.
     """
-    retire(db, [image.uri for image in images])
+    db.executemany(
+        "UPDATE images SET removed = 1 WHERE uri = ? AND removed = 0",
+        ((image.uri,) for image in images),
+    )
     db.executemany(
         "INSERT INTO images (key, uri, label, width, height, size, mtime, shard, row) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -48,19 +94,19 @@ def insert_images(db: sqlite3.Connection, shard: int, images: Sequence[NewImage]
             for row, i in enumerate(images)
         ),
     )
-    forget_failures(db, (image.uri for image in images))
+    _forget_failures(db, (image.uri for image in images))
 
 
 def move_images(db: sqlite3.Connection, ids: Sequence[int], shard: int) -> None:
-    """Tell that these images, in this order, are the rows of another shard from now on."""
+    """Make these images, in this order, the rows of another shard."""
     db.executemany(
         "UPDATE images SET shard = ?, row = ? WHERE id = ?",
         ((shard, row, image_id) for row, image_id in enumerate(ids)),
     )
 
 
-def change_codes(db: sqlite3.Connection, shard: int, checksums: Mapping[str, str]) -> None:
-    """Let other files of a shard count from now on."""
+def change_files(db: sqlite3.Connection, shard: int, checksums: Mapping[str, str]) -> None:
+    """Replace the files that belong to a shard, by their SHA-256."""
     db.execute(
         "UPDATE shards SET checksums = ? WHERE number = ?",
         (json.dumps(checksums, sort_keys=True), shard),
@@ -68,19 +114,12 @@ def change_codes(db: sqlite3.Connection, shard: int, checksums: Mapping[str, str
 
 
 def change_model(db: sqlite3.Connection, fingerprint: str) -> None:
-    """Tell that the codes are another model's from now on."""
+    """Record that the codes were made by another model."""
     db.execute("UPDATE settings SET value = ? WHERE name = 'fingerprint'", (fingerprint,))
 
 
-def retire(db: sqlite3.Connection, uris: Iterable[str]) -> None:
-    """Mark the images at these uris as removed."""
-    db.executemany(
-        "UPDATE images SET removed = 1 WHERE uri = ? AND removed = 0", ((uri,) for uri in uris)
-    )
-
-
 def remove_some(db: sqlite3.Connection, selection: Selection, most: int) -> int:
-    """Mark the selected images as removed, so many of them at most; returns how many that were."""
+    """Mark at most `most` of the selected images as removed; returns their number."""
     values: tuple[int | str | None, ...]
     if selection.ids is not None:
         where, values = f"id IN ({', '.join('?' * len(selection.ids))})", tuple(selection.ids)
@@ -95,34 +134,15 @@ def remove_some(db: sqlite3.Connection, selection: Selection, most: int) -> int:
     return db.execute(update, (*values, most)).rowcount
 
 
-def touch(db: sqlite3.Connection, files: Iterable[tuple[str, int, int]]) -> None:
-    """Note a new (uri, size, mtime) of files whose content stayed."""
-    db.executemany("UPDATE images SET size = ?2, mtime = ?3 WHERE uri = ?1 AND removed = 0", files)
-
-
-def relabel(db: sqlite3.Connection, labels: Iterable[tuple[str, str | None]]) -> None:
-    """Give the images at these uris other labels."""
-    db.executemany("UPDATE images SET label = ?2 WHERE uri = ?1 AND removed = 0", labels)
-
-
-def record_failures(db: sqlite3.Connection, failures: Iterable[Failure]) -> None:
-    """Note images that could not be read."""
-    db.executemany(
-        "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
-        ((f.uri, f.reason, f.size, f.mtime, now()) for f in failures),
-    )
-
-
-def forget_failures(db: sqlite3.Connection, uris: Iterable[str]) -> None:
-    """Drop what is noted of images that can be read by now."""
-    db.executemany("DELETE FROM failures WHERE uri = ?", ((uri,) for uri in uris))
-
-
 def next_generation(db: sqlite3.Connection) -> None:
-    """Tell readers that the images changed."""
+    """Count the generation up, by which readers see that the images changed."""
     db.execute("UPDATE settings SET value = value + 1 WHERE name = 'generation'")
 
 
 def now() -> str:
     """The time as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _forget_failures(db: sqlite3.Connection, uris: Iterable[str]) -> None:
+    db.executemany("DELETE FROM failures WHERE uri = ?", ((uri,) for uri in uris))

@@ -6,7 +6,7 @@ Only what computes codes needs torch, and imports it then.
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
@@ -18,16 +18,13 @@ from numpy.typing import NDArray
 from hashsearch.codes import CODE_BITS
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.errors import ArtifactMismatch, GalleryBusy, HashSearchError, InvalidGallery
-from hashsearch.gallery.catalog import Catalog, Failure, NewImage, Rows
+from hashsearch.gallery.catalog import Catalog, Rows
 from hashsearch.gallery.changes import (
-    forget_failures,
+    Changes,
+    apply,
     insert_images,
     insert_shard,
     next_generation,
-    record_failures,
-    relabel,
-    retire,
-    touch,
 )
 from hashsearch.gallery.history import last_job
 from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter
@@ -164,6 +161,10 @@ class Gallery:
     def keeps(self, what: str) -> bool:
         """Whether it keeps its images' "pixels" or "thumbnails"."""
         return self.catalog.setting(what) == KEPT
+
+    def has_column(self, name: str) -> bool:
+        """Whether its shards have this column, "codes" or "pixels"."""
+        return name == "codes" or self.keeps(name)
 
     def disk_bytes(self) -> dict[str, int]:
         """Bytes on disk: of codes, pixels and thumbnails as they count, and of the catalog."""
@@ -320,44 +321,28 @@ class Gallery:
         shutil.rmtree(away, ignore_errors=True)
 
     def commit(
-        self,
-        writer: ShardWriter | None,
-        images: Sequence[NewImage],
-        *,
-        replaced: Sequence[str] = (),
-        touched: Sequence[tuple[str, int, int]] = (),
-        relabelled: Sequence[tuple[str, str | None]] = (),
-        mended: Sequence[str] = (),
-        failures: Sequence[Failure] = (),
-        made_by: str | None = None,
+        self, changes: Changes, writer: ShardWriter | None = None, made_by: str | None = None
     ) -> None:
-        """Make a finished shard and its images part of the gallery, in one transaction.
+        """Make changes, and a finished shard with its images, in one transaction.
 
-        images: one a row of the shard. replaced: uris whose content is no
-        longer there; mended: those that can be read by now; touched, relabelled,
-        failures: as in `changes`. made_by: the fingerprint of the model that made the
-        codes, where no job lock keeps `reencode` out. The shard is durable on
+        made_by: fingerprint of the model that made the shard's codes. The shard is durable on
         disk before the transaction that makes it exist begins to commit.
-        Raises ArtifactMismatch if the gallery is of another model by now.
+        Raises ArtifactMismatch if the gallery's model is another.
         """
-        assert len(images) == (writer.rows if writer else 0), "an image for every row"
+        assert len(changes.images) == (writer.rows if writer else 0), "an image for every row"
         checksums = writer.seal() if writer else {}
         with self.catalog.transaction() as db:
-            if made_by not in (None, self.fingerprint):
+            if writer and made_by != self.fingerprint:
                 raise ArtifactMismatch(
-                    f"{self.folder} was moved from model {made_by[:12]} to "
-                    f"{self.fingerprint[:12]} meanwhile"
+                    f"{self.folder}: the codes were made by model {str(made_by)[:12]}, but the "
+                    f"gallery's model is {self.fingerprint[:12]}"
                 )
-            retire(db, replaced)
+            apply(db, changes)
             if writer:
                 number = insert_shard(db, writer.rows, checksums)
                 self.adopt(writer.folder, number)
-                insert_images(db, number, images)
-            touch(db, touched)
-            relabel(db, relabelled)
-            forget_failures(db, mended)
-            record_failures(db, failures)
-            if writer or replaced or relabelled:
+                insert_images(db, number, changes.images)
+            if writer or changes.replaced or changes.relabelled:
                 next_generation(db)
 
     def adopt(self, finished: Path, number: int) -> None:

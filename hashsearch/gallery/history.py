@@ -1,4 +1,4 @@
-"""The jobs that wrote to a gallery, told by the catalog to whoever wants to know."""
+"""Records of the jobs that wrote to a gallery."""
 
 import json
 import os
@@ -15,19 +15,19 @@ from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import now
 
 Kind = Literal["index", "compact", "reencode"]
-TELL_EVERY_S = 2.0  # how old the state that others see may be
+UPDATE_EVERY_S = 2.0
 _SILENT_AFTER_S = 60.0
 COUNTS = ("indexed", "duplicates", "unchanged", "failed", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The state of a job when it last told of itself, some seconds ago if it runs.
+    """A job as it was last recorded; a running job records itself every few seconds.
 
-    state: running, done, stopped (by a person, or by too many failures), failed
-    (by an error), killed, or silent: not heard of for a minute, and not known to
-    be gone, as on another machine. expected: about how many images there are to go
-    through; None if that is not known. counts: images by what became of them.
+    state: "running", "done", "stopped" (by a person, or after too many failures), "failed"
+    (by an error), "killed" (its process is gone), or "silent": not recorded for a minute by a
+    process that cannot be checked, as on another machine. expected: estimated number of images
+    that the job goes through, or None. counts: number of images by outcome.
     """
 
     kind: str
@@ -43,12 +43,12 @@ class Job:
 
     @property
     def seen(self) -> int:
-        """How many images the job has gone through."""
+        """Number of images that the job has gone through."""
         return sum(self.counts.values())
 
     @property
     def images_per_second(self) -> float:
-        """Over the job so far, images that needed no work included."""
+        """Mean over the job so far; unchanged images count too."""
         until = self.ended or self.updated or self.started
         span = datetime.fromisoformat(until) - datetime.fromisoformat(self.started)
         return self.seen / max(span.total_seconds(), 1.0)
@@ -59,9 +59,9 @@ class Job:
 
 
 def start_job(catalog: Catalog, kind: Kind, sources: Sequence[str] = ()) -> int:
-    """Record a job as running, for others to see. Call it with the job lock held.
+    """Record a job as running and return its id; the caller holds the job lock.
 
-    A job found running by then was killed, and is recorded as failed.
+    A job still recorded as running was killed, and is recorded as failed.
     """
     with catalog.transaction() as db:
         db.execute("UPDATE jobs SET state = 'failed' WHERE state = 'running'")
@@ -81,7 +81,7 @@ def update_job(
     state: str = "running",
     expected: int | None = None,
 ) -> None:
-    """Record a job's counts, and its end where `state` is no longer running."""
+    """Record a job's counts and state, and the time of its end unless it is running."""
     time = now()
     with catalog.transaction() as db:
         db.execute(
@@ -93,11 +93,11 @@ def update_job(
             db.execute(f"UPDATE jobs SET {name} = ? WHERE id = ?", (counts.get(name, 0), job))
 
 
-class Telling:
-    """Records a job, tells others every few seconds how far it is, and how it ended.
+class JobRecord:
+    """Records a job while it runs: its progress every few seconds, and how it ended.
 
-    counts: gives images by what became of them, by names of COUNTS. expected may
-    be set as it becomes known. Enter it with the job lock held.
+    counts: returns the number of images by outcome, by names of COUNTS. expected: may be set
+    when it becomes known. Enter it with the job lock held.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class Telling:
         counts: Callable[[], Mapping[str, int]] = dict,
     ):
         self.expected: int | None = None
-        self.stopped = False  # by a person, or by too many failures
+        self.stopped = False  # by a person, or after too many failures
         self._catalog, self._counts = catalog, counts
         self._job = start_job(catalog, kind, sources)
         self._over = Event()
-        self._thread = Thread(target=self._tell_on, name="tell", daemon=True)
+        self._thread = Thread(target=self._keep_updating, name="job record", daemon=True)
 
-    def __enter__(self) -> "Telling":
+    def __enter__(self) -> "JobRecord":
         self._thread.start()
         return self
 
@@ -123,18 +123,18 @@ class Telling:
         self._thread.join()
         stopped = self.stopped or kind is KeyboardInterrupt
         state = "stopped" if stopped else "done" if kind is None else "failed"
-        with suppress(sqlite3.Error):  # on a full disk the first error is the one to tell
-            self._tell(state)
+        with suppress(sqlite3.Error):  # on a full disk, the job's own error is the one to raise
+            self._update(state)
 
     def is_over(self) -> bool:
         return self._over.is_set()
 
-    def _tell_on(self) -> None:
-        while not self._over.wait(TELL_EVERY_S):
-            with suppress(sqlite3.Error):  # the job itself will meet it, if it lasts
-                self._tell("running")
+    def _keep_updating(self) -> None:
+        while not self._over.wait(UPDATE_EVERY_S):
+            with suppress(sqlite3.Error):  # if it lasts, the job itself fails
+                self._update("running")
 
-    def _tell(self, state: str) -> None:
+    def _update(self, state: str) -> None:
         update_job(self._catalog, self._job, dict(self._counts()), state, self.expected)
 
 

@@ -1,29 +1,35 @@
-"""Single images, added by a program while a job may be at work."""
+"""Single images, added by a program while a job may be running."""
 
 import numpy as np
 
 from hashsearch.encoder import Encoder
-from hashsearch.errors import InvalidImage
+from hashsearch.errors import ArtifactMismatch, InvalidImage
 from hashsearch.gallery.catalog import NewImage
+from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.folder import Gallery
 from hashsearch.images import TINY_BYTES
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.base import SourceImage
 
-# What the uris of added images begin with; a source's name never has a plus sign.
+# Beginning of the uris of added images; a source's name has no plus sign.
 ADDED = "+"
 
 
 def add_image(
     gallery: Gallery, encoder: Encoder, data: bytes, label: str | None = None
 ) -> tuple[int, bool]:
-    """Add an image file's bytes to a gallery; no job is kept out, nor waited for.
+    """Add an image file's bytes to a gallery, whether or not a job is running.
 
-    encoder: of the gallery's model. Returns the image's id, and whether it is
-    new: the same bytes are stored once, under whichever uri came first.
-    Raises InvalidImage, and ArtifactMismatch if the gallery was moved to
-    another model meanwhile.
+    encoder: the gallery's model, loaded from its folder. Returns the image's id, and whether
+    it is new: equal bytes are stored once, under the uri that came first.
+    Raises InvalidImage, and ArtifactMismatch if the encoder is not of the gallery's model.
     """
+    if encoder.fingerprint != gallery.fingerprint:
+        its = "of no model folder" if encoder.fingerprint is None else encoder.fingerprint[:12]
+        raise ArtifactMismatch(
+            f"the encoder is {its}; {gallery.folder} has codes of model "
+            f"{gallery.fingerprint[:12]}, which gallery.encoder() loads"
+        )
     (result,) = prepare([SourceImage("", label, len(data), 0, data)], gallery.keeps("thumbnails"))
     if isinstance(result, InvalidImage):
         raise result
@@ -38,7 +44,7 @@ def add_image(
     with gallery.additions_lock() as folder:
         writer = gallery.new_shard(folder)
         writer.append(columns, [result.thumbnail])
-        gallery.commit(writer, [image], made_by=encoder.fingerprint)
-    # It may have come in by another way while its code was made.
+        gallery.commit(Changes(images=[image]), writer, encoder.fingerprint)
+    # Another writer may have added it while its code was computed.
     record = gallery.catalog.record(gallery.catalog.ids_of_keys([result.key]).get(result.key, -1))
     return record.id, record.uri == uri

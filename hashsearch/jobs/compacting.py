@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hashsearch.gallery.changes import insert_shard, move_images, next_generation
 from hashsearch.gallery.folder import Gallery
-from hashsearch.gallery.history import Telling
+from hashsearch.gallery.history import JobRecord
 from hashsearch.gallery.shards import MAX_ROWS, Shard, ShardWriter
 from hashsearch.progress import progress_report
 
@@ -35,11 +35,11 @@ def compact(gallery: Gallery) -> CompactSummary:
     job is at work, InvalidGallery before damaged rows are copied.
     """
     counts = {"indexed": 0}
-    with gallery.job_lock(), Telling(gallery.catalog, "compact", counts=lambda: counts) as telling:
+    with gallery.job_lock(), JobRecord(gallery.catalog, "compact", counts=lambda: counts) as record:
         sizes, live = gallery.catalog.shard_rows(), gallery.catalog.live_rows()
         groups = list(_groups(sizes, live))
-        telling.expected = sum(live.get(number, 0) for group in groups for number in group)
-        with progress_report("compacting", telling.expected) as report:
+        record.expected = sum(live.get(number, 0) for group in groups for number in group)
+        with progress_report("compacting", record.expected) as report:
             for group in groups:
                 rows = _join(gallery, group)
                 counts["indexed"] += rows

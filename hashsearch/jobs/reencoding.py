@@ -11,9 +11,9 @@ from hashsearch.codes import CODE_BYTES
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
-from hashsearch.gallery.changes import change_codes, change_model, next_generation
+from hashsearch.gallery.changes import change_files, change_model, next_generation
 from hashsearch.gallery.folder import Gallery, require_model
-from hashsearch.gallery.history import Telling
+from hashsearch.gallery.history import JobRecord
 from hashsearch.gallery.shards import Shard, codes_file, sha256_of_file, write_codes
 from hashsearch.hardware import usable_cores
 from hashsearch.images import TINY_SIDE
@@ -46,17 +46,20 @@ def reencode(gallery: Gallery, model: Path | None = None) -> int:
         )
     card = require_model(model or gallery.model_folder)
     counts = {"indexed": 0}
-    with gallery.job_lock(), Telling(gallery.catalog, "reencode", counts=lambda: counts) as telling:
+    with (
+        gallery.job_lock(),
+        JobRecord(gallery.catalog, "reencode", counts=lambda: counts) as record,
+    ):
         folder = _installed(gallery, model, card.fingerprint)
         encoder = Encoder.load(folder, precision=gallery.precision)
         if encoder.fingerprint != card.fingerprint:
             raise ArtifactMismatch(
                 f"{folder} holds model {encoder.fingerprint}; {card.fingerprint} was wanted"
             )
-        telling.expected = sum(gallery.catalog.shard_rows().values())
+        record.expected = sum(gallery.catalog.shard_rows().values())
         with (
             EncodingPool(lambda: encoder, usable_cores()) as pool,
-            progress_report("encoding", telling.expected) as report,
+            progress_report("encoding", record.expected) as report,
         ):
             made: dict[int, dict[str, str]] = {}  # the files that are to count, of each shard
             encoded = 0
@@ -96,7 +99,7 @@ def _change_over(
             encoded += fresh
         changed = {n: files for n, files in made.items() if files != shards[n].checksums}
         for number, files in changed.items():
-            change_codes(db, number, files)
+            change_files(db, number, files)
         if changed or gallery.fingerprint != encoder.fingerprint:
             change_model(db, encoder.fingerprint)
             next_generation(db)

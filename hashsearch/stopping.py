@@ -1,4 +1,4 @@
-"""Deferred handling of Ctrl-C and SIGTERM, so that a job can stop at a suitable moment."""
+"""Handling of Ctrl-C and SIGTERM by programs; the library takes over no signal by itself."""
 
 import signal
 import threading
@@ -31,3 +31,8 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
         yield requested.is_set
     finally:
         restore()
+
+
+def stop_on_sigterm() -> None:
+    """Make SIGTERM raise KeyboardInterrupt as Ctrl-C does, also in process 1 of a container."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

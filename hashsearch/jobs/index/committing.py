@@ -1,0 +1,96 @@
+"""The job's last stage: rows collect in a shard, which is committed with the other changes."""
+
+import time
+from collections import Counter
+from concurrent.futures import Future
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.gallery.changes import Changes
+from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.shards import MAX_ROWS, ShardWriter
+from hashsearch.jobs.index.deciding import Decider, Outcome
+from hashsearch.jobs.index.reading import CHUNK_IMAGES
+
+COMMIT_EVERY_S = 60.0  # a killed job loses at most the work of this time
+
+
+class Committer:
+    """Writes outcomes to a growing shard and commits it when it is full, or after a minute.
+
+    counts: number of images by outcome, so far. `take` and `commit` are called by one thread;
+    after one of them has failed, or after `stop`, they do nothing.
+    """
+
+    def __init__(self, gallery: Gallery, decider: Decider):
+        self.gallery = gallery
+        self.counts: Counter[str] = Counter()
+        self._decider = decider
+        self._made_by = gallery.fingerprint  # the job lock keeps it from changing
+        self._writer: ShardWriter | None = None
+        self._since = time.monotonic()
+        self._waiting = Changes()  # for the next commit
+        self._stopped = False
+
+    def __enter__(self) -> "Committer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.discard()
+
+    def take(self, outcome: Outcome, codes: Future[NDArray[np.uint8]] | None) -> None:
+        """Write an outcome's rows, when their codes are there; None if it has no new image."""
+        if self._stopped:
+            return
+        try:
+            if codes is not None:
+                self._write(outcome, codes.result())
+            self._waiting.add(outcome.changes)
+            self.counts.update(outcome.counts)
+            rows = 0 if self._writer is None else self._writer.rows
+            full = max(rows, len(self._waiting)) + CHUNK_IMAGES > MAX_ROWS
+            if full or time.monotonic() - self._since >= COMMIT_EVERY_S:
+                self.commit()
+        except BaseException:
+            self._stopped = True  # the next outcome must not follow where this one is missing
+            raise
+
+    def commit(self) -> None:
+        """Make everything taken so far part of the gallery."""
+        if self._stopped:
+            return
+        changes = self._waiting
+        if len(changes):
+            self.gallery.commit(changes, self._writer, self._made_by)
+        self._decider.committed(changes)
+        self._writer, self._waiting, self._since = None, Changes(), time.monotonic()
+
+    def stop(self) -> None:
+        """Ignore everything that is still to be taken."""
+        self._stopped = True
+
+    def discard(self) -> None:
+        """Drop what was not committed, from the counts too."""
+        if self._writer is not None:
+            self._writer.discard()
+        self.counts["indexed"] -= len(self._waiting.images)
+        self.counts["failed"] -= len(self._waiting.failures)
+
+    def begin_next_pass(self) -> None:
+        """Count from the start, except for new images and failures, which are known by now."""
+        done = self.counts
+        self.counts = Counter(
+            indexed=done["indexed"],
+            failed=done["failed"],
+            unchanged=-done["indexed"],
+            skipped=-done["failed"],
+        )
+
+    def _write(self, outcome: Outcome, codes: NDArray[np.uint8]) -> None:
+        if self._writer is None:
+            self._writer = self.gallery.new_shard()
+        columns = {"codes": codes}
+        if self.gallery.keeps("pixels"):
+            columns["pixels"] = outcome.tiny.reshape(len(outcome.tiny), -1)
+        self._writer.append(columns, outcome.thumbnails)

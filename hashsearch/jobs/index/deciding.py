@@ -1,0 +1,138 @@
+"""The job's third stage: decide for each prepared image whether it is new."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.errors import InvalidImage
+from hashsearch.gallery.catalog import Failure, KnownFile, NewImage
+from hashsearch.gallery.changes import Changes
+from hashsearch.gallery.folder import Gallery
+from hashsearch.images import TINY_SIDE
+from hashsearch.jobs.index.prepare import Prepared
+from hashsearch.jobs.index.reading import Chunk
+from hashsearch.sources.base import SourceImage
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Outcome of one chunk.
+
+    tiny: (n, 32, 32, 3) uint8, of the n new images in `changes`; thumbnails: n JPEG files or
+    None. counts: number of images by outcome.
+    """
+
+    changes: Changes = field(default_factory=Changes)
+    tiny: NDArray[np.uint8] = field(
+        default_factory=lambda: np.empty((0, TINY_SIDE, TINY_SIDE, 3), np.uint8)
+    )
+    thumbnails: list[bytes | None] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class Decider:
+    """Tells new images from duplicates and replacements, including those not committed yet.
+
+    One thread decides, while another commits.
+    """
+
+    def __init__(self, gallery: Gallery, *, relabel: bool):
+        self._catalog = gallery.catalog
+        self._relabel = relabel
+        self._lock = Lock()  # of the next two, which hold what is not committed yet
+        self._keys: set[bytes] = set()
+        self._freed: Counter[bytes] = Counter()
+        self._duplicates: set[bytes] = set()  # keys that were duplicates in this pass
+        self.must_repeat = False  # see decide
+        self.failed = 0
+
+    def begin_pass(self) -> None:
+        """Begin to go through the sources."""
+        self._duplicates.clear()
+        self.must_repeat = False
+
+    def decide(self, chunk: Chunk, results: list[Prepared | InvalidImage]) -> Outcome:
+        """Decide about each image of a chunk; chunks come in the sources' order.
+
+        `must_repeat` becomes True if an image was left out as a duplicate of one that is
+        replaced now, as when two files change places: then the sources must be gone through
+        once more.
+        """
+        keys = [result.key for result in results if isinstance(result, Prepared)]
+        with self._lock:  # before the catalog is asked, since a commit may follow
+            pending = self._keys.intersection(keys)
+            freed = {key for key in keys if key in self._freed}
+        taken = pending | (self._catalog.ids_of_keys(keys).keys() - freed)
+        outcome = Outcome()
+        changes = outcome.changes
+        changes.relabelled += chunk.relabelled
+        changes.readable += [uri for uri in chunk.unchanged if uri in chunk.failed]
+        outcome.counts.update(unchanged=len(chunk.unchanged), skipped=chunk.skipped)
+        tiny: list[NDArray[np.uint8]] = []
+        for image, uri, result in zip(chunk.images, chunk.uris, results, strict=True):
+            if isinstance(result, InvalidImage):
+                changes.failures.append(Failure(uri, str(result), image.size, image.mtime))
+                continue
+            if uri in chunk.failed:
+                changes.readable.append(uri)
+            if self._is_new(outcome, image, uri, result.key, taken, chunk.known.get(uri)):
+                changes.images.append(_new_image(image, uri, result))
+                outcome.thumbnails.append(result.thumbnail)
+                tiny.append(result.tiny)
+                taken.add(result.key)
+        if tiny:
+            outcome.tiny = np.stack(tiny)
+        outcome.counts.update(indexed=len(changes.images), failed=len(changes.failures))
+        self.failed += len(changes.failures)
+        with self._lock:
+            self._keys.update(image.key for image in changes.images)
+            self._freed.update(key for _, key in changes.replaced)
+        return outcome
+
+    def committed(self, changes: Changes) -> None:
+        """Forget changes that the catalog has by now. Called by the committing thread."""
+        with self._lock:
+            self._keys.difference_update(image.key for image in changes.images)
+            self._freed -= Counter(key for _, key in changes.replaced)
+
+    def _is_new(
+        self,
+        outcome: Outcome,
+        image: SourceImage,
+        uri: str,
+        key: bytes,
+        taken: set[bytes],
+        old: KnownFile | None,
+    ) -> bool:
+        """Whether the gallery lacks this content; if not, record the image's outcome."""
+        changes = outcome.changes
+        if old is not None and old.key == key:
+            changes.touched.append((uri, image.size, image.mtime))
+            if self._relabel and old.label != image.label:
+                changes.relabelled.append((uri, image.label))
+            outcome.counts["unchanged"] += 1
+            return False
+        if old is not None:
+            changes.replaced.append((uri, old.key))
+            taken.discard(old.key)
+            self.must_repeat |= old.key in self._duplicates
+        if key in taken:
+            outcome.counts["duplicates"] += 1
+            self._duplicates.add(key)
+            return False
+        return True
+
+
+def _new_image(image: SourceImage, uri: str, result: Prepared) -> NewImage:
+    return NewImage(
+        key=result.key,
+        uri=uri,
+        label=image.label,
+        width=result.width,
+        height=result.height,
+        size=image.size,
+        mtime=image.mtime,
+    )

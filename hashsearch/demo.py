@@ -7,14 +7,15 @@ from itertools import islice
 from pathlib import Path
 
 from hashsearch.errors import InvalidSource
-from hashsearch.gallery.catalog import ImageRecord
 from hashsearch.gallery.folder import Gallery
 from hashsearch.hardware import usable_cores
 from hashsearch.jobs.index.indexing import index_sources, require_images
 from hashsearch.jobs.index.prepare import Prepared, prepare
 from hashsearch.models.card import PRETRAINED, read_card
-from hashsearch.retrieval.searcher import IMAGE_BYTES, METHODS, UNITS, Query, Searcher
+from hashsearch.retrieval.methods import SERVED
+from hashsearch.retrieval.searcher import Hit, Query, Searcher
 from hashsearch.sources import DataFolders, Source, known_dataset, locate, open_source
+from hashsearch.stopping import stop_requested
 
 # Which of the held-out images is searched for: one that is more than sky.
 _QUERY_NUMBER = {"cifar10": 7000, "samples": 60}
@@ -35,8 +36,11 @@ def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
     name = f"{source.root.name}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]}"
     folder = folders.cache / "demo" / name
     gallery = Gallery(folder) if Gallery.exists(folder) else Gallery.create(folder, PRETRAINED)
-    index_sources(gallery, [source], workers=usable_cores())
+    with stop_requested() as stop:
+        summary = index_sources(gallery, [source], workers=usable_cores(), stop=stop)
     gallery.close()
+    if summary.stopped:
+        raise KeyboardInterrupt
     return folder, dataset
 
 
@@ -47,13 +51,14 @@ def show_search(folder: Path, dataset: str, folders: DataFolders) -> None:
     query, title = _sample_query(dataset, searcher, folders)
     print(f"Searching {gallery.catalog.count():,} images for {title}\n")
     columns = []
-    for method in METHODS:
-        ranking = searcher.search(query, method, k=10)
-        title = f"by {method}: {IMAGE_BYTES[method]:,} bytes an image, {ranking.latency_ms:.1f} ms"
-        columns.append(_column(title, UNITS[method], searcher.hits(ranking)))
-    width = max(map(len, columns[0])) + 4
-    for left, right in zip(*columns, strict=True):
-        print(f"{left:<{width}}{right}".rstrip())
+    for name in searcher.methods:
+        ranking, method = searcher.search(query, name, k=10), SERVED[name]
+        title = f"by {name}: {method.image_bytes:,} bytes an image, {ranking.latency_ms:.1f} ms"
+        columns.append(_column(title, method.unit, ranking.hits))
+    widths = [max(map(len, column)) + 4 for column in columns]
+    for lines in zip(*columns, strict=True):
+        row = (f"{line:<{width}}" for line, width in zip(lines, widths, strict=True))
+        print("".join(row).rstrip())
     gallery.close()
 
 
@@ -90,11 +95,10 @@ def _sample_query(dataset: str, searcher: Searcher, folders: DataFolders) -> tup
     return searcher.query_by_tiny(prepared.tiny), f"a held-out image ({image.label}): {path}"
 
 
-def _column(title: str, unit: str, hits: list[tuple[ImageRecord, int]]) -> list[str]:
+def _column(title: str, unit: str, hits: list[Hit]) -> list[str]:
     """Lines of a table: distance and the end of the path."""
-    rows = [(f"{distance:,}", record) for record, distance in hits]
+    rows = [(f"{hit.distance:,}", "/".join(hit.path.split("/")[-2:])) for hit in hits]
     width = max([len(unit), *(len(distance) for distance, _ in rows)])
     lines = [title, f"{unit:>{width}}  image"]
-    for distance, record in rows:
-        lines.append(f"{distance:>{width}}  {'/'.join(record.path.split('/')[-2:])}")
+    lines += [f"{distance:>{width}}  {path}" for distance, path in rows]
     return lines

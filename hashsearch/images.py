@@ -69,8 +69,28 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
     image = _open(data)
     width, height = image.size
     require_few_pixels(width, height)
+    image.draft(None, (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    what = f"the {image.format} image of {len(data):,} bytes"
+    return _reduced(image, width, height, what, thumbnail)
+
+
+def from_picture(image: Image.Image) -> DecodedImage:
+    """Turn a picture that Pillow holds into a tiny image, by the rules of `decode`.
+
+    A JPEG is not decoded at a smaller scale, so that a few bits of its code may differ from
+    those of the file. The picture is not changed. Raises ImageTooLarge and InvalidImage as
+    `decode` does.
+    """
+    require_few_pixels(*image.size)
+    what = f"the {image.format or image.mode} image"
+    return _reduced(image.copy(), *image.size, what, thumbnail=False)
+
+
+def _reduced(
+    image: Image.Image, width: int, height: int, what: str, thumbnail: bool
+) -> DecodedImage:
+    """Load a picture and bring it to its tiny image. width, height: before any draft."""
     try:
-        image.draft(None, (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         image.load()
         if image.getexif().get(_ORIENTATION, 1) >= 5:
             width, height = height, width
@@ -86,9 +106,7 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
     except MemoryError as error:
         raise InvalidImage("the image needs more memory than there is") from error
     except Exception as error:  # Pillow raises many classes on bad bytes
-        raise InvalidImage(
-            f"the {image.format} image of {len(data):,} bytes is damaged or cut short"
-        ) from error
+        raise InvalidImage(f"{what} is damaged or cut short") from error
 
 
 def from_pixels(pixels: NDArray[np.uint8], *, thumbnail: bool = False) -> DecodedImage:

@@ -13,14 +13,8 @@ from hashsearch.gallery.history import last_job
 from hashsearch.hardware import usable_cores
 from hashsearch.images import encode_png
 from hashsearch.metrics import overlap_at_k
-from hashsearch.retrieval.searcher import (
-    IMAGE_BYTES,
-    UNITS,
-    Method,
-    Query,
-    Ranking,
-    Searcher,
-)
+from hashsearch.retrieval.methods import SERVED
+from hashsearch.retrieval.searcher import Query, Ranking, Searcher
 from service.problems import MalformedRequest
 from service.schemas import (
     MAX_K,
@@ -58,8 +52,8 @@ class Engine:
         return len(self._searcher.ids)
 
     @property
-    def methods(self) -> tuple[Method, ...]:
-        """Those that the gallery has the data for."""
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods that the gallery has the data for."""
         return self._searcher.methods
 
     @property
@@ -85,7 +79,7 @@ class Engine:
         ranking = searcher.search(
             query, parameters.method, k=parameters.k, radius=parameters.radius, cap=MAX_K
         )
-        return SearchAnswer(code=code_to_hex(query.code), **dict(_answer(searcher, ranking)))
+        return SearchAnswer(code=code_to_hex(query.code), **dict(_answer(ranking)))
 
     def compare(self, asked: bytes | QueryBody, k: int) -> CompareAnswer:
         """Every method's answer to one query. Raises as `search` does."""
@@ -103,7 +97,7 @@ class Engine:
         return CompareAnswer(
             code=code_to_hex(query.code),
             k=k,
-            methods=[_answer(searcher, ranking) for ranking in rankings],
+            methods=[_answer(ranking) for ranking in rankings],
             overlap_at_k=pairs,
         )
 
@@ -150,21 +144,23 @@ class Engine:
         raise MalformedRequest("an image, an id or a code was wanted")
 
 
-def _answer(searcher: Searcher, ranking: Ranking) -> MethodAnswer:
+def _answer(ranking: Ranking) -> MethodAnswer:
+    method = SERVED[ranking.method]
     return MethodAnswer(
         method=ranking.method,
-        unit=UNITS[ranking.method],
-        image_bytes=IMAGE_BYTES[ranking.method],
+        title=method.title,
+        unit=method.unit,
+        image_bytes=method.image_bytes,
         latency_ms=round(ranking.latency_ms, 3),
         truncated=ranking.truncated,
         hits=[
             Hit(
-                id=record.id,
-                distance=distance,
-                label=record.label,
-                uri=record.uri,
-                thumbnail=f"/v1/images/{record.id}/thumbnail",
+                id=hit.id,
+                distance=hit.distance,
+                label=hit.label,
+                uri=hit.uri,
+                thumbnail=f"/v1/images/{hit.id}/thumbnail",
             )
-            for record, distance in searcher.hits(ranking)
+            for hit in ranking.hits
         ],
     )

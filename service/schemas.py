@@ -1,13 +1,26 @@
 """What goes over the wire."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from hashsearch.retrieval.searcher import DEFAULT_K, Method
+from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
+from hashsearch.retrieval.searcher import DEFAULT_K
 
 MAX_K = 1000
 
+
+def _known_method(name: str) -> str:
+    if name not in SERVED:
+        raise ValueError(f"the method is one of {', '.join(SERVED)}")
+    return name
+
+
+def _list_methods(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(SERVED)
+
+
+Method = Annotated[str, AfterValidator(_known_method), Field(json_schema_extra=_list_methods)]
 K = Annotated[int, Field(ge=1, le=MAX_K, description="how many hits at most")]
 
 
@@ -26,7 +39,7 @@ class SearchParameters(BaseModel):
             f"alone, all within it but at most {MAX_K}",
         ),
     ] = None
-    method: Method = "codes"
+    method: Method = DEFAULT_METHOD
 
 
 class CompareParameters(BaseModel):
@@ -67,8 +80,9 @@ class MethodAnswer(BaseModel):
     """The hits of one method, nearest first, equal distances in id order."""
 
     method: Method
-    unit: str = Field(description="of the distances")
-    image_bytes: int = Field(description="what the method keeps for an image")
+    title: str = Field(description="the method, for people")
+    unit: str = Field(description="of the distances; of 'squared ...', people are shown the root")
+    image_bytes: int = Field(description="bytes that the method compares of each image")
     latency_ms: float = Field(description="of the search alone")
     truncated: bool = Field(description="whether a cap cut off images within the radius")
     hits: list[Hit]

@@ -108,7 +108,7 @@ def test_answers_stay_right_while_shards_are_joined_and_recoded(
                 query = searcher.query_by_id(image_id)
                 assert_array_equal(searcher.encoder.encode(query.tiny[np.newaxis])[0], query.code)
                 ranking = searcher.search(query, "codes", k=1000)
-                assert {r.id: r.uri for r, _ in searcher.hits(ranking)} == {
+                assert {hit.id: hit.uri for hit in ranking.hits} == {
                     one: uri for one, uri in expected.items() if one != image_id
                 }
                 opened.append(searcher.fingerprint)

@@ -7,7 +7,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import CodeShapeError, InvalidImage, InvalidQuery, NotInGallery
-from hashsearch.search.exact import ExactIndex
+from hashsearch.gallery.changes import Selection
+from hashsearch.jobs.removing import remove
+from hashsearch.retrieval.searcher import Searcher
 from tests.conftest import open_searcher
 
 
@@ -47,14 +49,15 @@ def test_k_and_radius_bound_the_answer_together(searcher):
     assert len(searcher.search(query).ids) == 10
 
 
-def test_the_ranking_by_code_is_the_exact_indexes_own(searcher):
+def test_the_ranking_by_code_is_by_counted_bits_then_by_id(searcher):
     rows = searcher.gallery.catalog.rows()
     codes = searcher.gallery.column("codes", rows)
     query = searcher.query_by_image(Path(searcher.gallery.catalog.record(3).path).read_bytes())
-    ids, distances = ExactIndex(rows.ids, codes, slices=1).search(query.code[np.newaxis], 10)
+    distances = np.bitwise_count(codes ^ query.code).sum(axis=1)
+    order = np.lexsort((rows.ids, distances))[:10]
     ranking = searcher.search(query)
-    assert_array_equal(ranking.ids, ids[0])
-    assert_array_equal(ranking.distances, distances[0])
+    assert_array_equal(ranking.ids, rows.ids[order])
+    assert_array_equal(ranking.distances, distances[order])
 
 
 @pytest.mark.parametrize("k", [0, -1])
@@ -83,6 +86,25 @@ def test_a_code_of_31_bytes_is_refused(searcher):
 def test_a_picture_that_is_none_is_refused(searcher):
     with pytest.raises(InvalidImage):
         searcher.query_by_image(b"hello")
+
+
+def test_an_unknown_method_is_refused(searcher):
+    with pytest.raises(InvalidQuery, match="no method 'scent'; there are codes, pixels"):
+        searcher.search(searcher.query_by_id(1), "scent")
+
+
+def test_images_removed_since_make_room_for_others(gallery):
+    searcher = Searcher(gallery)
+    query = searcher.query_by_id(9)
+    nearest = {name: searcher.search(query, name, k=40).ids for name in searcher.methods}
+    remove(gallery.catalog, Selection(ids=nearest["codes"][:35].tolist()))
+    for name, before in nearest.items():
+        kept = before[~np.isin(before, nearest["codes"][:35])]
+        found = searcher.search(query, name, k=20)
+        assert len(found.hits) == 20
+        assert_array_equal(found.ids[: len(kept)], kept[:20])
+        assert_array_equal(found.ids, Searcher(gallery).search(query, name, k=20).ids)
+    assert len(searcher.search(query, k=10**6).hits) == 300 - 35 - 1
 
 
 def test_an_unknown_id_is_refused(searcher):

@@ -12,9 +12,9 @@ from hashsearch.commands.arguments import Commands, add_command
 from hashsearch.commands.output import shown
 from hashsearch.errors import InvalidQuery
 from hashsearch.images import read_image_file
+from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 
 if TYPE_CHECKING:
-    from hashsearch.gallery.catalog import ImageRecord
     from hashsearch.retrieval.searcher import Query, Ranking, Searcher
 
 _MAX_ID_DIGITS = 18  # longer numbers are codes that happen to have no letter
@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     query.add_argument("--gallery", metavar="G", type=Path, required=True)
     query.add_argument("-k", type=int, help="how many at most (10, without a radius)")
     query.add_argument("--radius", metavar="R", type=int, help="greatest distance, inclusive")
-    query.add_argument("--method", choices=("codes", "pixels"), default="codes")
+    query.add_argument("--method", choices=tuple(SERVED), default=DEFAULT_METHOD)
     query.add_argument("--json", action="store_true")
 
 
@@ -40,9 +40,8 @@ def _query(options: argparse.Namespace) -> int:
     searcher = Searcher(gallery)
     query = _parse_query(options.query, searcher)
     ranking = searcher.search(query, options.method, k=options.k, radius=options.radius)
-    hits = searcher.hits(ranking)
     gallery.close()
-    _print_hits(ranking, hits, as_json=options.json)
+    _print_hits(ranking, as_json=options.json)
     return 0
 
 
@@ -60,12 +59,8 @@ def _parse_query(text: str, searcher: "Searcher") -> "Query":
     )
 
 
-def _print_hits(
-    ranking: "Ranking", hits: "list[tuple[ImageRecord, int]]", *, as_json: bool
-) -> None:
-    from hashsearch.retrieval.searcher import UNITS
-
-    unit = UNITS[ranking.method]
+def _print_hits(ranking: "Ranking", *, as_json: bool) -> None:
+    unit = SERVED[ranking.method].unit
     if as_json:
         answer = {
             "method": ranking.method,
@@ -73,21 +68,21 @@ def _print_hits(
             "latency_ms": round(ranking.latency_ms, 3),
             "hits": [
                 {
-                    "id": image.id,
-                    "distance": distance,
-                    "label": image.label,
-                    "uri": image.uri,
-                    "path": image.path,
+                    "id": hit.id,
+                    "distance": hit.distance,
+                    "label": hit.label,
+                    "uri": hit.uri,
+                    "path": hit.path,
                 }
-                for image, distance in hits
+                for hit in ranking.hits
             ],
         }
         print(json.dumps(answer, indent=2))
         return
     table = [(unit, "id", "label", "image")]
     table += [
-        (f"{distance:,}", str(image.id), shown(image.label or ""), shown(image.path))
-        for image, distance in hits
+        (f"{hit.distance:,}", str(hit.id), shown(hit.label or ""), shown(hit.path))
+        for hit in ranking.hits
     ]
     widths = [max(len(row[column]) for row in table) for column in range(3)]
     for distance, image_id, label, path in table:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import unpack_bits
 from hashsearch.images import TINY_BYTES
-from hashsearch.search import Index
 from hashsearch.search.exact import ExactIndex
 from hashsearch.search.pixels import PixelBlock, PixelIndex
 
@@ -24,11 +23,26 @@ _CHUNK_BYTES = 2**26  # of distances in memory
 _EXACT = 1024
 
 
-class Comparison(Protocol):
-    """queries, gallery: (n, n_values) of what a method keeps of an image."""
+class Searchable(Protocol):
+    """Vectors whose nearest positions can be searched for."""
 
-    def index(self, gallery: Any) -> Index:
-        """The gallery's rows are its ids."""
+    def __len__(self) -> int: ...
+
+    def search(self, queries: Any, k: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """(n_queries, n_values) to positions and distances, both (n_queries, k), nearest first.
+
+        k: from 1 to the number of vectors.
+        """
+        ...
+
+
+class Comparison(Protocol):
+    """queries, gallery: (n, n_values) of what a method keeps of an image. unit: of distances."""
+
+    unit: str
+
+    def index(self, gallery: Any) -> Searchable:
+        """Positions are the gallery's rows."""
         ...
 
     def distances(self, queries: Any, gallery: Any) -> Iterator[NDArray[Any]]:
@@ -39,11 +53,13 @@ class Comparison(Protocol):
 class Hamming:
     """Packed codes of so many bits; int32 distances in bits."""
 
+    unit = "bits"
+
     def __init__(self, n_bits: int):
         self.n_bits = n_bits
 
-    def index(self, gallery: NDArray[np.uint8]) -> Index:
-        return ExactIndex(np.arange(len(gallery)), gallery)
+    def index(self, gallery: NDArray[np.uint8]) -> Searchable:
+        return ExactIndex(gallery)
 
     def distances(
         self, queries: NDArray[np.uint8], gallery: NDArray[np.uint8]
@@ -60,9 +76,11 @@ class Hamming:
 class SquaredPixels:
     """Pixels (n, 3072) uint8; int32 squared Euclidean distances."""
 
-    def index(self, gallery: NDArray[np.uint8]) -> Index:
-        ids = np.arange(len(gallery))
-        return PixelIndex([PixelBlock(gallery, ids, ids)])
+    unit = "squared grey levels"
+
+    def index(self, gallery: NDArray[np.uint8]) -> Searchable:
+        rows = np.arange(len(gallery))
+        return PixelIndex([PixelBlock(gallery, rows, rows)])
 
     def distances(
         self, queries: NDArray[np.uint8], gallery: NDArray[np.uint8]
@@ -81,7 +99,9 @@ class SquaredPixels:
 class Euclidean:
     """Vectors (n, n_values) float32; float32 squared distances."""
 
-    def index(self, gallery: NDArray[np.float32]) -> Index:
+    unit = "squared distance"
+
+    def index(self, gallery: NDArray[np.float32]) -> Searchable:
         return _FlatIndex(gallery)
 
     def distances(
@@ -96,8 +116,6 @@ class Euclidean:
 
 
 class _FlatIndex:
-    unit = "squared distance"
-
     def __init__(self, gallery: NDArray[np.float32]):
         self._flat = faiss.IndexFlatL2(gallery.shape[1])
         self._flat.add(gallery)

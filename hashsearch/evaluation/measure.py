@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.codes import unpack_bits
+from hashsearch.evaluation.comparisons import Searchable
 from hashsearch.evaluation.methods import Describe, Examples, Method
 from hashsearch.evaluation.protocols import Protocol
 from hashsearch.evaluation.ranking import rank
 from hashsearch.evaluation.robustness import evenly
 from hashsearch.progress import progress_report
-from hashsearch.search import Index
 
 RESAMPLES = 1000  # of the bootstrap
 LEVEL = 0.95
@@ -97,14 +97,14 @@ def measure(
         entropy, correlation = _bit_statistics(unpack_bits(gallery, method.n_bits))
         changes = _changes(method, describe, examples, gallery)
         codes = {"entropy": entropy, "correlation": correlation, "changes": changes}
-    unit, search_ms = index.unit, _search_ms(index, queries)
+    search_ms = _search_ms(index, queries)
     del index  # of floats it is another copy
     ranked = rank(method, protocol, gallery, queries, ks)
     return Result(
         method=method.name,
         title=method.title,
         date=date,
-        unit=unit,
+        unit=method.comparison.unit,
         image_bytes=method.image_bytes,
         n_bits=method.n_bits,
         measures=intervals(ranked.measures, seed),
@@ -146,7 +146,7 @@ def _described(method: Method, describe: Describe, images: NDArray[np.uint8]) ->
     return values
 
 
-def _search_ms(index: Index, queries: NDArray[Any]) -> float:
+def _search_ms(index: Searchable, queries: NDArray[Any]) -> float:
     """The median of single queries, ten images each."""
     seconds = []
     for row in evenly(len(queries), _TIMED):

@@ -1,29 +1,23 @@
-"""Answers from a gallery: a picture, an id or a code in, ranked neighbours out."""
+"""Searches in a gallery: an image, an id or a code in, ranked hits out."""
 
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.codes import CODE_BYTES, require_code_bytes
 from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery, NotInGallery
-from hashsearch.gallery.catalog import ImageRecord, Rows
 from hashsearch.gallery.folder import Gallery
 from hashsearch.images import TINY_BYTES, decode
-from hashsearch.search import RadiusIndex
-from hashsearch.search.exact import NO_ID, ExactIndex
-from hashsearch.search.pixels import PixelBlock, PixelIndex
+from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
+from hashsearch.search import NO_POSITION, Index
 
 if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
 
-Method = Literal["codes", "pixels"]
-METHODS: tuple[Method, ...] = get_args(Method)
-UNITS = {"codes": ExactIndex.unit, "pixels": PixelIndex.unit}
-IMAGE_BYTES = {"codes": CODE_BYTES, "pixels": TINY_BYTES}
 DEFAULT_K = 10
 
 
@@ -31,55 +25,90 @@ DEFAULT_K = 10
 class Query:
     """What is searched for.
 
-    code: (32,) uint8. tiny: (32, 32, 3) uint8, or None where there are no
-    pixels to compare. image_id: the gallery's own image that is asked about,
-    which its answer leaves out; None otherwise.
+    code: (32,) uint8. tiny: (32, 32, 3) uint8, or None for a query by code. image_id: for a
+    query by id, the image's id, which is left out of the answer.
     """
 
     code: NDArray[np.uint8]
     tiny: NDArray[np.uint8] | None = None
     image_id: int | None = None
 
+    def values(self, column: str) -> NDArray[np.uint8] | None:
+        """The query's values of a gallery's column, (width,) uint8; None if it has none."""
+        if column == "codes":
+            return self.code
+        assert column == "pixels", column
+        return None if self.tiny is None else self.tiny.reshape(TINY_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An image that was found.
+
+    distance: in the unit of the method. path: of the file, for people; uri: see the catalog.
+    """
+
+    id: int
+    distance: int
+    label: str | None
+    path: str
+    uri: str
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Neighbours, nearest first, equal distances in id order.
+    """The hits of one method, nearest first, equal distances in order of id.
 
-    ids, distances: (n,), int64 and int32 in the method's unit. truncated:
-    whether a cap cut off images within the radius. latency_ms: of the search.
+    truncated: whether `cap` cut off images within the radius. latency_ms: time of the search.
     """
 
-    method: Method
-    ids: NDArray[np.int64]
-    distances: NDArray[np.int32]
+    method: str
+    hits: list[Hit]
     truncated: bool
     latency_ms: float
 
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """(n_hits,) int64 ids."""
+        return np.array([hit.id for hit in self.hits], np.int64)
+
+    @property
+    def distances(self) -> NDArray[np.int32]:
+        """(n_hits,) int32 distances."""
+        return np.array([hit.distance for hit in self.hits], np.int32)
+
 
 class Searcher:
-    """A gallery's model and indexes in memory, as of the moment it was made."""
+    """A gallery's model and indexes in memory, as of the moment they were read."""
 
     def __init__(self, gallery: Gallery, encoder: "Encoder | None" = None):
-        """encoder: that of an earlier Searcher, which is kept if the gallery still is of its model.
+        """encoder: of an earlier Searcher; it is kept if the gallery's model is still the same.
 
-        Raises InvalidGallery if the gallery is not whole.
+        Raises InvalidGallery if the gallery is damaged.
         """
         self.gallery = gallery
         while True:
             rows = gallery.catalog.rows()
             try:
-                self._load(rows)
+                self._indexes: dict[str, Index] = {
+                    name: method.index(gallery, rows)
+                    for name, method in SERVED.items()
+                    if gallery.has_column(method.column)
+                }
             except InvalidGallery:
                 if gallery.catalog.generation() == rows.generation:
-                    raise  # it is damaged; otherwise shards were joined, or coded anew, meanwhile
+                    raise  # damaged; otherwise a job compacted or reencoded it meanwhile
             else:
                 break
+        self.generation, self.fingerprint = rows.generation, rows.fingerprint
+        self.ids = rows.ids
+        self._present: NDArray[np.bool_] | None = None  # None until an image was removed
         if encoder is not None and encoder.fingerprint == rows.fingerprint:
             self.encoder = encoder
 
     @classmethod
     def with_model(cls, gallery: Gallery, encoder: "Encoder | None" = None) -> "Searcher":
-        """One whose model is loaded, or kept from an earlier one, before anybody asks.
+        """A Searcher whose model is loaded at once, or kept from an earlier one.
 
         Raises InvalidGallery, and what `load_model` raises.
         """
@@ -89,43 +118,28 @@ class Searcher:
                 encoder = searcher.encoder
             except HashSearchError:
                 if gallery.fingerprint == searcher.fingerprint:
-                    raise  # otherwise the gallery was moved to another model just now
+                    raise  # otherwise the gallery was moved to another model meanwhile
             else:
                 return searcher
 
     @cached_property
     def encoder(self) -> "Encoder":
-        """The gallery's model, loaded when a picture is first asked about.
+        """The gallery's model, loaded for the first query by image.
 
-        Raises what `load_model` raises, also if the gallery was moved to another since.
+        Raises what `load_model` raises, also if the gallery was moved to another model since.
         """
         from hashsearch.encoder import Encoder  # with torch, which takes seconds
 
         folder = self.gallery.model_folder_of(self.fingerprint)
         return Encoder.load(folder, precision=self.gallery.precision)
 
-    def _load(self, rows: Rows) -> None:
-        codes = self.gallery.column("codes", rows)
-        assert codes is not None, "every shard has codes"
-        shards = list(self.gallery.shards(rows))
-        blocks = None
-        if self.gallery.keeps("pixels"):
-            blocks = [
-                PixelBlock(shard.column("pixels"), rows.rows[positions], rows.ids[positions])
-                for shard, positions in shards
-            ]
-        self.generation, self.fingerprint = rows.generation, rows.fingerprint
-        self.ids = rows.ids
-        self._codes = ExactIndex(rows.ids, codes)
-        self._pixels = None if blocks is None else PixelIndex(blocks)
-
     @property
-    def methods(self) -> tuple[Method, ...]:
-        """Those that the gallery has the data for."""
-        return tuple(m for m in METHODS if m != "pixels" or self._pixels is not None)
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods that the gallery has the data for."""
+        return tuple(self._indexes)
 
     def query_by_image(self, data: bytes) -> Query:
-        """Raises InvalidImage."""
+        """data: an image file's bytes. Raises InvalidImage."""
         return self.query_by_tiny(decode(data).tiny)
 
     def query_by_tiny(self, tiny: NDArray[np.uint8]) -> Query:
@@ -133,12 +147,15 @@ class Searcher:
         return Query(self.encoder.encode(tiny[np.newaxis])[0], tiny)
 
     def query_by_id(self, image_id: int) -> Query:
-        """Raises NotInGallery, also for an image that was added later than this was made."""
-        tiny = self.gallery.pixels(image_id)
+        """Raises NotInGallery, also for an image that was added since the indexes were read."""
+        tiny, code = self.gallery.pixels(image_id), self.gallery.code(image_id)
         position = int(np.searchsorted(self.ids, image_id))
         if position == len(self.ids) or self.ids[position] != image_id:
             raise NotInGallery("the gallery holds no image with this id")
-        return Query(self._codes.code(position), tiny, image_id)
+        if self.gallery.fingerprint != self.fingerprint:  # moved to another model meanwhile
+            assert tiny is not None, "only a gallery with pixels can be reencoded"
+            code = self.encoder.encode(tiny[np.newaxis])[0]
+        return Query(code, tiny, image_id)
 
     def query_by_code(self, code: NDArray[np.uint8]) -> Query:
         """Raises CodeShapeError unless the code is (32,) uint8."""
@@ -148,18 +165,19 @@ class Searcher:
     def search(
         self,
         query: Query,
-        method: Method = "codes",
+        method: str = DEFAULT_METHOD,
         *,
         k: int | None = None,
         radius: int | None = None,
         cap: int | None = None,
     ) -> Ranking:
-        """Rank the gallery for a query.
+        """Rank the gallery's images for a query.
 
-        k and radius: at most k within the radius, which is inclusive and in the
-        method's unit; radius alone: all within, but no more than `cap`; neither:
-        the nearest ten. Raises InvalidQuery if k is below 1, the radius below 0,
-        or the method needs pixels that the query or the gallery has not.
+        k and radius: at most k images within the inclusive radius, which is in the method's
+        unit; radius alone: all within it, but at most `cap`; neither: the nearest ten. Images
+        that were removed since the indexes were read are left out, and others take their place.
+        Raises InvalidQuery if k is below 1, the radius below 0, the method unknown, or if it
+        needs pixels that the query or the gallery does not have.
         """
         if k is not None and k < 1:
             raise InvalidQuery(f"k is at least 1; got {k}")
@@ -167,42 +185,59 @@ class Searcher:
             raise InvalidQuery(f"a radius is at least 0; got {radius}")
         if k is None and radius is None:
             k = DEFAULT_K
-        started = time.perf_counter()
-        ids, distances = self._rank(query, method, k, radius)
-        others = ids != (NO_ID if query.image_id is None else query.image_id)
-        ids, distances = ids[others][:k], distances[others][:k]
-        truncated = k is None and cap is not None and len(ids) > cap
-        latency_ms = 1000 * (time.perf_counter() - started)
-        return Ranking(method, ids[:cap], distances[:cap], truncated, latency_ms)
-
-    def hits(self, ranking: Ranking) -> list[tuple[ImageRecord, int]]:
-        """The ranked images' records with their distances; one removed since is left out."""
-        distances = dict(zip(ranking.ids.tolist(), ranking.distances.tolist(), strict=True))
-        records = self.gallery.catalog.records(distances)
-        return [(record, distances[record.id]) for record in records]
+        index, values = self._index_and_values(query, method)
+        while True:
+            started = time.perf_counter()
+            positions, distances = self._rank(index, values, k, radius)
+            ids = self.ids[positions]
+            others = ids != query.image_id
+            ids, distances = ids[others][:k], distances[others][:k]
+            truncated = k is None and cap is not None and len(ids) > cap
+            ids, distances = ids[:cap], distances[:cap]
+            latency_ms = 1000 * (time.perf_counter() - started)
+            hits = self._hits(ids, distances)
+            if len(hits) == len(ids):
+                return Ranking(method, hits, truncated, latency_ms)
+            self._note_removed(ids, {hit.id for hit in hits})
 
     def _rank(
-        self, query: Query, method: Method, k: int | None, radius: int | None
+        self, index: Index, values: NDArray[np.uint8], k: int | None, radius: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The nearest, one more than k of them in case the query itself is among them."""
-        index, vector = self._indexed(query, method)
+        """The nearest positions; one more than k, since the query itself may be among them."""
         if k is None:
             assert radius is not None
-            return index.search_radius(vector, radius)
+            return index.search_radius(values, radius, self._present)
         if len(index) == 0:
             return np.empty(0, np.int64), np.empty(0, np.int32)
-        found = index.search(vector[np.newaxis], min(k + 1, len(index)))
-        ids, distances = found[0][0], found[1][0]
+        wanted = min(k + 1, len(index))
+        found = index.search(values[np.newaxis], wanted, self._present)
+        positions, distances = found[0][0], found[1][0]
+        near = positions != NO_POSITION
         if radius is not None:
-            ids, distances = ids[distances <= radius], distances[distances <= radius]
-        return ids, distances
+            near &= distances <= radius
+        return positions[near], distances[near]
 
-    def _indexed(self, query: Query, method: Method) -> tuple[RadiusIndex, NDArray[np.uint8]]:
-        """What the method searches in, and what of the query."""
-        if method == "codes":
-            return self._codes, query.code
-        if self._pixels is None:
-            raise InvalidQuery("the gallery keeps no pixels, which the method pixels compares")
-        if query.tiny is None:
-            raise InvalidQuery("a query by code has no pixels, which the method pixels compares")
-        return self._pixels, query.tiny.reshape(TINY_BYTES)
+    def _index_and_values(self, query: Query, method: str) -> tuple[Index, NDArray[np.uint8]]:
+        if method not in SERVED:
+            raise InvalidQuery(f"there is no method {method!r}; there are {', '.join(SERVED)}")
+        column = SERVED[method].column
+        if method not in self._indexes:
+            raise InvalidQuery(f"the gallery keeps no {column}, which the method {method} needs")
+        values = query.values(column)
+        if values is None:
+            raise InvalidQuery(f"a query by code has no {column}, which the method {method} needs")
+        return self._indexes[method], values
+
+    def _hits(self, ids: NDArray[np.int64], distances: NDArray[np.int32]) -> list[Hit]:
+        by_id = dict(zip(ids.tolist(), distances.tolist(), strict=True))
+        records = self.gallery.catalog.records(by_id)
+        return [
+            Hit(image.id, by_id[image.id], image.label, image.path, image.uri) for image in records
+        ]
+
+    def _note_removed(self, ids: NDArray[np.int64], known: set[int]) -> None:
+        """Leave the images out of later searches that the catalog no longer has."""
+        present = np.ones(len(self.ids), bool) if self._present is None else self._present.copy()
+        gone = [image_id for image_id in ids.tolist() if image_id not in known]
+        present[np.searchsorted(self.ids, gone)] = False
+        self._present = present  # replaced whole, since other threads read it

@@ -8,91 +8,98 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.hardware import usable_cores
+from hashsearch.search import NO_DISTANCE, NO_POSITION
 
 _CHUNK_ROWS = 512  # 3 MB of int16 differences: the fastest of 64, 256 and 512
 
 
 class PixelBlock(NamedTuple):
-    """Stored pixels (rows, 3072) uint8, perhaps memory-mapped, and which rows count.
+    """Rows of one array of stored pixels, perhaps memory-mapped.
 
-    rows: (n,) int64, ascending; ids: (n,) int64, those rows' images.
+    pixels: (n_stored, 3072) uint8. rows: (n,) int64, ascending, the rows that belong to the
+    index; positions: (n,) int64, their positions in the index.
     """
 
     pixels: NDArray[np.uint8]
     rows: NDArray[np.int64]
-    ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
 
 
 class PixelIndex:
-    """Squared Euclidean distance on uint8 pixels, in integers, every core on its chunks.
+    """Squared Euclidean distance between uint8 pixels, in integers; cores share the rows.
 
-    The greatest, 3072 × 255², fits int32 ten times over.
+    The largest distance, 3072 × 255², fits int32 ten times over.
     """
-
-    unit = "squared grey levels"
 
     def __init__(self, blocks: Sequence[PixelBlock]):
         self._chunks = [chunk for block in blocks for chunk in _chunks(block)]
-        self._size = sum(len(block.ids) for block in blocks)
+        self._size = sum(len(block.positions) for block in blocks)
         self._pool = ThreadPoolExecutor(usable_cores())
 
     def __len__(self) -> int:
         return self._size
 
     def search(
-        self, queries: NDArray[np.uint8], k: int
+        self, queries: NDArray[np.uint8], k: int, selection: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Find the k images whose pixels are nearest to each query's.
+        """Find the k images whose pixels are nearest to each query's; see Index.
 
-        queries: (n_queries, 3072) uint8. Returns (ids, squared distances), both
-        (n_queries, min(k, n)), nearest first, int64 and int32; equal distances
-        come in id order.
+        queries: (n_queries, 3072) uint8; distances are squared.
         """
-        wanted = min(k, self._size)
-        ids = np.empty((len(queries), wanted), np.int64)
-        distances = np.empty((len(queries), wanted), np.int32)
+        positions = np.full((len(queries), k), NO_POSITION, np.int64)
+        distances = np.full((len(queries), k), NO_DISTANCE, np.int32)
         for row, query in enumerate(queries):
-            ids[row], distances[row] = self._nearest(query, k)
-        return ids, distances
+            found = self._nearest(query, k, selection)
+            positions[row, : len(found[0])], distances[row, : len(found[1])] = found
+        return positions, distances
 
     def _nearest(
-        self, query: NDArray[np.uint8], k: int
+        self, query: NDArray[np.uint8], k: int, selection: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        ids, distances = self._distances(query)
-        if k < len(ids):
+        positions, distances = self._distances(query, selection)
+        if k < len(positions):
             near = distances <= np.partition(distances, k - 1)[k - 1]
-            ids, distances = ids[near], distances[near]
-        order = np.lexsort((ids, distances))[:k]
-        return ids[order], distances[order]
+            positions, distances = positions[near], distances[near]
+        order = np.lexsort((positions, distances))[:k]
+        return positions[order], distances[order]
 
     def search_radius(
-        self, query: NDArray[np.uint8], radius: int
+        self, query: NDArray[np.uint8], radius: int, selection: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Find every image within a radius: a squared distance, inclusive.
+        """Find every image within a squared radius of one query; see Index.
 
-        query: (3072,) uint8. Returns (ids, squared distances), both (n_found,),
-        ordered as by `search`.
+        query: (3072,) uint8.
         """
-        ids, distances = self._distances(query)
+        positions, distances = self._distances(query, selection)
         near = distances <= radius
-        ids, distances = ids[near], distances[near]
-        order = np.lexsort((ids, distances))
-        return ids[order], distances[order]
+        positions, distances = positions[near], distances[near]
+        order = np.lexsort((positions, distances))
+        return positions[order], distances[order]
 
-    def _distances(self, query: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Every image's id and squared distance, in no order: (n,) int64 and (n,) int32."""
+    def _distances(
+        self, query: NDArray[np.uint8], selection: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Position and squared distance of every selected image, in no order."""
         signed = query.astype(np.int16)
-        found = self._pool.map(
-            lambda chunk: _squared(chunk.pixels, signed)[chunk.rows], self._chunks
-        )
-        ids = [np.empty(0, np.int64), *(chunk.ids for chunk in self._chunks)]
-        return np.concatenate(ids), np.concatenate([np.empty(0, np.int32), *found])
+
+        def measured(chunk: PixelBlock) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+            rows, positions = chunk.rows, chunk.positions
+            if selection is not None:
+                selected = selection[positions]
+                rows, positions = rows[selected], positions[selected]
+            return positions, _squared(chunk.pixels, signed)[rows]
+
+        found = list(self._pool.map(measured, self._chunks))
+        every_position = [np.empty(0, np.int64), *(positions for positions, _ in found)]
+        every_distance = [np.empty(0, np.int32), *(distances for _, distances in found)]
+        return np.concatenate(every_position), np.concatenate(every_distance)
 
 
 def contrast_normalized(tiny: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pixels less their image's mean, divided by their deviation: (n, 3072) float32.
+    """Subtract each image's mean and divide by its standard deviation.
 
-    A deviation below one grey level counts as one, so that plain pictures divide too.
+    tiny: (n, 32, 32, 3) uint8. Returns (n, 3072) float32. A deviation below one grey level
+    counts as one, so that images of one colour can be divided too.
     """
     flat = tiny.reshape(len(tiny), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
@@ -106,7 +113,7 @@ def _chunks(block: PixelBlock) -> Iterator[PixelBlock]:
         pixels = block.pixels[start : start + _CHUNK_ROWS]
         first, last = np.searchsorted(block.rows, (start, start + len(pixels)))
         if first < last:
-            yield PixelBlock(pixels, block.rows[first:last] - start, block.ids[first:last])
+            yield PixelBlock(pixels, block.rows[first:last] - start, block.positions[first:last])
 
 
 def _squared(pixels: NDArray[np.uint8], query: NDArray[np.int16]) -> NDArray[np.int32]:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 
+from hashsearch.retrieval.methods import SERVED
 from service.routes.dependencies import TheEngine
 
 router = APIRouter(include_in_schema=False)
@@ -20,7 +21,12 @@ def index(request: Request, engine: TheEngine) -> HTMLResponse:
     """The comparison page, with a few images of the gallery to begin from."""
     context = {
         "images": len(engine),
-        "methods": engine.methods,
+        "titles": [_in_sentence(SERVED[name].title) for name in engine.methods],
+        "missing": sorted({m.column for n, m in SERVED.items() if n not in engine.methods}),
         "examples": engine.sample_ids(_EXAMPLES),
     }
     return _templates.TemplateResponse(request, "index.html", context)
+
+
+def _in_sentence(title: str) -> str:
+    return title[:1].lower() + title[1:]

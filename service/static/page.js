@@ -1,7 +1,6 @@
 "use strict";
 
 const K = 20;
-const TITLES = { codes: "By 256-bit code", pixels: "By pixels" };
 
 const byId = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
@@ -79,12 +78,12 @@ function showAnswer(answer, picture) {
 }
 
 function agreement(common, most) {
-  return `The two agree on ${common} of ${most}${common ? ", which are outlined" : ""}. `;
+  return `They agree on ${common} of ${most}${common ? ", which are outlined" : ""}. `;
 }
 
 function column(method, common) {
   const section = byId("column").content.cloneNode(true);
-  section.querySelector("h2").textContent = TITLES[method.method];
+  section.querySelector("h2").textContent = method.title;
   section.querySelector(".cost").textContent =
     `${number.format(method.image_bytes)} bytes an image, ` +
     `${method.latency_ms.toFixed(1)} ms; distance in ${unit(method)}`;
@@ -107,13 +106,17 @@ function hitItem(hit, method, inBoth) {
   return item;
 }
 
-// The pixels' distances come squared, so that they are whole numbers; people read the root.
+// Some distances come squared, so that they are whole numbers; people read the root.
+const SQUARED = "squared ";
+
 function distance(hit, method) {
-  return method.method === "pixels" ? Math.round(Math.sqrt(hit.distance)) : hit.distance;
+  return method.unit.startsWith(SQUARED) ? Math.round(Math.sqrt(hit.distance)) : hit.distance;
 }
 
 function unit(method) {
-  return method.method === "pixels" ? "grey levels (Euclidean)" : method.unit;
+  return method.unit.startsWith(SQUARED)
+    ? `${method.unit.slice(SQUARED.length)} (Euclidean)`
+    : method.unit;
 }
 
 // 32 bytes as 16 × 16 squares, the highest bit of each byte first.

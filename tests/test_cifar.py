@@ -14,7 +14,6 @@ from numpy.testing import assert_array_equal
 from hashsearch.errors import InvalidSource
 from hashsearch.sources import DataFolders, dataset_at_hand, open_source, open_test_split
 from hashsearch.sources.cifar import CIFAR10, CIFAR100, CifarBatches, read_batch
-from hashsearch.sources.datasets import JPEG_ARCHIVES
 from hashsearch.sources.folder import Folder
 from tests.python2_pickle import dump_like_python2
 from tests.test_archive import tar_of
@@ -303,6 +302,9 @@ def test_the_jpeg_archive_named_by_its_path_has_splits_too(
     images = list(open_source(f"{tmp_path / 'any-name.tar.gz'}{split}", folders))
     assert len(images) == count
     assert all(f"/{split[1:] or 'train'}/" in image.place for image in images)
+
+
+JPEG_ARCHIVES = ("cifar10", "cifar100", "tinyimagenet32")
 
 
 @pytest.fixture

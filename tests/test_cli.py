@@ -184,7 +184,7 @@ def test_a_gallery_made_by_another_model_is_refused_naming_both(
     [
         ("{tmp}/nowhere", "nowhere does not exist"),
         ("{tmp}/empty", "empty holds no image files"),
-        ("{notes}", "notes.txt is not a folder, an image file, a tar or zip archive"),
+        ("{notes}", "notes.txt is not a source of images; a source is"),
     ],
 )
 def test_a_source_without_images_makes_no_gallery(source, message, tmp_path, model_folder):

@@ -3,6 +3,7 @@
 import hashlib
 import tarfile
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -41,7 +42,8 @@ def server(archive, monkeypatch):
     serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     serving.body, serving.status, serving.requests = archive, 200, 0
     monkeypatch.setattr(datasets, "CIFAR_URL", f"http://127.0.0.1:{serving.server_port}")
-    monkeypatch.setitem(datasets.CIFAR_SHA256, "cifar10", hashlib.sha256(archive).hexdigest())
+    served = replace(datasets.DATASETS["cifar10"], sha256=hashlib.sha256(archive).hexdigest())
+    monkeypatch.setitem(datasets.DATASETS, "cifar10", served)
     thread = threading.Thread(target=serving.serve_forever)
     thread.start()
     yield serving

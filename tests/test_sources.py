@@ -1,6 +1,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from hashsearch.cli import main
 from hashsearch.errors import InvalidSource
 from hashsearch.sources import locate, open_source, open_test_split
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.arrays import NpyArray
 from hashsearch.sources.base import decode_path, encode_path
+from hashsearch.sources.datasets import DATASETS
 from hashsearch.sources.folder import Folder, ImageFile
+from hashsearch.sources.kinds import KINDS
 from hashsearch.sources.parquet import ParquetImages
 from hashsearch.sources.samples import CROPS, PHOTOGRAPHS, Samples
 from hashsearch.sources.tinyimages import TinyImagesFile
 from hashsearch.sources.zipped import ZipArchive
 from tests.test_archive import tar_of
+
+ROOT = Path(__file__).parents[1]
 
 
 @given(
@@ -64,10 +71,10 @@ def test_the_samples_are_the_same_every_time_and_their_splits_differ(folders):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("nowhere", "nowhere does not exist; a folder, an image file, a tar or zip archive"),
-        ("nowhere:test", "nowhere:test does not exist; a folder"),
+        ("nowhere", "nowhere does not exist; a source is .* the name of a data set: cifar10, "),
+        ("nowhere:test", "nowhere:test does not exist; a source is "),
         ("cifar10:validation", "a split is one of train, test"),
-        ("{text}", "notes.txt is not a folder, an image file, a tar or zip archive"),
+        ("{text}", "notes.txt is not a source of images; a source is .*, a zip archive"),
         ("{folder}:test", "has no test split; leave out :test"),
     ],
 )
@@ -79,7 +86,7 @@ def test_a_source_that_is_none_is_refused(spec, message, image_files, tmp_path, 
 
 def test_a_file_that_is_none_is_not_waited_for(tmp_path, folders):
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(InvalidSource, match=r"pipe\.jpg is not a folder, an image file"):
+    with pytest.raises(InvalidSource, match=r"pipe\.jpg is not a source of images"):
         open_source(str(tmp_path / "pipe.jpg"), folders)
 
 
@@ -109,7 +116,9 @@ def make_of_each_kind(folder: Path, image_files: Path, tiny_images: np.ndarray) 
 def test_the_kind_of_a_source_is_known_by_its_content_or_else_its_name(
     image_files, tiny_images, tmp_path, folders
 ):
-    for name, kind in make_of_each_kind(tmp_path, image_files, tiny_images).items():
+    made = make_of_each_kind(tmp_path, image_files, tiny_images)
+    assert len(made) == len(KINDS) - 1  # CIFAR's batches have tests of their own
+    for name, kind in made.items():
         path = tmp_path / name
         assert type(open_source(str(path), folders)) is kind
         assert len(list(open_source(str(path), folders))) > 0
@@ -120,3 +129,59 @@ def test_the_kind_of_a_source_is_known_by_its_content_or_else_its_name(
             path.write_bytes(b"damaged")
             with pytest.raises(InvalidSource, match=re.escape(f"{path} is")):
                 list(open_source(str(path), folders))
+
+
+TOY = """
+from pathlib import Path
+from hashsearch.sources import kinds, open_source, DataFolders
+from hashsearch.sources.arrays import NpyArray
+
+class Toy(NpyArray):
+    pass
+
+kinds.KINDS = (*kinds.KINDS, kinds.Kind("a toy's file", lambda path: path.suffix == ".toy", Toy))
+"""
+
+
+def run_with_toy(statements: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run Python, in a process of its own, with one more line in the table of kinds."""
+    command = [sys.executable, "-c", TOY + statements, *arguments]
+    environment = os.environ | {"COLUMNS": "1000"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+
+
+def test_a_new_kind_of_source_takes_one_line_of_the_table(tmp_path):
+    """It is then opened, named where a file is of no kind, and named in the command's help."""
+    (tmp_path / "a.toy").write_text("bricks")
+    (tmp_path / "notes.txt").write_text("none of these")
+    opening = "import sys; print(type(open_source(sys.argv[1], DataFolders(None, Path()))))"
+    assert run_with_toy(opening, str(tmp_path / "a.toy")).stdout == "<class '__main__.Toy'>\n"
+    refused = run_with_toy(opening, str(tmp_path / "notes.txt"))
+    assert "notes.txt is not a source of images" in refused.stderr
+    assert "a toy's file" in refused.stderr
+    shown = run_with_toy("from hashsearch.cli import main; main(['index', '--help'])")
+    assert "a toy's file" in shown.stdout
+
+
+def test_every_kind_is_named_in_the_help_and_where_a_path_is_of_none(
+    tmp_path, folders, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "1000")  # no line is broken within a name
+    (tmp_path / "notes.txt").write_text("none of these")
+    with pytest.raises(InvalidSource) as caught:
+        open_source(str(tmp_path / "notes.txt"), folders)
+    with pytest.raises(SystemExit):
+        main(["index", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for kind in KINDS:
+        assert kind.title in str(caught.value)
+        assert kind.title in shown
+    for name in DATASETS:
+        assert name in shown
+
+
+def test_the_table_of_kinds_imports_no_extra():
+    statement = "import hashsearch.sources.kinds, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True)
+    assert "hashsearch.sources.parquet" in done.stdout.split()
+    assert not {"pyarrow", "pillow_heif", "pooch", "torch"} & set(done.stdout.split())

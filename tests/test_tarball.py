@@ -124,7 +124,7 @@ def test_a_hostile_header_is_the_end_and_no_error_of_another_kind(
     path.write_bytes(whole[:begin] + hostile + whole[begin:])
     assert found_before_damage(path) == pictures[:before]
     if not before:
-        with pytest.raises(InvalidSource, match=r"a\.tar is not a folder"):
+        with pytest.raises(InvalidSource, match=r"a\.tar is not a source of images"):
             open_source(str(path), folders)
 
 
@@ -157,7 +157,9 @@ def test_a_compressed_file_cut_anywhere_is_no_source_or_one_cut_short(
     packed = compress(whole)
     for length in (*range(1, 40), 60, 100, len(packed) - 1):
         (tmp_path / "a.tgz").write_bytes(packed[:length])
-        with pytest.raises(InvalidSource, match=r"a\.tgz is (not a folder|no tar archive)"):
+        with pytest.raises(
+            InvalidSource, match=r"a\.tgz is (not a source of images|no tar archive)"
+        ):
             list(open_source(str(tmp_path / "a.tgz"), folders))
 
 

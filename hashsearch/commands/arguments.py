@@ -5,12 +5,11 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
+from hashsearch.sources.kinds import sources_in_words
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-SOURCES = (
-    "a folder, an image, a tar or zip archive, an .npy, .parquet or tiny_images.bin file, CIFAR's "
-    "batches, or one of cifar10, cifar100, tinyimagenet32 and samples [:train|:test]"
-)
+SOURCES = f"{sources_in_words()} [:train|:test]"
 GOES_ON = "stopped; what was committed is safe, and the same command goes on"
 
 

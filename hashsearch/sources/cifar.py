@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hashsearch.errors import InvalidSource
 from hashsearch.images import TINY_BYTES, TINY_SIDE
 from hashsearch.sources.base import SPLITS, SourceImage, encode_path
-from hashsearch.sources.tarball import members, mtime_ns, read_tar, stream_of
+from hashsearch.sources.tarball import is_tar, members, mtime_ns, read_tar, stream_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,19 @@ class CifarBatches:
                     yield place, mtime_ns(member), stream_of(archive, member).read()
 
 
-def cifar_in(path: Path) -> Cifar | None:
+def is_cifar(path: Path) -> bool:
+    """Whether a folder or file holds CIFAR's batches."""
+    return (path.is_dir() or is_tar(path)) and _cifar_in(path) is not None
+
+
+def open_cifar(path: Path, split: str = "train") -> CifarBatches:
+    """Open a path that `is_cifar` recognizes."""
+    dataset = _cifar_in(path)
+    assert dataset is not None, "is_cifar recognized it"
+    return CifarBatches(path, dataset, split)
+
+
+def _cifar_in(path: Path) -> Cifar | None:
     """Which data set's batches a folder, or a tar archive by its first members, holds.
 
     A folder holds them if two files have their names and could be batches: others

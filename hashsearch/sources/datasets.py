@@ -1,4 +1,4 @@
-"""Data sets known by name: where they are looked for, and fetched from."""
+"""Data sets known by name: one table, where they are looked for, and their download."""
 
 import os
 from dataclasses import dataclass
@@ -10,26 +10,48 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from hashsearch.errors import InvalidSource
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import SPLITS, Source
-from hashsearch.sources.cifar import CIFAR10, CIFAR100, CifarBatches, first_members
+from hashsearch.sources.cifar import CIFAR10, CIFAR100, Cifar, CifarBatches, first_members
 from hashsearch.sources.samples import Samples
 
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz"
-CIFARS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
-# Python archives first: what a download fetches. The SHA-256 are those that Keras and
-# TensorFlow check; the authors publish MD5 of the same files,
-# c58f30108f718f92721af3b95e74349a and eb9058c3a382ffc7106e4002c42a8d85.
-CIFAR_SHA256 = {
-    "cifar10": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-    "cifar100": "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-}
 
-NAMES = ("cifar10", "cifar100", "samples", "tinyimagenet32")
-WITH_TEST_SPLIT = ("cifar10", "cifar100", "samples")
-# <name>.tar.gz holds <name>/{train,test}/<class>/<file>; some hold no test split.
-JPEG_ARCHIVES = ("cifar10", "cifar100", "tinyimagenet32")
-_ARCHIVES = {
-    "cifar10": ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"),
-    "cifar100": ("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz"),
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set known by its name.
+
+    has_test_split: whether test images exist for it anywhere. in_jpegs: whether a
+    `<name>.tar.gz` with `<name>/{train,test}/<class>/<file>` may hold it; some of
+    these archives hold no test split. cifar: how its official batches are laid
+    out. archives: the official files; the first is downloaded, and has this sha256.
+    """
+
+    has_test_split: bool
+    in_jpegs: bool = False
+    cifar: Cifar | None = None
+    archives: tuple[str, ...] = ()
+    sha256: str = ""
+
+
+# The SHA-256 are those that Keras and TensorFlow check; the authors publish MD5 of the same
+# files, c58f30108f718f92721af3b95e74349a and eb9058c3a382ffc7106e4002c42a8d85.
+DATASETS = {
+    "cifar10": Dataset(
+        has_test_split=True,
+        in_jpegs=True,
+        cifar=CIFAR10,
+        archives=("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"),
+        sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    ),
+    "cifar100": Dataset(
+        has_test_split=True,
+        in_jpegs=True,
+        cifar=CIFAR100,
+        archives=("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz"),
+        sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    ),
+    "samples": Dataset(has_test_split=True),
+    "tinyimagenet32": Dataset(has_test_split=False, in_jpegs=True),
 }
 _TIMEOUT_S = (5, 20)  # to connect, and between two pieces that arrive
 
@@ -55,56 +77,72 @@ class DataFolders:
 
 
 def known_dataset(name: str, split: str, folders: DataFolders) -> Source | None:
-    """Find a data set by name, downloading it if need be; None if no such name is known.
+    """Find a data set by name, and download it if necessary; None if the name is unknown.
 
-    Raises InvalidSource if the name is known, the data not here, and not to be
-    had from its owners either.
+    Raises InvalidSource if the data set is not on this machine and cannot be
+    downloaded.
     """
-    if name not in NAMES:
+    if name not in DATASETS:
         return None
     found = dataset_at_hand(name, split, folders)
     if found is not None:
         return found
-    if name == "tinyimagenet32":
+    cifar = DATASETS[name].cifar
+    if cifar is None:
         raise InvalidSource(
             f"{name}.tar.gz with {split} images is in neither the data folder "
             f"({folders.data or 'none is named'}) nor the cache ({folders.cache}), and its owners "
-            "publish none of that size"
+            "publish no download of that size"
         )
-    return CifarBatches(_download_cifar(name, split, folders.cache), CIFARS[name], split)
+    return CifarBatches(_download_cifar(name, cifar, split, folders.cache), cifar, split)
 
 
 def dataset_at_hand(name: str, split: str, folders: DataFolders) -> Source | None:
-    """Find a data set by name where nothing need be fetched; None if it is not there."""
+    """Find a data set on this machine by its name; None if it is not here."""
     if name == "samples":
         return Samples(split)
+    dataset = DATASETS[name]
     for folder in (folders.data, folders.cache):
         if folder is None:
             continue
         archive = folder / f"{name}.tar.gz"
-        if name in JPEG_ARCHIVES and archive.is_file():
-            source = open_jpeg_split(archive, name, split)
+        if dataset.in_jpegs and archive.is_file():
+            source = _jpeg_split(archive, name, split)
             if source is not None:
                 return source
-        for official in (*CIFARS[name].folders, *_ARCHIVES[name]) if name in CIFARS else ():
+        if dataset.cifar is None:
+            continue
+        for official in (*dataset.cifar.folders, *dataset.archives):
             if (folder / official).exists():
-                return CifarBatches(folder / official, CIFARS[name], split)
+                return CifarBatches(folder / official, dataset.cifar, split)
     return None
 
 
-def jpeg_archive_in(path: Path) -> str | None:
-    """Which of JPEG_ARCHIVES a tar archive is, by its first members; None if it is none.
+def open_tar(path: Path) -> TarArchive:
+    """Open a tar archive: its training images if a data set lies in it as JPEG files."""
+    name = _jpeg_dataset_in(path)
+    return TarArchive(path, "" if name is None else f"{name}/train/")
 
-    The file's own name does not count.
+
+def open_jpeg_split(path: Path, split: str) -> TarArchive | None:
+    """Open a split of a data set that lies in a tar archive as JPEG files, if one does."""
+    name = _jpeg_dataset_in(path)
+    return None if name is None else _jpeg_split(path, name, split)
+
+
+def _jpeg_dataset_in(path: Path) -> str | None:
+    """The data set whose JPEG files a tar archive holds, by its first members, or None.
+
+    The archive's own name does not count.
     """
     for name, split, *_ in (parts for parts in first_members(path) if len(parts) > 1):
-        if name in JPEG_ARCHIVES and split in SPLITS:
+        if name in DATASETS and DATASETS[name].in_jpegs and split in SPLITS:
             return name
     return None
 
 
-def open_jpeg_split(path: Path, name: str, split: str) -> TarArchive | None:
-    """Open a split of one of JPEG_ARCHIVES; None if the archive holds no test images.
+def _jpeg_split(path: Path, name: str, split: str) -> TarArchive | None:
+    """Open a split of a data set's JPEG files; None if the archive holds no test images.
 
     Whether it holds training images is not checked: a name without a split means
     train, and an archive of test images alone must then yield none of them.
@@ -115,19 +153,19 @@ def open_jpeg_split(path: Path, name: str, split: str) -> TarArchive | None:
     return TarArchive(path, under)
 
 
-def _download_cifar(name: str, split: str, cache: Path) -> Path:
+def _download_cifar(name: str, cifar: Cifar, split: str, cache: Path) -> Path:
     """Fetch a data set's python batches (some 160 MB) into the cache, whole or not at all."""
-    import pooch  # needed here alone: a bare training machine does without it
+    import pooch  # only here: a bare training machine has no pooch
     import requests
 
-    archive, title = _ARCHIVES[name][0], CIFARS[name].name
+    archive = DATASETS[name].archives[0]
     pooch.get_logger().setLevel("WARNING")
     try:
-        with _DownloadBar(title) as bar:
+        with _DownloadBar(cifar.name) as bar:
             return Path(
                 pooch.retrieve(
                     f"{CIFAR_URL}/{archive}",
-                    known_hash=f"sha256:{CIFAR_SHA256[name]}",
+                    known_hash=f"sha256:{DATASETS[name].sha256}",
                     path=cache,
                     fname=archive,
                     downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_S, progressbar=bar),
@@ -135,8 +173,8 @@ def _download_cifar(name: str, split: str, cache: Path) -> Path:
             )
     except (requests.RequestException, OSError, ValueError) as error:
         raise InvalidSource(
-            f"{title}'s {split} images are neither under HASHSEARCH_DATA nor in the cache, and "
-            f"their download from {CIFAR_URL}/{archive} failed ({type(error).__name__})"
+            f"{cifar.name}'s {split} images are neither under HASHSEARCH_DATA nor in the cache, "
+            f"and their download from {CIFAR_URL}/{archive} failed ({type(error).__name__})"
         ) from error
 
 

@@ -1,0 +1,77 @@
+"""The kinds of source: one table, from which opening, messages and help are read."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from hashsearch.images import ACCEPTED_SUFFIXES
+from hashsearch.sources.arrays import NPY_MAGIC, NpyArray
+from hashsearch.sources.base import Source
+from hashsearch.sources.cifar import is_cifar, open_cifar
+from hashsearch.sources.datasets import DATASETS, open_jpeg_split, open_tar
+from hashsearch.sources.folder import Folder, ImageFile
+from hashsearch.sources.parquet import PARQUET_MAGIC, ParquetImages
+from hashsearch.sources.tarball import is_tar
+from hashsearch.sources.tinyimages import TinyImagesFile, is_tiny_images
+from hashsearch.sources.zipped import ZIP_MAGIC, ZipArchive
+
+
+class Kind(NamedTuple):
+    """A kind of source.
+
+    title: its name in a sentence. recognize: whether a folder or file is of this
+    kind. open: opens all of it, or its training images if it has splits.
+    open_split: opens one split, "train" or "test"; None if the path lacks it.
+    """
+
+    title: str
+    recognize: Callable[[Path], bool]
+    open: Callable[[Path], Source]
+    open_split: Callable[[Path, str], Source | None] = lambda path, split: None
+
+
+def _starts_or_ends(first_bytes: bytes | tuple[bytes, ...], suffix: str) -> Callable[[Path], bool]:
+    """Recognize files by their first bytes, and by the suffix those whose bytes are damaged."""
+
+    def recognize(path: Path) -> bool:
+        with path.open("rb") as file:
+            start = file.read(8)
+        return start.startswith(first_bytes) or path.suffix.lower() == suffix
+
+    return recognize
+
+
+def _has_image_suffix(path: Path) -> bool:
+    return path.suffix.lower() in ACCEPTED_SUFFIXES
+
+
+# A path is of the first kind that recognizes it: folders of a special layout come
+# before any folder, and what follows "a folder" is asked about files alone.
+KINDS = (
+    Kind("CIFAR-10 or CIFAR-100 batches", is_cifar, open_cifar, open_cifar),
+    Kind("a folder", Path.is_dir, Folder),
+    Kind("a tiny_images.bin file", is_tiny_images, TinyImagesFile),
+    Kind("an .npy array", _starts_or_ends(NPY_MAGIC, ".npy"), NpyArray),
+    Kind("a Parquet file", _starts_or_ends(PARQUET_MAGIC, ".parquet"), ParquetImages),
+    Kind("a zip archive", _starts_or_ends(ZIP_MAGIC, ".zip"), ZipArchive),
+    Kind("an image file", _has_image_suffix, ImageFile),
+    Kind("a tar archive", is_tar, open_tar, open_jpeg_split),
+)
+
+
+def kind_of(path: Path) -> Kind | None:
+    """The kind of a folder or file that exists; None if it is of no kind."""
+    if not path.is_dir() and not path.is_file():  # reading a pipe would never end
+        return None
+    return next((kind for kind in KINDS if kind.recognize(path)), None)
+
+
+def kinds_in_words() -> str:
+    """All kinds, for a sentence: "a folder, a zip archive or a tar archive"."""
+    *others, last = (kind.title for kind in KINDS)
+    return f"{', '.join(others)} or {last}"
+
+
+def sources_in_words() -> str:
+    """All that `open_source` opens, for a sentence."""
+    return f"{kinds_in_words()}, or the name of a data set: {', '.join(DATASETS)}"

@@ -4,7 +4,7 @@ from hashsearch.errors import InvalidSource
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import SourceImage
 from hashsearch.sources.folder import Folder
-from hashsearch.sources.labels import Labelled, Labels
+from hashsearch.sources.labels import LabelledSource, Labels
 from tests.test_archive import tar_of
 
 
@@ -19,7 +19,7 @@ def test_listed_images_have_the_listed_label_and_others_their_own(image_files, t
     listed = sorted(own)[::3]
     rows = [f"{place[1:]},listed {number}" for number, place in enumerate(listed)]
     labels = labels_of(tmp_path, "\n".join(["path,label", *rows, "nowhere.jpg,lost"]))
-    source = Labelled(Folder(image_files), labels)
+    source = LabelledSource(Folder(image_files), labels)
     found = {image.place: image.label for image in source}
     expected = own | {place: f"listed {number}" for number, place in enumerate(listed)}
     assert found == expected
@@ -32,9 +32,9 @@ def test_several_sources_may_share_their_labels(image_files, tmp_path):
     one, two = sorted(path for path in image_files.iterdir() if path.is_dir())[:2]
     names = [sorted(folder.iterdir())[0].name for folder in (one, two)]
     labels = labels_of(tmp_path, f"label,path\na,{names[0]}\nb,{names[1]}\nc,nowhere.jpg\n")
-    first = [image.label for image in Labelled(Folder(one), labels)]
+    first = [image.label for image in LabelledSource(Folder(one), labels)]
     assert labels.unused() == 2
-    second = [image.label for image in Labelled(Folder(two), labels)]
+    second = [image.label for image in LabelledSource(Folder(two), labels)]
     assert labels.unused() == 1
     assert (first.count("a"), second.count("b")) == (1, 1)
 
@@ -69,7 +69,7 @@ def test_members_of_an_archive_are_listed_by_their_names(image_files, tmp_path):
     archive = tar_of(image_files, tmp_path / "a.tar", "w")
     name = next(iter(TarArchive(archive))).place.removeprefix("!/")
     labels = labels_of(tmp_path, f"path,label\n{name},listed\n")
-    found = [image.label for image in Labelled(TarArchive(archive), labels)]
+    found = [image.label for image in LabelledSource(TarArchive(archive), labels)]
     assert found[0] == "listed" != found[1]
 
 

@@ -16,7 +16,7 @@ from hashsearch.commands.arguments import (
 from hashsearch.commands.output import counted
 from hashsearch.hardware import usable_cores
 from hashsearch.sources import DataFolders, open_source
-from hashsearch.sources.labels import Labelled, Labels
+from hashsearch.sources.labels import LabelledSource, Labels
 from hashsearch.stopping import stop_on_sigterm, stop_requested
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _index(options: argparse.Namespace) -> int:
     for source in sources:
         require_images(source)
     if labels is not None:
-        sources = [Labelled(source, labels) for source in sources]
+        sources = [LabelledSource(source, labels) for source in sources]
     gallery = _open_or_create(options)
     try:
         with stop_requested() as stop:

@@ -6,11 +6,11 @@ from hashsearch.errors import InvalidSource
 from hashsearch.sources.base import SPLITS, Source, SourceImage, locate
 from hashsearch.sources.datasets import DATASETS, DataFolders, dataset_at_hand, known_dataset
 from hashsearch.sources.kinds import kind_of, kinds_in_words, sources_in_words
-from hashsearch.sources.labels import Labelled
+from hashsearch.sources.labels import LabelledSource
 
 __all__ = [
     "DataFolders",
-    "Labelled",
+    "LabelledSource",
     "Source",
     "SourceImage",
     "dataset_at_hand",

@@ -61,7 +61,7 @@ class Labels:
         return self._table.execute(query, (key,)).fetchone() or (None, False)
 
 
-class Labelled:
+class LabelledSource:
     """A source whose images have the labels that a CSV file tells, where it lists them."""
 
     def __init__(self, source: Source, labels: Labels):

@@ -4,20 +4,16 @@ import json
 import tarfile
 import tracemalloc
 from collections import Counter
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
 from hashsearch.images import MAX_FILE_BYTES
-from hashsearch.sources import seen, webdataset
+from hashsearch.sources import webdataset
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
-from hashsearch.sources.seen import SeenNames
 
 
 def tar_of(folder: Path, path: Path, mode: str = "w:gz") -> Path:
@@ -138,18 +134,16 @@ def test_a_truncated_archive_yields_what_is_whole_and_then_says_so(image_files, 
     assert 0 < len(found) < 300
 
 
-@pytest.mark.parametrize("most_in_memory", [1, 3, 2**17])
-def test_a_name_is_new_the_first_time_and_no_more(most_in_memory, monkeypatch):
-    monkeypatch.setattr(seen, "_MOST_IN_MEMORY", most_in_memory)
-
-    @given(st.lists(st.text(max_size=3), max_size=60))
-    def compare(names):
-        with closing(SeenNames()) as met:
-            assert [met.add(name) for name in names] == [
-                name not in names[:place] for place, name in enumerate(names)
-            ]
-
-    compare()
+def test_the_names_of_members_are_not_kept_in_memory(tmp_path):
+    members = (tarfile.TarInfo(f"{number}/{'x' * 10_000}.jpg") for number in range(3000))
+    data = b"".join(member.tobuf(tarfile.GNU_FORMAT) for member in members)
+    (tmp_path / "a.tar").write_bytes(data + bytes(1024))
+    tracemalloc.start()
+    count = sum(1 for _ in TarArchive(tmp_path / "a.tar"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 3000
+    assert peak < OF_PYTHON  # of 30 MB
 
 
 def test_an_archives_estimate_is_none_at_first_then_near_and_exact_at_the_end(

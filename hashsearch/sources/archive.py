@@ -4,7 +4,6 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -12,7 +11,6 @@ from hashsearch.errors import ImageTooLarge, InvalidImage
 from hashsearch.images import ACCEPTED_SUFFIXES, MAX_FILE_BYTES
 from hashsearch.sources.base import SourceImage, encode_path, is_hidden, pass_over
 from hashsearch.sources.folder import printable
-from hashsearch.sources.seen import SeenNames
 from hashsearch.sources.tarball import members, mtime_ns, read_tar, stream_of
 from hashsearch.sources.webdataset import NOTES, Member, label_in, label_of_note, sample_of, samples
 
@@ -59,7 +57,8 @@ class TarArchive:
     def _members(self) -> Iterator[Member]:
         """The images, and the notes that may tell their labels."""
         count = 0
-        with closing(SeenNames()) as seen, read_tar(self.root) as (archive, file):
+        seen: set[int] = set()  # hashes of names: 80 bytes each, however long the names are
+        with read_tar(self.root) as (archive, file):
             for info in members(archive):
                 path = PurePosixPath(info.name)  # without a `./` at its beginning
                 if not info.isfile() or not str(path).startswith(self.under) or is_hidden(path):
@@ -70,7 +69,8 @@ class TarArchive:
                     yield Member(sample_of(info.name), suffix, label=label)
                 elif suffix not in ACCEPTED_SUFFIXES:
                     pass_over(self.passed_over, suffix)
-                elif seen.add(info.name):
+                elif hash(info.name) not in seen:
+                    seen.add(hash(info.name))
                     count += 1
                     self._so_far = (count, file.tell())
                     yield Member(sample_of(info.name), suffix, _image(archive, info, path))

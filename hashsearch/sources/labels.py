@@ -1,7 +1,7 @@
 """Labels from a CSV file, for the images of any source."""
 
 import csv
-import sqlite3
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,57 +12,44 @@ from hashsearch.sources.base import Source, SourceImage
 
 
 class Labels:
-    """What a CSV file tells of images by their paths, looked up on disk.
+    """Labels of images by their paths, from a CSV file.
 
-    UTF-8, with a header that names the columns `path` and `label`; others are
-    left aside. A path is relative to the source (`cat/1.jpg`), a member's name
+    UTF-8, with a header that names the columns `path` and `label`; other columns
+    are ignored. A path is relative to the source (`cat/1.jpg`), a member's name
     in an archive, or a row's number in a file of many. An empty label means none.
-    Raises InvalidSource, with the line, if the file is anything else or tells two
-    labels of one path.
+    Memory holds all of it, 110 to 140 bytes a row.
+    Raises InvalidSource, with the line, if the file is anything else or gives two
+    labels for one path.
     """
 
     def __init__(self, path: Path):
-        # "" is a database without a name, gone when it is closed.
-        self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._table.execute("PRAGMA journal_mode = OFF")
-        self._table.execute(
-            "CREATE TABLE labels (path BLOB PRIMARY KEY, label TEXT, used INTEGER) WITHOUT ROWID"
-        )
-        self._table.execute("BEGIN")
+        self._labels: dict[bytes, str] = {}
+        self._used: set[bytes] = set()
         for line, name, label in _rows(path):
-            key = name.encode().removeprefix(b"./")
-            insert = "INSERT OR IGNORE INTO labels VALUES (?, ?, FALSE)"
-            if not self._table.execute(insert, (key, label)).rowcount:
-                other, _ = self._find(key)
-                if other != label:
-                    raise InvalidSource(
-                        f"{path}, line {line}: {name} has the label {label}, "
-                        f"and {other} on a line above"
-                    )
+            # One string for all rows with an equal label.
+            other = self._labels.setdefault(_key(name.encode()), sys.intern(label))
+            if other != label:
+                raise InvalidSource(
+                    f"{path}, line {line}: {name} has the label {label}, "
+                    f"and {other} on a line above"
+                )
 
     def label(self, image: SourceImage) -> str | None:
-        """What an image's label is: the listed one, or its own where it is not listed."""
+        """An image's label: the listed one, or its own if its path is not listed."""
         within = image.place.removeprefix("!").lstrip("/#")
-        key = unquote_to_bytes(within).removeprefix(b"./")
-        label, used = self._find(key)
-        if label is None:
+        key = _key(unquote_to_bytes(within))
+        if key not in self._labels:
             return image.label
-        if not used:
-            self._table.execute("UPDATE labels SET used = TRUE WHERE path = ?", (key,))
-        return label or None
+        self._used.add(key)
+        return self._labels[key] or None
 
     def unused(self) -> int:
-        """How many listed paths were no image's so far."""
-        query = "SELECT count(*) FROM labels WHERE NOT used"
-        return int(self._table.execute(query).fetchone()[0])
-
-    def _find(self, key: bytes) -> tuple[str | None, bool]:
-        query = "SELECT label, used FROM labels WHERE path = ?"
-        return self._table.execute(query, (key,)).fetchone() or (None, False)
+        """How many listed paths named no image so far."""
+        return len(self._labels) - len(self._used)
 
 
 class LabelledSource:
-    """A source whose images have the labels that a CSV file tells, where it lists them."""
+    """A source whose images have the labels that a CSV file lists, or their own."""
 
     def __init__(self, source: Source, labels: Labels):
         self.root = source.root
@@ -75,6 +62,10 @@ class LabelledSource:
     def __iter__(self) -> Iterator[SourceImage]:
         for image in self._source:
             yield replace(image, label=self._labels.label(image))
+
+
+def _key(path: bytes) -> bytes:
+    return path.removeprefix(b"./")
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:

@@ -107,7 +107,7 @@ HOSTILE = {
     "a size beyond any file": header(tarfile.REGTYPE, 2**60),
     "a sparse file's": sparse_header(2**60, 0),
     "names without end": (header(b"L", 5) + b"name".ljust(BLOCK, b"\0")) * 2000,
-    "names some way": (header(b"L", 5) + b"name".ljust(BLOCK, b"\0")) * 300,
+    "names some way": (header(b"L", 5) + b"name".ljust(BLOCK, b"\0")) * 500,
     **{f"{kind}, negative": header(kind, -1024) for kind in LONG},
     **{f"{kind}, large": header(kind, 2**20 + 1) + bytes(2**21) for kind in LONG},
     **{f"{kind}, endless": header(kind, 2**60) for kind in LONG},

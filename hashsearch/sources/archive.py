@@ -11,7 +11,7 @@ from hashsearch.errors import ImageTooLarge, InvalidImage
 from hashsearch.images import ACCEPTED_SUFFIXES, MAX_FILE_BYTES
 from hashsearch.sources.base import SourceImage, encode_path, is_hidden, pass_over
 from hashsearch.sources.folder import printable
-from hashsearch.sources.tarball import members, mtime_ns, read_tar, stream_of
+from hashsearch.sources.tarball import TarReader, mtime_ns, read_tar
 from hashsearch.sources.webdataset import NOTES, Member, label_in, label_of_note, sample_of, samples
 
 # An absolute path, a drive's letter, or a part that is `..`.
@@ -58,25 +58,25 @@ class TarArchive:
         """The images, and the notes that may tell their labels."""
         count = 0
         seen: set[int] = set()  # hashes of names: 80 bytes each, however long the names are
-        with read_tar(self.root) as (archive, file):
-            for info in members(archive):
+        with read_tar(self.root) as archive:
+            for info in archive.members():
                 path = PurePosixPath(info.name)  # without a `./` at its beginning
                 if not info.isfile() or not str(path).startswith(self.under) or is_hidden(path):
                     continue
                 suffix = path.suffix.lower()
                 if suffix in NOTES and not info.issparse():
-                    label = label_of_note(suffix, stream_of(archive, info))
+                    label = label_of_note(suffix, archive.open(info))
                     yield Member(sample_of(info.name), suffix, label=label)
                 elif suffix not in ACCEPTED_SUFFIXES:
                     pass_over(self.passed_over, suffix)
                 elif hash(info.name) not in seen:
                     seen.add(hash(info.name))
                     count += 1
-                    self._so_far = (count, file.tell())
+                    self._so_far = (count, archive.packed_bytes())
                     yield Member(sample_of(info.name), suffix, _image(archive, info, path))
 
 
-def _image(archive: tarfile.TarFile, info: tarfile.TarInfo, path: PurePosixPath) -> SourceImage:
+def _image(archive: TarReader, info: tarfile.TarInfo, path: PurePosixPath) -> SourceImage:
     refused = why_not_read(info.name, info.size)
     if info.issparse():  # a few bytes that stand for any number of zeros
         refused = InvalidImage("it is stored as a file with holes")
@@ -85,7 +85,7 @@ def _image(archive: tarfile.TarFile, info: tarfile.TarInfo, path: PurePosixPath)
         label=printable(path.parent.name) or None,
         size=info.size,
         mtime=mtime_ns(info),
-        content=refused or stream_of(archive, info).read(),
+        content=refused or archive.open(info).read(),
     )
 
 

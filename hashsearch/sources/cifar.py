@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hashsearch.errors import InvalidSource
 from hashsearch.images import TINY_BYTES, TINY_SIDE
 from hashsearch.sources.base import SPLITS, SourceImage, encode_path
-from hashsearch.sources.tarball import is_tar, members, mtime_ns, read_tar, stream_of
+from hashsearch.sources.tarball import is_tar, mtime_ns, read_tar
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +148,14 @@ class CifarBatches:
                         break
             return
         waited_for = set(wanted)
-        with read_tar(self.root) as (archive, _):
-            for member in members(archive):
+        with read_tar(self.root) as archive:
+            for member in archive.members():
                 name = PurePosixPath(member.name).name.removesuffix(".bin")
                 if member.isfile() and not member.issparse() and name in waited_for:
                     waited_for.remove(name)  # of several of one name the first counts
                     _require_batch_size(member.size, f"{self.root}!/{member.name}", self.dataset)
                     place = "!/" + encode_path(member.name)
-                    yield place, mtime_ns(member), stream_of(archive, member).read()
+                    yield place, mtime_ns(member), archive.open(member).read()
 
 
 def is_cifar(path: Path) -> bool:
@@ -201,8 +201,8 @@ def _may_be_batch(path: Path, dataset: Cifar) -> bool:
 
 def first_members(path: Path) -> list[tuple[str, ...]]:
     """The paths of a tar archive's first three members, in parts."""
-    with read_tar(path) as (archive, _):
-        first = islice(members(archive), 3)
+    with read_tar(path) as archive:
+        first = islice(archive.members(), 3)
         return [PurePosixPath(member.name).parts for member in first]
 
 

@@ -30,19 +30,75 @@ _OPENERS: dict[bytes, Any] = {  # by the first bytes of a file
 }
 
 
-@contextmanager
-def read_tar(path: Path) -> Iterator[tuple[tarfile.TarFile, BinaryIO]]:
-    """Open a tar archive, and the file that it is read from.
+_END = bytes(tarfile.BLOCKSIZE)  # what ends an archive, where the next header would be
 
-    Damage met anywhere raises InvalidSource.
+
+class TarReader:
+    """The members of a tar archive, from the first to the last, once."""
+
+    def __init__(self, packed: BinaryIO, unpacked: BufferedReader):
+        self._packed = packed
+        self._file = _LimitedFile(unpacked)
+        self._archive: Any = tarfile.TarFile(fileobj=cast(Any, self._file))
+
+    def members(self) -> Iterator[tarfile.TarInfo]:
+        """Yield each member; ReadError where its headers are damaged, too long or lead back."""
+        while (member := self._next()) is not None:
+            # Two attributes that tarfile's documentation lacks. It keeps every member, 0.5 KB
+            # each; and where a member ends is not in the member if that has holes.
+            self._archive.members.clear()
+            begin, end = self._file.tell(), self._archive.offset
+            if member.size < 0 or not begin <= end <= begin + _MOST_BYTES:
+                raise tarfile.ReadError(f"a member claims {member.size:,} bytes")
+            if sum(map(len, self._archive.pax_headers.values())) > _MOST_HEADER_BYTES:
+                raise tarfile.ReadError("its headers for all members are too long")
+            yield member
+        if self._file.last_read != _END:
+            raise tarfile.ReadError("a header is damaged, cut short or missing")
+
+    def open(self, member: tarfile.TarInfo) -> IO[bytes]:
+        """A regular file of the archive, to be read before the next member is asked for."""
+        stream: IO[bytes] | None = self._archive.extractfile(member)
+        assert stream is not None, "a regular file has a stream"
+        return stream
+
+    def packed_bytes(self) -> int:
+        """How many bytes of the archive's file were read so far."""
+        return self._packed.tell()
+
+    def _next(self) -> tarfile.TarInfo | None:
+        self._file.left = _MOST_HEADER_BYTES
+        member: tarfile.TarInfo | None = self._archive.next()
+        self._file.left = math.inf
+        return member
+
+
+class _LimitedFile:
+    """The file that tarfile reads from.
+
+    left: how many bytes may still be read; above that, ReadError. last_read: what
+    the last call of `read` returned.
     """
+
+    def __init__(self, file: BufferedReader):
+        self.left: float = _MOST_HEADER_BYTES
+        self.last_read = b""
+        self.tell, self.seek, self._read = file.tell, file.seek, file.read
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if size < 0 or self.left < 0:
+            raise tarfile.ReadError("a header is too long, or has a negative length")
+        self.last_read = self._read(size)
+        return self.last_read
+
+
+@contextmanager
+def read_tar(path: Path) -> Iterator[TarReader]:
+    """Open a tar archive. Damage found while it is open raises InvalidSource."""
     try:
-        with (
-            path.open("rb") as file,
-            _unpacked(file) as unpacked,
-            _Tar(path, fileobj=cast(Any, _Forward(unpacked)), tarinfo=_Header) as archive,
-        ):
-            yield archive, file
+        with path.open("rb") as file, _unpacked(file) as unpacked:
+            yield TarReader(file, unpacked)
     except InvalidSource:
         raise
     except Exception as error:  # a header from outside can raise anything
@@ -55,30 +111,17 @@ def read_tar(path: Path) -> Iterator[tuple[tarfile.TarFile, BinaryIO]]:
 def is_tar(path: Path) -> bool:
     """Whether a file begins as a tar archive does."""
     try:
-        with read_tar(path):
+        with read_tar(path) as archive:
+            next(archive.members(), None)
             return True
     except InvalidSource:
         return False
 
 
-def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members of an archive, none of them remembered."""
-    while (member := archive.next()) is not None:
-        archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps 0.5 KB for each
-        yield member
-
-
 def mtime_ns(member: tarfile.TarInfo) -> int:
-    """A member's time of change in nanoseconds; 0 if its header has none that is a time."""
+    """A member's time of change in nanoseconds; 0 if its header holds no valid time."""
     seconds = float(member.mtime)
     return int(seconds * 1e9) if abs(seconds) < _LAST_SECOND else 0
-
-
-def stream_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    """A regular file of an archive, to be read before the next member is asked for."""
-    stream = archive.extractfile(member)
-    assert stream is not None, "a regular file has a stream"
-    return stream
 
 
 def _unpacked(file: BufferedReader) -> BufferedReader:
@@ -87,50 +130,3 @@ def _unpacked(file: BufferedReader) -> BufferedReader:
         if start.startswith(magic):
             return BufferedReader(opener(file), _READ_BYTES)
     return file
-
-
-class _Forward:
-    """A file to read from, of which headers get no more than they may have."""
-
-    def __init__(self, file: BufferedReader):
-        self.left: float = math.inf
-        self.tell, self.seek, self._read = file.tell, file.seek, file.read
-
-    def read(self, size: int) -> bytes:
-        self.left -= size
-        if size < 0 or self.left < 0:
-            raise tarfile.ReadError("a header is too long, or shorter than nothing")
-        return self._read(size)
-
-
-class _Header(tarfile.TarInfo):
-    """A header that is damaged, cut short or missing is an error; only zeros end an archive."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Header":
-        try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(str(error)) from error
-
-
-class _Tar(tarfile.TarFile):
-    fileobj: _Forward  # type: ignore[assignment]
-    offset: int  # where the next header begins
-    pax_headers: dict[str, str]  # those for all that follows
-
-    def next(self) -> tarfile.TarInfo | None:
-        """The next member; ReadError where its headers take too much or lead back."""
-        self.fileobj.left = _MOST_HEADER_BYTES
-        member = super().next()
-        self.fileobj.left = math.inf
-        if member is None:
-            return None
-        begin = self.fileobj.tell()
-        if member.size < 0 or not begin <= self.offset <= begin + _MOST_BYTES:
-            raise tarfile.ReadError(f"a member claims {member.size:,} bytes")
-        if sum(map(len, self.pax_headers.values())) > _MOST_HEADER_BYTES:
-            raise tarfile.ReadError("its headers for all members are too long")
-        return member

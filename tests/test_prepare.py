@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hashsearch.errors import InvalidImage
-from hashsearch.jobs.index import prepare as prepare_module
 from hashsearch.jobs.index.prepare import prepare
+from hashsearch.sources import loading
 from hashsearch.sources.arrays import NpyArray
 from hashsearch.sources.base import SourceImage
 
@@ -35,7 +35,7 @@ def test_an_image_that_memory_does_not_hold_is_a_failure_of_its_own(
 
     file = sorted(image_files.rglob("*.*"))[0]
     contents = [file, file.read_bytes(), tiny_images[0]]
-    monkeypatch.setattr(prepare_module, step, refuse)
+    monkeypatch.setattr(loading, step, refuse)
     prepared = prepare([SourceImage("/a", None, 0, 0, content) for content in contents])
     (failed,) = [one for one in prepared if isinstance(one, InvalidImage)]
     assert failed is prepared[2 if step == "from_pixels" else 0]

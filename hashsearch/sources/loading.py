@@ -1,4 +1,4 @@
-"""All of a source's images in memory, as tiny images."""
+"""The images of a source, decoded: one, or all of them in memory."""
 
 import sys
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidImage, InvalidSource
-from hashsearch.images import decode, from_pixels, read_image_file
+from hashsearch.images import DecodedImage, decode, from_pixels, read_image_file
 from hashsearch.progress import progress_report
 from hashsearch.sources.base import Source, SourceImage
 
@@ -22,15 +22,16 @@ def load_tiny_images(source: Source) -> NDArray[np.uint8]:
 
 
 def load_labelled_images(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
-    """The same, and what each shows: (n,) text, empty where the source tells none."""
+    """The same, with the labels: (n,) text, empty for an image without one."""
     images, labels, failed = [], [], 0
     with progress_report("reading images") as report:
         for entry in source:
             try:
-                images.append(_tiny(entry))
+                _, decoded = decode_image(entry)
             except InvalidImage:
-                failed += 1  # pictures are wanted, not this one
+                failed += 1
                 continue
+            images.append(decoded.tiny)
             labels.append(entry.label or "")
             report.advance(1)
     if not images:
@@ -40,10 +41,19 @@ def load_labelled_images(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.
     return np.stack(images), np.array(labels)
 
 
-def _tiny(entry: SourceImage) -> NDArray[np.uint8]:
-    if isinstance(entry.content, InvalidImage):
-        raise entry.content
-    if isinstance(entry.content, np.ndarray):
-        return from_pixels(entry.content).tiny
-    data = entry.content if isinstance(entry.content, bytes) else read_image_file(entry.content)
-    return decode(data).tiny
+def decode_image(
+    image: SourceImage, *, thumbnail: bool = False
+) -> tuple[bytes | NDArray[np.uint8], DecodedImage]:
+    """Read and decode one image of a source.
+
+    Returns its content, which is a file's bytes or (height, width, 3) uint8 RGB
+    pixels, and the decoded image, with a thumbnail if one is asked for.
+    Raises InvalidImage if there is no content or it cannot be decoded, and OSError
+    if its file cannot be read.
+    """
+    if isinstance(image.content, InvalidImage):
+        raise image.content
+    if isinstance(image.content, np.ndarray):
+        return image.content, from_pixels(image.content, thumbnail=thumbnail)
+    data = image.content if isinstance(image.content, bytes) else read_image_file(image.content)
+    return data, decode(data, thumbnail=thumbnail)

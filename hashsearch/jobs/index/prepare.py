@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidImage
-from hashsearch.images import decode, from_pixels, quiet_pillow, read_image_file
+from hashsearch.images import quiet_pillow
 from hashsearch.sources.base import SourceImage
+from hashsearch.sources.loading import decode_image
 
 _NICE = 10
 
@@ -72,20 +73,14 @@ def _prepare_or_error(image: SourceImage, thumbnails: bool) -> Prepared | Invali
 
 
 def _prepare(image: SourceImage, thumbnails: bool) -> Prepared:
-    if isinstance(image.content, InvalidImage):
-        raise image.content
+    content, decoded = decode_image(image, thumbnail=thumbnails)
     key = hashlib.sha256()
-    data: bytes | memoryview
-    if isinstance(image.content, np.ndarray):
-        decoded = from_pixels(image.content, thumbnail=thumbnails)
-        pixels = np.ascontiguousarray(image.content)
-        if pixels.shape != decoded.tiny.shape:
-            key.update(np.array(pixels.shape, "<i8").tobytes())
-        data = pixels.data
+    if isinstance(content, np.ndarray):
+        if content.shape != decoded.tiny.shape:
+            key.update(np.array(content.shape, "<i8").tobytes())
+        key.update(np.ascontiguousarray(content).data)
     else:
-        data = image.content if isinstance(image.content, bytes) else read_image_file(image.content)
-        decoded = decode(data, thumbnail=thumbnails)
-    key.update(data)
+        key.update(content)
     return Prepared(
         key=key.digest(),
         tiny=decoded.tiny,

@@ -202,7 +202,7 @@ def test_cifar10_by_name_is_found_in_the_data_folder_or_the_cache(batches, tiny_
         assert len(list(open_source("cifar10:test", folders))) == 10
 
 
-def test_a_batch_that_is_missing_is_told(batches, folders):
+def test_a_batch_that_is_missing_is_reported(batches, folders):
     for path in batches.glob("data_batch_4*"):
         path.unlink()
     with pytest.raises(InvalidSource, match="holds 4 of CIFAR-10's 5 train batches"):

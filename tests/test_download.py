@@ -74,7 +74,7 @@ def test_a_download_that_is_not_the_file_leaves_nothing(server, tmp_path, damage
     assert list(folders.cache.iterdir()) == []
 
 
-def test_a_network_that_is_not_there_is_told(monkeypatch, tmp_path):
+def test_a_network_that_is_not_there_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "CIFAR_URL", "http://127.0.0.1:9")
     with pytest.raises(InvalidSource, match=r"cifar-100-python.tar.gz failed \(ConnectionError\)"):
         open_source("cifar100", DataFolders(None, tmp_path / "cache"))

@@ -111,6 +111,6 @@ def test_another_file_is_refused_with_the_line(text, message, tmp_path):
     assert message in str(caught.value)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(InvalidSource, match=r"labels\.csv cannot be read: No such file"):
         Labels(tmp_path / "labels.csv")

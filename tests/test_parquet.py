@@ -187,7 +187,7 @@ def test_a_table_without_images_is_refused_with_its_columns(table, columns, tmp_
         list(ParquetImages(path))
 
 
-def test_a_file_cut_short_or_none_at_all_is_told(pictures, tmp_path):
+def test_a_file_cut_short_or_none_at_all_is_reported(pictures, tmp_path):
     path = written(tmp_path, pa.table({"image": pictures}))
     whole = path.read_bytes()
     for data in (b"", b"PAR1", whole[:100], whole[: len(whole) // 2], whole[:-1], b"PAR1" * 1000):

@@ -201,14 +201,14 @@ def test_members_that_share_their_bytes_are_read_once(tmp_path):
         (END, 0, b"XX"),
     ],
 )
-def test_a_damaged_directory_is_told(damage, pictures, tmp_path):
+def test_a_damaged_directory_is_reported(damage, pictures, tmp_path):
     zip_with(tmp_path / "a.zip", [("a.jpg", pictures[0]), ("b.jpg", pictures[1])])
     overwrite(tmp_path / "a.zip", *damage)
     with pytest.raises(InvalidSource, match=r"a\.zip is no zip archive, or its directory is dam"):
         list(ZipArchive(tmp_path / "a.zip"))
 
 
-def test_a_zip_archive_cut_short_is_told(pictures, tmp_path):
+def test_a_zip_archive_cut_short_is_reported(pictures, tmp_path):
     whole = zip_with(tmp_path / "a.zip", [("a.jpg", pictures[0])]).read_bytes()
     for length in (0, 4, 21, 30, len(whole) // 2, len(whole) - 1):
         (tmp_path / "a.zip").write_bytes(whole[:length])

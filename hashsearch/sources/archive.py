@@ -22,9 +22,9 @@ _ENOUGH_TO_ESTIMATE = 2**20  # bytes of the archive
 class TarArchive:
     """Image files of a tar archive, in its order.
 
-    A member's label is its folder's name; in WebDataset's layout, what its
-    sample tells. Nothing is ever extracted to disk; hidden files and folders, and
-    links within the archive, are left out. Of several members of one name the first counts.
+    A member's label is its folder's name; in WebDataset's layout, its sample's
+    label. Hidden files and folders, and links, are left out; of several members of
+    one name the first counts. Nothing is ever extracted to disk.
     under: keep only the members whose path begins with this folder.
     """
 
@@ -55,7 +55,7 @@ class TarArchive:
         self._count = self._so_far[0]
 
     def _members(self) -> Iterator[Member]:
-        """The images, and the notes that may tell their labels."""
+        """Yield the images, and the notes that may hold their labels."""
         count = 0
         seen: set[int] = set()  # hashes of names: 80 bytes each, however long the names are
         with read_tar(self.root) as archive:
@@ -90,7 +90,7 @@ def _image(archive: TarReader, info: tarfile.TarInfo, path: PurePosixPath) -> So
 
 
 def why_not_read(name: str, size: int) -> InvalidImage | None:
-    """Why a member of an archive is refused by its name and size in bytes; None if it is not."""
+    """The reason to refuse a member by its name or its size in bytes; None if there is none."""
     if _OUTSIDE.search(name):
         return InvalidImage("its name points outside the archive")
     if size > MAX_FILE_BYTES:

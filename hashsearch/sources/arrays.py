@@ -20,7 +20,7 @@ _BLOCK_BYTES = 4 * 2**20  # mapped at a time
 
 
 class NpyArray:
-    """The rows of a `.npy` file, none of them with a label.
+    """The rows of a `.npy` file, without labels.
 
     The array is of uint8: (n, height, width, 3) RGB, (n, height, width) grey, or
     (n, 3072), which is 32×32 RGB row by row.
@@ -33,7 +33,7 @@ class NpyArray:
     def estimate(self) -> int | None:
         try:
             return len(_open_array(self.root))
-        except InvalidSource:  # which iterating tells
+        except InvalidSource:  # iterating raises it again
             return None
 
     def __iter__(self) -> Iterator[SourceImage]:
@@ -54,7 +54,9 @@ class NpyArray:
 def _open_array(path: Path) -> "np.memmap[tuple[int, ...], np.dtype[np.uint8]]":
     """Map an array of images. Raises InvalidSource if it is of another kind, or damaged."""
     try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of Python 2's files
+        with warnings.catch_warnings(
+            action="ignore", category=UserWarning
+        ):  # about files of Python 2
             array = open_memmap(path, mode="r")
     except OSError:
         raise
@@ -87,14 +89,14 @@ def _why_not_read(array: NDArray[np.uint8]) -> ImageTooLarge | None:
 def _map_again(
     path: Path, array: "np.memmap[tuple[int, ...], np.dtype[np.uint8]]"
 ) -> NDArray[np.uint8]:
-    """The same array, mapped anew: pages that were read do not stay with the process."""
+    """Map the same array again, which releases the memory of the pages that were read."""
     order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
     mapped = np.memmap(path, np.uint8, "r", array.offset, array.shape, order)
     return mapped.view(np.ndarray)  # slices of a memmap cost microseconds each
 
 
 def _as_rgb(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(n, height, width, 3), without a copy."""
+    """View images as (n, height, width, 3), without a copy."""
     if block.ndim == 2:
         return block.reshape(-1, TINY_SIDE, TINY_SIDE, 3)
     if block.ndim == 3:

@@ -26,10 +26,10 @@ class SourceImage:
     place: where it is within the source, percent-encoded: `/a/b.jpg` in a
     folder, `!/a/b.jpg` in an archive, either followed by `#<row>` in a file of
     many. The image's uri is the source's name followed by this.
-    label: None where the source tells none.
+    label: None if the source gives none.
     size, mtime: of the file, in bytes and nanoseconds.
     content: the file to read, its bytes, its pixels as (height, width, 3)
-    uint8 RGB, or the reason why there is none of these.
+    uint8 RGB, or the reason why it cannot be read.
     """
 
     place: str
@@ -47,14 +47,14 @@ class Source(Protocol):
     """
 
     root: Path
-    """What the source's name stands for: an absolute path."""
+    """The source's absolute path."""
     passed_over: Counter[str]
-    """Files of other kinds met so far, by suffix, as `pass_over` counts them."""
+    """How many files of other kinds were met so far, by suffix; see `pass_over`."""
 
     def __iter__(self) -> Iterator[SourceImage]: ...
 
     def estimate(self) -> int | None:
-        """About how many images it yields in all, by what is known now; None if nothing is.
+        """About how many images it yields in all, as far as is known now; None if unknown.
 
         May walk through a folder at the first call. Another thread may iterate meanwhile.
         """
@@ -70,7 +70,7 @@ def pass_over(passed_over: Counter[str], suffix: str) -> None:
 
 
 def is_hidden(path: PurePath) -> bool:
-    """Whether a path within a source, or a folder on its way, has a hidden file's name."""
+    """Whether a path within a source, or a folder above it, has a hidden file's name."""
     return any(part.startswith(".") and part != ".." for part in path.parts)
 
 
@@ -90,10 +90,10 @@ def decode_path(encoded: str) -> str:
 
 
 def locate(root: str, place: str) -> str:
-    """Name an image for a person: a path that opens, where there is one.
+    """Name an image for a person: by the path of its file, if it has a file of its own.
 
-    root: the source's absolute path; place: as in SourceImage. What lies in an
-    archive or a file of many is named by that file, then `!/` and `#`.
+    root: the source's absolute path; place: as in SourceImage. An image in
+    an archive or a file of many is named by that file, followed by `!/` or `#`.
     """
     path, hash_sign, row = place.partition("#")
     separator = "!" if path.startswith("!") else ""

@@ -25,11 +25,11 @@ from hashsearch.sources.tarball import is_tar, mtime_ns, read_tar
 
 @dataclass(frozen=True, slots=True)
 class Cifar:
-    """What one of the two data sets has that the other has not.
+    """How one of the two data sets differs from the other.
 
     batches: the files of each split, without `.bin`. images: how many each split
     has. labels: their key in a pickle. label_bytes: how many stand before each
-    image in a binary batch; the last one counts. folders: what the archives hold.
+    image in a binary batch; the last one counts. folders: those in the archives.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Cifar:
 
     @property
     def row_bytes(self) -> int:
-        """Of an image in a binary batch: the labels, then three planes."""
+        """The bytes of an image in a binary batch: its labels, then three planes."""
         return self.label_bytes + TINY_BYTES
 
 
@@ -69,7 +69,7 @@ CIFAR10 = Cifar(
     label_bytes=1,
     folders=("cifar-10-batches-py", "cifar-10-batches-bin"),
 )
-# CIFAR-100's fine labels; the coarse ones are left aside.
+# CIFAR-100's fine labels; the coarse ones are ignored.
 _FINE_CLASSES = (
     "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus "
     "butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach "
@@ -103,7 +103,7 @@ class Batch(NamedTuple):
 
 
 class CifarBatches:
-    """The images of a data set's own files, one split of them, in the order of the files."""
+    """The images of one split of a data set's official batches, in their order."""
 
     def __init__(self, root: Path, dataset: Cifar, split: str = "train"):
         self.root = root.resolve()
@@ -173,8 +173,8 @@ def open_cifar(path: Path, split: str = "train") -> CifarBatches:
 def _cifar_in(path: Path) -> Cifar | None:
     """Which data set's batches a folder, or a tar archive by its first members, holds.
 
-    A folder holds them if two files have their names and could be batches: others
-    name theirs `train` and `test` too.
+    A folder holds them if two files have their names and could be batches: files
+    of other data sets are named `train` and `test` too.
     """
     if path.is_dir():
         found = (dataset for dataset in (CIFAR10, CIFAR100) if _batches_in(path, dataset) > 1)
@@ -252,17 +252,17 @@ def _strange_labels(name: str, dataset: Cifar) -> InvalidSource:
 
 
 class _PickledType:
-    """What stands in for `numpy.dtype`: remembers what type is meant, and is none."""
+    """Stands in for `numpy.dtype`: it remembers only whether uint8 is meant."""
 
     def __init__(self, code: object, *_: object):
         self.is_uint8 = code in (b"u1", "u1")
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and fields, of which a uint8 has none."""
+        """Ignore byte order and fields; a uint8 has none."""
 
 
 class _PickledArray:
-    """What stands in for an array while it is unpickled: bytes and a shape, both checked.
+    """Stands in for an array while it is unpickled: bytes and a shape, both checked.
 
     NumPy's own reconstruction trusts the pickle with types that hold pointers.
     """
@@ -270,7 +270,7 @@ class _PickledArray:
     values: NDArray[np.uint8] | None = None
 
     def __init__(self, *_: object):
-        """The class, shape and type to begin with; the state has the real ones."""
+        """Ignore the class, shape and type given here; the state has the real ones."""
 
     def __setstate__(self, state: tuple[object, tuple[int, ...], object, object, object]) -> None:
         _, shape, kind, column_major, raw = state
@@ -281,8 +281,8 @@ class _PickledArray:
         self.values = np.frombuffer(raw, np.uint8).reshape(shape)
 
 
-# What a pickled array asks for, in NumPy's old and new module names. The class
-# `ndarray` is only ever named, so a name is all that it gets.
+# What a pickled array imports, under NumPy's old and new module names. The class
+# `ndarray` is only passed on to `_PickledArray`, which ignores it: a string will do.
 _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
     ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
@@ -294,18 +294,19 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 class _ArrayUnpickler(pickle._Unpickler):
     """Builds dicts, lists, strings, numbers and checked uint8 arrays, and nothing else.
 
-    In Python: the one in C takes as much memory as the greatest number in its memo.
+    It is written in Python: the one in C allocates as many places as the greatest
+    number in its memo.
     """
 
     dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
-    del dispatch[pickle.BYTEARRAY8[0]]  # takes the memory that it claims
+    del dispatch[pickle.BYTEARRAY8[0]]  # allocates the memory that it claims
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _ADMITTED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
-                f"the pickle asks for {module}.{name}; arrays alone are admitted"
+                f"the pickle asks for {module}.{name}; only arrays are admitted"
             ) from None
 
 

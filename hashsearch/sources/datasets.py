@@ -58,18 +58,18 @@ _TIMEOUT_S = (5, 20)  # to connect, and between two pieces that arrive
 
 @dataclass(frozen=True, slots=True)
 class DataFolders:
-    """Where data sets lie: the folder the user named, if any, and the user's cache."""
+    """Where data sets lie: the folder that the user named, if any, and the user's cache."""
 
     data: Path | None
     cache: Path
 
     @classmethod
     def of_environment(cls) -> "DataFolders":
-        """The folder that HASHSEARCH_DATA names, and the cache where the system keeps such."""
+        """The folder that HASHSEARCH_DATA names, and the system's folder for caches."""
         named = os.environ.get("HASHSEARCH_DATA")
         try:
             from platformdirs import user_cache_path
-        except ImportError:  # a bare training machine does without it
+        except ImportError:  # a bare training machine lacks it
             cache = Path.home() / ".cache" / "hashsearch"
         else:
             cache = user_cache_path("hashsearch")
@@ -145,7 +145,7 @@ def _jpeg_split(path: Path, name: str, split: str) -> TarArchive | None:
     """Open a split of a data set's JPEG files; None if the archive holds no test images.
 
     Whether it holds training images is not checked: a name without a split means
-    train, and an archive of test images alone must then yield none of them.
+    train, and an archive of nothing but test images must then yield none.
     """
     under = f"{name}/{split}/"
     if split == "test" and not any(True for _ in TarArchive(path, under)):
@@ -155,7 +155,7 @@ def _jpeg_split(path: Path, name: str, split: str) -> TarArchive | None:
 
 def _download_cifar(name: str, cifar: Cifar, split: str, cache: Path) -> Path:
     """Fetch a data set's python batches (some 160 MB) into the cache, whole or not at all."""
-    import pooch  # only here: a bare training machine has no pooch
+    import pooch  # here, because a bare training machine lacks it
     import requests
 
     archive = DATASETS[name].archives[0]
@@ -179,7 +179,7 @@ def _download_cifar(name: str, cifar: Cifar, split: str, cache: Path) -> Path:
 
 
 class _DownloadBar:
-    """A progress bar on stderr, with the four names that pooch asks of one."""
+    """A progress bar on stderr, with the four attributes that pooch uses."""
 
     total: int = 0
 

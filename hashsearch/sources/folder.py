@@ -25,7 +25,7 @@ class Folder:
         self._candidates: int | None = None
 
     def estimate(self) -> int:
-        """How many files have an image's name; the first call walks through the folder."""
+        """How many files have an image's suffix; the first call walks through the folder."""
         if self._candidates is None:
             self._candidates = _count_candidates(self.root)
         return self._candidates
@@ -50,12 +50,12 @@ class Folder:
                     pass_over(self.passed_over, path.suffix.lower())
                 elif found := self._file(path, status):
                     yield self._image(path, found)
-            except OSError as error:  # one entry's trouble is not the folder's
+            except OSError as error:  # the other entries can be read
                 reason = InvalidImage(f"it cannot be read: {error.strerror}")
                 yield SourceImage(self._place(path), None, 0, 0, reason)
 
     def _file(self, path: Path, status: os.stat_result) -> os.stat_result | None:
-        """The status of the file that a path leads to; None if to no file, or one outside."""
+        """The status of the file at a path; None if it is no file, or a link to one outside."""
         if stat.S_ISLNK(status.st_mode):
             try:
                 status = path.stat()
@@ -79,7 +79,7 @@ class Folder:
 
 
 class ImageFile:
-    """One image file, named as its folder names it, and without a label."""
+    """One image file, with the place that it has in its folder, and without a label."""
 
     def __init__(self, path: Path):
         self.root = path.parent.resolve()
@@ -96,9 +96,9 @@ class ImageFile:
 
 
 def _names(folder: Path) -> list[bytes]:
-    """The names in a folder, hidden ones left out, the first at the end.
+    """The names in a folder, without hidden ones, in descending order of their bytes.
 
-    As bytes: that is their order, and a million of them take the least memory.
+    As bytes, a million of them take the least memory.
     """
     with os.scandir(folder) as entries:
         shown = [os.fsencode(entry.name) for entry in entries if not entry.name.startswith(".")]
@@ -107,7 +107,7 @@ def _names(folder: Path) -> list[bytes]:
 
 
 def _count_candidates(root: Path) -> int:
-    """How many files below a folder have an image's name; no file is looked at."""
+    """How many files below a folder have an image's suffix; no file is opened."""
     count, waiting = 0, [os.fspath(root)]
     while waiting:
         try:
@@ -120,7 +120,7 @@ def _count_candidates(root: Path) -> int:
                     else:
                         count += PurePath(entry.name).suffix.lower() in ACCEPTED_SUFFIXES
         except OSError:
-            continue  # iterating tells of it
+            continue  # iterating reports it
     return count
 
 

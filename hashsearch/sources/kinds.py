@@ -46,7 +46,7 @@ def _has_image_suffix(path: Path) -> bool:
 
 
 # A path is of the first kind that recognizes it: folders of a special layout come
-# before any folder, and what follows "a folder" is asked about files alone.
+# before "a folder", and the kinds after it are asked about files only.
 KINDS = (
     Kind("CIFAR-10 or CIFAR-100 batches", is_cifar, open_cifar, open_cifar),
     Kind("a folder", Path.is_dir, Folder),

@@ -1,4 +1,4 @@
-"""Labels from a CSV file, for the images of any source."""
+"""Labels for the images of any source, from a CSV file."""
 
 import csv
 import sys

@@ -1,6 +1,6 @@
 """A Parquet file with a column of images, as Hugging Face's data sets are laid out.
 
-pyarrow comes with the extra `parquet` alone, and is imported when a file is read.
+pyarrow is installed with the extra `parquet` only, and imported when a file is read.
 """
 
 import json
@@ -54,7 +54,7 @@ class ParquetImages:
         try:
             with self._open() as file:
                 return file.metadata.num_rows
-        except InvalidSource:  # which iterating tells
+        except InvalidSource:  # iterating raises it again
             return None
 
     def __iter__(self) -> Iterator[SourceImage]:
@@ -69,11 +69,11 @@ class ParquetImages:
                 images = batch.column(batch.schema.names.index(column))
                 if leaf != column:
                     (images,) = images.flatten()  # null where the struct is
-                labels = _told(batch, label) if label else [None] * len(images)
-                for image, told in zip(images, labels, strict=True):
+                labels = _values(batch, label) if label else [None] * len(images)
+                for image, value in zip(images, labels, strict=True):
                     content = _content(image)
                     size = len(content) if isinstance(content, bytes) else 0
-                    yield SourceImage(f"#{row}", _label(told, names), size, mtime, content)
+                    yield SourceImage(f"#{row}", _label(value, names), size, mtime, content)
                     row += 1
 
     @contextmanager
@@ -89,7 +89,7 @@ class ParquetImages:
                 yield file
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's trouble, not the file's
+                raise  # an error of the disk, not of the file
             raise InvalidSource(
                 f"{self.root} is no Parquet file, or a damaged one: {error}"
             ) from error
@@ -140,7 +140,7 @@ def _label_column(schema: "pyarrow.Schema") -> str | None:
 
 
 def _class_names(schema: "pyarrow.Schema", label: str | None) -> list[str]:
-    """What the integers of the label column stand for, by Hugging Face's metadata."""
+    """The names of the integers in the label column, from Hugging Face's metadata."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         names = features[label]["names"]
@@ -149,8 +149,8 @@ def _class_names(schema: "pyarrow.Schema", label: str | None) -> list[str]:
     return [valid_text(str(name)) for name in names] if isinstance(names, list) else []
 
 
-def _told(batch: "pyarrow.RecordBatch", label: str) -> list[str | int | None]:
-    """What a column of labels holds, valid text whatever its bytes."""
+def _values(batch: "pyarrow.RecordBatch", label: str) -> list[str | int | None]:
+    """The values of a column of labels; bytes that are not UTF-8 become U+FFFD."""
     import pyarrow
 
     column = batch.column(batch.schema.names.index(label))
@@ -162,10 +162,10 @@ def _told(batch: "pyarrow.RecordBatch", label: str) -> list[str | int | None]:
     return [None if text is None else text.decode("utf-8", errors="replace") for text in texts]
 
 
-def _label(told: str | int | None, names: list[str]) -> str | None:
-    if isinstance(told, int) and names:
-        return names[told] if 0 <= told < len(names) else None  # -1 stands for none
-    return str(told) if told not in (None, "") else None
+def _label(value: str | int | None, names: list[str]) -> str | None:
+    if isinstance(value, int) and names:
+        return names[value] if 0 <= value < len(names) else None  # -1 stands for none
+    return str(value) if value not in (None, "") else None
 
 
 def _batches(

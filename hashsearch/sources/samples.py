@@ -1,4 +1,4 @@
-"""Crops of the sample photographs that scikit-image ships: images without a network."""
+"""Crops of the sample photographs that scikit-image ships: images that need no network."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from hashsearch.errors import InvalidSource
 from hashsearch.images import TINY_BYTES, TINY_SIDE
 from hashsearch.sources.base import SourceImage
 
-# Those in scikit-image's wheel; the rest of its photographs need a download.
+# The photographs in scikit-image's wheel; its others need a download.
 PHOTOGRAPHS = (
     "astronaut.png",
     "brick.png",

@@ -103,7 +103,7 @@ def read_tar(path: Path) -> Iterator[TarReader]:
         raise
     except Exception as error:  # a header from outside can raise anything
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's trouble, not the archive's
+            raise  # an error of the disk, not of the archive
         reason = str(error) or type(error).__name__
         raise InvalidSource(f"{path} is no tar archive, or a damaged one: {reason}") from error
 

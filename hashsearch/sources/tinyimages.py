@@ -1,7 +1,7 @@
-"""The binary file of the Tiny Images data set, for those who hold a copy.
+"""The binary file of the Tiny Images data set, for people who have a copy.
 
-Its authors withdrew the set in 2020 and ask that it be used no more: nothing
-here downloads it.
+Its authors withdrew the set in 2020 and ask people not to use it any more;
+nothing here downloads it.
 Source: the layout that the Matlab toolbox of the set reads.
 """
 
@@ -21,7 +21,7 @@ _BLOCK_IMAGES = 1024  # 3 MB mapped at a time
 class TinyImagesFile:
     """Images of 3,072 bytes: the red, green and blue planes, each column by column.
 
-    None has a label.
+    They have no labels.
     """
 
     def __init__(self, root: Path):

@@ -1,4 +1,4 @@
-"""WebDataset's layout of tar archives: an image's label lies in a file beside it.
+"""WebDataset's layout of tar archives: a file beside an image holds its label.
 
 Consecutive members that share their path up to the first dot of the file name
 are one sample: `000017.jpg`, `000017.cls`, `000017.json`, in any order.
@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 from hashsearch.errors import InvalidSource
 from hashsearch.sources.base import SourceImage, valid_text
 
-NOTES = (".cls", ".json", ".txt")  # the suffixes of what may lie beside an image
+NOTES = (".cls", ".json", ".txt")  # suffixes of the files that may lie beside an image
 
 _MAX_NOTE_BYTES = 2**20
 _MAX_SAMPLE_BYTES = 32 * 2**20
@@ -21,10 +21,10 @@ _MEMBER_BYTES = 2 * _MAX_LABEL_BYTES  # of memory, whatever a member holds
 
 
 class Member(NamedTuple):
-    """An image of an archive, or a note: a file that may tell an image's label.
+    """An image of an archive, or a note: a file that may hold an image's label.
 
-    sample: what the names of its sample's members have in common. label: of a
-    note that tells one.
+    sample: what the names of all members of its sample begin with. label: what a
+    note holds.
     """
 
     sample: str
@@ -34,7 +34,7 @@ class Member(NamedTuple):
 
 
 def sample_of(name: str) -> str:
-    """What a member's name has in common with those of its sample."""
+    """The part of a member's name that all members of its sample share."""
     folder, slash, file_name = name.rpartition("/")
     return folder + slash + file_name.partition(".")[0]
 
@@ -42,9 +42,9 @@ def sample_of(name: str) -> str:
 def samples(members: Iterator[Member]) -> Iterator[list[Member]]:
     """Put the members of each sample together.
 
-    A sample of more than 32 MB comes in parts, each with the last notes before
-    it, and with those that follow its last image. If the archive breaks off,
-    InvalidSource follows the last member that was whole.
+    A sample of more than 32 MB is yielded in parts; each has the last notes
+    before it, and those that follow its last image. If the archive is cut short,
+    InvalidSource is raised after the last whole member.
     """
     sample: list[Member] = []
     size = 0
@@ -68,7 +68,7 @@ def samples(members: Iterator[Member]) -> Iterator[list[Member]]:
 
 
 def label_in(sample: list[Member]) -> str | None:
-    """What the notes of a sample tell of its images: `.cls` first, then `.json`."""
+    """The label that the notes of a sample hold: `.cls` first, then `.json`."""
     labels = {member.suffix: member.label for member in sample if member.label is not None}
     return labels.get(".cls") or labels.get(".json")
 
@@ -76,7 +76,7 @@ def label_in(sample: list[Member]) -> str | None:
 def label_of_note(suffix: str, note: IO[bytes]) -> str | None:
     """The class that a `.cls` file holds, or "label" in a `.json`.
 
-    None if there is none, or one of more than 1 KB.
+    None if there is none, or it is longer than 1 KB.
     """
     if suffix == ".txt":
         return None  # a caption
@@ -87,10 +87,10 @@ def label_of_note(suffix: str, note: IO[bytes]) -> str | None:
     if suffix == ".cls":
         return _short(text)
     try:
-        told = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    label = told.get("label") if isinstance(told, dict) else None
+    label = content.get("label") if isinstance(content, dict) else None
     known = isinstance(label, (str, int, float)) and not isinstance(label, bool)
     return _short(str(label)) if known else None
 

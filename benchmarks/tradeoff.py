@@ -22,14 +22,14 @@ from benchmarks.depths import as_depths, deal
 from hashsearch.codes import CODE_BITS
 from hashsearch.encoder import Encoder
 from hashsearch.models.card import PRETRAINED, Card, read_card
-from hashsearch.models.folder import load_model
+from hashsearch.models.storage import load_model
 from hashsearch.sources import DataFolders, dataset_at_hand
 from hashsearch.sources.loading import load_labelled_images
 from training.families import PRESETS
 from training.families.convolutional import ConvolutionalPreset
 from training.job import train
-from training.report import mosaic
 from training.retrieval import Labelled
+from training.training_report import mosaic
 
 _PRESET = "conv256-reread"
 _BITS = (64, 96, 128, 160)

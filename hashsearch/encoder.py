@@ -12,7 +12,7 @@ from torch import Tensor
 from hashsearch.codes import pack_bits, unpack_bits
 from hashsearch.errors import ArtifactMismatch
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
-from hashsearch.models.folder import Autoencoder, load_model
+from hashsearch.models.storage import Autoencoder, load_model
 
 # Every matrix product has this many rows, the last ones filled up with black:
 # products of other shapes may round otherwise, and a bit near its threshold

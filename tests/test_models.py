@@ -13,7 +13,7 @@ from hashsearch.models.card import copy_model, fingerprint, read_card
 from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.folder import load_model, round_as_stored, save_model
+from hashsearch.models.storage import load_model, round_as_stored, save_model
 from training.binarize import binarize
 from training.transform_coding import fit_transform
 

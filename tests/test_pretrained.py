@@ -8,7 +8,7 @@ from hashsearch.codes import unpack_bits
 from hashsearch.encoder import Encoder
 from hashsearch.metrics import psnr_db
 from hashsearch.models.card import PRETRAINED
-from hashsearch.models.folder import load_model
+from hashsearch.models.storage import load_model
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.loading import load_labelled_images
 from training.retrieval import Labelled, retrieval_by_bits

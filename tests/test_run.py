@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from hashsearch.errors import TrainingError
-from hashsearch.models.folder import load_model
+from hashsearch.models.storage import load_model
 from hashsearch.models.transform import TransformAutoencoder
 from training import budget, job, run
 from training.components import principal_components

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hashsearch.models.folder import load_saved
+from hashsearch.models.storage import load_saved
 from tests.conftest import part_of_cifar10
 from training.portable import read_portable
 from training.resnet import Teacher

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import save_file
 
 from hashsearch.errors import InvalidModel, TrainingError
-from hashsearch.models.folder import save_model
+from hashsearch.models.storage import save_model
 from training import targets
 from training.data import fit_standardization
 from training.resnet import Teacher

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from hashsearch.cli import main
 from hashsearch.errors import InvalidModel, TrainingError
 from hashsearch.models.card import PRETRAINED
-from hashsearch.models.folder import load_model, load_saved, save_model
+from hashsearch.models.storage import load_model, load_saved, save_model
 from tests.test_run import (
     CONVOLUTIONAL,
     StopAfter,

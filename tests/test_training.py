@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from hashsearch.encoder import Encoder
 from hashsearch.errors import InvalidModel, TrainingError
 from hashsearch.metrics import psnr_db
-from hashsearch.models.folder import load_model
+from hashsearch.models.storage import load_model
 from tests.conftest import TINY_PRESET
 from training import job
 from training.data import split_off

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from hashsearch.encoder import Encoder
 from hashsearch.errors import InvalidModel
 from hashsearch.metrics import psnr_db
-from hashsearch.models.folder import load_model, save_model
+from hashsearch.models.storage import load_model, save_model
 from hashsearch.models.transform import TransformAutoencoder
 from training import job
 from training.data import fit_standardization

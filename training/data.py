@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hashsearch.models.folder import Saved
+from hashsearch.models.storage import Saved
 
 _CHUNK_VALUES = 3_000_000
 

@@ -15,16 +15,16 @@ from torch import nn
 from hashsearch.errors import TrainingError
 from hashsearch.hardware import describe
 from hashsearch.models.card import PRETRAINED, Card
-from hashsearch.models.folder import Saved, load_model, require_free, round_as_stored, save_model
+from hashsearch.models.storage import Saved, load_model, require_free, round_as_stored, save_model
 from training.data import fit_standardization, sha256_of_images, split_off, without
 from training.device import has_bfloat16
 from training.families import PRESETS
 from training.families.base import Preset, Start, Work, settings_of
 from training.measure import Describe, measure, seconds_to_measure
-from training.report import write_report
 from training.retrieval import Labelled
 from training.run import Run
 from training.targets import Targets, read_targets
+from training.training_report import write_report
 
 HELD_OUT = 1000  # images not trained on, for measuring reconstruction
 _TO_WRITE_S, _TO_WRITE_SHARE = 6.0, 0.02  # part of a budget kept for writing model and report

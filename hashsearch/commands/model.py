@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
 
 def _info(options: argparse.Namespace) -> int:
     from hashsearch.models.card import PRETRAINED, read_card
-    from hashsearch.models.folder import ARCHITECTURES, load_model
+    from hashsearch.models.storage import ARCHITECTURES, load_model
 
     folder = options.model or PRETRAINED
     card = read_card(folder)

@@ -79,7 +79,7 @@ def _when_stopped(out: Path) -> str:
 def _make_model(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from hashsearch.models.folder import require_free
+    from hashsearch.models.storage import require_free
     from hashsearch.sources.loading import load_tiny_images
     from training.device import choose_device
     from training.families import PRESETS

@@ -370,7 +370,7 @@ def require_model(folder: Path) -> Card:
     Raises what `load_model` raises if it is not whole, and ArtifactMismatch if
     its codes have another width.
     """
-    from hashsearch.models.folder import load_model
+    from hashsearch.models.storage import load_model
 
     _, card = load_model(folder)
     if card.bits != CODE_BITS:

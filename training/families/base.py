@@ -15,14 +15,14 @@ from hashsearch.encoder import Encoder
 from hashsearch.errors import TrainingError
 from hashsearch.metrics import psnr_db
 from hashsearch.models.card import Card
-from hashsearch.models.folder import Autoencoder, Saved, load_model
+from hashsearch.models.storage import Autoencoder, Saved, load_model
 from training.budget import Stateful
 from training.data import Batches
-from training.report import Drawing, bit_drawings, filter_drawing, reconstruction_drawing
 from training.run import Run
 from training.schedule import cosine, set_rate
 from training.step import Compute, Step
 from training.targets import Targets
+from training.training_report import Drawing, bit_drawings, filter_drawing, reconstruction_drawing
 
 M = TypeVar("M", bound=nn.Module)
 A = TypeVar("A", bound=Autoencoder)

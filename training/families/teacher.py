@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hashsearch.errors import TrainingError
 from hashsearch.models.card import read_card
-from hashsearch.models.folder import Saved
+from hashsearch.models.storage import Saved
 from training.augment import Views, random_views
 from training.device import autocast, seed_of
 from training.families.base import Preset, Start, Work
@@ -27,11 +27,11 @@ from training.measure import seconds_of
 from training.optimizers import adam, descend_sum, kernels_and_others, muon
 from training.portable import has_portable, read_portable
 from training.pretext import PRETEXTS, Pretext, shapes_of
-from training.report import Drawing, filter_drawing
 from training.resnet import Teacher
 from training.run import PORTABLE
 from training.schedule import falling, plateau
 from training.targets import CHUNK, FILE, averaged_features, make_targets, write_targets
+from training.training_report import Drawing, filter_drawing
 
 _VIEWS, _TARGETS = range(2)  # random streams, see Work.stage
 # SimCLR's and BYOL's published augmentations, for small images.

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hashsearch.models.folder import load_model
+from hashsearch.models.storage import load_model
 from tests.test_run import CONVOLUTIONAL, DENSE, train
 from training.families.linear import LinearPreset
-from training.report import write_report
 from training.retrieval import Labelled
+from training.training_report import write_report
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from training.families import PRESETS
 from training.families.convolutional import VIEWS, ConvolutionalPreset, optimizers
 from training.objectives import coding_rate, contrastive, spread_and_alike, variance_lost
 from training.optimizers import adam
-from training.retrieval import Labelled, retrieval_by_bits
+from training.retrieval import Question, retrieval_by_bits
 from training.schedule import cosine, set_rate
 from training.sharpen import make_code
 from training.transform_coding import fit_transform
@@ -272,13 +272,13 @@ def seconds_a_step(trial: Trial, images: NDArray[np.uint8]) -> float:
 
 
 def row(
-    trial: Trial, labelled: Labelled, steps: int, transform: Coefficients
+    trial: Trial, question: Question, steps: int, transform: Coefficients
 ) -> tuple[str, tuple[float, float] | None]:
     """Train and measure. transform: fitted to the gallery, as the default has it.
 
     Returns the row, and PSNR and mAP of the code; None where there is none to measure.
     """
-    training = Training(trial, labelled.gallery)
+    training = Training(trial, question.gallery)
     seen = trial.preset.batch * trial.views
     for step in range(steps):
         if not training.take(step, steps):
@@ -288,17 +288,17 @@ def row(
     if not trial.reconstruction:
         model.transform.load_state_dict(transform.state_dict())
     try:
-        make_code(model, labelled.gallery, trial.preset.directions)
+        make_code(model, question.gallery, trial.preset.directions)
     except TrainingError:
         return f"| {trial.name} | {steps * seen // 1000:,}k, all alike |" + " – |" * 7, None
-    measured = [_bits(model, images) for images in (labelled.gallery, labelled.queries)]
+    measured = [_bits(model, images) for images in (question.gallery, question.queries)]
     heads, codes = zip(*measured, strict=True)
-    head, code = (retrieval_by_bits(labelled, *bits) for bits in (heads, codes))
+    head, code = (retrieval_by_bits(question, *bits) for bits in (heads, codes))
     with torch.inference_mode():
         bits = torch.from_numpy(heads[1] if trial.reconstruction else codes[1]).float()
         decoded = model.reconstruct(bits)  # a decoder not trained adds nothing
     levels = decoded.round().clamp(0, 255).to(torch.uint8).numpy()
-    psnr = psnr_db(labelled.queries, levels)
+    psnr = psnr_db(question.queries, levels)
     cells = f"{steps * seen // 1000:,}k | {_cells(head)} | {_cells(code)} | {psnr:.1f} dB"
     return f"| {trial.name} | {cells} |", (psnr, _three(code)[-1])
 
@@ -370,20 +370,20 @@ def main() -> None:
     folders = DataFolders.of_environment()
     splits = [dataset_at_hand("cifar10", split, folders) for split in ("train", "test")]
     gallery, queries = (load_labelled_images(split) for split in splits if split is not None)
-    labelled = Labelled("cifar10", *gallery, *(part[::_QUERIES_EVERY] for part in queries))
+    question = Question("cifar10", *gallery, *(part[::_QUERIES_EVERY] for part in queries))
     steps = [
-        int(options.minutes * 60 / seconds_a_step(trial, labelled.gallery)) for trial in chosen
+        int(options.minutes * 60 / seconds_a_step(trial, question.gallery)) for trial in chosen
     ]
     measures = ["P@1", "P@10", "mAP@1000"]
     model = ConvolutionalAutoencoder(preset.widths, preset.blocks, preset.depths)
-    fit_standardization(model, labelled.gallery)
-    fit_transform(model, labelled.gallery)
+    fit_standardization(model, question.gallery)
+    fit_transform(model, question.gallery)
     columns = ["trial", "views", *measures, *(f"{name}, code" for name in measures), "PSNR"]
     for cells in (columns, ["---"] * len(columns)):
         print(f"| {' | '.join(cells)} |", flush=True)
     points = {}
     for trial, count in zip(chosen, steps, strict=True):
-        cells, point = row(trial, labelled, count, model.transform)
+        cells, point = row(trial, question, count, model.transform)
         print(cells, flush=True)
         if point:
             points[trial.name] = point

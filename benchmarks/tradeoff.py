@@ -28,7 +28,7 @@ from hashsearch.sources.loading import load_labelled_images
 from training.families import PRESETS
 from training.families.convolutional import ConvolutionalPreset
 from training.job import train
-from training.retrieval import Labelled
+from training.retrieval import Question
 from training.training_report import mosaic
 
 _PRESET = "conv256-reread"
@@ -50,25 +50,25 @@ def main() -> None:
     folders = DataFolders.of_environment()
     splits = [dataset_at_hand("cifar10", split, folders) for split in ("train", "test")]
     gallery, queries = (load_labelled_images(split) for split in splits if split is not None)
-    labelled = Labelled("cifar10", *gallery, *queries)
-    dealt = deal(labelled.gallery, max(options.bits))
+    question = Question("cifar10", *gallery, *queries)
+    dealt = deal(question.gallery, max(options.bits))
     models = {f"{bits}": options.out / f"{bits}" for bits in options.bits}
     cards = {}
     for bits, model in models.items():
         cards[bits] = _trained(
-            as_depths(dealt[: int(bits)]), labelled, model, options.minutes, options.start
+            as_depths(dealt[: int(bits)]), question, model, options.minutes, options.start
         )
         print(_row(bits, cards[bits]), flush=True)
     models["bundled"], cards["bundled"] = PRETRAINED, read_card(PRETRAINED)
     _curve(cards, options.minutes).savefig(options.out / "tradeoff.svg", metadata={"Date": None})
-    shown = labelled.queries[:: len(labelled.queries) // _SHOWN][:_SHOWN]
+    shown = question.queries[:: len(question.queries) // _SHOWN][:_SHOWN]
     pictures = {"original": shown} | {n: _decoded(model, shown) for n, model in models.items()}
     _rows(pictures).savefig(options.out / "tradeoff.png", dpi=200)
 
 
 def _trained(
     depths: tuple[tuple[int, int], ...],
-    labelled: Labelled,
+    question: Question,
     out: Path,
     minutes: float,
     start: Path,
@@ -80,7 +80,7 @@ def _trained(
         train(
             _PRESET,
             preset,
-            labelled.gallery,
+            question.gallery,
             out,
             data="cifar10",
             seed=0,
@@ -88,7 +88,7 @@ def _trained(
             minutes=minutes,
             resume=True,
             start=start,
-            questions=[labelled],
+            questions=[question],
         )
     card = read_card(out)
     told, wanted = card.training, json.loads(json.dumps(asdict(preset)))

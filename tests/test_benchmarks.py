@@ -15,7 +15,7 @@ from tests.test_run import CONVOLUTIONAL
 from training.data import fit_standardization
 from training.families.base import Work
 from training.families.convolutional import learn_views
-from training.retrieval import Labelled
+from training.retrieval import Question
 from training.run import Run
 from training.transform_coding import fit_transform
 
@@ -39,13 +39,13 @@ def test_the_default_trial_is_the_defaults_training(tiny_images, tmp_path):
 
 def test_a_trial_is_a_row_of_the_table(tiny_images):
     labels = np.array(["bright" if image.mean() > 110 else "dark" for image in tiny_images])
-    labelled = Labelled("tests", tiny_images, labels, tiny_images[:40], labels[:40])
+    question = Question("tests", tiny_images, labels, tiny_images[:40], labels[:40])
     fitted = ConvolutionalAutoencoder(PRESET.widths, PRESET.blocks, PRESET.depths)
     fit_standardization(fitted, tiny_images)
     fit_transform(fitted, tiny_images)
     every = trials(PRESET)
     for name in ("the default", "8 small crops", "reconstruction from all bits, 4"):
-        text, point = row(every[name], labelled, 2, fitted.transform)
+        text, point = row(every[name], question, 2, fitted.transform)
         _, called, _, *cells, psnr, _ = text.split("|")
         assert called.strip() == name
         assert all(0 < float(cell) <= 1 for cell in cells)
@@ -53,7 +53,7 @@ def test_a_trial_is_a_row_of_the_table(tiny_images):
         assert psnr == f" {point[0]:.1f} dB "
         assert cells[-1].strip() == f"{point[1]:.3f}".removeprefix("0")
     lost = replace(every["the default"], preset=replace(PRESET, learning_rate=1e30))
-    text, point = row(lost, labelled, 20, fitted.transform)
+    text, point = row(lost, question, 20, fitted.transform)
     assert "no number after" in text
     assert point is None
 

@@ -11,26 +11,26 @@ from hashsearch.models.card import PRETRAINED
 from hashsearch.models.storage import load_model
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.loading import load_labelled_images
-from training.retrieval import Labelled, retrieval_by_bits
+from training.retrieval import Question, retrieval_by_bits
 
 
 @pytest.fixture(scope="module")
-def labelled(cifar10) -> Labelled:
+def question(cifar10) -> Question:
     """All of CIFAR-10: test images to search for among its training images."""
     gallery, queries = (
         TarArchive(cifar10, under=f"cifar10/{split}/") for split in ("train", "test")
     )
-    return Labelled("cifar10", *load_labelled_images(gallery), *load_labelled_images(queries))
+    return Question("cifar10", *load_labelled_images(gallery), *load_labelled_images(queries))
 
 
-def part(labelled: Labelled, every: int) -> Labelled:
+def part(question: Question, every: int) -> Question:
     """Every so many of the gallery and of the queries."""
-    return Labelled(
-        labelled.name,
-        labelled.gallery[::every],
-        labelled.gallery_labels[::every],
-        labelled.queries[::every],
-        labelled.query_labels[::every],
+    return Question(
+        question.name,
+        question.gallery[::every],
+        question.gallery_labels[::every],
+        question.queries[::every],
+        question.query_labels[::every],
     )
 
 
@@ -49,8 +49,8 @@ def test_it_was_trained_on_training_images_alone():
     assert set(card.training["data"].split(" + ")) <= {"cifar10", "tinyimagenet32"}
 
 
-def test_its_codes_find_images_of_a_kind_more_often_than_pixels_do(labelled):
-    some = part(labelled, every=10)
+def test_its_codes_find_images_of_a_kind_more_often_than_pixels_do(question):
+    some = part(question, every=10)
     by_code = retrieval_by_bits(some, bits_of(some.gallery), bits_of(some.queries))
     neighbours = NearestNeighbors(n_neighbors=10).fit(some.gallery.reshape(-1, 3072))
     nearest = neighbours.kneighbors(some.queries.reshape(-1, 3072), return_distance=False)
@@ -59,18 +59,18 @@ def test_its_codes_find_images_of_a_kind_more_often_than_pixels_do(labelled):
     assert by_code["precision_at_10"] > alike.mean() + 0.1
 
 
-def test_pictures_come_back_from_its_codes(labelled):
+def test_pictures_come_back_from_its_codes(question):
     encoder = Encoder.load(PRETRAINED)
-    images = labelled.queries[::100]
+    images = question.queries[::100]
     _, card = load_model(PRETRAINED)
     found = psnr_db(images, encoder.reconstruct(encoder.encode(images)))
     assert found == pytest.approx(card.metrics["psnr_db"], abs=1.0)  # another 100 images
 
 
 @pytest.mark.soak
-def test_the_figures_of_its_card_are_measured_again(labelled):
+def test_the_figures_of_its_card_are_measured_again(question):
     _, card = load_model(PRETRAINED)
-    measured = retrieval_by_bits(labelled, bits_of(labelled.gallery), bits_of(labelled.queries))
+    measured = retrieval_by_bits(question, bits_of(question.gallery), bits_of(question.queries))
     for name in ("precision_at_1", "precision_at_10", "map_at_1000"):
         value = measured[name]
         assert value == pytest.approx(card.metrics[f"cifar10_codes_{name}"], abs=2e-3)

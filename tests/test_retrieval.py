@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from hashsearch.codes import pack_bits
 from training.retrieval import (
-    Labelled,
+    Question,
     distinct,
     retrieval_by_bits,
     retrieval_by_features,
@@ -21,18 +21,18 @@ KINDS = np.array(["bird", "cat", "dog", "horse"])
 MEASURES = {"precision_at_1", "precision_at_10", "map_at_1000", "knn_accuracy"}
 
 
-def labelled_by(gallery_labels, query_labels) -> Labelled:
+def question_of(gallery_labels, query_labels) -> Question:
     """Labels without images, which codes and features stand for."""
     none = np.empty((0, 32, 32, 3), np.uint8)
-    return Labelled("tests", none, gallery_labels, none, query_labels)
+    return Question("tests", none, gallery_labels, none, query_labels)
 
 
 @pytest.fixture(scope="module")
-def labelled() -> Labelled:
+def question() -> Question:
     """Ordered by label, as data sets come, with a label that the gallery does not have."""
     random = np.random.default_rng(0)
     gallery = np.sort(random.choice(KINDS, N_GALLERY, p=(0.1, 0.2, 0.3, 0.4)))
-    return labelled_by(gallery, random.choice([*KINDS, "zebra"], N_QUERIES))
+    return question_of(gallery, random.choice([*KINDS, "zebra"], N_QUERIES))
 
 
 def bits_about(labels, n_bits, random) -> np.ndarray:
@@ -50,8 +50,8 @@ def features_about(labels, random) -> torch.Tensor:
     return torch.from_numpy(drawn * random.uniform(0.1, 10, (len(labels), 1))).float()
 
 
-def reordered(labelled, order):
-    return labelled_by(labelled.gallery_labels[order], labelled.query_labels)
+def reordered(question, order):
+    return question_of(question.gallery_labels[order], question.query_labels)
 
 
 def slow_ranking(labels, label):
@@ -80,18 +80,18 @@ def slow_vote(distances, labels, label, n_bits):
 
 @pytest.mark.parametrize("n_bits", [6, 28, 256])
 def test_by_bits_the_200_nearest_vote_and_those_tied_for_the_last_places_share_them(
-    labelled, n_bits
+    question, n_bits
 ):
     random = np.random.default_rng(n_bits)
-    gallery = bits_about(labelled.gallery_labels, n_bits, random)
-    queries = bits_about(labelled.query_labels, n_bits, random)
-    labels = labelled.gallery_labels.tolist()
+    gallery = bits_about(question.gallery_labels, n_bits, random)
+    queries = bits_about(question.query_labels, n_bits, random)
+    labels = question.gallery_labels.tolist()
     distances = (queries[:, np.newaxis] != gallery).sum(axis=2).tolist()
     right = [
         slow_vote(row, labels, label, n_bits)
-        for row, label in zip(distances, labelled.query_labels, strict=True)
+        for row, label in zip(distances, question.query_labels, strict=True)
     ]
-    measured = retrieval_by_bits(labelled, gallery, queries)
+    measured = retrieval_by_bits(question, gallery, queries)
     assert 0.3 < np.mean(right) < 1
     assert measured["knn_accuracy"] == pytest.approx(np.mean(right), abs=1e-4)
 
@@ -105,23 +105,23 @@ def test_images_at_the_last_distance_have_40_votes_between_them_where_40_are_lef
     labels = np.repeat(["cat", "dog"], [cats, 260 - cats])
     gallery = np.zeros((260, 256), np.uint8)
     gallery[160:, 0] = 1
-    labelled = labelled_by(labels, np.array([winner]))
-    measured = retrieval_by_bits(labelled, gallery, np.zeros((1, 256), np.uint8))
+    question = question_of(labels, np.array([winner]))
+    measured = retrieval_by_bits(question, gallery, np.zeros((1, 256), np.uint8))
     assert measured["knn_accuracy"] == 1
 
 
 @pytest.mark.parametrize("n_bits", [6, 28, 256])
-def test_by_bits_a_ranking_is_measured_as_random_orders_of_its_ties_are(labelled, n_bits):
+def test_by_bits_a_ranking_is_measured_as_random_orders_of_its_ties_are(question, n_bits):
     random = np.random.default_rng(n_bits)
-    gallery = bits_about(labelled.gallery_labels, n_bits, random)
-    queries = bits_about(labelled.query_labels, n_bits, random)
+    gallery = bits_about(question.gallery_labels, n_bits, random)
+    queries = bits_about(question.query_labels, n_bits, random)
     distances = (queries[:, np.newaxis] != gallery).sum(axis=2)
     rankings = []
-    for row, label in zip(distances, labelled.query_labels, strict=True):
+    for row, label in zip(distances, question.query_labels, strict=True):
         for _ in range(40):
             order = np.lexsort((random.random(N_GALLERY), row))
-            rankings.append(slow_ranking(labelled.gallery_labels[order], label))
-    measured = retrieval_by_bits(labelled, gallery, queries)
+            rankings.append(slow_ranking(question.gallery_labels[order], label))
+    measured = retrieval_by_bits(question, gallery, queries)
     assert measured.keys() == MEASURES
     found = [measured[name] for name in ("precision_at_1", "precision_at_10", "map_at_1000")]
     # Standard errors of 1,600 drawn orders are below 0.0125, 0.004 and 0.001.
@@ -129,73 +129,73 @@ def test_by_bits_a_ranking_is_measured_as_random_orders_of_its_ties_are(labelled
     assert found[2] == pytest.approx(np.mean(rankings, axis=0)[2], abs=0.003)
 
 
-def test_by_features_a_ranking_is_that_of_a_sort_by_cosine_similarity(labelled):
+def test_by_features_a_ranking_is_that_of_a_sort_by_cosine_similarity(question):
     random = np.random.default_rng(2)
-    gallery = features_about(labelled.gallery_labels, random)
-    queries = features_about(labelled.query_labels, random)
+    gallery = features_about(question.gallery_labels, random)
+    queries = features_about(question.query_labels, random)
     rankings = []
-    for query, label in zip(queries.double().numpy(), labelled.query_labels, strict=True):
+    for query, label in zip(queries.double().numpy(), question.query_labels, strict=True):
         rows = gallery.double().numpy()
         cosines = rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)
         nearest = np.argsort(-cosines)
-        rankings.append(slow_ranking(labelled.gallery_labels[nearest], label))
-        relevant = labelled.gallery_labels[nearest[:1000]] == label
+        rankings.append(slow_ranking(question.gallery_labels[nearest], label))
+        relevant = question.gallery_labels[nearest[:1000]] == label
         if relevant.any():
             expected = average_precision_score(relevant, cosines[nearest[:1000]])
             assert rankings[-1][2] == pytest.approx(expected)
-    measured = retrieval_by_features(labelled, gallery, queries)
+    measured = retrieval_by_features(question, gallery, queries)
     assert measured.keys() == MEASURES
     found = [measured[name] for name in ("precision_at_1", "precision_at_10", "map_at_1000")]
     assert found == pytest.approx(np.mean(rankings, axis=0), abs=1e-4)
 
 
-def test_by_features_the_nearest_vote_as_scikit_learns_neighbors_do(labelled):
+def test_by_features_the_nearest_vote_as_scikit_learns_neighbors_do(question):
     random = np.random.default_rng(3)
-    gallery = features_about(labelled.gallery_labels, random)
-    queries = features_about(labelled.query_labels, random)
+    gallery = features_about(question.gallery_labels, random)
+    queries = features_about(question.query_labels, random)
     neighbors = KNeighborsClassifier(
         200, metric="cosine", weights=lambda distances: np.exp((1 - distances) / 0.1)
-    ).fit(gallery, labelled.gallery_labels)
-    accuracy = neighbors.score(queries, labelled.query_labels)
-    measured = retrieval_by_features(labelled, gallery, queries)
+    ).fit(gallery, question.gallery_labels)
+    accuracy = neighbors.score(queries, question.query_labels)
+    measured = retrieval_by_features(question, gallery, queries)
     assert measured["knn_accuracy"] == pytest.approx(accuracy, abs=1e-4)
     assert 0.3 < accuracy < 1
 
 
-def test_signs_as_features_rank_as_the_bits_do(labelled):
+def test_signs_as_features_rank_as_the_bits_do(question):
     """Of 4,096 random bits, few distances are equal."""
     random = np.random.default_rng(4)
-    gallery = bits_about(labelled.gallery_labels, 4096, random)
-    queries = bits_about(labelled.query_labels, 4096, random)
+    gallery = bits_about(question.gallery_labels, 4096, random)
+    queries = bits_about(question.query_labels, 4096, random)
     signs = (torch.from_numpy(bits).float() * 2 - 1 for bits in (gallery, queries))
-    expected = retrieval_by_bits(labelled, gallery, queries)
-    assert retrieval_by_features(labelled, *signs) == pytest.approx(expected, abs=0.01)
+    expected = retrieval_by_bits(question, gallery, queries)
+    assert retrieval_by_features(question, *signs) == pytest.approx(expected, abs=0.01)
 
 
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), n_bits=st.integers(1, 20))
-def test_a_gallery_in_another_order_is_measured_alike(labelled, seed, n_bits):
+def test_a_gallery_in_another_order_is_measured_alike(question, seed, n_bits):
     random = np.random.default_rng(seed)
     order = random.permutation(N_GALLERY)
     gallery = random.integers(0, 2, (N_GALLERY, n_bits), np.uint8)
     queries = random.integers(0, 2, (N_QUERIES, n_bits), np.uint8)
-    expected = retrieval_by_bits(labelled, gallery, queries)
-    assert retrieval_by_bits(reordered(labelled, order), gallery[order], queries) == expected
+    expected = retrieval_by_bits(question, gallery, queries)
+    assert retrieval_by_bits(reordered(question, order), gallery[order], queries) == expected
     features, asked = (torch.from_numpy(random.normal(size=(n, 8))) for n in (N_GALLERY, N_QUERIES))
     directions, own = (part / part.norm(dim=1, keepdim=True) for part in (features, asked))
     similarities = (own @ directions.T).sort(descending=True).values
     for k in (1, 10, 200):  # float32 would exchange two neighbours where a measure ends
         assume((similarities[:, k - 1] - similarities[:, k]).min() > 1e-6)
-    expected = retrieval_by_features(labelled, features, asked)
-    found = retrieval_by_features(reordered(labelled, order), features[order], asked)
+    expected = retrieval_by_features(question, features, asked)
+    found = retrieval_by_features(reordered(question, order), features[order], asked)
     assert found == pytest.approx(expected, abs=1e-3)  # and elsewhere it may
 
 
 def test_equal_codes_everywhere_find_what_chance_does():
     labels = np.repeat(KINDS, 300)
-    labelled = labelled_by(labels, np.repeat(KINDS, [1, 2, 3, 4]))
+    question = question_of(labels, np.repeat(KINDS, [1, 2, 3, 4]))
     measured = retrieval_by_bits(
-        labelled, np.ones((1200, 8), np.uint8), np.zeros((10, 8), np.uint8)
+        question, np.ones((1200, 8), np.uint8), np.zeros((10, 8), np.uint8)
     )
     assert measured["precision_at_1"] == measured["precision_at_10"] == 0.25
     assert measured["knn_accuracy"] == 0.25
@@ -204,8 +204,8 @@ def test_equal_codes_everywhere_find_what_chance_does():
 
 def test_equal_features_everywhere_find_about_what_chance_does():
     labels = np.repeat(KINDS, 300)
-    labelled = labelled_by(labels, KINDS)
-    measured = retrieval_by_features(labelled, torch.ones(1200, 8), torch.ones(4, 8))
+    question = question_of(labels, KINDS)
+    measured = retrieval_by_features(question, torch.ones(1200, 8), torch.ones(4, 8))
     assert measured["precision_at_1"] == 0.25
     assert measured["knn_accuracy"] == 0.25
     assert measured["map_at_1000"] == pytest.approx(0.25, abs=0.03)
@@ -215,19 +215,19 @@ def test_a_copy_of_each_query_is_found_first():
     labels = np.repeat(KINDS, 3)
     random = np.random.default_rng(5)
     gallery = random.integers(0, 2, (12, 64), np.uint8)
-    labelled = labelled_by(labels, labels)
+    question = question_of(labels, labels)
     signs = torch.from_numpy(gallery).float() * 2 - 1
-    assert retrieval_by_bits(labelled, gallery, gallery)["precision_at_1"] == 1
-    assert retrieval_by_features(labelled, signs, signs)["precision_at_1"] == 1
+    assert retrieval_by_bits(question, gallery, gallery)["precision_at_1"] == 1
+    assert retrieval_by_features(question, signs, signs)["precision_at_1"] == 1
 
 
 def test_a_gallery_smaller_than_the_ranks_is_measured_at_its_size():
     labels = KINDS[:3]
-    labelled = labelled_by(labels, labels)
+    question = question_of(labels, labels)
     bits = np.eye(3, dtype=np.uint8)
     perfect = {"precision_at_1": 1, "map_at_3": 1, "knn_accuracy": 1}
-    assert retrieval_by_bits(labelled, bits, bits) == perfect
-    assert retrieval_by_features(labelled, torch.eye(3), torch.eye(3)) == perfect
+    assert retrieval_by_bits(question, bits, bits) == perfect
+    assert retrieval_by_features(question, torch.eye(3), torch.eye(3)) == perfect
 
 
 def test_distinct_codes_are_counted_once():

@@ -24,7 +24,7 @@ from training.families.convolutional import ConvolutionalPreset
 from training.families.dense import DensePreset, Pretraining
 from training.families.linear import LinearPreset
 from training.families.transform import TransformPreset
-from training.retrieval import Labelled
+from training.retrieval import Question
 from training.step import Step
 
 DENSE = DensePreset(
@@ -296,11 +296,11 @@ def test_errors_of_pictures_diverge_from_where_they_began(
 
 def test_a_budget_too_small_for_measuring_and_writing_is_refused(tiny_images, tmp_path):
     labels = np.array(["some"] * 150)
-    asked = Labelled("some", tiny_images[:150], labels, tiny_images[150:], labels)
+    question = Question("some", tiny_images[:150], labels, tiny_images[150:], labels)
     with pytest.raises(
         TrainingError, match=r"0.01 minutes are too few: reading took 0.0 minutes, and meas"
     ):
-        train(tiny_images, tmp_path / "model", CONVOLUTIONAL, minutes=0.01, questions=[asked])
+        train(tiny_images, tmp_path / "model", CONVOLUTIONAL, minutes=0.01, questions=[question])
     assert not list(tmp_path.iterdir())
 
 

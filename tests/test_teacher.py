@@ -35,7 +35,7 @@ from training.pack import MEBIBYTES
 from training.portable import PART_BYTES, read_portable, write_portable
 from training.pretext import Pretext
 from training.resnet import Teacher
-from training.retrieval import Labelled, retrieval_by_features
+from training.retrieval import Question, retrieval_by_features
 from training.run import PORTABLE
 from training.sharpen import choose_code, features_of
 from training.targets import DIRECTIONS, FILE, read_targets, write_targets
@@ -293,10 +293,10 @@ def test_a_gpu_with_a_compiler_runs_compiled_encoders(monkeypatch, compiler):
 def test_a_budget_holds_for_the_whole_training(tiny_images, tmp_path):
     """Measuring and the targets included; a busy machine may need a little more."""
     labels = np.where(tiny_images.mean(axis=(1, 2, 3)) > 120, "light", "dark")
-    asked = Labelled("shade", tiny_images[:250], labels[:250], tiny_images[250:], labels[250:])
+    question = Question("shade", tiny_images[:250], labels[:250], tiny_images[250:], labels[250:])
     started = time.monotonic()
     preset = replace(TEACHER, steps=10**9)
-    card = train(tiny_images, tmp_path / "model", preset, minutes=0.2, questions=[asked])
+    card = train(tiny_images, tmp_path / "model", preset, minutes=0.2, questions=[question])
     assert time.monotonic() - started < 12 * 1.5
     assert card.training["steps"]["views"] > 10
     _, about = read_portable(tmp_path / "model" / PORTABLE)
@@ -305,16 +305,16 @@ def test_a_budget_holds_for_the_whole_training(tiny_images, tmp_path):
 
 def test_features_are_measured_beside_the_bundled_models(tiny_images, tmp_path):
     labels = np.where(tiny_images.mean(axis=(1, 2, 3)) > 120, "light", "dark")
-    asked = Labelled("shade", tiny_images[:250], labels[:250], tiny_images[250:], labels[250:])
-    card = train(tiny_images, tmp_path / "model", TEACHER, questions=[asked], baseline=True)
+    question = Question("shade", tiny_images[:250], labels[:250], tiny_images[250:], labels[250:])
+    card = train(tiny_images, tmp_path / "model", TEACHER, questions=[question], baseline=True)
     assert 0.5 < card.metrics["shade_features_knn_accuracy"] <= 1
     bundled, _ = load_model(PRETRAINED)
     with torch.no_grad():
         parts = [
             bundled.features(bundled.standardize(torch.from_numpy(part)))
-            for part in (asked.gallery, asked.queries)
+            for part in (question.gallery, question.queries)
         ]
-    expected = retrieval_by_features(asked, *parts)["precision_at_10"]
+    expected = retrieval_by_features(question, *parts)["precision_at_10"]
     page = (tmp_path / "model" / "report" / "README.md").read_text()
     (row,) = [line for line in page.splitlines() if "shade_features_precision_at_10" in line]
     ours, theirs = (float(cell) for cell in row.split("|")[2:4])
@@ -324,8 +324,10 @@ def test_features_are_measured_beside_the_bundled_models(tiny_images, tmp_path):
 
 def test_images_of_unseen_kinds_are_trained_on_in_no_place(tiny_images, tmp_path):
     labels = np.array(["some"] * 100)
-    asked = Labelled("unseen", tiny_images[:100], labels, tiny_images[100:110], labels[:10], True)
-    card = train(tiny_images, tmp_path / "model", replace(TEACHER, steps=1), questions=[asked])
+    question = Question(
+        "unseen", tiny_images[:100], labels, tiny_images[100:110], labels[:10], True
+    )
+    card = train(tiny_images, tmp_path / "model", replace(TEACHER, steps=1), questions=[question])
     assert card.training["left_out_as_queries"] >= 110
     assert not read_targets(tmp_path / "model").known(tiny_images[:110]).any()
     assert card.training["questions"] == ["unseen"]
@@ -379,10 +381,10 @@ def test_a_student_comes_to_find_alike_what_the_targets_say(teacher, tiny_images
     rows[:, 0] = np.where(light, 127, -127)
     write_targets(own / FILE, tiny_images, rows)
     labels = np.where(light, "light", "dark")
-    asked = Labelled("shade", tiny_images[60:], labels[60:], tiny_images[:60], labels[:60])
+    question = Question("shade", tiny_images[60:], labels[60:], tiny_images[:60], labels[:60])
     preset = replace(STUDENT, steps=90, views=Views(jitter=0.0, grey=0.0))
     alone, taught = (
-        train(tiny_images, tmp_path / name, preset, questions=[asked], **options).metrics
+        train(tiny_images, tmp_path / name, preset, questions=[question], **options).metrics
         for name, options in (("alone", {}), ("taught", {"teacher": own}))
     )
     for what in ("codes", "addresses"):

@@ -19,7 +19,7 @@ from training.families.convolutional import ConvolutionalPreset
 from training.families.dense import DensePreset, Pretraining
 from training.families.linear import LinearPreset
 from training.families.transform import TransformPreset
-from training.retrieval import Labelled
+from training.retrieval import Question
 from training.sharpen import effective_directions
 
 CONVOLUTIONAL = ConvolutionalPreset(
@@ -89,7 +89,7 @@ def test_no_copy_of_an_image_held_out_is_trained_on(tiny_images):
 
 def test_no_image_that_is_searched_for_is_trained_on(tiny_images, tmp_path):
     labels = np.array(["some"] * 100)
-    labelled = Labelled("tests", tiny_images[:100], labels, tiny_images[100:200], labels)
+    question = Question("tests", tiny_images[:100], labels, tiny_images[100:200], labels)
     card = job.train(
         "tiny",
         replace(TINY_PRESET, steps=1),
@@ -98,9 +98,9 @@ def test_no_image_that_is_searched_for_is_trained_on(tiny_images, tmp_path):
         data="tests",
         seed=0,
         device="cpu",
-        questions=[labelled],
+        questions=[question],
     )
-    searched = {image.tobytes() for image in labelled.queries}
+    searched = {image.tobytes() for image in question.queries}
     others = [image for image in tiny_images if image.tobytes() not in searched]
     assert card.training["left_out_as_queries"] == len(tiny_images) - len(others) >= 100
     assert card.training["images"] == len(others) - len(others) // 10

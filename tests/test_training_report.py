@@ -11,22 +11,22 @@ from PIL import Image
 from hashsearch.models.storage import load_model
 from tests.test_run import CONVOLUTIONAL, DENSE, train
 from training.families.linear import LinearPreset
-from training.retrieval import Labelled
+from training.retrieval import Question
 from training.training_report import write_report
 
 
 @pytest.fixture
-def labelled(tiny_images) -> Labelled:
+def question(tiny_images) -> Question:
     """Labels that any pixels can find: whether an image is light."""
     light = np.where(tiny_images.mean(axis=(1, 2, 3)) > 120, "light", "dark")
-    return Labelled("shade", tiny_images[:200], light[:200], tiny_images[200:], light[200:])
+    return Question("shade", tiny_images[:200], light[:200], tiny_images[200:], light[200:])
 
 
 @pytest.mark.parametrize(
     "preset", [DENSE, CONVOLUTIONAL, LinearPreset(28)], ids=["dense", "convolutional", "linear"]
 )
-def test_a_report_stands_in_the_models_folder(tiny_images, labelled, tmp_path, preset):
-    card = train(tiny_images, tmp_path / "model", preset, questions=[labelled])
+def test_a_report_stands_in_the_models_folder(tiny_images, question, tmp_path, preset):
+    card = train(tiny_images, tmp_path / "model", preset, questions=[question])
     report = tmp_path / "model" / "report"
     page = (report / "README.md").read_text()
     for name, value in card.metrics.items():

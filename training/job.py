@@ -21,7 +21,7 @@ from training.device import has_bfloat16
 from training.families import PRESETS
 from training.families.base import Preset, Start, Work, settings_of
 from training.measure import Describe, measure, seconds_to_measure
-from training.retrieval import Labelled
+from training.retrieval import Question
 from training.run import Run
 from training.targets import Targets, read_targets
 from training.training_report import write_report
@@ -45,7 +45,7 @@ def train(
     resume: bool = False,
     start: Path | None = None,
     teacher: Path | None = None,
-    questions: Sequence[Labelled] = (),
+    questions: Sequence[Question] = (),
     withheld: NDArray[np.uint8] | None = None,
     baseline: bool = False,
 ) -> Card:
@@ -118,7 +118,7 @@ def require_suited(
 
 
 def _without_queries(
-    images: NDArray[np.uint8], questions: Sequence[Labelled], withheld: NDArray[np.uint8] | None
+    images: NDArray[np.uint8], questions: Sequence[Question], withheld: NDArray[np.uint8] | None
 ) -> NDArray[np.uint8]:
     for question in questions:
         images = without(images, question.withheld)
@@ -172,7 +172,7 @@ def _deadline(started: float, minutes: float, spent: float, closing: float) -> f
 
 
 def _seconds_to_close(
-    preset: Preset[M], model: M, work: Work, questions: Sequence[Labelled], baseline: bool
+    preset: Preset[M], model: M, work: Work, questions: Sequence[Question], baseline: bool
 ) -> float:
     """Estimate the time for measuring and `finish`, with the model as it is before training."""
     model.eval()
@@ -190,7 +190,7 @@ def _close(
     work: Work,
     out: Path,
     training: Mapping[str, Any],
-    questions: Sequence[Labelled],
+    questions: Sequence[Question],
     baseline: bool,
 ) -> Card:
     """Measure a trained model; save it with its report and what `finish` writes."""

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashsearch.codes import pack_bits
-from training.retrieval import Labelled, distinct, retrieval_by_bits, retrieval_by_features
+from training.retrieval import Question, distinct, retrieval_by_bits, retrieval_by_features
 
 Describe = Callable[[Tensor], dict[str, Tensor]]
 _CHUNK = 256
 _SAMPLE = 250  # queries ranked to estimate the time for all
 
 
-def measure(describe: Describe, questions: Sequence[Labelled], device: str) -> dict[str, float]:
+def measure(describe: Describe, questions: Sequence[Question], device: str) -> dict[str, float]:
     """Measure retrieval and kNN accuracy, as `<question>_<what>_<measure>`.
 
     describe: maps (n, 32, 32, 3) uint8 on the device to rows by name, see Preset.describe.
@@ -37,7 +37,7 @@ def measure(describe: Describe, questions: Sequence[Labelled], device: str) -> d
     return metrics
 
 
-def seconds_to_measure(describe: Describe, questions: Sequence[Labelled], device: str) -> float:
+def seconds_to_measure(describe: Describe, questions: Sequence[Question], device: str) -> float:
     """Estimate the seconds that `measure` will take."""
     if not questions:
         return 0.0
@@ -81,7 +81,7 @@ def _describe_all(describe: Describe, images: NDArray[np.uint8], device: str) ->
 
 
 def _retrieval(
-    question: Labelled, gallery: Tensor, queries: Tensor, device: str
+    question: Question, gallery: Tensor, queries: Tensor, device: str
 ) -> dict[str, float]:
     if gallery.dtype != torch.bool:
         return retrieval_by_features(question, gallery, queries)

@@ -13,7 +13,7 @@ import numpy as np
 
 from hashsearch.sources import DataFolders, Source, SourceImage, dataset_at_hand
 from hashsearch.sources.loading import load_labelled_images
-from training.retrieval import Labelled
+from training.retrieval import Question
 
 HELD_OUT_EVERY = 25  # 2,000 of CIFAR-10's 50,000 training images
 UNSEEN_EVERY = 10  # 1,000 of the 10,000 images of UNSEEN_CLASSES
@@ -43,7 +43,7 @@ UNSEEN_CLASSES = (
 )
 
 
-def questions(folders: DataFolders) -> list[Labelled]:
+def questions(folders: DataFolders) -> list[Question]:
     """Read the questions "heldout" and "unseen" if their data exist; nothing is downloaded.
 
     heldout: every 25th of CIFAR-10's training images, in the source's order, is a query;
@@ -62,10 +62,10 @@ def questions(folders: DataFolders) -> list[Labelled]:
     return available
 
 
-def _split(name: str, source: Source, every: int) -> Labelled:
+def _split(name: str, source: Source, every: int) -> Question:
     images, labels = load_labelled_images(source)
     is_query = np.arange(len(images)) % every == 0
-    return Labelled(name, images[~is_query], labels[~is_query], images[is_query], labels[is_query])
+    return Question(name, images[~is_query], labels[~is_query], images[is_query], labels[is_query])
 
 
 class _ClassSubset:

@@ -20,8 +20,8 @@ _PerQuery = dict[str, NDArray[np.float64]]  # by name, (n_queries,)
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """Gallery and query images with their labels.
+class Question:
+    """A retrieval task: gallery and query images with their labels.
 
     gallery, queries: (n, 32, 32, 3) uint8; their labels: (n,) of one dtype. unseen: whether
     no training may use the gallery either; the queries are never trained on.
@@ -42,14 +42,14 @@ class Labelled:
 
 @torch.no_grad()
 def retrieval_by_bits(
-    labelled: Labelled,
+    question: Question,
     gallery: NDArray[np.uint8],
     queries: NDArray[np.uint8],
     device: str = "cpu",
 ) -> dict[str, float]:
     """Measure the ranking by Hamming distance, averaged over all orders of equal distances.
 
-    gallery, queries: (n, n_bits) uint8 bits of the labelled images. device: where distances
+    gallery, queries: (n, n_bits) uint8 bits of the question's images. device: where distances
     are computed. Returns precision_at_1, precision_at_10, map_at_1000 (divided by the relevant
     images among the first 1,000) and knn_accuracy. With fewer gallery images, ranks above
     their number are omitted, and mAP is taken at their number.
@@ -61,7 +61,7 @@ def retrieval_by_bits(
     counts 1 / n.
     """
     n_bits = gallery.shape[1]
-    gallery_labels, query_labels, n_labels = _label_numbers(labelled)
+    gallery_labels, query_labels, n_labels = _label_numbers(question)
     cells = (n_bits + 1) * n_labels  # counts per query, one for each distance and label
     signs, query_signs = (_signs(bits, device) for bits in (gallery, queries))
     columns = torch.from_numpy(gallery_labels).to(device)
@@ -84,14 +84,14 @@ def retrieval_by_bits(
 
 
 @torch.no_grad()
-def retrieval_by_features(labelled: Labelled, gallery: Tensor, queries: Tensor) -> dict[str, float]:
+def retrieval_by_features(question: Question, gallery: Tensor, queries: Tensor) -> dict[str, float]:
     """Measure the ranking by cosine similarity, like `retrieval_by_bits` by Hamming distance.
 
-    gallery, queries: (n, d) float features of the labelled images on one device, not
+    gallery, queries: (n, d) float features of the question's images on one device, not
     necessarily normalised; similarities are computed there in float32. Equal similarities
     are ranked in an order that does not depend on the labels.
     """
-    gallery_labels, query_labels, n_labels = _label_numbers(labelled)
+    gallery_labels, query_labels, n_labels = _label_numbers(question)
     ranks = min(_RANKS, len(gallery))
     # Shuffled, because data sets are ordered by label and features may all be equal.
     order = np.random.default_rng(0).permutation(len(gallery))
@@ -122,11 +122,11 @@ def distinct(codes: NDArray[np.uint8]) -> int:
     return len({code.tobytes() for code in codes})
 
 
-def _label_numbers(labelled: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+def _label_numbers(question: Question) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Labels of the gallery and of the queries as integers, and the number of labels."""
-    both = np.concatenate((labelled.gallery_labels, labelled.query_labels))
+    both = np.concatenate((question.gallery_labels, question.query_labels))
     names, numbers = np.unique(both, return_inverse=True)
-    n_gallery = len(labelled.gallery_labels)
+    n_gallery = len(question.gallery_labels)
     return numbers[:n_gallery], numbers[n_gallery:], len(names)
 
 

@@ -337,8 +337,8 @@ def _bits(
             pixels = model.standardize(torch.from_numpy(images[start : start + _CHUNK]))
             features = model.features(pixels)
             levels = model.transform.levels(model.transform.of(pixels.flatten(1)))
-            told = model.transform.to_bits(levels) > 0
-            code = torch.cat((told, model.code(features) >= 0), dim=1)
+            picture_bits = model.transform.to_bits(levels) > 0
+            code = torch.cat((picture_bits, model.code(features) >= 0), dim=1)
             pairs.append((model.head(features) >= 0, code))
     head, code = (torch.cat(part).numpy().astype(np.uint8) for part in zip(*pairs, strict=True))
     return head, code

@@ -362,10 +362,11 @@ def test_the_first_bits_tell_of_the_picture_whatever_the_precision(convolutional
     assert_array_equal(first, again)
     assert (others != changed).any()
     pixels = model.standardize(torch.from_numpy(tiny_images)).flatten(1)
-    told = model.transform.picture(model.transform.of(pixels))  # not rounded
+    picture = model.transform.picture(model.transform.of(pixels))  # not rounded
     decoded = model.decode(torch.from_numpy(np.unpackbits(codes, axis=1)).float())
     left = (decoded.flatten(1) - pixels).square().mean()
-    assert (told - pixels).square().mean() < left < 0.5 * (pixels - pixels.mean(0)).square().mean()
+    exact = (picture - pixels).square().mean()
+    assert exact < left < 0.5 * (pixels - pixels.mean(0)).square().mean()
 
 
 @pytest.mark.parametrize("depths", [(), ((3, 8), (1, 7), (200, 1)), ((255, 1),)])

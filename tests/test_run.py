@@ -222,7 +222,7 @@ def test_a_log_that_lost_rows_is_refused(tiny_images, tmp_path, monkeypatch):
         (CONVOLUTIONAL, ANEW, 3),
         (TRANSFORM, TRANSFORM, 3),
     ],
-    ids=["dense", "convolutional", "anew-1", "anew-3", "transform"],
+    ids=["dense", "convolutional", "remade-1", "remade-3", "transform"],
 )
 def test_a_training_from_a_model_that_stopped_ends_as_an_unbroken_one(
     tiny_images, tmp_path, monkeypatch, first, preset, steps

@@ -193,36 +193,36 @@ def test_a_convolutional_code_is_made_of_its_images_as_they_are(tiny_images, tmp
     train_images, _ = split_off(tiny_images, 1000, np.random.default_rng(0))
     with torch.no_grad():
         logits = model.eval().code_logits(torch.from_numpy(train_images))
-    told, seen = logits.split((100, 156), dim=1)
-    assert seen.mean(dim=0).abs().max() < 0.05  # those of random views lie elsewhere
-    assert effective_directions(torch.linalg.eigvalsh(seen.T @ seen).clamp_min(0)) < 8
+    picture, semantic = logits.split((100, 156), dim=1)
+    assert semantic.mean(dim=0).abs().max() < 0.05  # random views have other means
+    assert effective_directions(torch.linalg.eigvalsh(semantic.T @ semantic).clamp_min(0)) < 8
     flat = train_images.reshape(len(train_images), -1).astype(float)
     _, _, components = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
-    # The first bit of the first coefficient tells a higher half from a lower one.
-    high = (told[:, 0] > 0).numpy()[np.argsort((flat - flat.mean(axis=0)) @ components[0])]
+    # The first bit of the first coefficient separates a higher half from a lower one.
+    high = (picture[:, 0] > 0).numpy()[np.argsort((flat - flat.mean(axis=0)) @ components[0])]
     upwards = np.arange(len(high)) >= (len(high) - high.sum())
     assert 0.3 < high.mean() < 0.7
     assert max((high == upwards).mean(), (high == upwards[::-1]).mean()) > 0.98
 
 
-def test_a_code_is_made_anew_with_other_depths_of_an_encoder_that_stays(tiny_images, tmp_path):
+def test_a_trained_encoder_can_get_a_code_with_other_depths(tiny_images, tmp_path):
     train(tiny_images, tmp_path / "first", CONVOLUTIONAL)
-    anew = replace(CONVOLUTIONAL, steps=0, depths=((20, 3),), directions=8.0)
-    card = train(tiny_images, tmp_path / "anew", anew, start=tmp_path / "first")
+    other_depths = replace(CONVOLUTIONAL, steps=0, depths=((20, 3),), directions=8.0)
+    card = train(tiny_images, tmp_path / "second", other_depths, start=tmp_path / "first")
     assert card.training["steps"] == {"decoder": 2}
     assert card.architecture["depths"] == [[20, 3]]
     before, after = (
-        load_file(tmp_path / name / "weights.safetensors") for name in ("first", "anew")
+        load_file(tmp_path / name / "weights.safetensors") for name in ("first", "second")
     )
     encoder = {"trunk", "corners", "head", "address", "pixel_mean", "pixel_std"}
     kept = [name for name in before if name.split(".")[0] in encoder]
     assert len(kept) > 20
     for name in kept:
-        if not name.startswith("address.1"):  # normalised anew
+        if not name.startswith("address.1"):  # normalised again
             assert_array_equal(before[name], after[name])
 
 
-def test_a_code_made_anew_in_the_same_way_is_the_code(tiny_images, tmp_path):
+def test_remaking_a_code_with_the_same_settings_gives_the_same_code(tiny_images, tmp_path):
     still = replace(CONVOLUTIONAL, steps=0, decoder_steps=0)
     train(tiny_images, tmp_path / "first", CONVOLUTIONAL)
     other = replace(still, depths=((20, 3),))
@@ -230,14 +230,13 @@ def test_a_code_made_anew_in_the_same_way_is_the_code(tiny_images, tmp_path):
     train(tiny_images, tmp_path / "again", still, start=tmp_path / "other")
     first, again = (Encoder.load(tmp_path / name) for name in ("first", "again"))
     changed = np.unpackbits(first.encode(tiny_images) ^ again.encode(tiny_images), axis=1)
-    # Weights are kept in 16 bits, to which a rotation is sensitive; unrelated codes differ in 78.
+    # A rotation is sensitive to the rounding of weights to 16 bits; unrelated codes differ in 78.
     assert changed.sum(axis=1).mean() < 10
     bits = torch.from_numpy(np.unpackbits(again.encode(tiny_images[:9]), axis=1)).float()
     model = again.model
-    told = model.transform.picture(
-        model.transform.rounded(model.transform.from_bits(bits[:, :100]))
-    )
-    assert_array_equal(model.decode(bits).flatten(1), told)  # the decoder begins anew
+    levels = model.transform.from_bits(bits[:, :100])
+    picture = model.transform.picture(model.transform.rounded(levels))
+    assert_array_equal(model.decode(bits).flatten(1), picture)  # the new decoder adds nothing yet
 
 
 @pytest.mark.parametrize("part", ["decoder.seen.bias", "address.0.weight"])
@@ -263,7 +262,7 @@ def test_bits_for_the_picture_alone_decode_to_more_of_it(tiny_images, tmp_path):
     assert psnr(((10, 4), (30, 2))) > psnr(()) + 2
 
 
-def test_a_code_is_not_made_anew_of_random_weights(tiny_images, tmp_path):
+def test_a_code_cannot_be_remade_from_random_weights(tiny_images, tmp_path):
     with pytest.raises(TrainingError, match="trained model; name the model with --from"):
         train(tiny_images, tmp_path / "model", replace(CONVOLUTIONAL, steps=0))
     assert list(tmp_path.iterdir()) == []

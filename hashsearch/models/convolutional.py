@@ -18,7 +18,7 @@ from hashsearch.models.patches import adding, from_patches, into_patches
 
 _MAX_WIDTH, _MAX_BLOCKS = 4096, 16
 _CORNER_WIDTH = 64  # features kept of each place, beside the means over all places
-_HINTS = 4  # places a side at which the decoder is told what was seen
+_HINTS = 4  # places a side to which the decoder adds what the semantic bits say
 
 # What is trained on views; the other parts are made of it afterwards.
 ENCODER = ("trunk", "corners", "head", "address")
@@ -60,11 +60,11 @@ class ConvolutionalAutoencoder(nn.Module):
         self.corners = _convolution(top, _CORNER_WIDTH, kernel=1)
         features = top + places * _CORNER_WIDTH
         self.transform = Coefficients(depths).requires_grad_(False)  # made in closed form
-        seen = CODE_BITS - self.transform.bits
+        semantic_bits = CODE_BITS - self.transform.bits
         self.head = _head(features, CODE_BITS)
-        self.code = _head(features, seen)
+        self.code = _head(features, semantic_bits)
         self.address = _head(features, ADDRESS_BITS)
-        self.decoder = _Decoder(seen, widths[1])
+        self.decoder = _Decoder(semantic_bits, widths[1])
 
     def channels_last(self) -> Self:
         """Lay the weights out as convolutions read them fastest; rounding may differ."""
@@ -105,8 +105,9 @@ class ConvolutionalAutoencoder(nn.Module):
     def code_of(self, pixels: Tensor, features: Tensor) -> Tensor:
         """The logits of the code, from standardised pixels and their features."""
         levels = self.transform.levels(self.transform.of(pixels.flatten(1)))
-        seen: Tensor = self.code(features)
-        return torch.cat((self.transform.to_bits(levels) * 2 - 1, seen), dim=1)
+        picture_bits = self.transform.to_bits(levels)
+        semantic_logits: Tensor = self.code(features)
+        return torch.cat((picture_bits * 2 - 1, semantic_logits), dim=1)
 
     def address_logits(self, tiny: Tensor) -> Tensor:
         """(n, 32, 32, 3) uint8 to (n, 28) float; a bit is 1 where the logit is ≥ 0."""
@@ -115,10 +116,10 @@ class ConvolutionalAutoencoder(nn.Module):
 
     def decode(self, bits: Tensor) -> Tensor:
         """(n, 256) float zeros and ones to (n, 3, 32, 32) float, standardised."""
-        told, seen = bits.tensor_split([self.transform.bits], dim=1)
-        rounded = self.transform.rounded(self.transform.from_bits(told))
+        picture_bits, semantic_bits = bits.tensor_split([self.transform.bits], dim=1)
+        rounded = self.transform.rounded(self.transform.from_bits(picture_bits))
         picture = self.transform.picture(rounded).unflatten(1, (3, TINY_SIDE, TINY_SIDE))
-        decoded: Tensor = self.decoder(picture, seen * 2 - 1)
+        decoded: Tensor = self.decoder(picture, semantic_bits * 2 - 1)
         return decoded
 
     def reconstruct(self, bits: Tensor) -> Tensor:
@@ -137,17 +138,19 @@ class _Residual(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Adds to a picture, patch by patch, knowing the picture and the bits of what was seen."""
+    """Adds details to a picture, patch by patch, from the picture and the semantic bits."""
 
-    def __init__(self, seen: int, width: int):
+    def __init__(self, semantic_bits: int, width: int):
         super().__init__()
         self.width = width
         self.patches = into_patches(width)
-        self.seen = nn.Linear(seen, width * _HINTS**2)
+        # The tensors of saved models, over whose names fingerprints go, are called decoder.seen.*
+        self.seen = nn.Linear(semantic_bits, width * _HINTS**2)
         self.network = adding(width, *from_patches(width))
 
-    def forward(self, picture: Tensor, seen: Tensor) -> Tensor:
-        hints = self.seen(seen).unflatten(1, (self.width, _HINTS, _HINTS))
+    def forward(self, picture: Tensor, semantic_signs: Tensor) -> Tensor:
+        """picture: (n, 3, 32, 32) float; semantic_signs: (n, semantic_bits) float, -1. or 1."""
+        hints = self.seen(semantic_signs).unflatten(1, (self.width, _HINTS, _HINTS))
         maps = self.patches(picture)
         added: Tensor = self.network(maps + F.interpolate(hints, maps.shape[2:], mode="bilinear"))
         return picture + added

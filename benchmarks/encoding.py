@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from hashsearch.encoder import Encoder
 from hashsearch.hardware import describe, usable_cores
+from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.card import PRETRAINED
-from hashsearch.models.storage import Autoencoder, load_model
+from hashsearch.models.storage import load_model
 from training.device import has_bfloat16
 from training.families import PRESETS
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hashsearch.codes import pack_bits, unpack_bits
 from hashsearch.errors import ArtifactMismatch
-from hashsearch.models.convolutional import ConvolutionalAutoencoder
-from hashsearch.models.storage import Autoencoder, load_model
+from hashsearch.models.autoencoder import Autoencoder
+from hashsearch.models.storage import load_model
 
 # Every matrix product has this many rows, the last ones filled up with black:
 # products of other shapes may round otherwise, and a bit near its threshold
@@ -35,9 +35,7 @@ class Encoder:
         device: str = "cpu",
         precision: Literal["float32", "bfloat16"] = "float32",
     ):
-        if isinstance(model, ConvolutionalAutoencoder):
-            model = model.for_inference()
-        self.model = model.to(device).eval()
+        self.model = model.for_inference().to(device).eval()
         self.device = device
         self.precision = precision
         self.fingerprint: str | None = None  # of a model that was loaded
@@ -67,7 +65,7 @@ class Encoder:
 
         Raises ArtifactMismatch if the model has no address head.
         """
-        if not isinstance(self.model, ConvolutionalAutoencoder):
+        if not self.model.address_bits:
             raise ArtifactMismatch(f"a {self.model.kind} model gives no addresses")
         return self._packed(tiny, self.model.address_logits, self.model.address_bits)
 

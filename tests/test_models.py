@@ -139,7 +139,7 @@ def test_weights_that_are_not_the_cards_are_refused(saved):
         ({"format_version": 3}, "of format 3; this version of hashsearch reads 1 and 2"),
         ({"format_version": [1]}, r"of format \[1\]; this version"),
         ({"format_version": 1, "kind": "transform"}, "transform model of format 1, whose layout"),
-        ({"format_version": 1, "kind": "convolutional"}, "train it anew, or index into a new"),
+        ({"format_version": 1, "kind": "convolutional"}, "train it again, or index into a new"),
         ({"kind": "transformer"}, "of kind 'transformer'; wanted is convolutional or dense"),
         ({"surprise": 1}, "beyond the format, the entries: surprise"),
         ({"architecture": {"widths": [3072, 32, 256], "hidden": "relu"}}, "no usable weights"),

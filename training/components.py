@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashsearch.images import TINY_BYTES
-from hashsearch.models.storage import Autoencoder
+from hashsearch.models.autoencoder import Autoencoder
 from training.device import exact
 
 _CHUNK = 5000

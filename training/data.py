@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hashsearch.models.storage import Saved
+from hashsearch.models.autoencoder import StoredModel
 
 _CHUNK_VALUES = 3_000_000
 
@@ -59,7 +59,7 @@ def without(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.
     return images[[image.tobytes() not in contents for image in images]]
 
 
-def fit_standardization(model: Saved, images: NDArray[np.uint8]) -> None:
+def fit_standardization(model: StoredModel, images: NDArray[np.uint8]) -> None:
     """Set a model's pixel means and its single standard deviation around them.
 
     The means are per pixel or per colour, as the model stores them.

@@ -14,8 +14,9 @@ from torch import nn
 
 from hashsearch.errors import TrainingError
 from hashsearch.hardware import describe
+from hashsearch.models.autoencoder import StoredModel
 from hashsearch.models.card import PRETRAINED, Card
-from hashsearch.models.storage import Saved, load_model, require_free, round_as_stored, save_model
+from hashsearch.models.storage import load_model, require_free, round_as_stored, save_model
 from training.data import fit_standardization, sha256_of_images, split_off, without
 from training.device import has_bfloat16
 from training.families import PRESETS
@@ -219,12 +220,12 @@ def _describe(preset: Preset[M], model: M) -> Describe:
 
 
 def _describe_bundled(device: str) -> Describe:
-    """`describe` of the bundled model, which is always of conv256's family."""
-    model, _ = load_model(PRETRAINED)
-    return _describe(PRESETS["conv256"], model.to(device))
+    """`describe` of the bundled model, by the preset that it was trained with."""
+    model, card = load_model(PRETRAINED)
+    return _describe(PRESETS[card.training["preset"]], model.to(device))
 
 
-def _require_finite(model: Saved, problem: str) -> None:
+def _require_finite(model: StoredModel, problem: str) -> None:
     """Raise TrainingError if a weight is not finite; no loss was computed after the last step."""
     weights: Mapping[str, torch.Tensor] = model.state_dict()
     for name, part in weights.items():

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from hashsearch.errors import InvalidModel
+from hashsearch.models.autoencoder import StoredModel
 
 _STAGES = (1, 2, 4, 8)  # channels of each stage, as multiples of the width
 _BLOCKS = 2  # per stage
 _MAX_WIDTH = 1024
 
 
-class Teacher(nn.Module):
+class Teacher(StoredModel):
     """Maps pixels to features. Only training uses it: the default model can learn from it.
 
     width: channels of the first of four stages; 64 gives ResNet-18 with 11.2 million
@@ -25,9 +26,6 @@ class Teacher(nn.Module):
     kind = "teacher"
     stored = torch.bfloat16
     bits = 0
-    address_bits = 0
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(self, width: int):
         super().__init__()
@@ -47,7 +45,6 @@ class Teacher(nn.Module):
         self.trunk = nn.Sequential(*layers)
 
     def architecture(self) -> dict[str, Any]:
-        """The arguments of `__init__`, as the card stores them."""
         return {"width": self.width}
 
     def standardize(self, tiny: Tensor) -> Tensor:

@@ -18,12 +18,13 @@ def add(commands: Commands) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
+    from hashsearch.models import AUTOENCODERS
     from hashsearch.models.card import PRETRAINED, read_card
-    from hashsearch.models.storage import ARCHITECTURES, load_model
+    from hashsearch.models.storage import load_model
 
     folder = options.model or PRETRAINED
     card = read_card(folder)
-    if card.kind in ARCHITECTURES:  # others, such as a teacher's, have no codes to rely on
+    if card.kind in AUTOENCODERS:  # others, such as a teacher's, have no codes to rely on
         load_model(folder)  # refuses weights that are not the card's
     if options.json:
         print(card.to_json(), end="")

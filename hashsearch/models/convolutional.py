@@ -13,6 +13,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from hashsearch.codes import ADDRESS_BITS, CODE_BITS
 from hashsearch.errors import InvalidModel
 from hashsearch.images import TINY_SIDE
+from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.coefficients import Coefficients, require_depths
 from hashsearch.models.patches import adding, from_patches, into_patches
 
@@ -24,7 +25,7 @@ _HINTS = 4  # places a side to which the decoder adds what the semantic bits say
 ENCODER = ("trunk", "corners", "head", "address")
 
 
-class ConvolutionalAutoencoder(nn.Module):
+class ConvolutionalAutoencoder(Autoencoder):
     """A code of two parts: how the picture looks, and what strided convolutions see in it.
 
     widths: channels at 16×16, 8×8 and 4×4 pixels. blocks: residual blocks at each.
@@ -42,8 +43,6 @@ class ConvolutionalAutoencoder(nn.Module):
     stored = torch.float16
     bits = CODE_BITS
     address_bits = ADDRESS_BITS
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(
         self, widths: Sequence[int], blocks: Sequence[int], depths: Sequence[tuple[int, int]]

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from hashsearch.codes import ADDRESS_BITS, CODE_BITS
 from hashsearch.errors import InvalidModel
 from hashsearch.images import TINY_BYTES, TINY_SIDE
+from hashsearch.models.autoencoder import Autoencoder
 
 _HIDDEN_UNITS = {"logistic": nn.Sigmoid, "relu": nn.ReLU}
 _MAX_WIDTH = 2**16
 _BITS = (CODE_BITS, ADDRESS_BITS)
 
 
-class DenseAutoencoder(nn.Module):
+class DenseAutoencoder(Autoencoder):
     """3072 pixels, hidden layers of any widths, code bits, and the same backwards.
 
     widths: 3072, the hidden layers', the code's bits. hidden: the units of the
@@ -30,10 +31,7 @@ class DenseAutoencoder(nn.Module):
     """
 
     kind = "dense"
-    stored = torch.float32
-    address_bits = 0
-    pixel_mean: Tensor
-    pixel_std: Tensor
+    oldest_format = 1
 
     def __init__(self, widths: Sequence[int], hidden: str):
         super().__init__()

@@ -4,7 +4,8 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from pkgutil import resolve_name
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -14,48 +15,17 @@ from torch import Tensor
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.images import PREPROCESSING
+from hashsearch.models import AUTOENCODERS
+from hashsearch.models.autoencoder import Autoencoder, StoredModel
 from hashsearch.models.card import CARD_FILE, WEIGHTS_FILE, Card, fingerprint, read_card
-from hashsearch.models.convolutional import ConvolutionalAutoencoder
-from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.transform import TransformAutoencoder
 
-Autoencoder = DenseAutoencoder | ConvolutionalAutoencoder | TransformAutoencoder
-ARCHITECTURES: dict[str, type[Autoencoder]] = {
-    DenseAutoencoder.kind: DenseAutoencoder,
-    ConvolutionalAutoencoder.kind: ConvolutionalAutoencoder,
-    TransformAutoencoder.kind: TransformAutoencoder,
-}
-
-
-class Saved(Protocol):
-    """What a model folder can hold: a module that says what it is and how it is built again.
-
-    stored: the floating-point type that its kernels and matrices are written in.
-    """
-
-    kind: str
-    stored: torch.dtype
-    pixel_mean: Tensor
-    pixel_std: Tensor
-
-    @property
-    def bits(self) -> int: ...
-    @property
-    def address_bits(self) -> int: ...
-    def architecture(self) -> dict[str, Any]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: Mapping[str, Any], /, *, assign: bool = False) -> Any: ...
-    def requires_grad_(self, requires_grad: bool = True) -> Self: ...
-    def eval(self) -> Self: ...
-
-
-S = TypeVar("S", bound=Saved)
+S = TypeVar("S", bound=StoredModel)
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32}  # that weights may be stored in
 
 
 def save_model(
     folder: Path,
-    model: Saved,
+    model: StoredModel,
     *,
     training: Mapping[str, Any],
     metrics: Mapping[str, float],
@@ -95,12 +65,12 @@ def save_model(
     return card
 
 
-def round_as_stored(model: Saved) -> None:
+def round_as_stored(model: StoredModel) -> None:
     """Make a model compute what it will when it was saved and loaded again."""
     model.load_state_dict(_stored(model))
 
 
-def _stored(model: Saved) -> dict[str, Tensor]:
+def _stored(model: StoredModel) -> dict[str, Tensor]:
     """Weights by name: kernels and matrices as the model has them stored, all else as it is."""
     return {
         name: (tensor.to(model.stored) if tensor.ndim > 1 else tensor).contiguous()
@@ -114,7 +84,8 @@ def load_model(folder: Path) -> tuple[Autoencoder, Card]:
     Raises InvalidModel if it is missing, damaged or of an unknown format, and
     ArtifactMismatch if its weights are not those that its card describes.
     """
-    return load_saved(folder, ARCHITECTURES)
+    kinds: dict[str, type[Autoencoder]] = {k: resolve_name(c) for k, c in AUTOENCODERS.items()}
+    return load_saved(folder, kinds)
 
 
 def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
@@ -124,10 +95,11 @@ def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
         raise InvalidModel(
             f"{folder} is a model of kind {card.kind!r}; wanted is {' or '.join(sorted(kinds))}"
         )
-    if card.format_version == 1 and card.kind != DenseAutoencoder.kind:
+    if card.format_version < kinds[card.kind].oldest_format:
         raise InvalidModel(
-            f"{folder} is a {card.kind} model of format 1, whose layout this version no longer "
-            "reads; train it anew, or index into a new gallery with the bundled model"
+            f"{folder} is a {card.kind} model of format {card.format_version}, whose layout this "
+            "version no longer reads; train it again, or index into a new gallery with the "
+            "bundled model"
         )
     if card.preprocessing != PREPROCESSING:
         raise ArtifactMismatch(

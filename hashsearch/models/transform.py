@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from hashsearch.codes import CODE_BITS
 from hashsearch.errors import InvalidModel
 from hashsearch.images import TINY_BYTES, TINY_SIDE
+from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.coefficients import Coefficients, require_depths
 from hashsearch.models.patches import adding, from_patches, into_patches
 
 _MAX_WIDTH = 4096
 
 
-class TransformAutoencoder(nn.Module):
+class TransformAutoencoder(Autoencoder):
     """Coefficients of the picture, 256 bits together, and what networks add.
 
     depths: see Coefficients. To each coefficient a small convolutional network adds
@@ -25,11 +26,7 @@ class TransformAutoencoder(nn.Module):
     """
 
     kind = "transform"
-    stored = torch.float32
     bits = CODE_BITS
-    address_bits = 0
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(self, depths: Sequence[tuple[int, int]], width: int):
         super().__init__()

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from hashsearch.encoder import Encoder
 from hashsearch.errors import TrainingError
 from hashsearch.metrics import psnr_db
+from hashsearch.models.autoencoder import Autoencoder, StoredModel
 from hashsearch.models.card import Card
-from hashsearch.models.storage import Autoencoder, Saved, load_model
+from hashsearch.models.storage import load_model
 from training.budget import Stateful
 from training.data import Batches
 from training.run import Run
@@ -103,7 +104,7 @@ class Preset(ABC, Generic[M]):
         """Build an untrained model."""
 
     @abstractmethod
-    def saved(self, model: M) -> Saved:
+    def saved(self, model: M) -> StoredModel:
         """The part of the model that the model folder holds."""
 
     @abstractmethod
@@ -158,7 +159,7 @@ class Preset(ABC, Generic[M]):
 class AutoencoderPreset(Preset[A]):
     """A preset whose model is an autoencoder and is saved as it is."""
 
-    def saved(self, model: A) -> Saved:
+    def saved(self, model: A) -> StoredModel:
         return model
 
     def start(self, folder: Path | None) -> Start | None:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashsearch.errors import TrainingError
+from hashsearch.models.autoencoder import StoredModel
 from hashsearch.models.card import read_card
-from hashsearch.models.storage import Saved
 from training.augment import Views, random_views
 from training.device import autocast, seed_of
 from training.families.base import Preset, Start, Work
@@ -69,7 +69,7 @@ class TeacherPreset(Preset[Pretext]):
         model = PRETEXTS[self.pretext](self.width, self.embedding)
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def saved(self, model: Pretext) -> Saved:
+    def saved(self, model: Pretext) -> StoredModel:
         return model.teacher
 
     def start(self, folder: Path | None) -> Start | None:

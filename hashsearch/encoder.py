@@ -58,7 +58,7 @@ class Encoder:
 
         A model of fewer bits gives as many bytes as these fill.
         """
-        return self._packed(tiny, self.model.code_logits, self.model.bits)
+        return pack_bits(self._bits(tiny, self.model.code_logits, self.model.bits))
 
     def addresses(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(n, 32, 32, 3) uint8 tiny images to (n, 4) uint8 packed addresses of 28 bits.
@@ -67,7 +67,25 @@ class Encoder:
         """
         if not self.model.address_bits:
             raise ArtifactMismatch(f"a {self.model.kind} model gives no addresses")
-        return self._packed(tiny, self.model.address_logits, self.model.address_bits)
+        return pack_bits(self._bits(tiny, self.model.address_logits, self.model.address_bits))
+
+    def encode_both(
+        self, tiny: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Compute the results of `encode` and `addresses` in one forward pass.
+
+        Returns the same bytes as these do; the addresses are None if the model has no
+        address head.
+        """
+        if not self.model.address_bits:
+            return self.encode(tiny), None
+
+        def logits(batch: Tensor) -> Tensor:
+            return torch.cat(self.model.code_and_address_logits(batch), dim=1)
+
+        bits = self._bits(tiny, logits, self.model.bits + self.model.address_bits)
+        codes, addresses = np.split(bits, [self.model.bits], axis=1)
+        return pack_bits(codes), pack_bits(addresses)
 
     def reconstruct(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(n, 32) uint8 packed codes to (n, 32, 32, 3) uint8 images.
@@ -81,7 +99,7 @@ class Encoder:
         rounded: NDArray[np.uint8] = levels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
         return rounded
 
-    def _packed(
+    def _bits(
         self, tiny: NDArray[np.uint8], logits_of: Callable[[Tensor], Tensor], n_bits: int
     ) -> NDArray[np.uint8]:
         bits = np.empty((len(tiny), n_bits), np.uint8)
@@ -95,4 +113,4 @@ class Encoder:
                 padded[: len(batch)] = batch
                 logits = logits_of(torch.from_numpy(padded).to(self.device))
                 bits[start : start + BATCH] = (logits[: len(batch)] >= 0).cpu().numpy()
-        return pack_bits(bits)
+        return bits

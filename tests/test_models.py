@@ -7,9 +7,9 @@ import torch
 from numpy.testing import assert_array_equal
 from safetensors.torch import load_file, save_file
 
-from hashsearch.encoder import Encoder
+from hashsearch.encoder import BATCH, Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidModel
-from hashsearch.models.card import copy_model, fingerprint, read_card
+from hashsearch.models.card import PRETRAINED, copy_model, fingerprint, read_card
 from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
@@ -290,8 +290,28 @@ def test_an_address_is_four_bytes_whose_last_four_bits_are_zero(convolutional, t
 
 
 def test_a_model_without_an_address_head_says_so(tiny_images):
+    encoder = Encoder(small())
     with pytest.raises(ArtifactMismatch, match="a dense model gives no addresses"):
-        Encoder(small()).addresses(tiny_images)
+        encoder.addresses(tiny_images)
+    codes, addresses = encoder.encode_both(tiny_images)
+    assert_array_equal(codes, encoder.encode(tiny_images))
+    assert addresses is None
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_pass_gives_the_same_codes_and_addresses_as_two(tiny_images, precision, monkeypatch):
+    encoder = Encoder.load(PRETRAINED, precision=precision)
+    expected = encoder.encode(tiny_images), encoder.addresses(tiny_images)
+    passes, features = [], encoder.model.features
+    monkeypatch.setattr(
+        encoder.model, "features", lambda pixels: [passes.append(len(pixels)), features(pixels)][1]
+    )
+    codes, addresses = encoder.encode_both(tiny_images)
+    assert_array_equal(codes, expected[0])
+    assert_array_equal(addresses, expected[1])
+    assert len(passes) == -(-len(tiny_images) // BATCH)
+    for empty, width in zip(encoder.encode_both(tiny_images[:0]), (32, 4), strict=True):
+        assert empty.shape == (0, width)
 
 
 def test_a_convolutional_code_does_not_depend_on_what_it_is_encoded_beside(

@@ -47,6 +47,10 @@ class Autoencoder(StoredModel):
         """(n, 32, 32, 3) uint8 to (n, address_bits) float; called only if address_bits > 0."""
         raise NotImplementedError(f"a {self.kind} model has no addresses")
 
+    def code_and_address_logits(self, tiny: Tensor) -> tuple[Tensor, Tensor]:
+        """The results of `code_logits` and `address_logits`, which may share their work."""
+        return self.code_logits(tiny), self.address_logits(tiny)
+
     @abstractmethod
     def reconstruct(self, bits: Tensor) -> Tensor:
         """(n, bits) float zeros and ones to (n, 32, 32, 3) float, in grey levels, unclipped."""

@@ -113,6 +113,12 @@ class ConvolutionalAutoencoder(Autoencoder):
         logits: Tensor = self.address(self.features(self.standardize(tiny)))
         return logits
 
+    def code_and_address_logits(self, tiny: Tensor) -> tuple[Tensor, Tensor]:
+        """The results of `code_logits` and `address_logits`, from features computed once."""
+        pixels = self.standardize(tiny)
+        features = self.features(pixels)
+        return self.code_of(pixels, features), self.address(features)
+
     def decode(self, bits: Tensor) -> Tensor:
         """(n, 256) float zeros and ones to (n, 3, 32, 32) float, standardised."""
         picture_bits, semantic_bits = bits.tensor_split([self.transform.bits], dim=1)

@@ -7,12 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hashsearch.images import TINY_BYTES
+from hashsearch.baselines.components import principal_directions
 from hashsearch.models.autoencoder import Autoencoder
-from training.device import exact
 
 _CHUNK = 5000
-_FEW = 1000  # up to this many images an SVD costs less than the pixels' covariance
 
 
 def principal_components(
@@ -20,24 +18,11 @@ def principal_components(
 ) -> tuple[Tensor, Tensor]:
     """Compute the mean and the first principal components of the standardised pixels.
 
-    Returns (3072,) and (count, 3072) float32, the components by decreasing variance.
+    Returns (3072,) and (count, 3072) float32 on the CPU, the components by decreasing variance.
     """
-    device = model.pixel_mean.device
-    if count <= len(images) <= _FEW:  # the same result in less time
-        rows = torch.cat([exact(pixels) for pixels in standardized_chunks(model, images)])
-        mean = rows.mean(dim=0)
-        _, _, directions = torch.linalg.svd(rows - mean, full_matrices=False)
-        return mean.float(), directions[:count].float()
-    total, products = torch.zeros(TINY_BYTES), torch.zeros(TINY_BYTES, TINY_BYTES)
-    total, products = (exact(part.to(device)) for part in (total, products))
-    for pixels in standardized_chunks(model, images):
-        rows = exact(pixels)
-        total += rows.sum(dim=0)
-        products += rows.T @ rows
-    mean = total / len(images)
-    covariance = products / len(images) - mean[:, None] * mean
-    _, vectors = torch.linalg.eigh(covariance)  # by increasing variance
-    return mean.float(), vectors.flip(1)[:, :count].T.float().contiguous()
+    chunks = (pixels.cpu().double().numpy() for pixels in standardized_chunks(model, images))
+    mean, directions = principal_directions(chunks, len(images), count)
+    return torch.from_numpy(mean).float(), torch.from_numpy(directions).float()
 
 
 def standardized_chunks(model: Autoencoder, images: NDArray[np.uint8]) -> Iterator[Tensor]:

@@ -10,11 +10,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from hashsearch.baselines.components import principal_directions
 from hashsearch.codes import pack_bits
 from hashsearch.images import TINY_BYTES
 
 _CHUNK = 5000  # images whose pixels are float32 at a time
-_FEW = 1000  # images whose own products cost less than those of their pixels
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,12 @@ class Projection:
 
 def principal_components(tiny: NDArray[np.uint8], count: int) -> Projection:
     """Onto the directions of most variance around the mean, the most variance first."""
-    mean = tiny.reshape(len(tiny), TINY_BYTES).mean(axis=0, dtype=np.float64)
-    if count <= len(tiny) <= _FEW:  # the same in less time
-        rows = tiny.reshape(len(tiny), TINY_BYTES) - mean
-        _, _, directions = np.linalg.svd(rows, full_matrices=False)
-        return Projection(mean.astype(np.float32), directions[:count].T.astype(np.float32))
-    products = np.zeros((TINY_BYTES, TINY_BYTES))
-    for start in range(0, len(tiny), _CHUNK):
-        rows = tiny[start : start + _CHUNK].reshape(-1, TINY_BYTES).astype(np.float32)
-        rows -= mean.astype(np.float32)
-        products += rows.T @ rows
-    _, vectors = np.linalg.eigh(products)  # the least variance first
-    directions = vectors[:, ::-1][:, :count]
-    return Projection(mean.astype(np.float32), directions.astype(np.float32))
+    flat = tiny.reshape(len(tiny), TINY_BYTES)
+    mean = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
+    # Centred already, because float32 would round the products of uncentred pixels more.
+    chunks = (flat[i : i + _CHUNK].astype(np.float32) - mean for i in range(0, len(flat), _CHUNK))
+    _, directions = principal_directions(chunks, len(flat), count)
+    return Projection(mean, directions.T.astype(np.float32))
 
 
 def random_projections(tiny: NDArray[np.uint8], n_bits: int, seed: int) -> Projection:

@@ -102,17 +102,12 @@ def retrieval_by_features(question: Question, gallery: Tensor, queries: Tensor) 
     def measured(rows: slice) -> _PerQuery:
         similarities, nearest = (query_directions[rows] @ directions.T).topk(ranks)
         labels = gallery_labels[nearest.cpu().numpy()]
-        relevant = labels == query_labels[rows, np.newaxis]
-        precisions = relevant.cumsum(axis=1) / np.arange(1, ranks + 1)
-        averages = (precisions * relevant).sum(axis=1) / np.maximum(relevant.sum(axis=1), 1)
+        relevant = (labels == query_labels[rows, np.newaxis]).astype(np.int64)
+        tiers = Tiers(np.ones_like(relevant), relevant)  # one image each
         weights = np.exp(similarities[:, :_NEIGHBORS].cpu().double().numpy() / _TEMPERATURE)
         votes = np.zeros((len(labels), n_labels))
         np.add.at(votes, (np.arange(len(labels))[:, np.newaxis], labels[:, :_NEIGHBORS]), weights)
-        return {
-            **{f"precision_at_{k}": precisions[:, k - 1] for k in (1, 10) if k <= ranks},
-            f"map_at_{ranks}": averages,
-            "knn_accuracy": _chance_right(votes, query_labels[rows]),
-        }
+        return _tier_measures(tiers) | {"knn_accuracy": _chance_right(votes, query_labels[rows])}
 
     return _means(measured(rows) for rows in _chunks(len(queries)))
 

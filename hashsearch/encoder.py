@@ -14,19 +14,19 @@ from hashsearch.errors import ArtifactMismatch
 from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.storage import load_model
 
-# Every matrix product has this many rows, the last ones filled up with black:
-# products of other shapes may round otherwise, and a bit near its threshold
-# would then depend on what it was encoded beside.
-# Few enough that one image, alone in a batch, is quick.
+# Every batch has this many images; the last one is padded with black images. Products of
+# another shape may round differently, and a bit near its threshold would then depend on the
+# number of images encoded together. Small, so that a single image takes little time.
 BATCH = 8
 
 
 class Encoder:
-    """A model at work. `encode` is deterministic on one machine, whatever the batch.
+    """Encodes and decodes images with one model.
 
-    precision: of the products, "float32" or "bfloat16", which is faster where the
-    processor has it, and gives other codes: of the bundled model, by a quarter of a bit an
-    image (docs/experiments.md).
+    On one machine an image's code is always the same, whatever it is encoded with.
+    precision: of matrix products, "float32" or "bfloat16". bfloat16 is faster if the
+    processor has it, and makes slightly different codes: with the bundled model, a quarter
+    of a bit per image differs on average (docs/experiments.md).
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Encoder:
         self.model = model.for_inference().to(device).eval()
         self.device = device
         self.precision = precision
-        self.fingerprint: str | None = None  # of a model that was loaded
+        self.fingerprint: str | None = None  # set by `load`
 
     @classmethod
     def load(
@@ -47,7 +47,7 @@ class Encoder:
         device: str = "cpu",
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> "Encoder":
-        """Raises InvalidModel or ArtifactMismatch, as `load_model` does."""
+        """Read a model folder. Raises InvalidModel or ArtifactMismatch, as `load_model` does."""
         model, card = load_model(folder)
         encoder = cls(model, device, precision)
         encoder.fingerprint = card.fingerprint
@@ -56,12 +56,12 @@ class Encoder:
     def encode(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(n, 32, 32, 3) uint8 tiny images to (n, 32) uint8 packed codes.
 
-        A model of fewer bits gives as many bytes as these fill.
+        If the model has other than 256 bits, the width is bits / 8, rounded up.
         """
         return pack_bits(self._bits(tiny, self.model.code_logits, self.model.bits))
 
     def addresses(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(n, 32, 32, 3) uint8 tiny images to (n, 4) uint8 packed addresses of 28 bits.
+        """(n, 32, 32, 3) uint8 tiny images to (n, 4) uint8 packed 28-bit addresses.
 
         Raises ArtifactMismatch if the model has no address head.
         """
@@ -90,7 +90,7 @@ class Encoder:
     def reconstruct(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(n, 32) uint8 packed codes to (n, 32, 32, 3) uint8 images.
 
-        Raises CodeShapeError if the codes are of another width.
+        Raises CodeShapeError if the codes have another width.
         """
         bits = torch.from_numpy(unpack_bits(codes, self.model.bits)).to(self.device, torch.float32)
         with torch.inference_mode():

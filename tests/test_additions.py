@@ -14,7 +14,7 @@ from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.reencoding import reencode
-from hashsearch.models.folder import load_model
+from hashsearch.models.storage import load_model
 from hashsearch.sources.folder import Folder
 from tests.galleries import content, served
 

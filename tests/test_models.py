@@ -140,12 +140,12 @@ def test_weights_that_are_not_the_cards_are_refused(saved):
         ({"format_version": [1]}, r"of format \[1\]; this version"),
         ({"format_version": 1, "kind": "transform"}, "transform model of format 1, whose layout"),
         ({"format_version": 1, "kind": "convolutional"}, "train it again, or index into a new"),
-        ({"kind": "transformer"}, "of kind 'transformer'; wanted is convolutional or dense"),
-        ({"surprise": 1}, "beyond the format, the entries: surprise"),
+        ({"kind": "transformer"}, "of kind 'transformer'; expected convolutional or dense"),
+        ({"surprise": 1}, "missing or unknown entries: surprise"),
         ({"architecture": {"widths": [3072, 32, 256], "hidden": "relu"}}, "no usable weights"),
         ({"architecture": {"width": 3}}, "a dense model that this version of hashsearch cannot"),
-        ({"architecture": []}, "architecture that is no dict"),
-        ({"kind": []}, "kind that is no str"),
+        ({"architecture": []}, "architecture in card.json is not a dict"),
+        ({"kind": []}, "kind in card.json is not a str"),
         ({"bits": 28}, "28 bits and 0 address bits, the model has 256 and 0"),
         ({"address_bits": 28}, "256 bits and 28 address bits"),
     ],
@@ -343,7 +343,7 @@ def test_a_convolutional_architecture_that_cannot_be_is_refused(widths, blocks):
     "depths", [((32, 8),), ((9, True),), "", {}, 5, [5], [[1, 2, 3]], [[2, 1], [2, 2]], [[4, 9]]]
 )
 def test_depths_that_cannot_be_are_refused(depths):
-    with pytest.raises(InvalidModel, match="0 to 255 bits together, were wanted"):
+    with pytest.raises(InvalidModel, match="with 0 to 255 bits in total"):
         ConvolutionalAutoencoder((8, 16, 32), (0, 0, 0), depths)
 
 
@@ -354,7 +354,7 @@ def test_depths_that_cannot_be_are_refused(depths):
         ("transform.values", lambda part: part.float() + 0j, r"complex\d+; \(28, 8\) torch"),
         ("pixel_std", lambda part: part[None], r"pixel_std is \(1,\) torch.float32; \(\) torch"),
         ("code.1.num_batches_tracked", torch.Tensor.float, "torch.int64 was wanted"),
-        ("another", lambda part: torch.zeros(3), "another is not of this model"),
+        ("another", lambda part: torch.zeros(3), "another is not part of this model"),
         ("trunk.0.0.weight", lambda part: None, "trunk.0.0.weight is missing"),
     ],
 )

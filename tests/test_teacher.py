@@ -75,7 +75,7 @@ def test_a_teacher_leaves_its_weights_targets_report_and_where_to_go_on(teacher,
 
 
 def test_a_teacher_is_no_model_to_search_with(teacher):
-    with pytest.raises(InvalidModel, match="a model of kind 'teacher'; wanted is convolutional"):
+    with pytest.raises(InvalidModel, match="a model of kind 'teacher'; expected convolutional"):
         load_model(teacher)
 
 

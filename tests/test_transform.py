@@ -107,7 +107,7 @@ def test_training_the_networks_brings_pictures_nearer_than_transform_coding(tiny
     ],
 )
 def test_depths_that_are_no_256_bits_in_order_are_refused(depths):
-    with pytest.raises(InvalidModel, match="256 bits together"):
+    with pytest.raises(InvalidModel, match="with 256 bits in total"):
         TransformAutoencoder(depths, width=8)
 
 

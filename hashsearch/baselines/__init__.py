@@ -1,1 +1,1 @@
-"""What codes are compared with."""
+"""Methods that the evaluation compares codes with."""

@@ -1,7 +1,7 @@
-"""Baselines that people pick today: perceptual hashes, by their own libraries.
+"""Baselines in common use: perceptual hashes, computed by their own libraries.
 
-Both are made for copies of a picture, and want more of it than 32×32 pixels; they get the
-tiny image, as every method does.
+Both are made for finding copies of a picture, and from more than 32×32 pixels. Here they
+get the tiny image, like every method.
 """
 
 import math
@@ -20,9 +20,11 @@ PDQ_BITS = 256
 
 
 def phash(n_bits: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """pHash: signs of the lowest frequencies of a grey picture's cosine transform.
+    """pHash: the lowest frequencies of a grey picture's cosine transform, above their median.
 
-    n_bits: a square. Source: Zauner 2010; the package ImageHash.
+    n_bits: a square number. Returns a function from (n, 32, 32, 3) uint8 tiny images to
+    (n, n_bits / 8) uint8 packed codes. Raises MissingPackage.
+    Source: Zauner 2010; the package ImageHash.
     """
     library, side = _library("imagehash", "ImageHash"), math.isqrt(n_bits)
     assert side * side == n_bits, n_bits
@@ -37,9 +39,10 @@ def phash(n_bits: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
 
 
 def pdq() -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """PDQ, of 256 bits: Meta's, for copies of pictures on its platforms.
+    """PDQ, which Meta uses to find copies of pictures on its platforms.
 
-    Source: Davis and Rosen 2019; the package pdqhash.
+    Returns a function from (n, 32, 32, 3) uint8 tiny images to (n, 32) uint8 packed codes.
+    Raises MissingPackage. Source: Davis and Rosen 2019; the package pdqhash.
     """
     library = _library("pdqhash", "pdqhash")
 

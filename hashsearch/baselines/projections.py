@@ -1,7 +1,7 @@
-"""Baselines that project centred pixels: principal components, and bits made of projections.
+"""Baselines that project centred pixels: principal components, and bits of projections.
 
-All are learnt from a gallery's images without their labels, and turn tiny images
-(n, 32, 32, 3) uint8 into (n, n_components) float32 or (n, n_bits / 8) uint8 packed codes.
+All of them learn from a gallery's images without labels, and map (n, 32, 32, 3) uint8 tiny
+images to (n, n_components) float32 or to (n, n_bits / 8) uint8 packed codes.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from hashsearch.baselines.components import principal_directions
 from hashsearch.codes import pack_bits
 from hashsearch.images import TINY_BYTES
 
-_CHUNK = 5000  # images whose pixels are float32 at a time
+_CHUNK = 5000  # images converted to float32 at a time
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Projection:
         return found
 
     def signs(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(n, n_components / 8) uint8 packed codes: which components are not negative."""
+        """(n, n_components / 8) uint8 packed codes; a bit is 1 where the component is ≥ 0."""
         return pack_bits((self(tiny) >= 0).astype(np.uint8))
 
 
 def principal_components(tiny: NDArray[np.uint8], count: int) -> Projection:
-    """Onto the directions of most variance around the mean, the most variance first."""
+    """Project onto the directions of most variance, by decreasing variance."""
     flat = tiny.reshape(len(tiny), TINY_BYTES)
     mean = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
     # Centred already, because float32 would round the products of uncentred pixels more.
@@ -51,7 +51,7 @@ def principal_components(tiny: NDArray[np.uint8], count: int) -> Projection:
 
 
 def random_projections(tiny: NDArray[np.uint8], n_bits: int, seed: int) -> Projection:
-    """Onto random directions, all alike likely, around the images' mean.
+    """Project onto random directions, uniformly distributed, after subtracting the mean.
 
     Source: locality-sensitive hashing for angles, Charikar 2002.
     """
@@ -61,7 +61,7 @@ def random_projections(tiny: NDArray[np.uint8], n_bits: int, seed: int) -> Proje
 
 
 def iterative_quantization(tiny: NDArray[np.uint8], components: Projection) -> Projection:
-    """The components rotated so that they come near to their signs: FAISS's, 50 rounds.
+    """Rotate the components to bring them closer to their signs, with FAISS (50 iterations).
 
     Source: Gong and Lazebnik 2011.
     """
@@ -73,12 +73,13 @@ def iterative_quantization(tiny: NDArray[np.uint8], components: Projection) -> P
 
 @dataclass(frozen=True)
 class SpectralHashing:
-    """Signs of cosines along principal components: the slowest waves that fit their ranges.
+    """Bits that are signs of cosines along principal components, with the lowest frequencies.
 
-    starts: (n_components,) float32, where each component's range begins; frequencies:
-    (n_components, n_bits) float32, in radians a unit: each bit's on its one component.
-    Source: Weiss, Torralba and Fergus 2008: eigenfunctions for images spread evenly over
-    the box that their components fill.
+    starts: (n_components,) float32, the least value of each component. frequencies:
+    (n_components, n_bits) float32, in radians per unit; each bit uses one component, and its
+    frequencies for the others are 0.
+    Source: Weiss, Torralba and Fergus 2008: eigenfunctions of a uniform distribution over
+    the box of the components' ranges.
     """
 
     components: Projection
@@ -87,11 +88,11 @@ class SpectralHashing:
 
     @classmethod
     def of(cls, tiny: NDArray[np.uint8], components: Projection, n_bits: int) -> "SpectralHashing":
-        """components: as many as there are bits, or fewer."""
+        """Learn from images. components: at most n_bits of them."""
         rows = components(tiny)
         starts, ends = rows.min(axis=0), rows.max(axis=0)
         widths = np.maximum(ends - starts, np.finfo(np.float32).tiny)
-        waves = np.arange(1, n_bits + 1)[:, np.newaxis] / widths  # half ones a unit
+        waves = np.arange(1, n_bits + 1)[:, np.newaxis] / widths  # half-waves per unit
         slowest = np.argsort(waves, axis=None, kind="stable")[:n_bits]
         frequencies = np.zeros((len(widths), n_bits), np.float32)
         frequencies[slowest % len(widths), np.arange(n_bits)] = np.pi * waves.flat[slowest]

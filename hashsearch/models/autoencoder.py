@@ -33,7 +33,7 @@ class StoredModel(nn.Module, ABC):
 
 
 class Autoencoder(StoredModel):
-    """A model that makes codes of tiny images, and images of codes."""
+    """A model that encodes tiny images into codes and decodes codes into images."""
 
     @abstractmethod
     def standardize(self, tiny: Tensor) -> Tensor:

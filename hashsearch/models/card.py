@@ -1,6 +1,6 @@
-"""A model's card: what it is, how it was made, and how it is told from others.
+"""A model's card: its architecture, training, metrics and fingerprint.
 
-What need not compute codes reads cards without torch.
+Reading a card needs no torch.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)
 
-PRETRAINED = Path(__file__).with_name("pretrained")  # the model that comes with the package
+PRETRAINED = Path(__file__).with_name("pretrained")  # the bundled model
 WEIGHTS_FILE, CARD_FILE = "weights.safetensors", "card.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What stands in a model folder's `card.json`.
+    """The content of a model folder's `card.json`.
 
-    kind, architecture: the class of autoencoder and the settings it is built
-    with. preprocessing: the version of `images.decode`'s rules. bits: of the
-    code; address_bits: of the second, shorter code, 0 where the model has none.
-    fingerprint: see `fingerprint`. training: the preset, its settings, data,
-    seed, time and hardware. metrics: what was measured, by name.
+    kind, architecture: the model family and the settings it is built with.
+    preprocessing: the version of the rules of `images.decode`. bits: of a code;
+    address_bits: of an address, 0 if the model has none. fingerprint: see `fingerprint`.
+    training: the preset, its settings, data, seed, time and hardware. metrics: the
+    measured values by name.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Card:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
 
-_KINDS = {
+_TYPES = {  # of the entries
     "kind": str,
     "architecture": dict,
     "bits": int,
@@ -62,7 +62,7 @@ _KINDS = {
 
 
 def card_from_json(text: str) -> Card:
-    """Read a card. Raises InvalidModel, saying what is wrong with it."""
+    """Parse a card. Raises InvalidModel with the reason if it is not a valid one."""
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -76,15 +76,15 @@ def card_from_json(text: str) -> Card:
     wanted = {entry.name for entry in fields(Card)}
     if raw.keys() != wanted:
         odd = ", ".join(sorted(raw.keys() ^ wanted))
-        raise InvalidModel(f"card.json lacks, or has beyond the format, the entries: {odd}")
-    for name, kind in _KINDS.items():
-        if not isinstance(raw[name], kind):
-            raise InvalidModel(f"card.json has a {name} that is no {kind.__name__}")
+        raise InvalidModel(f"card.json has missing or unknown entries: {odd}")
+    for name, wanted_type in _TYPES.items():
+        if not isinstance(raw[name], wanted_type):
+            raise InvalidModel(f"{name} in card.json is not a {wanted_type.__name__}")
     return Card(**raw)
 
 
 def read_card(folder: Path) -> Card:
-    """Read a model folder's card alone. Raises InvalidModel."""
+    """Read a model folder's card, but not its weights. Raises InvalidModel."""
     try:
         text = (folder / CARD_FILE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -102,10 +102,10 @@ def copy_model(folder: Path, target: Path) -> None:
 
 
 def fingerprint(kind: str, architecture: Mapping[str, Any], weights: "Mapping[str, Tensor]") -> str:
-    """SHA-256, in hexadecimal, over architecture, preprocessing and weights as stored.
+    """SHA-256, in hexadecimal, over kind, architecture, preprocessing and stored weights.
 
-    Two models of one fingerprint give the same codes; the training notes and
-    metrics beside them do not count.
+    Models with the same fingerprint make the same codes. The card's training and metrics
+    do not affect it.
     """
     import torch
 

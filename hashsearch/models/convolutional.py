@@ -1,4 +1,4 @@
-"""The default: a convolutional autoencoder with a code, and an address, of bits."""
+"""The default model: a convolutional autoencoder with a code and an address."""
 
 import copy
 from collections.abc import Sequence
@@ -15,28 +15,29 @@ from hashsearch.errors import InvalidModel
 from hashsearch.images import TINY_SIDE
 from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.coefficients import Coefficients, require_depths
-from hashsearch.models.patches import adding, from_patches, into_patches
+from hashsearch.models.patches import from_patches, into_patches, refinement
 
 _MAX_WIDTH, _MAX_BLOCKS = 4096, 16
-_CORNER_WIDTH = 64  # features kept of each place, beside the means over all places
-_HINTS = 4  # places a side to which the decoder adds what the semantic bits say
+_CORNER_WIDTH = 64  # features of each of the 4×4 positions
+_HINTS = 4  # the decoder turns the semantic bits into maps of 4×4 positions
 
-# What is trained on views; the other parts are made of it afterwards.
+# The parts that are trained on views; code and decoder are made afterwards.
 ENCODER = ("trunk", "corners", "head", "address")
 
 
 class ConvolutionalAutoencoder(Autoencoder):
-    """A code of two parts: how the picture looks, and what strided convolutions see in it.
+    """A code of picture bits and semantic bits, an address, and a decoder.
 
-    widths: channels at 16×16, 8×8 and 4×4 pixels. blocks: residual blocks at each.
-    depths: of the picture's coefficients (see Coefficients), whose bits come first.
-    The features are the means over the 4×4 places, and a narrower copy of each place.
-    The code's other bits, and the address, are linear in them; their logits are
-    normalised over the training images, so that a bit is 1 for about half of them.
-    `head` is what the training makes of 256 such logits, before those of the code are
-    made of them (training/sharpen.py); it is kept so that the training can go on.
-    The decoder adds to the picture that the coefficients tell, by what both parts tell.
-    Pixels are standardised with a mean for each colour and one standard deviation for all.
+    widths: channels at 16×16, 8×8 and 4×4 positions. blocks: residual blocks at each.
+    depths: of the coefficients (see Coefficients) that the picture bits encode; these bits
+    come first in the code.
+    The features are a strided convolutional trunk's means over the 4×4 positions, and a
+    narrower map of the positions themselves. Semantic bits and address are linear in the
+    features; their logits are normalised over the training images, so that each bit is 1 for
+    about half of these. Training first learns the 256 logits of `head`, and then computes
+    the semantic bits from them (training/sharpen.py); `head` is kept so that a training can
+    start from it. The decoder refines the picture of the coefficients, using all bits.
+    Pixels are standardised with one mean per colour and a single standard deviation.
     """
 
     kind = "convolutional"
@@ -54,11 +55,11 @@ class ConvolutionalAutoencoder(Autoencoder):
         self.register_buffer("pixel_mean", torch.zeros(3))
         self.register_buffer("pixel_std", torch.ones(()))
         top = widths[-1]
-        places = (TINY_SIDE // 2 ** len(widths)) ** 2
+        positions = (TINY_SIDE // 2 ** len(widths)) ** 2
         self.trunk = _trunk(self.widths, self.blocks)
         self.corners = _convolution(top, _CORNER_WIDTH, kernel=1)
-        features = top + places * _CORNER_WIDTH
-        self.transform = Coefficients(depths).requires_grad_(False)  # made in closed form
+        features = top + positions * _CORNER_WIDTH
+        self.transform = Coefficients(depths).requires_grad_(False)  # fitted in closed form
         semantic_bits = CODE_BITS - self.transform.bits
         self.head = _head(features, CODE_BITS)
         self.code = _head(features, semantic_bits)
@@ -66,12 +67,12 @@ class ConvolutionalAutoencoder(Autoencoder):
         self.decoder = _Decoder(semantic_bits, widths[1])
 
     def channels_last(self) -> Self:
-        """Lay the weights out as convolutions read them fastest; rounding may differ."""
+        """Use the memory layout in which convolutions run fastest; rounding may differ."""
         moved: Self = self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return moved
 
     def for_inference(self) -> Self:
-        """A copy whose convolutions carry their normalisation; it cannot be trained or saved."""
+        """A copy with normalisation fused into the convolutions; it cannot be trained or saved."""
         model = copy.deepcopy(self).eval()
         del model.head
         for layers in [part for part in model.modules() if isinstance(part, nn.Sequential)]:
@@ -82,7 +83,6 @@ class ConvolutionalAutoencoder(Autoencoder):
         return model.channels_last()
 
     def architecture(self) -> dict[str, Any]:
-        """The settings that `__init__` takes, as the card keeps them."""
         return {"widths": list(self.widths), "blocks": list(self.blocks)} | {
             "depths": self.transform.pairs()
         }
@@ -97,24 +97,21 @@ class ConvolutionalAutoencoder(Autoencoder):
         return torch.cat((maps.mean(dim=(2, 3)), self.corners(maps).flatten(1)), dim=1)
 
     def code_logits(self, tiny: Tensor) -> Tensor:
-        """(n, 32, 32, 3) uint8 to (n, 256) float; a bit is 1 where the logit is ≥ 0."""
         pixels = self.standardize(tiny)
         return self.code_of(pixels, self.features(pixels))
 
     def code_of(self, pixels: Tensor, features: Tensor) -> Tensor:
-        """The logits of the code, from standardised pixels and their features."""
+        """The code's (n, 256) logits, from standardised pixels and their features."""
         levels = self.transform.levels(self.transform.of(pixels.flatten(1)))
         picture_bits = self.transform.to_bits(levels)
         semantic_logits: Tensor = self.code(features)
         return torch.cat((picture_bits * 2 - 1, semantic_logits), dim=1)
 
     def address_logits(self, tiny: Tensor) -> Tensor:
-        """(n, 32, 32, 3) uint8 to (n, 28) float; a bit is 1 where the logit is ≥ 0."""
         logits: Tensor = self.address(self.features(self.standardize(tiny)))
         return logits
 
     def code_and_address_logits(self, tiny: Tensor) -> tuple[Tensor, Tensor]:
-        """The results of `code_logits` and `address_logits`, from features computed once."""
         pixels = self.standardize(tiny)
         features = self.features(pixels)
         return self.code_of(pixels, features), self.address(features)
@@ -128,7 +125,6 @@ class ConvolutionalAutoencoder(Autoencoder):
         return decoded
 
     def reconstruct(self, bits: Tensor) -> Tensor:
-        """(n, 256) float zeros and ones to (n, 32, 32, 3) float, in grey levels, unclipped."""
         return self.decode(bits).permute(0, 2, 3, 1) * self.pixel_std + self.pixel_mean
 
 
@@ -143,7 +139,7 @@ class _Residual(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Adds details to a picture, patch by patch, from the picture and the semantic bits."""
+    """Refines the picture of the coefficients, using the semantic bits."""
 
     def __init__(self, semantic_bits: int, width: int):
         super().__init__()
@@ -151,7 +147,7 @@ class _Decoder(nn.Module):
         self.patches = into_patches(width)
         # The tensors of saved models, over whose names fingerprints go, are called decoder.seen.*
         self.seen = nn.Linear(semantic_bits, width * _HINTS**2)
-        self.network = adding(width, *from_patches(width))
+        self.network = refinement(width, *from_patches(width))
 
     def forward(self, picture: Tensor, semantic_signs: Tensor) -> Tensor:
         """picture: (n, 3, 32, 32) float; semantic_signs: (n, semantic_bits) float, -1. or 1."""

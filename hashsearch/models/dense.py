@@ -22,12 +22,12 @@ _BITS = (CODE_BITS, ADDRESS_BITS)
 
 
 class DenseAutoencoder(Autoencoder):
-    """3072 pixels, hidden layers of any widths, code bits, and the same backwards.
+    """Fully connected layers from 3072 pixels to the code, and mirrored layers back.
 
-    widths: 3072, the hidden layers', the code's bits. hidden: the units of the
-    hidden layers, "logistic" as in the paper, or "relu". The code layer is
-    logistic and rounded, the output linear. Pixels are standardised with a mean
-    for each of the 3072 and one standard deviation for all.
+    widths: 3072, the units of each hidden layer, and the code's bits. hidden: the kind of
+    hidden units, "logistic" as in the paper, or "relu". The code layer is logistic and
+    rounded, the output layer linear. Pixels are standardised with one mean per pixel and
+    colour and a single standard deviation.
     """
 
     kind = "dense"
@@ -48,7 +48,6 @@ class DenseAutoencoder(Autoencoder):
         return self.widths[-1]
 
     def architecture(self) -> dict[str, Any]:
-        """The settings that `__init__` takes, as the card keeps them."""
         return {"widths": list(self.widths), "hidden": self.hidden}
 
     def standardize(self, tiny: Tensor) -> Tensor:
@@ -56,19 +55,17 @@ class DenseAutoencoder(Autoencoder):
         return (tiny.flatten(1) - self.pixel_mean) / self.pixel_std
 
     def code_logits(self, tiny: Tensor) -> Tensor:
-        """(n, 32, 32, 3) uint8 to (n, bits) float; a bit is 1 where the logit is ≥ 0."""
         logits: Tensor = self.encoder(self.standardize(tiny))
         return logits
 
     def reconstruct(self, bits: Tensor) -> Tensor:
-        """(n, bits) float zeros and ones to (n, 32, 32, 3) float, in grey levels, unclipped."""
         standardized = self.decoder(bits)
         pixels: Tensor = standardized * self.pixel_std + self.pixel_mean
         return pixels.unflatten(1, (TINY_SIDE, TINY_SIDE, 3))
 
 
 def _layers(widths: Sequence[int], hidden: str) -> nn.Sequential:
-    """Linear layers of these widths, hidden units between them and none at the end."""
+    """Linear layers of these widths, with hidden units between them."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), _HIDDEN_UNITS[hidden]()]

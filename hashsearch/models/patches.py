@@ -1,4 +1,4 @@
-"""Layers that work on a picture's 8×8 patches of 4×4 pixels, and add to what is there."""
+"""Layers that refine a picture, which they process as 8×8 patches of 4×4 pixels."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ PATCH_VALUES = 3 * PATCH**2
 
 
 class Residual(nn.Module):
-    """Without normalisation: what is added to a picture should depend on it alone."""
+    """A residual block without normalisation, so that each picture is processed on its own."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -30,8 +30,8 @@ def from_patches(width: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(width, PATCH_VALUES, 3, padding=1), nn.PixelShuffle(PATCH)
 
 
-def adding(width: int, *last: nn.Module) -> nn.Sequential:
-    """Residual blocks on (n, width, 8, 8) float, then `last`; what it gives at first is 0."""
+def refinement(width: int, *last: nn.Module) -> nn.Sequential:
+    """Residual blocks on (n, width, 8, 8) float, then `last`, which at first returns zeros."""
     for module in last:
         for parameter in module.parameters():
             nn.init.zeros_(parameter)

@@ -1,4 +1,4 @@
-"""Model folders: `weights.safetensors` and `card.json`, written whole or not at all."""
+"""Model folders: `weights.safetensors` and `card.json`, written completely or not at all."""
 
 import shutil
 import tempfile
@@ -20,7 +20,7 @@ from hashsearch.models.autoencoder import Autoencoder, StoredModel
 from hashsearch.models.card import CARD_FILE, WEIGHTS_FILE, Card, fingerprint, read_card
 
 S = TypeVar("S", bound=StoredModel)
-_FLOATS = {torch.float16, torch.bfloat16, torch.float32}  # that weights may be stored in
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32}  # types that weights may be stored in
 
 
 def save_model(
@@ -31,10 +31,10 @@ def save_model(
     metrics: Mapping[str, float],
     beside: Iterable[Path] = (),
 ) -> Card:
-    """Write a model folder; it appears under its name when it is complete.
+    """Write a model folder, which appears under its name when it is complete.
 
-    beside: files and folders of the same file system that are moved into it.
-    Raises InvalidModel if something already lies there.
+    beside: files and folders on the same file system, which are moved into it.
+    Raises InvalidModel if `folder` exists.
     """
     weights = _stored(model)
     card = Card(
@@ -51,11 +51,11 @@ def save_model(
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         save_file(weights, temporary / WEIGHTS_FILE)
-        (temporary / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it the owner's alone
+        (temporary / WEIGHTS_FILE).chmod(0o644)  # safetensors lets only the owner read it
         (temporary / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
         for path in beside:
             path.replace(temporary / path.name)
-        temporary.chmod(0o755)  # mkdtemp makes it the owner's alone
+        temporary.chmod(0o755)  # mkdtemp lets only the owner read it
         sync_tree(temporary)
         temporary.replace(folder)
         sync_folder(folder.parent)
@@ -66,12 +66,12 @@ def save_model(
 
 
 def round_as_stored(model: StoredModel) -> None:
-    """Make a model compute what it will when it was saved and loaded again."""
+    """Round the weights as saving does, so that the model computes what the loaded one will."""
     model.load_state_dict(_stored(model))
 
 
 def _stored(model: StoredModel) -> dict[str, Tensor]:
-    """Weights by name: kernels and matrices as the model has them stored, all else as it is."""
+    """Weights by name: kernels and matrices in the type `stored`, other tensors unchanged."""
     return {
         name: (tensor.to(model.stored) if tensor.ndim > 1 else tensor).contiguous()
         for name, tensor in model.state_dict().items()
@@ -79,21 +79,22 @@ def _stored(model: StoredModel) -> dict[str, Tensor]:
 
 
 def load_model(folder: Path) -> tuple[Autoencoder, Card]:
-    """Read an autoencoder's folder, on the CPU and ready for inference.
+    """Read an autoencoder's folder; the model is on the CPU and in evaluation mode.
 
-    Raises InvalidModel if it is missing, damaged or of an unknown format, and
-    ArtifactMismatch if its weights are not those that its card describes.
+    Raises InvalidModel if the folder is missing, damaged or of an unknown format, and
+    ArtifactMismatch if it is for another version of the image rules, or if weights and
+    card do not match.
     """
     kinds: dict[str, type[Autoencoder]] = {k: resolve_name(c) for k, c in AUTOENCODERS.items()}
     return load_saved(folder, kinds)
 
 
 def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
-    """The same for models of these kinds."""
+    """Like `load_model`, for a model of one of these kinds."""
     card = read_card(folder)
     if card.kind not in kinds:
         raise InvalidModel(
-            f"{folder} is a model of kind {card.kind!r}; wanted is {' or '.join(sorted(kinds))}"
+            f"{folder} is a model of kind {card.kind!r}; expected {' or '.join(sorted(kinds))}"
         )
     if card.format_version < kinds[card.kind].oldest_format:
         raise InvalidModel(
@@ -107,7 +108,7 @@ def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
             f"this is version {PREPROCESSING}"
         )
     try:
-        with torch.device("meta"):  # nothing is allocated for what the card may claim
+        with torch.device("meta"):  # allocates no memory, however large the card claims
             model = kinds[card.kind](**card.architecture)
     except (InvalidModel, TypeError) as error:
         raise InvalidModel(
@@ -116,7 +117,7 @@ def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
     try:
         weights = load_file(folder / WEIGHTS_FILE)
         _require_alike(model.state_dict(), weights)
-        # Stored in fewer bits or not, they compute in float32.
+        # Weights compute in float32, whatever type they are stored in.
         state = {
             name: part.float() if part.is_floating_point() else part
             for name, part in weights.items()
@@ -128,22 +129,24 @@ def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
     if found != card.fingerprint:
         raise ArtifactMismatch(
             f"{folder}: the weights have fingerprint {found[:12]}, "
-            f"the card tells of {card.fingerprint[:12]}"
+            f"the card says {card.fingerprint[:12]}"
         )
     if (card.bits, card.address_bits) != (model.bits, model.address_bits):
         raise InvalidModel(
-            f"{folder}: the card tells of {card.bits} bits and {card.address_bits} address bits, "
+            f"{folder}: the card says {card.bits} bits and {card.address_bits} address bits, "
             f"the model has {model.bits} and {model.address_bits}"
         )
     return model.requires_grad_(False).eval(), card
 
 
 def _require_alike(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raise InvalidModel, naming the first difference in names, shapes and kinds of numbers."""
+    """Raise InvalidModel at the first tensor whose name, shape or type differs."""
     for name in sorted(wanted.keys() | found.keys()):
         ours, theirs = wanted.get(name), found.get(name)
         if ours is None or theirs is None:
-            raise InvalidModel(f"{name} is {'missing' if theirs is None else 'not of this model'}")
+            raise InvalidModel(
+                f"{name} is {'missing' if theirs is None else 'not part of this model'}"
+            )
         dtypes = _FLOATS if ours.is_floating_point() else {ours.dtype}
         if theirs.shape != ours.shape or theirs.dtype not in dtypes:
             raise InvalidModel(
@@ -153,6 +156,6 @@ def _require_alike(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
 
 
 def require_free(folder: Path) -> None:
-    """Raise InvalidModel if something already lies where a model should be saved."""
+    """Raise InvalidModel if the folder that a model should be saved in exists."""
     if folder.exists():
-        raise InvalidModel(f"{folder} already exists; a model is saved under a new name")
+        raise InvalidModel(f"{folder} already exists; choose a new name for the model")

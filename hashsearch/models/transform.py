@@ -1,4 +1,4 @@
-"""An autoencoder for pictures alone: transform coding, and what a network adds to it."""
+"""An autoencoder for reconstruction only: transform coding, refined by two networks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,18 +11,17 @@ from hashsearch.errors import InvalidModel
 from hashsearch.images import TINY_BYTES, TINY_SIDE
 from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.coefficients import Coefficients, require_depths
-from hashsearch.models.patches import adding, from_patches, into_patches
+from hashsearch.models.patches import from_patches, into_patches, refinement
 
 _MAX_WIDTH = 4096
 
 
 class TransformAutoencoder(Autoencoder):
-    """Coefficients of the picture, 256 bits together, and what networks add.
+    """A code of 256 bits of coefficients, and convolutional networks around it.
 
-    depths: see Coefficients. To each coefficient a small convolutional network adds
-    something before it is rounded, to the picture another one. width: their channels.
-    Pixels are standardised with a mean for each of the 3072 and one standard
-    deviation for all.
+    depths: see Coefficients. One network corrects the coefficients before they are
+    rounded, the other one refines the decoded picture. width: channels of both. Pixels are
+    standardised with one mean per pixel and colour and a single standard deviation.
     """
 
     kind = "transform"
@@ -37,11 +36,11 @@ class TransformAutoencoder(Autoencoder):
         self.transform = Coefficients(depths)
         count = len(self.transform.depths)
         flat = (nn.Flatten(), nn.Linear(64 * width, count))
-        self.analysis = nn.Sequential(into_patches(width), adding(width, *flat))
-        self.synthesis = nn.Sequential(into_patches(width), adding(width, *from_patches(width)))
+        self.analysis = nn.Sequential(into_patches(width), refinement(width, *flat))
+        pixels = from_patches(width)
+        self.synthesis = nn.Sequential(into_patches(width), refinement(width, *pixels))
 
     def architecture(self) -> dict[str, Any]:
-        """The settings that `__init__` takes, as the card keeps them."""
         return {"depths": self.transform.pairs(), "width": self.width}
 
     def standardize(self, tiny: Tensor) -> Tensor:
@@ -49,7 +48,7 @@ class TransformAutoencoder(Autoencoder):
         return (tiny.flatten(1) - self.pixel_mean) / self.pixel_std
 
     def coefficients(self, pixels: Tensor) -> Tensor:
-        """(n, 3072) standardised to (n, coefficients) float, not rounded yet."""
+        """(n, 3072) standardised to (n, coefficients) float, before rounding."""
         added: Tensor = self.analysis(_as_planes(pixels))
         return self.transform.of(pixels) + added
 
@@ -60,19 +59,18 @@ class TransformAutoencoder(Autoencoder):
         return linear + added.permute(0, 2, 3, 1).flatten(1)
 
     def code_logits(self, tiny: Tensor) -> Tensor:
-        """(n, 32, 32, 3) uint8 to (n, 256) float, 1 or -1; a bit is 1 where that is ≥ 0."""
+        """(n, 32, 32, 3) uint8 to (n, 256) float, each 1 or -1."""
         coefficients = self.coefficients(self.standardize(tiny))
         return self.transform.to_bits(self.transform.levels(coefficients)) * 2 - 1
 
     def reconstruct(self, bits: Tensor) -> Tensor:
-        """(n, 256) float zeros and ones to (n, 32, 32, 3) float, in grey levels, unclipped."""
         rounded = self.transform.rounded(self.transform.from_bits(bits))
         pixels = self.picture(rounded) * self.pixel_std + self.pixel_mean
         return pixels.unflatten(1, (TINY_SIDE, TINY_SIDE, 3))
 
 
 def _as_planes(pixels: Tensor) -> Tensor:
-    """(n, 3072) pixel by pixel to (n, 3, 32, 32), as convolutions take it."""
+    """(n, 3072), colours of one pixel side by side, to (n, 3, 32, 32)."""
     return pixels.unflatten(1, (TINY_SIDE, TINY_SIDE, 3)).permute(0, 3, 1, 2)
 
 

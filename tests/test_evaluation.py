@@ -14,13 +14,14 @@ from sklearn.metrics import average_precision_score
 
 from hashsearch.cli import main
 from hashsearch.errors import EvaluationError
-from hashsearch.evaluation import methods, run
+from hashsearch.evaluation import evaluate as evaluation
+from hashsearch.evaluation import methods
 from hashsearch.evaluation.comparisons import Euclidean, Hamming, SquaredPixels
 from hashsearch.evaluation.measure import intervals, measure
 from hashsearch.evaluation.methods import METHODS, Examples, Model, method_named
-from hashsearch.evaluation.protocols import LabelledImages, parted
 from hashsearch.evaluation.report import Report, to_markdown
 from hashsearch.evaluation.robustness import changed, evenly
+from hashsearch.evaluation.tasks import LabelledImages, parted
 from hashsearch.models.card import PRETRAINED
 from tests.conftest import part_of_cifar10
 
@@ -209,7 +210,9 @@ def evaluate(protocol, model, tmp_path):
         usual = {"ks": KS, "surroundings": {"on": "a machine"}, "date": TODAY}
         cache = tmp_path / "cache"
         method = method_named("lsh", model, n_bits, seed)
-        return run.evaluate(of, [method], **usual | {"seed": seed, "cache": cache} | differing)
+        return evaluation.evaluate(
+            of, [method], **usual | {"seed": seed, "cache": cache} | differing
+        )
 
     return evaluate
 
@@ -218,13 +221,13 @@ def test_what_was_measured_is_read_back_until_something_else_is_asked(
     protocol, evaluate, tmp_path, monkeypatch
 ):
     counted = []
-    original = run.measure
+    original = evaluation.measure
 
     def measure(*given, **named):
         counted.append(given)
         return original(*given, **named)
 
-    monkeypatch.setattr(run, "measure", measure)
+    monkeypatch.setattr(evaluation, "measure", measure)
     first = evaluate()
     assert evaluate() == first
     assert evaluate(date="2027-01-01") == first  # its date is of when it was measured
@@ -235,7 +238,7 @@ def test_what_was_measured_is_read_back_until_something_else_is_asked(
     evaluate(of=replace(protocol, gallery=protocol.gallery[np.arange(200)]))
     evaluate(surroundings={"on": "another machine"})
     assert len(counted) == 6
-    monkeypatch.setattr(run, "_SOURCES", ("evaluation",))  # as when sources have changed
+    monkeypatch.setattr(evaluation, "_SOURCES", ("evaluation",))  # as when sources have changed
     evaluate()
     assert len(counted) == 7
     for path in (tmp_path / "cache").iterdir():
@@ -251,10 +254,10 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(evaluate, tmp_pat
 
 
 def test_as_many_images_are_retrieved_as_were_asked_for_or_as_there_are(protocol):
-    assert run.numbers_retrieved(None, protocol) == [1, 10, 100]
-    assert run.numbers_retrieved([5, 1, 5], protocol) == [1, 5]
+    assert evaluation.numbers_retrieved(None, protocol) == [1, 10, 100]
+    assert evaluation.numbers_retrieved([5, 1, 5], protocol) == [1, 5]
     with pytest.raises(EvaluationError, match="240 images to find, fewer than the 1,000 asked for"):
-        run.numbers_retrieved([1, 1000], protocol)
+        evaluation.numbers_retrieved([1, 1000], protocol)
 
 
 def run_eval(*arguments, data):

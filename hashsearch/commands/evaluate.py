@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hashsearch.evaluation.methods import Method, Model
-    from hashsearch.evaluation.protocols import LabelledImages, Protocol
+    from hashsearch.evaluation.tasks import LabelledImages, Protocol
     from hashsearch.gallery.folder import Gallery
 
 _PACKAGES = (
@@ -70,9 +70,9 @@ def add(commands: Commands) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from hashsearch.evaluation.evaluate import evaluate, numbers_retrieved, require_measurable
     from hashsearch.evaluation.methods import Model
     from hashsearch.evaluation.report import Report, require_room, to_text, write_report
-    from hashsearch.evaluation.run import evaluate, numbers_retrieved, require_measurable
     from hashsearch.models.card import PRETRAINED
 
     folders = DataFolders.of_environment()
@@ -183,8 +183,8 @@ def _measurable(
     options: argparse.Namespace, model: "Model", protocol: "Protocol"
 ) -> "tuple[list[Method], dict[str, str]]":
     """All methods that can be measured, and why the others cannot."""
+    from hashsearch.evaluation.evaluate import require_measurable
     from hashsearch.evaluation.methods import METHODS, method_named
-    from hashsearch.evaluation.run import require_measurable
 
     methods, left_out = [], {}
     for name in METHODS:
@@ -206,7 +206,7 @@ def _measurable(
 def _protocol(
     options: argparse.Namespace, gallery: "Gallery | None", folders: DataFolders
 ) -> "Protocol":
-    from hashsearch.evaluation.protocols import LabelledImages, parted
+    from hashsearch.evaluation.tasks import LabelledImages, parted
     from hashsearch.sources.loading import load_labelled_images
 
     test = None
@@ -239,7 +239,7 @@ def _images_of(gallery: "Gallery") -> "LabelledImages":
     """Raises EvaluationError if it keeps no pixels."""
     import numpy as np
 
-    from hashsearch.evaluation.protocols import LabelledImages
+    from hashsearch.evaluation.tasks import LabelledImages
 
     rows = gallery.catalog.rows()
     pixels = gallery.column("pixels", rows)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from hashsearch.codes import unpack_bits
 from hashsearch.evaluation.comparisons import Searchable
 from hashsearch.evaluation.methods import Describe, Examples, Method
-from hashsearch.evaluation.protocols import Protocol
 from hashsearch.evaluation.ranking import rank
 from hashsearch.evaluation.robustness import evenly
+from hashsearch.evaluation.tasks import Protocol
 from hashsearch.progress import progress_report
 
 RESAMPLES = 1000  # of the bootstrap

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hashsearch.evaluation.comparisons import Hamming
 from hashsearch.evaluation.methods import Method
-from hashsearch.evaluation.protocols import Protocol
+from hashsearch.evaluation.tasks import Protocol
 from hashsearch.evaluation.tiers import Tiers
 from hashsearch.hardware import usable_cores
 from hashsearch.progress import progress_report

@@ -20,9 +20,9 @@ from hashsearch.evaluation.measure import (
     SHOWN_QUERIES,
     Result,
 )
-from hashsearch.evaluation.protocols import Protocol
 from hashsearch.evaluation.ranking import SMALL_RADIUS
 from hashsearch.evaluation.robustness import evenly
+from hashsearch.evaluation.tasks import Protocol
 from hashsearch.images import encode_png
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hashsearch.errors import EvaluationError
-from hashsearch.evaluation.protocols import LabelledImages, parted
+from hashsearch.evaluation.tasks import LabelledImages, parted
 
 
 @pytest.fixture

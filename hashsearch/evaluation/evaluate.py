@@ -11,7 +11,7 @@ from hashsearch.durable import write_whole
 from hashsearch.errors import EvaluationError
 from hashsearch.evaluation.measure import Result, measure
 from hashsearch.evaluation.methods import Examples, Method
-from hashsearch.evaluation.protocols import Protocol
+from hashsearch.evaluation.tasks import Protocol
 
 USUAL_KS = (1, 10, 100, 1000)
 _SOURCES = ("evaluation", "baselines", "search", "models", "codes.py", "encoder.py", "images.py")

@@ -18,30 +18,31 @@ from hashsearch.evaluation import evaluate as evaluation
 from hashsearch.evaluation import methods
 from hashsearch.evaluation.comparisons import Euclidean, Hamming, SquaredPixels
 from hashsearch.evaluation.measure import intervals, measure
-from hashsearch.evaluation.methods import METHODS, Examples, Model, method_named
+from hashsearch.evaluation.methods import MEASURED, Examples, Model, method_named
 from hashsearch.evaluation.report import Report, to_markdown
 from hashsearch.evaluation.robustness import changed, evenly
-from hashsearch.evaluation.tasks import LabelledImages, parted
+from hashsearch.evaluation.tasks import LabelledImages, split_task
 from hashsearch.models.card import PRETRAINED
 from tests.conftest import part_of_cifar10
 
 ROOT = Path(__file__).parents[1]
 KS = [1, 10, 50]
+BY_DEFAULT = [name for name, row in MEASURED.items() if row.by_default]
 TODAY = "2026-11-26"
 
 
 @pytest.fixture(scope="module")
-def protocol(tiny_images):
+def task(tiny_images):
     """Labels that pixels can find: in which third an image's brightness lies."""
     light = tiny_images.mean(axis=(1, 2, 3))
     labels = np.digitize(light, np.quantile(light, (1 / 3, 2 / 3))).astype(str)
     images = LabelledImages(tiny_images, labels)
-    return parted("light", images, None, n_queries=60, pooled=False, seed=0)
+    return split_task("light", images, None, n_queries=60, pooled=False, seed=0)
 
 
 @pytest.fixture(scope="module")
-def examples(protocol):
-    return Examples(protocol.gallery.images, 0)
+def examples(task):
+    return Examples(task.gallery.images, 0)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +50,14 @@ def model(model_folder):
     return Model(model_folder)
 
 
-@pytest.fixture(params=[name for name in METHODS if name != "addresses"])
+@pytest.fixture(params=BY_DEFAULT)
 def method(request, model):
     return method_named(request.param, model, 64, seed=0)
 
 
-def test_an_index_finds_what_the_distances_say(method, examples, protocol):
+def test_an_index_finds_what_the_distances_say(method, examples, task):
     describe = method.learn(examples)
-    gallery, queries = describe(protocol.gallery.images), describe(protocol.queries.images)
+    gallery, queries = describe(task.gallery.images), describe(task.queries.images)
     _, found = method.comparison.index(gallery).search(queries, 20)
     rows = np.concatenate(list(method.comparison.distances(queries, gallery)))
     nearest = np.sort(rows, axis=1)[:, :20]
@@ -64,6 +65,13 @@ def test_an_index_finds_what_the_distances_say(method, examples, protocol):
         assert_allclose(found, nearest, rtol=1e-3, atol=1e-3 * nearest.max())
     else:
         assert_array_equal(found, nearest)
+
+
+def test_a_method_has_the_name_and_the_documentation_of_its_row():
+    model, documented = Model(PRETRAINED), (ROOT / "docs/evaluation.md").read_text()
+    for name in MEASURED:
+        assert method_named(name, model, 64, seed=0).name == name
+        assert f"\n| `{name}` | " in documented
 
 
 def test_hamming_distances_are_counted_bits():
@@ -86,16 +94,16 @@ def test_pixel_distances_are_exact_to_the_last_grey_level():
     assert rows[0, 1] == 3072 * 255**2
 
 
-def test_measures_by_pixels_are_scikit_learns_and_a_slow_loop(protocol, examples, model):
+def test_measures_by_pixels_are_scikit_learns_and_a_slow_loop(task, examples, model):
     result = measure(
-        method_named("pixels", model, 64, 0), examples, protocol, ks=KS, seed=0, date=TODAY
+        method_named("pixels", model, 64, 0), examples, task, ks=KS, seed=0, date=TODAY
     )
-    flat = protocol.gallery.images.reshape(len(protocol.gallery), -1).astype(int)
+    flat = task.gallery.images.reshape(len(task.gallery), -1).astype(int)
     averages, averages_at, first, recalls = [], [], [], []
-    for image, label in zip(protocol.queries.images, protocol.queries.labels, strict=True):
+    for image, label in zip(task.queries.images, task.queries.labels, strict=True):
         distances = np.square(flat - image.ravel().astype(int)).sum(axis=1)
         assert len(set(distances.tolist())) == len(distances)  # no ties among these
-        relevant = protocol.gallery.labels == label
+        relevant = task.gallery.labels == label
         averages.append(average_precision_score(relevant, -distances))
         near = np.argsort(distances)[:50]
         averages_at.append(average_precision_score(relevant[near], -distances[near]))
@@ -112,15 +120,15 @@ def test_measures_by_pixels_are_scikit_learns_and_a_slow_loop(protocol, examples
     assert (result.n_bits, result.changes, result.ball) == (None, {}, [])
 
 
-def test_measures_by_codes_do_not_depend_on_the_order_of_the_gallery(protocol, model):
+def test_measures_by_codes_do_not_depend_on_the_order_of_the_gallery(task, model):
     """Of 16 bits, so that nearly all distances tie."""
     method = method_named("lsh", model, 16, seed=0)
-    turned = replace(protocol, gallery=protocol.gallery[np.arange(239, -1, -1)])
-    learnt = method.learn(Examples(protocol.gallery.images, 0))
+    turned = replace(task, gallery=task.gallery[np.arange(239, -1, -1)])
+    learnt = method.learn(Examples(task.gallery.images, 0))
     fixed = replace(method, learn=lambda _: learnt)
     one, other = (
         measure(fixed, Examples(part.gallery.images, 0), part, ks=KS, seed=0, date=TODAY)
-        for part in (protocol, turned)
+        for part in (task, turned)
     )
     assert_allclose(
         [interval.value for interval in one.measures.values()],
@@ -131,33 +139,29 @@ def test_measures_by_codes_do_not_depend_on_the_order_of_the_gallery(protocol, m
     assert (precision, recall, empty) == (pytest.approx(1 / 3, abs=0.01), 1.0, 0.0)
 
 
-def test_bits_are_told_of_by_entropy_and_correlation(protocol, model):
+def test_bits_are_told_of_by_entropy_and_correlation(task, model):
     method = method_named("lsh", model, 16, seed=0)
     bits = np.zeros((300, 16), np.uint8)
     bits[:, 0] = bits[:, 1] = np.arange(300) % 2  # two alike, the others never 1
     codes = np.packbits(bits, axis=1)
     fixed = replace(method, learn=lambda _: lambda images: codes[: len(images)])
-    result = measure(
-        fixed, Examples(protocol.gallery.images, 0), protocol, ks=KS, seed=0, date=TODAY
-    )
+    result = measure(fixed, Examples(task.gallery.images, 0), task, ks=KS, seed=0, date=TODAY)
     assert result.entropy == pytest.approx(2 / 16)
     assert result.correlation == pytest.approx(1.0)
 
 
 def test_a_picture_that_stays_the_same_is_found_first_and_a_lost_one_by_chance(
-    protocol, model, monkeypatch
+    task, model, monkeypatch
 ):
     method = method_named("codes", model, 64, seed=0)
-    describe = method.learn(Examples(protocol.gallery.images, 0))
+    describe = method.learn(Examples(task.gallery.images, 0))
     monkeypatch.setattr(
         methods,
         "changed",
         lambda images, seed: [("same", images), ("black", np.zeros_like(images))],
     )
-    result = measure(
-        method, Examples(protocol.gallery.images, 0), protocol, ks=KS, seed=0, date=TODAY
-    )
-    codes = describe(protocol.gallery.images)
+    result = measure(method, Examples(task.gallery.images, 0), task, ks=KS, seed=0, date=TODAY)
+    codes = describe(task.gallery.images)
     copies = [(codes == code).all(axis=1).sum() for code in codes]
     assert result.changes["same"] == (0.0, pytest.approx(np.mean(1 / np.array(copies))))
     flipped, first = result.changes["black"]
@@ -203,11 +207,11 @@ def test_rows_shown_lie_evenly():
 
 
 @pytest.fixture
-def evaluate(protocol, model, tmp_path):
+def evaluate(task, model, tmp_path):
     """Run by random projections; what differs from the usual is given."""
 
-    def evaluate(of=protocol, n_bits=64, seed=0, **differing):
-        usual = {"ks": KS, "surroundings": {"on": "a machine"}, "date": TODAY}
+    def evaluate(of=task, n_bits=64, seed=0, **differing):
+        usual = {"ks": KS, "environment": {"on": "a machine"}, "date": TODAY}
         cache = tmp_path / "cache"
         method = method_named("lsh", model, n_bits, seed)
         return evaluation.evaluate(
@@ -218,7 +222,7 @@ def evaluate(protocol, model, tmp_path):
 
 
 def test_what_was_measured_is_read_back_until_something_else_is_asked(
-    protocol, evaluate, tmp_path, monkeypatch
+    task, evaluate, tmp_path, monkeypatch
 ):
     counted = []
     original = evaluation.measure
@@ -235,8 +239,8 @@ def test_what_was_measured_is_read_back_until_something_else_is_asked(
     evaluate(seed=1)
     evaluate(ks=[1, 10])
     evaluate(n_bits=16)
-    evaluate(of=replace(protocol, gallery=protocol.gallery[np.arange(200)]))
-    evaluate(surroundings={"on": "another machine"})
+    evaluate(of=replace(task, gallery=task.gallery[np.arange(200)]))
+    evaluate(environment={"on": "another machine"})
     assert len(counted) == 6
     monkeypatch.setattr(evaluation, "_SOURCES", ("evaluation",))  # as when sources have changed
     evaluate()
@@ -253,11 +257,11 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(evaluate, tmp_pat
     assert "lsh was measured, but is not kept: " in capsys.readouterr().err
 
 
-def test_as_many_images_are_retrieved_as_were_asked_for_or_as_there_are(protocol):
-    assert evaluation.numbers_retrieved(None, protocol) == [1, 10, 100]
-    assert evaluation.numbers_retrieved([5, 1, 5], protocol) == [1, 5]
+def test_as_many_images_are_retrieved_as_were_asked_for_or_as_there_are(task):
+    assert evaluation.numbers_retrieved(None, task) == [1, 10, 100]
+    assert evaluation.numbers_retrieved([5, 1, 5], task) == [1, 5]
     with pytest.raises(EvaluationError, match="240 images to find, fewer than the 1,000 asked for"):
-        evaluation.numbers_retrieved([1, 1000], protocol)
+        evaluation.numbers_retrieved([1, 1000], task)
 
 
 def run_eval(*arguments, data):
@@ -277,7 +281,7 @@ def test_the_command_measures_a_labelled_folder_and_writes_a_report(
     shown = capsys.readouterr().out
     assert "pictures-30-270" in shown
     report = Report.from_json((tmp_path / "report/report.json").read_text())
-    assert [result.method for result in report.results] == [m for m in METHODS if m != "addresses"]
+    assert [result.method for result in report.results] == BY_DEFAULT
     assert report.left_out == {}
     for result in report.results:
         assert result.title in shown
@@ -415,7 +419,7 @@ def test_the_results_that_are_told_are_those_that_were_measured():
     report = Report.from_json((ROOT / "docs/results.json").read_text())
     assert (ROOT / "docs/results.md").read_text() == to_markdown(report)
     assert report.model["fingerprint"] == Model(PRETRAINED).card.fingerprint
-    assert [result.method for result in report.results] == [m for m in METHODS if m != "addresses"]
+    assert [result.method for result in report.results] == BY_DEFAULT
     readme = (ROOT / "README.md").read_text()
     for result in report.results:
         names = ("precision_at_1", "precision_at_10", "map_at_1000")

@@ -1,10 +1,10 @@
-"""Labelled images parted into queries and a gallery."""
+"""Labelled images split into queries and a gallery."""
 
 import numpy as np
 import pytest
 
 from hashsearch.errors import EvaluationError
-from hashsearch.evaluation.tasks import LabelledImages, parted
+from hashsearch.evaluation.tasks import LabelledImages, split_task
 
 
 @pytest.fixture
@@ -17,28 +17,28 @@ def contents(images):
 
 
 def part(name, images, test=None, *, n_queries=None, pooled=False, seed=0):
-    return parted(name, images, test, n_queries=n_queries, pooled=pooled, seed=seed)
+    return split_task(name, images, test, n_queries=n_queries, pooled=pooled, seed=seed)
 
 
 def test_with_a_test_split_that_is_searched_for(labelled):
     train, test = labelled[np.arange(200)], labelled[np.arange(200, 300)]
-    protocol = part("pets", train, test)
-    assert protocol.name == "pets-100-200"
-    assert np.array_equal(protocol.queries.images, test.images)
-    assert np.array_equal(protocol.gallery.images, train.images)
+    task = part("pets", train, test)
+    assert task.name == "pets-100-200"
+    assert np.array_equal(task.queries.images, test.images)
+    assert np.array_equal(task.gallery.images, train.images)
 
 
 def test_queries_drawn_from_the_test_split_are_even_by_label_and_the_others_can_be_found(labelled):
     train, test = labelled[np.arange(200)], labelled[np.arange(200, 300)]
-    protocol = part("pets", train, test, n_queries=30, pooled=True)
-    assert protocol.name == "pets-30-270"
-    assert np.unique(protocol.queries.labels, return_counts=True)[1].tolist() == [10, 10, 10]
-    assert not contents(protocol.queries) & contents(protocol.gallery)
-    assert contents(train) < contents(protocol.gallery)
+    task = part("pets", train, test, n_queries=30, pooled=True)
+    assert task.name == "pets-30-270"
+    assert np.unique(task.queries.labels, return_counts=True)[1].tolist() == [10, 10, 10]
+    assert not contents(task.queries) & contents(task.gallery)
+    assert contents(train) < contents(task.gallery)
     alone = part("pets", train, test, n_queries=30)
     assert alone.name == "pets-30-200"
-    assert contents(alone.queries) == contents(protocol.queries)
-    assert alone.digest != protocol.digest
+    assert contents(alone.queries) == contents(task.queries)
+    assert alone.digest != task.digest
 
 
 def test_thousands_are_named_shortly(labelled):
@@ -47,34 +47,34 @@ def test_thousands_are_named_shortly(labelled):
 
 
 def test_without_a_test_split_queries_are_drawn_and_the_others_are_the_gallery(labelled):
-    protocol = part("pets", labelled)
-    assert protocol.name == "pets-30-270"
-    assert not contents(protocol.queries) & contents(protocol.gallery)
+    task = part("pets", labelled)
+    assert task.name == "pets-30-270"
+    assert not contents(task.queries) & contents(task.gallery)
     other = part("pets", labelled, seed=1)
     assert other.name == "pets-30-270-seed1"
-    assert contents(other.queries) != contents(protocol.queries)
+    assert contents(other.queries) != contents(task.queries)
 
 
 def test_a_label_with_few_images_keeps_half_of_them_to_be_found(labelled):
     """5 cats and 1 eel among 294 dogs: two cats are searched for, and no eel."""
     kinds = np.array(["cat"] * 5 + ["eel"] + ["dog"] * 294)
-    protocol = part("pets", LabelledImages(labelled.images, kinds), n_queries=30)
-    assert sorted(protocol.queries.labels.tolist()) == ["cat"] * 2 + ["dog"] * 28
-    assert sorted(protocol.gallery.labels.tolist()) == ["cat"] * 3 + ["dog"] * 266 + ["eel"]
-    assert protocol.unanswerable == 0
+    task = part("pets", LabelledImages(labelled.images, kinds), n_queries=30)
+    assert sorted(task.queries.labels.tolist()) == ["cat"] * 2 + ["dog"] * 28
+    assert sorted(task.gallery.labels.tolist()) == ["cat"] * 3 + ["dog"] * 266 + ["eel"]
+    assert task.unanswerable == 0
 
 
 def test_queries_of_a_label_that_cannot_be_found_are_left_out_and_counted(labelled):
     test = LabelledImages(labelled.images, np.where(np.arange(300) < 2, "rare", labelled.labels))
-    protocol = part("pets", labelled, test, n_queries=50)
-    assert (len(protocol.queries), protocol.unanswerable) == (48, 2)
+    task = part("pets", labelled, test, n_queries=50)
+    assert (len(task.queries), task.unanswerable) == (48, 2)
 
 
 def test_images_without_a_label_are_left_out(labelled):
     some = LabelledImages(labelled.images, np.where(np.arange(300) < 90, "", labelled.labels))
-    protocol = part("pets", some, n_queries=10)
-    assert len(protocol.queries) + len(protocol.gallery) == 210
-    assert protocol.unlabelled == 90
+    task = part("pets", some, n_queries=10)
+    assert len(task.queries) + len(task.gallery) == 210
+    assert task.unlabelled == 90
 
 
 def test_images_without_any_label_cannot_be_measured(labelled):
@@ -108,7 +108,7 @@ def test_pooling_needs_test_images_of_which_some_are_not_drawn(labelled):
             part("pets", labelled, test, n_queries=n_queries, pooled=True)
 
 
-def test_other_images_or_labels_are_another_protocol(labelled):
+def test_other_images_or_labels_are_another_task(labelled):
     swapped = LabelledImages(labelled.images, labelled.labels[::-1])
     digests = {
         part("pets", labelled, test).digest

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hashsearch.evaluation.methods import Method, Model
-    from hashsearch.evaluation.tasks import LabelledImages, Protocol
+    from hashsearch.evaluation.methods import MeasuredMethod, Model
+    from hashsearch.evaluation.tasks import LabelledImages, Task
     from hashsearch.gallery.folder import Gallery
 
 _PACKAGES = (
@@ -34,7 +34,6 @@ _PACKAGES = (
     "ImageHash",
     "pdqhash",
 )
-_ONLY_IF_ASKED = ("addresses",)
 _BITS = 256
 
 
@@ -76,62 +75,64 @@ def _evaluate(options: argparse.Namespace) -> int:
     from hashsearch.models.card import PRETRAINED
 
     folders = DataFolders.of_environment()
-    surroundings = _surroundings()
+    environment = _environment()
     with _gallery(options) as gallery:
         model = Model(gallery.model_folder if gallery else options.model or PRETRAINED)
         asked = _asked(options, model)  # refused before images are read
-        protocol = _protocol(options, gallery, folders)
-    methods, left_out = asked or _measurable(options, model, protocol)
+        task = _task(options, gallery, folders)
+    methods, left_out = asked or _measurable(options, model, task)
     for method in methods:
-        require_measurable(method, protocol)
-    told = {"fingerprint": model.card.fingerprint, "data": _trained_on(model.card.training)}
+        require_measurable(method, task)
     reconstruct = _roundtrip(model) if options.out else None
-    ks = numbers_retrieved(options.k, protocol)
+    ks = numbers_retrieved(options.k, task)
     if options.out:  # before the measuring, and after all that refuses the data
         require_room(options.out)
     results = evaluate(
-        protocol,
+        task,
         methods,
         ks=ks,
         seed=options.seed,
-        surroundings=surroundings,
+        environment=environment,
         date=f"{date.today()}",
         cache=folders.cache / "evaluation",
     )
     report = Report(
-        protocol=protocol.name,
-        queries=len(protocol.queries),
-        gallery=len(protocol.gallery),
-        unlabelled=protocol.unlabelled,
-        unanswerable=protocol.unanswerable,
-        set_apart=protocol.set_apart,
-        images_sha256=protocol.digest,
+        task=task.name,
+        queries=len(task.queries),
+        gallery=len(task.gallery),
+        unlabelled=task.unlabelled,
+        unanswerable=task.unanswerable,
+        set_apart=task.set_apart,
+        images_sha256=task.digest,
         ks=ks,
         seed=options.seed,
         command=_command(options),
-        surroundings=surroundings,
-        model=told,
+        environment=environment,
+        model={
+            "fingerprint": model.card.fingerprint,
+            "data": _trained_on(model.card.training),
+        },
         results=results,
         left_out=left_out,
     )
     print(report.to_json() if options.json else to_text(report), end="")
     if reconstruct:
-        write_report(options.out, report, protocol, reconstruct)
+        write_report(options.out, report, task, reconstruct)
     return 0
 
 
 def _trained_on(training: dict[str, Any]) -> str:
-    """What a model was trained on, and what those were that it started from."""
-    told: dict[str, None] = {}
+    """The data that a model, and the models it started from, were trained on."""
+    names: dict[str, None] = {}
     step: Any = training
     while isinstance(step, dict):
-        told |= dict.fromkeys(str(step.get("data", "unknown data")).split(" + "))
+        names |= dict.fromkeys(str(step.get("data", "unknown data")).split(" + "))
         start = step.get("start")
         step = start.get("training") if isinstance(start, dict) else None
-    return ", ".join(told)
+    return ", ".join(names)
 
 
-def _surroundings() -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """What figures may depend on: the machine, and the packages that compute them."""
     import torch
 
@@ -169,7 +170,7 @@ def _gallery(options: argparse.Namespace) -> "Iterator[Gallery | None]":
 
 def _asked(
     options: argparse.Namespace, model: "Model"
-) -> "tuple[list[Method], dict[str, str]] | None":
+) -> "tuple[list[MeasuredMethod], dict[str, str]] | None":
     """The methods that --methods names, and none left out; None without it."""
     from hashsearch.evaluation.methods import method_named
 
@@ -180,19 +181,19 @@ def _asked(
 
 
 def _measurable(
-    options: argparse.Namespace, model: "Model", protocol: "Protocol"
-) -> "tuple[list[Method], dict[str, str]]":
+    options: argparse.Namespace, model: "Model", task: "Task"
+) -> "tuple[list[MeasuredMethod], dict[str, str]]":
     """All methods that can be measured, and why the others cannot."""
     from hashsearch.evaluation.evaluate import require_measurable
-    from hashsearch.evaluation.methods import METHODS, method_named
+    from hashsearch.evaluation.methods import MEASURED, method_named
 
     methods, left_out = [], {}
-    for name in METHODS:
-        if name in _ONLY_IF_ASKED:
+    for name, row in MEASURED.items():
+        if not row.by_default:
             continue
         try:
             method = method_named(name, model, options.bits, options.seed)
-            require_measurable(method, protocol)
+            require_measurable(method, task)
         except (EvaluationError, MissingPackage) as error:
             left_out[name] = str(error)
             print(f"{name} is left out: {error}", file=sys.stderr)
@@ -203,10 +204,8 @@ def _measurable(
     return methods, left_out
 
 
-def _protocol(
-    options: argparse.Namespace, gallery: "Gallery | None", folders: DataFolders
-) -> "Protocol":
-    from hashsearch.evaluation.tasks import LabelledImages, parted
+def _task(options: argparse.Namespace, gallery: "Gallery | None", folders: DataFolders) -> "Task":
+    from hashsearch.evaluation.tasks import LabelledImages, split_task
     from hashsearch.sources.loading import load_labelled_images
 
     test = None
@@ -218,7 +217,7 @@ def _protocol(
         images = LabelledImages(*load_labelled_images(source))
         if test_source is not None:
             test = LabelledImages(*load_labelled_images(test_source))
-    return parted(
+    return split_task(
         _name_of(options.data),
         images,
         test,

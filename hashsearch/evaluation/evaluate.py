@@ -10,70 +10,70 @@ import hashsearch
 from hashsearch.durable import write_whole
 from hashsearch.errors import EvaluationError
 from hashsearch.evaluation.measure import Result, measure
-from hashsearch.evaluation.methods import Examples, Method
-from hashsearch.evaluation.tasks import Protocol
+from hashsearch.evaluation.methods import Examples, MeasuredMethod
+from hashsearch.evaluation.tasks import Task
 
 USUAL_KS = (1, 10, 100, 1000)
 _SOURCES = ("evaluation", "baselines", "search", "models", "codes.py", "encoder.py", "images.py")
 
 
-def require_measurable(method: Method, protocol: Protocol) -> None:
+def require_measurable(method: MeasuredMethod, task: Task) -> None:
     """Raise EvaluationError if the gallery is too small for a method to learn from."""
-    if len(protocol.gallery) < method.least_images:
+    if len(task.gallery) < method.least_images:
         raise EvaluationError(
             f"{method.name} learns from at least {method.least_images:,} images, one more than "
-            f"it has bits; {protocol.name} has {len(protocol.gallery):,}"
+            f"it has bits; {task.name} has {len(task.gallery):,}"
         )
 
 
-def numbers_retrieved(asked: Sequence[int] | None, protocol: Protocol) -> list[int]:
+def numbers_retrieved(asked: Sequence[int] | None, task: Task) -> list[int]:
     """The ks to measure: those asked for, or of USUAL_KS those that the gallery has.
 
     Raises EvaluationError if the gallery has fewer images than were asked for.
     """
-    n_gallery = len(protocol.gallery)
+    n_gallery = len(task.gallery)
     if asked is None:
         return [k for k in USUAL_KS if k <= n_gallery]
     if max(asked) > n_gallery:
         raise EvaluationError(
-            f"{protocol.name} has {n_gallery:,} images to find, fewer than the {max(asked):,} "
+            f"{task.name} has {n_gallery:,} images to find, fewer than the {max(asked):,} "
             "asked for; -k takes smaller numbers"
         )
     return sorted(set(asked))
 
 
 def evaluate(
-    protocol: Protocol,
-    methods: Sequence[Method],
+    task: Task,
+    methods: Sequence[MeasuredMethod],
     *,
     ks: list[int],
     seed: int,
-    surroundings: Mapping[str, str],
+    environment: Mapping[str, str],
     date: str,
     cache: Path,
 ) -> list[Result]:
     """A result for each method, from the cache where the same was measured before.
 
-    ks: as of `measure`. surroundings: what else the results depend on, the machine and
+    ks: as of `measure`. environment: what else the results depend on, the machine and
     libraries' versions. date: today's. cache: a folder, made if need be; without one that can
     be written, results are not kept. A cached result is of the same method (a model's by its
-    fingerprint), images, labels, ks, seed and surroundings, and of the same sources of ours.
+    fingerprint), images, labels, ks, seed and environment, and of the same sources of ours.
     methods: such as `require_measurable` lets pass.
     """
-    examples, sources = Examples(protocol.gallery.images, seed), _sources_sha256()
+    examples, sources = Examples(task.gallery.images, seed), _sources_sha256()
     results = []
     for method in methods:
         identity = {
             "method": [method.name, method.n_bits, method.image_bytes, *method.identity],
-            "images": protocol.digest,
+            "images": task.digest,
             "numbers": [ks, seed],
-            "surroundings": [sources, *sorted(surroundings.items())],
+            "environment": [sources, *sorted(environment.items())],
         }
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         path = cache / f"{key}.json"
         result = _read(path)
         if result is None:
-            result = measure(method, examples, protocol, ks=ks, seed=seed, date=date)
+            result = measure(method, examples, task, ks=ks, seed=seed, date=date)
             _keep(path, result)
         results.append(result)
     return results

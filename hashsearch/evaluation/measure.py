@@ -1,4 +1,4 @@
-"""One method on one protocol: how well it finds, how sure that is, what it costs."""
+"""One method on one task: how well it finds, how sure that is, what it costs."""
 
 import statistics
 import time
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import unpack_bits
 from hashsearch.evaluation.comparisons import Searchable
-from hashsearch.evaluation.methods import Describe, Examples, Method
+from hashsearch.evaluation.methods import Describe, Examples, MeasuredMethod
 from hashsearch.evaluation.ranking import rank
 from hashsearch.evaluation.robustness import evenly
-from hashsearch.evaluation.tasks import Protocol
+from hashsearch.evaluation.tasks import Task
 from hashsearch.progress import progress_report
 
 RESAMPLES = 1000  # of the bootstrap
@@ -67,28 +67,28 @@ class Result:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "Result":
-        told = {
+        typed = {
             "measures": {name: Interval(**part) for name, part in raw["measures"].items()},
             "curve": [tuple(point) for point in raw["curve"]],
             "ball": [tuple(point) for point in raw["ball"]],
             "changes": {name: tuple(pair) for name, pair in raw["changes"].items()},
         }
-        return cls(**{**raw, **told})
+        return cls(**{**raw, **typed})
 
 
 def measure(
-    method: Method, examples: Examples, protocol: Protocol, *, ks: list[int], seed: int, date: str
+    method: MeasuredMethod, examples: Examples, task: Task, *, ks: list[int], seed: int, date: str
 ) -> Result:
-    """Learn, describe, rank, search and change. examples: the protocol's gallery.
+    """Learn, describe, rank, search and change. examples: the task's gallery.
 
     ks: numbers of images retrieved, ascending, none above the gallery's size; the last one is
     mAP's.
     """
     describe = method.learn(examples)
     started = time.perf_counter()
-    gallery = _described(method, describe, protocol.gallery.images)
+    gallery = _described(method, describe, task.gallery.images)
     encode_ms = 1000 * (time.perf_counter() - started) / len(gallery)
-    queries = _described(method, describe, protocol.queries.images)
+    queries = _described(method, describe, task.queries.images)
     index = method.comparison.index(gallery)
     shown = queries[evenly(len(queries), SHOWN_QUERIES)]
     hits, _ = index.search(shown, min(SHOWN_HITS, len(index)))
@@ -99,7 +99,7 @@ def measure(
         codes = {"entropy": entropy, "correlation": correlation, "changes": changes}
     search_ms = _search_ms(index, queries)
     del index  # of floats it is another copy
-    ranked = rank(method, protocol, gallery, queries, ks)
+    ranked = rank(method, task, gallery, queries, ks)
     return Result(
         method=method.name,
         title=method.title,
@@ -133,7 +133,9 @@ def intervals(measures: dict[str, NDArray[np.float64]], seed: int) -> dict[str, 
     return {name: Interval(*triple) for name, triple in zip(measures, triples, strict=True)}
 
 
-def _described(method: Method, describe: Describe, images: NDArray[np.uint8]) -> NDArray[Any]:
+def _described(
+    method: MeasuredMethod, describe: Describe, images: NDArray[np.uint8]
+) -> NDArray[Any]:
     first = describe(images[:_DESCRIBED])
     values = np.empty((len(images), *first.shape[1:]), first.dtype)
     values[: len(first)] = first
@@ -172,7 +174,7 @@ def _bit_statistics(bits: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def _changes(
-    method: Method, describe: Describe, examples: Examples, gallery: NDArray[np.uint8]
+    method: MeasuredMethod, describe: Describe, examples: Examples, gallery: NDArray[np.uint8]
 ) -> dict[str, tuple[float, float]]:
     assert method.n_bits is not None
     rows, changed = examples.changed

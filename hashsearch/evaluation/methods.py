@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Method:
+class MeasuredMethod:
     """What is kept of an image, and how two of these are compared.
 
     title: for a table. image_bytes: of what is kept of an image. learn: from a gallery,
@@ -87,28 +87,28 @@ class Model:
         return Encoder.load(self.folder)
 
 
-def method_named(name: str, model: Model, n_bits: int, seed: int) -> Method:
-    """Any of METHODS. n_bits: of the baselines' codes; seed: of random projections.
+def method_named(name: str, model: Model, n_bits: int, seed: int) -> MeasuredMethod:
+    """Any of MEASURED. n_bits: of the baselines' codes; seed: of random projections.
 
     Raises EvaluationError for another name, or a number of bits that a method cannot have,
     and MissingPackage where its library is not installed.
     """
-    if name not in METHODS:
-        raise EvaluationError(f"there is no method {name}; there are {', '.join(METHODS)}")
+    if name not in MEASURED:
+        raise EvaluationError(f"there is no method {name}; there are {', '.join(MEASURED)}")
     if not LEAST_BITS <= n_bits <= TINY_BYTES:
         raise EvaluationError(
             f"codes have {LEAST_BITS} to {TINY_BYTES:,} bits here, as pixels have values; "
             f"got {n_bits:,}"
         )
-    return METHODS[name](model, n_bits, seed)
+    return MEASURED[name].make(model, n_bits, seed)
 
 
-def _codes(model: Model, n_bits: int, seed: int) -> Method:
+def _codes(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     bits, fingerprint = model.card.bits, model.card.fingerprint
     return _code("codes", "model's codes", bits, lambda _: model.encoder.encode, fingerprint)
 
 
-def _addresses(model: Model, n_bits: int, seed: int) -> Method:
+def _addresses(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     bits, fingerprint = model.card.address_bits, model.card.fingerprint
     if not bits:
         raise EvaluationError(f"{model.folder} is a {model.card.kind} model; it has no addresses")
@@ -116,17 +116,19 @@ def _addresses(model: Model, n_bits: int, seed: int) -> Method:
     return _code("addresses", title, bits, lambda _: model.encoder.addresses, fingerprint)
 
 
-def _pixels(model: Model, n_bits: int, seed: int) -> Method:
-    return Method("pixels", "pixels", SquaredPixels(), TINY_BYTES, lambda _: _flat)
+def _pixels(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
+    return MeasuredMethod("pixels", "pixels", SquaredPixels(), TINY_BYTES, lambda _: _flat)
 
 
-def _normalized(model: Model, n_bits: int, seed: int) -> Method:
+def _normalized(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     title = "pixels, centred and contrast-normalised"
-    return Method("normalized", title, Euclidean(), 4 * TINY_BYTES, lambda _: contrast_normalized)
+    return MeasuredMethod(
+        "normalized", title, Euclidean(), 4 * TINY_BYTES, lambda _: contrast_normalized
+    )
 
 
-def _pca(model: Model, n_bits: int, seed: int) -> Method:
-    return Method(
+def _pca(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
+    return MeasuredMethod(
         "pca",
         f"{n_bits} principal components, float32",
         Euclidean(),
@@ -136,68 +138,77 @@ def _pca(model: Model, n_bits: int, seed: int) -> Method:
     )
 
 
-def _pca_sign(model: Model, n_bits: int, seed: int) -> Method:
+def _pca_sign(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     title = "signs of principal components"
     return _of_components("pca-sign", title, n_bits, lambda e: e.components(n_bits).signs)
 
 
-def _itq(model: Model, n_bits: int, seed: int) -> Method:
+def _itq(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     def learn(examples: Examples) -> Describe:
         return iterative_quantization(examples.images, examples.components(n_bits)).signs
 
     return _of_components("itq", "iterative quantization (ITQ)", n_bits, learn)
 
 
-def _lsh(model: Model, n_bits: int, seed: int) -> Method:
+def _lsh(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     def learn(examples: Examples) -> Describe:
         return random_projections(examples.images, n_bits, seed).signs
 
     return _code("lsh", "random projections (LSH)", n_bits, learn, f"seed {seed}")
 
 
-def _spectral(model: Model, n_bits: int, seed: int) -> Method:
+def _spectral(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     def learn(examples: Examples) -> Describe:
         return SpectralHashing.of(examples.images, examples.components(n_bits), n_bits)
 
     return _of_components("spectral", "spectral hashing", n_bits, learn)
 
 
-def _phash(model: Model, n_bits: int, seed: int) -> Method:
+def _phash(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     if math.isqrt(n_bits) ** 2 != n_bits:
         raise EvaluationError(f"phash has a square number of bits, such as 64 or 256; got {n_bits}")
     hashes = phash(n_bits)
     return _code("phash", "pHash", n_bits, lambda _: hashes)
 
 
-def _pdq(model: Model, n_bits: int, seed: int) -> Method:
+def _pdq(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     hashes = pdq()
     return _code("pdq", "PDQ", PDQ_BITS, lambda _: hashes)
 
 
-METHODS: dict[str, Callable[[Model, int, int], Method]] = {
-    "codes": _codes,
-    "pixels": _pixels,
-    "normalized": _normalized,
-    "pca": _pca,
-    "pca-sign": _pca_sign,
-    "itq": _itq,
-    "lsh": _lsh,
-    "spectral": _spectral,
-    "phash": _phash,
-    "pdq": _pdq,
-    "addresses": _addresses,
+class Row(NamedTuple):
+    """make: a method of a model, a number of bits and a seed, as `method_named` takes them.
+    by_default: whether `hashsearch eval` measures it without being asked to.
+    """
+
+    make: Callable[[Model, int, int], MeasuredMethod]
+    by_default: bool = True
+
+
+MEASURED = {
+    "codes": Row(_codes),
+    "pixels": Row(_pixels),
+    "normalized": Row(_normalized),
+    "pca": Row(_pca),
+    "pca-sign": Row(_pca_sign),
+    "itq": Row(_itq),
+    "lsh": Row(_lsh),
+    "spectral": Row(_spectral),
+    "phash": Row(_phash),
+    "pdq": Row(_pdq),
+    "addresses": Row(_addresses, by_default=False),
 }
 
 
 def _code(
     name: str, title: str, n_bits: int, learn: Callable[[Examples], Describe], *identity: str
-) -> Method:
-    return Method(name, title, Hamming(n_bits), -(-n_bits // 8), learn, n_bits, identity)
+) -> MeasuredMethod:
+    return MeasuredMethod(name, title, Hamming(n_bits), -(-n_bits // 8), learn, n_bits, identity)
 
 
 def _of_components(
     name: str, title: str, n_bits: int, learn: Callable[[Examples], Describe]
-) -> Method:
+) -> MeasuredMethod:
     """Fewer images than components leave some of these to chance."""
     return replace(_code(name, title, n_bits, learn), least_images=n_bits + 1)
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.evaluation.comparisons import Hamming
-from hashsearch.evaluation.methods import Method
-from hashsearch.evaluation.tasks import Protocol
+from hashsearch.evaluation.methods import MeasuredMethod
+from hashsearch.evaluation.tasks import Task
 from hashsearch.evaluation.tiers import Tiers
 from hashsearch.hardware import usable_cores
 from hashsearch.progress import progress_report
@@ -28,21 +28,21 @@ class Ranked:
 
 
 def rank(
-    method: Method,
-    protocol: Protocol,
+    method: MeasuredMethod,
+    task: Task,
     gallery: NDArray[Any],
     queries: NDArray[Any],
     ks: list[int],
 ) -> Ranked:
     """Rank the whole gallery for each query.
 
-    gallery, queries: (n, n_values) of what the method keeps of the protocol's images.
+    gallery, queries: (n, n_values) of what the method keeps of the task's images.
     """
     # Images of a label are brought side by side: each query's are then a slice.
-    order = np.argsort(protocol.gallery.labels, kind="stable")
-    labels = protocol.gallery.labels[order]
+    order = np.argsort(task.gallery.labels, kind="stable")
+    labels = task.gallery.labels[order]
     starts, ends = (
-        np.searchsorted(labels, protocol.queries.labels, side) for side in ("left", "right")
+        np.searchsorted(labels, task.queries.labels, side) for side in ("left", "right")
     )
     points = np.geomspace(1, len(gallery), _POINTS).round().astype(np.int64)
     curve_ks = np.unique(np.concatenate((points, ks)))
@@ -77,8 +77,8 @@ def rank(
     if counted:
         images, relevant, empty = measures.pop("ball").sum(axis=0)
         shares_within = relevant / np.maximum(images, 1), relevant / relevant[-1]
-        told = *shares_within, empty / len(queries)
-        ball = list(zip(*(part.tolist() for part in told), strict=True))
+        columns = *shares_within, empty / len(queries)
+        ball = list(zip(*(column.tolist() for column in columns), strict=True))
     return Ranked(measures, list(zip(curve_ks.tolist(), curve, strict=True)), ball)
 
 
@@ -92,16 +92,16 @@ def _measures(
     """
     found, columns = tiers.found_at(curve_ks), {k: int(np.searchsorted(curve_ks, k)) for k in ks}
     by_found, by_all = tiers.average_precision_at(ks[-1])
-    told = {f"precision_at_{k}": found[:, column] / k for k, column in columns.items()}
+    measures = {f"precision_at_{k}": found[:, column] / k for k, column in columns.items()}
     for k, column in columns.items():
-        told[f"recall_at_{k}"] = found[:, column] / tiers.n_relevant
-    told |= {f"map_at_{ks[-1]}": by_found, f"map_at_{ks[-1]}_of_all": by_all}
-    told |= {"map": tiers.average_precision(), "curve": found / curve_ks}
+        measures[f"recall_at_{k}"] = found[:, column] / tiers.n_relevant
+    measures |= {f"map_at_{ks[-1]}": by_found, f"map_at_{ks[-1]}_of_all": by_all}
+    measures |= {"map": tiers.average_precision(), "curve": found / curve_ks}
     if ball:
-        told[f"precision_within_{SMALL_RADIUS}"] = tiers.precision_within(SMALL_RADIUS)
+        measures[f"precision_within_{SMALL_RADIUS}"] = tiers.precision_within(SMALL_RADIUS)
         sums = [part.sum(axis=0) for part in (tiers.ends, tiers.found, tiers.ends == 0)]
-        told["ball"] = np.stack(sums)[np.newaxis]
-    return told
+        measures["ball"] = np.stack(sums)[np.newaxis]
+    return measures
 
 
 def _joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -22,7 +22,7 @@ from hashsearch.evaluation.measure import (
 )
 from hashsearch.evaluation.ranking import SMALL_RADIUS
 from hashsearch.evaluation.robustness import evenly
-from hashsearch.evaluation.tasks import Protocol
+from hashsearch.evaluation.tasks import Task
 from hashsearch.images import encode_png
 
 if TYPE_CHECKING:
@@ -34,19 +34,21 @@ CAPTIONS = {
     "original is the first found.",
 }
 _PAGES = ("report.json", "report.md", "report.html")
+# report.json has other names for two fields, as docs/results.json has them.
+_JSON_NAMES = {"task": "protocol", "environment": "surroundings"}
 _PICTURED = ("codes", "pixels")  # whose hits are shown, where they were measured
 
 
 @dataclass(frozen=True)
 class Report:
-    """Results of several methods on one protocol, and what they depend on.
+    """Results of several methods on one task, and what they depend on.
 
-    unlabelled, unanswerable, set_apart: as of Protocol. surroundings: the machine, and libraries'
+    unlabelled, unanswerable, set_apart: as of Task. environment: the machine, and libraries'
     versions. model: the fingerprint, and what the model was trained on. left_out: methods
     that could not be measured, and why.
     """
 
-    protocol: str
+    task: str
     queries: int
     gallery: int
     unlabelled: int
@@ -56,24 +58,26 @@ class Report:
     ks: list[int]
     seed: int
     command: str
-    surroundings: dict[str, str]
+    environment: dict[str, str]
     model: dict[str, str]
     results: list[Result]
     left_out: dict[str, str]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        raw = {_JSON_NAMES.get(name, name): value for name, value in asdict(self).items()}
+        return json.dumps(raw, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
         raw = json.loads(text)
+        raw |= {name: raw.pop(json_name) for name, json_name in _JSON_NAMES.items()}
         return cls(**{**raw, "results": [Result.from_dict(part) for part in raw["results"]]})
 
 
 def write_report(
     folder: Path,
     report: Report,
-    protocol: Protocol,
+    task: Task,
     reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
 ) -> None:
     """Write report.json, report.md and report.html into a folder, over an earlier report.
@@ -83,7 +87,7 @@ def write_report(
     pages = {
         "report.json": report.to_json(),
         "report.md": to_markdown(report),
-        "report.html": to_html(report, protocol, reconstruct),
+        "report.html": to_html(report, task, reconstruct),
     }
     for name, text in pages.items():
         write_whole(folder / name, text)
@@ -104,7 +108,7 @@ def require_room(folder: Path) -> None:
 
 def to_markdown(report: Report) -> str:
     """Tables, with what they were measured on."""
-    lines = [f"# {report.protocol}", "", "\n\n".join(_preface(report)), ""]
+    lines = [f"# {report.task}", "", "\n\n".join(_preface(report)), ""]
     for title, rows in tables(report).items():
         header, *body = rows
         lines += [f"## {title}", ""]
@@ -121,7 +125,7 @@ def to_text(report: Report) -> str:
     """The first table, in columns for a terminal."""
     rows = tables(report)["Retrieval"]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"{report.protocol}: means over queries, and their 95% confidence", ""]
+    lines = [f"{report.task}: means over queries, and their 95% confidence", ""]
     for row in rows:
         cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join([f"{row[0]:<{widths[0]}}", *cells]).rstrip())
@@ -150,8 +154,8 @@ def tables(report: Report) -> dict[str, list[list[str]]]:
     codes = [result for result in report.results if result.n_bits is not None]
     if codes:
         ball = f"within {SMALL_RADIUS} bits"
-        told = ["bits", "entropy of a bit", "correlation of two"]
-        bits = [["method", *told, f"P {ball}", f"queries with none {ball}"]]
+        statistics = ["bits", "entropy of a bit", "correlation of two"]
+        bits = [["method", *statistics, f"P {ball}", f"queries with none {ball}"]]
         for result in codes:
             numbers = [f"{result.n_bits}", f"{result.entropy:.3f}", f"{result.correlation:.3f}"]
             numbers.append(_interval(result, f"precision_within_{SMALL_RADIUS}"))
@@ -167,25 +171,25 @@ def tables(report: Report) -> dict[str, list[list[str]]]:
 
 def to_html(
     report: Report,
-    protocol: Protocol,
+    task: Task,
     reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
 ) -> str:
     """One page that needs nothing beside it: pictures and plots are in it."""
-    environment = Environment(
+    templates = Environment(
         loader=PackageLoader("hashsearch", "evaluation"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(
+    return templates.get_template("report.html").render(
         report=report,
         preface=_preface(report),
         circumstances=_circumstances(report),
         tables=tables(report),
         captions=CAPTIONS,
         plots=_plots(report),
-        **_pictures(report, protocol, reconstruct),
+        **_pictures(report, task, reconstruct),
     )
 
 
@@ -194,7 +198,7 @@ def _preface(report: Report) -> list[str]:
     left_out = f" ({lost:,} more were left out: nothing has their label)" if lost else ""
     left_out += f" ({bare:,} images without a label were left out)" if bare else ""
     # A data set's test split is never trained on; of other queries nothing is known.
-    apart = report.set_apart and report.protocol.split("-")[0] in report.model["data"]
+    apart = report.set_apart and report.task.split("-")[0] in report.model["data"]
     origin = "trained" if apart else "trained, perhaps on some of these images,"
     k = report.ks[-1]
     return [
@@ -217,18 +221,18 @@ def _interval(result: Result, name: str) -> str:
 
 def _circumstances(report: Report) -> str:
     """The machine, libraries' versions, and the days of the measurements."""
-    told = [f"{name} {value}" for name, value in report.surroundings.items()]
-    return ", ".join([*told, *sorted({result.date for result in report.results})])
+    versions = [f"{name} {value}" for name, value in report.environment.items()]
+    return ", ".join([*versions, *sorted({result.date for result in report.results})])
 
 
 def _pictures(
     report: Report,
-    protocol: Protocol,
+    task: Task,
     reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
 ) -> dict[str, Any]:
     """Queries, what their codes decode to, and what was found of them."""
-    shown = evenly(len(protocol.queries), SHOWN_QUERIES)
-    queries = protocol.queries[shown]
+    shown = evenly(len(task.queries), SHOWN_QUERIES)
+    queries = task.queries[shown]
     decoded = reconstruct(queries.images)
     pictured = [result for result in report.results if result.method in _PICTURED]
     rows = []
@@ -236,9 +240,9 @@ def _pictures(
         found = [
             [
                 {
-                    "src": _inline(protocol.gallery.images[hit]),
-                    "label": str(protocol.gallery.labels[hit]),
-                    "relevant": str(protocol.gallery.labels[hit]) == label,
+                    "src": _inline(task.gallery.images[hit]),
+                    "label": str(task.gallery.labels[hit]),
+                    "relevant": str(task.gallery.labels[hit]) == label,
                 }
                 for hit in result.hits[number]
             ]

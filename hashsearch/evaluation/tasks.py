@@ -1,4 +1,4 @@
-"""What is searched for, and among what: labelled images parted into queries and a gallery."""
+"""Tasks to measure methods on: labelled images, split into queries and a gallery."""
 
 import hashlib
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class LabelledImages:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Task:
     """Queries and a gallery, and the name by which others can tell what was measured.
 
     A query is answered by gallery images of its label; every query has some. name: of the
@@ -53,7 +53,7 @@ class Protocol:
         return found.hexdigest()
 
 
-def parted(
+def split_task(
     data: str,
     images: LabelledImages,
     test: LabelledImages | None,
@@ -61,8 +61,8 @@ def parted(
     n_queries: int | None,
     pooled: bool,
     seed: int,
-) -> Protocol:
-    """Part labelled images into queries and a gallery.
+) -> Task:
+    """Split labelled images into queries and a gallery.
 
     data: its name. With test images, these are the queries and `images` the gallery; without,
     queries are drawn from `images`, at most half of a label's, and the others are the gallery.
@@ -109,7 +109,7 @@ def parted(
     name = f"{data}-{_short(len(queries))}-{_short(len(gallery))}"
     name = f"{name}-seed{seed}" if random and seed else name
     unlabelled = given - len(images) - (len(test) if test is not None else 0)
-    return Protocol(name, gallery, queries, test is not None, unlabelled, unanswerable)
+    return Task(name, gallery, queries, test is not None, unlabelled, unanswerable)
 
 
 def _labelled(data: str, images: LabelledImages) -> LabelledImages:

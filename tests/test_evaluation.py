@@ -1,8 +1,10 @@
 """Methods measured: against slow loops and scikit-learn, from the cache, and as a command."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from hashsearch.errors import EvaluationError
 from hashsearch.evaluation import evaluate as evaluation
 from hashsearch.evaluation import methods
 from hashsearch.evaluation.comparisons import Euclidean, Hamming, SquaredPixels
+from hashsearch.evaluation.dependencies import imported_files, sources_sha256
 from hashsearch.evaluation.measure import intervals, measure
 from hashsearch.evaluation.methods import MEASURED, Examples, Model, method_named
 from hashsearch.evaluation.report import Report, to_markdown
@@ -206,6 +209,58 @@ def test_rows_shown_lie_evenly():
     assert evenly(2, 12).tolist() == [0, 1]
 
 
+def copy_of_the_package(folder):
+    return shutil.copytree(
+        ROOT / "hashsearch", folder / "hashsearch", ignore=shutil.ignore_patterns("pretrained")
+    )
+
+
+def test_the_sources_of_a_measurement_are_what_it_imports(tmp_path):
+    """The imports that Python itself makes, in a process that imports the same and no more."""
+    package = copy_of_the_package(tmp_path)
+    statement = "import sys, hashsearch.evaluation.measure\n"
+    statement += (
+        "print(*[m.__file__ for n, m in sys.modules.items() if n.startswith('hashsearch.')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", statement],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    imported = {Path(name) for name in done.stdout.split()}
+    found = imported_files(package / "evaluation/measure.py")
+    assert imported <= set(found)  # imports inside functions were not made yet
+    names = {str(path.relative_to(package)) for path in found}
+    assert {"search/exact.py", "hardware.py", "models/convolutional.py"} <= names
+    assert not {name for name in names if name.split("/")[0] in ("jobs", "commands", "gallery")}
+    assert "evaluation/report.py" not in names
+
+
+def test_imports_in_functions_are_found_and_those_for_types_alone_are_not(tmp_path):
+    package = tmp_path / "package"
+    (package / "inner").mkdir(parents=True)
+    texts = {
+        "__init__": "from package import unused\n",
+        "first": "def f():\n    from package.inner import second\n",
+        "inner/__init__": "",
+        "inner/second": "if TYPE_CHECKING:\n    import package.types\nelse:\n    import json\n",
+        "types": "",
+        "unused": "",
+    }
+    for name, text in texts.items():
+        (package / f"{name}.py").write_text(text)
+    found = [path.relative_to(package) for path in imported_files(package / "first.py")]
+    assert [*map(str, found)] == ["first.py", "inner/__init__.py", "inner/second.py"]
+    before = sources_sha256(package / "first.py")
+    (package / "unused.py").write_text("#")
+    assert sources_sha256(package / "first.py") == before
+    (package / "inner/second.py").write_text("#")
+    assert sources_sha256(package / "first.py") != before
+
+
 @pytest.fixture
 def evaluate(task, model, tmp_path):
     """Run by random projections; what differs from the usual is given."""
@@ -242,7 +297,14 @@ def test_what_was_measured_is_read_back_until_something_else_is_asked(
     evaluate(of=replace(task, gallery=task.gallery[np.arange(200)]))
     evaluate(environment={"on": "another machine"})
     assert len(counted) == 6
-    monkeypatch.setattr(evaluation, "_SOURCES", ("evaluation",))  # as when sources have changed
+    sources = copy_of_the_package(tmp_path)
+    monkeypatch.setattr(evaluation, "_MEASURING", sources / "evaluation/measure.py")
+    (sources / "jobs/adding.py").write_text("# changed")  # which measuring does not import
+    (sources / "evaluation/report.py").write_text("# changed")
+    evaluate()
+    assert len(counted) == 6
+    with (sources / "hardware.py").open("a") as file:  # which search/exact.py imports
+        file.write("#")
     evaluate()
     assert len(counted) == 7
     for path in (tmp_path / "cache").iterdir():

@@ -6,15 +6,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import hashsearch
 from hashsearch.durable import write_whole
 from hashsearch.errors import EvaluationError
+from hashsearch.evaluation.dependencies import sources_sha256
 from hashsearch.evaluation.measure import Result, measure
 from hashsearch.evaluation.methods import Examples, MeasuredMethod
 from hashsearch.evaluation.tasks import Task
 
 USUAL_KS = (1, 10, 100, 1000)
-_SOURCES = ("evaluation", "baselines", "search", "models", "codes.py", "encoder.py", "images.py")
+_MEASURING = Path(__file__).with_name(
+    "measure.py"
+)  # a cached result depends on all that this imports
 
 
 def require_measurable(method: MeasuredMethod, task: Task) -> None:
@@ -57,10 +59,11 @@ def evaluate(
     ks: as of `measure`. environment: what else the results depend on, the machine and
     libraries' versions. date: today's. cache: a folder, made if need be; without one that can
     be written, results are not kept. A cached result is of the same method (a model's by its
-    fingerprint), images, labels, ks, seed and environment, and of the same sources of ours.
+    fingerprint), images, labels, ks, seed and environment, and
+    of the same source files of this package.
     methods: such as `require_measurable` lets pass.
     """
-    examples, sources = Examples(task.gallery.images, seed), _sources_sha256()
+    examples, sources = Examples(task.gallery.images, seed), sources_sha256(_MEASURING)
     results = []
     for method in methods:
         identity = {
@@ -77,18 +80,6 @@ def evaluate(
             _keep(path, result)
         results.append(result)
     return results
-
-
-def _sources_sha256() -> str:
-    """Of the code that results come from, so that none outlives it."""
-    found = hashlib.sha256()
-    root = Path(hashsearch.__file__).parent
-    for name in _SOURCES:
-        path = root / name
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            if file.name != "report.py":  # which tells results, and makes none
-                found.update(file.read_bytes())
-    return found.hexdigest()
 
 
 def _read(path: Path) -> Result | None:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from hashsearch.errors import InvalidSource
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
 from hashsearch.jobs.index.indexing import index_sources, require_images
 from hashsearch.jobs.index.prepare import Prepared, prepare
@@ -35,7 +35,11 @@ def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
     identity = f"{read_card(PRETRAINED).fingerprint} {source.root}"
     name = f"{source.root.name}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]}"
     folder = folders.cache / "demo" / name
-    gallery = Gallery(folder) if Gallery.exists(folder) else Gallery.create(folder, PRETRAINED)
+    gallery = (
+        GalleryFolder(folder)
+        if GalleryFolder.exists(folder)
+        else GalleryFolder.create(folder, PRETRAINED)
+    )
     with stop_requested() as stop:
         summary = index_sources(gallery, [source], workers=usable_cores(), stop=stop)
     gallery.close()
@@ -46,7 +50,7 @@ def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
 
 def show_search(folder: Path, dataset: str, folders: DataFolders) -> None:
     """Print one search in the gallery, by code and by pixels, side by side."""
-    gallery = Gallery(folder)
+    gallery = GalleryFolder(folder)
     searcher = Searcher(gallery)
     query, title = _sample_query(dataset, searcher, folders)
     print(f"Searching {gallery.catalog.count():,} images for {title}\n")

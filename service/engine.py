@@ -8,7 +8,7 @@ import numpy as np
 
 from hashsearch.codes import code_from_hex, code_to_hex
 from hashsearch.errors import HashSearchError
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
 from hashsearch.hardware import usable_cores
 from hashsearch.images import encode_png
@@ -40,8 +40,8 @@ class Engine:
     """
 
     def __init__(self, folder: Path):
-        """Raises what `Gallery` and `load_model` raise if the folder is not whole."""
-        self.gallery = Gallery(folder)
+        """Raises what `GalleryFolder` and `load_model` raise if the folder is not whole."""
+        self.gallery = GalleryFolder(folder)
         self._current = Searcher.with_model(self.gallery)
         self._tried = self._current.generation  # the newest that was read, or could not be
         self._rebuilding = Lock()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashsearch.gallery.changes import Selection
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
@@ -146,7 +146,7 @@ def gallery_folder(
 ) -> Path:
     """A gallery of `image_files`. Tests that write make their own."""
     folder = tmp_path_factory.mktemp("gallery") / "gallery"
-    gallery = Gallery.create(folder, model_folder)
+    gallery = GalleryFolder.create(folder, model_folder)
     index_sources(gallery, [Folder(image_files)], workers=2)
     gallery.close()
     return folder
@@ -156,14 +156,14 @@ def gallery_folder(
 def gallery(gallery_folder, tmp_path):
     """A copy of the session's gallery, which the test may change."""
     shutil.copytree(gallery_folder, tmp_path / "gallery")
-    opened = Gallery(tmp_path / "gallery")
+    opened = GalleryFolder(tmp_path / "gallery")
     yield opened
     opened.close()
 
 
 @pytest.fixture
 def empty_gallery(model_folder, tmp_path):
-    opened = Gallery.create(tmp_path / "gallery", model_folder)
+    opened = GalleryFolder.create(tmp_path / "gallery", model_folder)
     yield opened
     opened.close()
 
@@ -181,7 +181,7 @@ def scattered(model_folder, image_files, tmp_path, monkeypatch, photograph):
     monkeypatch.setattr(committing, "MAX_ROWS", 40)
     for module in (reading, committing):
         monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
-    gallery = Gallery.create(tmp_path / "scattered", model_folder)
+    gallery = GalleryFolder.create(tmp_path / "scattered", model_folder)
     index_sources(gallery, [Folder(image_files)], workers=1)
     add_image(gallery, gallery.encoder(), photograph)
     remove(gallery.catalog, Selection(ids=gallery.catalog.rows().ids[:300:5].tolist()))
@@ -198,5 +198,5 @@ def folders(tmp_path: Path) -> DataFolders:
 
 def open_searcher(folder: Path) -> Searcher:
     """A searcher over a gallery folder that nobody changes."""
-    gallery = Gallery(folder)
+    gallery = GalleryFolder(folder)
     return Searcher(gallery)

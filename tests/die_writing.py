@@ -23,7 +23,7 @@ import numpy as np
 
 from hashsearch.gallery.catalog import NewImage
 from hashsearch.gallery.changes import Changes
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 
 ROWS, SHARD_ROWS = 240, 12
 
@@ -38,7 +38,7 @@ def row(number: int) -> tuple[NewImage, np.ndarray, np.ndarray, bytes]:
 
 def write(folder: Path, begun: Callable[[], object] = lambda: None) -> None:
     """Add the rows that the gallery lacks, shard by shard; begun: called before the first."""
-    gallery = Gallery(folder)
+    gallery = GalleryFolder(folder)
     with gallery.job_lock():
         begun()
         known = gallery.catalog.known_files([f"rows#{number}" for number in range(ROWS)])
@@ -56,7 +56,7 @@ def write(folder: Path, begun: Callable[[], object] = lambda: None) -> None:
 
 def check(folder: Path) -> int:
     """Compare what is in the gallery with what should be; returns how many rows there are."""
-    gallery = Gallery(folder)
+    gallery = GalleryFolder(folder)
     rows = gallery.catalog.rows()
     records = gallery.catalog.records(rows.ids.tolist())
     for shard, _ in gallery.shards(rows):
@@ -79,7 +79,7 @@ def check(folder: Path) -> int:
 
 def has_no_litter(folder: Path) -> bool:
     """Whether the shards' folders are those that the catalog names."""
-    gallery = Gallery(folder)
+    gallery = GalleryFolder(folder)
     named = {str(number) for number in gallery.catalog.shard_rows()}
     gallery.close()
     return {path.name for path in (folder / "shards").iterdir()} == named

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.verifying import verify
@@ -43,10 +43,10 @@ def main(source: Path, model: Path, folder: Path) -> None:
     reading.CHUNK_IMAGES = committing.CHUNK_IMAGES = 20
     size = sum(path.stat().st_size for path in model.iterdir()) + 512 * 1024
     mount(folder, size)
-    Gallery.create(folder / "gallery", model).close()
+    GalleryFolder.create(folder / "gallery", model).close()
     full, counts = 0, [0]
     while True:
-        gallery = Gallery(folder / "gallery")
+        gallery = GalleryFolder(folder / "gallery")
         try:
             index_sources(gallery, [Folder(source)], workers=1)
         except (OSError, sqlite3.Error) as error:
@@ -59,13 +59,13 @@ def main(source: Path, model: Path, folder: Path) -> None:
             gallery.close()
         size += _STEP
         mount(folder, size, "remount")
-        gallery = Gallery(folder / "gallery")
+        gallery = GalleryFolder(folder / "gallery")
         assert verify(gallery, 20).findings == []
         assert counts[-1] <= gallery.catalog.count(), "what was committed stays"
         counts.append(gallery.catalog.count())
         assert not any((gallery.folder / "unfinished").glob("job/*"))
         gallery.close()
-    gallery = Gallery(folder / "gallery")
+    gallery = GalleryFolder(folder / "gallery")
     digest = hashlib.sha256(repr(sorted(content(gallery), key=repr)).encode()).hexdigest()
     assert has_no_litter(gallery.folder)
     print(json.dumps({"full": full, "counts": sorted(set(counts)), "content": digest}))

@@ -9,7 +9,7 @@ import numpy as np
 from fastapi.testclient import TestClient
 
 from hashsearch.cli import main
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import encode_png
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources
 from hashsearch.sources.folder import Folder
@@ -19,7 +19,7 @@ def run(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def index(gallery: Gallery, folder: Path, workers: int = 1) -> IndexSummary:
+def index(gallery: GalleryFolder, folder: Path, workers: int = 1) -> IndexSummary:
     return index_sources(gallery, [Folder(folder)], workers=workers)
 
 
@@ -28,11 +28,11 @@ def served(client: TestClient) -> int:
     return int(client.get("/v1/gallery").json()["images"])
 
 
-def ids(gallery: Gallery) -> list[int]:
+def ids(gallery: GalleryFolder) -> list[int]:
     return gallery.catalog.rows().ids.tolist()
 
 
-def content(gallery: Gallery) -> set[tuple]:
+def content(gallery: GalleryFolder) -> set[tuple]:
     """What a gallery holds, whatever the ids: (key, uri, label, code, pixels)."""
     rows = gallery.catalog.rows()
     records = gallery.catalog.records(rows.ids.tolist())
@@ -44,7 +44,7 @@ def content(gallery: Gallery) -> set[tuple]:
     }
 
 
-def everything(gallery: Gallery) -> list[tuple]:
+def everything(gallery: GalleryFolder) -> list[tuple]:
     """What the gallery tells of every image, id by id."""
     return [
         (one, gallery.catalog.record(one).uri, gallery.code(one).tobytes(),
@@ -64,7 +64,7 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
-def killed(job: str, subject: object, gallery: Gallery, *point: str) -> None:
+def killed(job: str, subject: object, gallery: GalleryFolder, *point: str) -> None:
     """Run a job in a process that SIGKILL strikes at a point of it."""
     runner = Path(__file__).with_name("kill_at.py")
     done = subprocess.run(
@@ -75,7 +75,7 @@ def killed(job: str, subject: object, gallery: Gallery, *point: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-def has_no_litter(gallery: Gallery) -> bool:
+def has_no_litter(gallery: GalleryFolder) -> bool:
     """Whether nothing lies in the folder that the catalog does not name."""
     shards = gallery.every_shard()
     named = {shard.folder / name for shard in shards.values() for name in shard.checksums}

@@ -13,7 +13,7 @@ import sys
 from operator import attrgetter
 from pathlib import Path
 
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
@@ -47,7 +47,7 @@ if __name__ == "__main__":
     committing.MAX_ROWS = 100
     reading.CHUNK_IMAGES = committing.CHUNK_IMAGES = 30
     kill_at(module, path, when, int(call))
-    gallery = Gallery(Path(folder))
+    gallery = GalleryFolder(Path(folder))
     if job == "index":
         index_sources(gallery, [Folder(Path(subject))], workers=1)
     elif job == "compact":

@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidImage
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import decode
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index import committing, reading
@@ -59,8 +59,8 @@ def test_images_added_during_a_job_are_kept_beside_its_own(
     monkeypatch.setattr(committing, "MAX_ROWS", 30)
     for module in (reading, committing):
         monkeypatch.setattr(module, "CHUNK_IMAGES", 10)
-    gallery = Gallery.create(tmp_path / "gallery", model_folder)
-    adder = Gallery(tmp_path / "gallery")
+    gallery = GalleryFolder.create(tmp_path / "gallery", model_folder)
+    adder = GalleryFolder(tmp_path / "gallery")
     paths = sorted((path for path in image_files.rglob("*.*")), reverse=True)[:40]
     errors = []
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from hashsearch.cli import main
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from tests.test_images import png_header
 
 COMMAND = Path(sys.executable).with_name("hashsearch")
@@ -83,7 +83,7 @@ def test_index_query_and_info_go_together(image_files, model_folder, tmp_path, p
 
 @pytest.mark.parametrize("method", ["codes", "pixels"])
 def test_a_query_by_image_id_or_code_gives_the_same_neighbours(gallery_folder, method):
-    gallery = Gallery(gallery_folder)
+    gallery = GalleryFolder(gallery_folder)
     record, code = gallery.catalog.record(20), gallery.code(20).tobytes().hex()
     gallery.close()
     answers = []

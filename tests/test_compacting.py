@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import InvalidGallery
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
 from hashsearch.jobs import compacting
 from hashsearch.jobs.adding import add_image
@@ -95,7 +95,7 @@ def test_answers_stay_right_while_shards_are_joined_and_recoded(
     stop, errors, opened = threading.Event(), [], []
 
     def read(number: int) -> None:
-        mine = Gallery(scattered.folder)
+        mine = GalleryFolder(scattered.folder)
         try:
             for turn in itertools.count():
                 if stop.is_set():
@@ -137,11 +137,11 @@ def test_answers_stay_right_while_shards_are_joined_and_recoded(
     "point",
     [
         ("hashsearch.gallery.shards", "ShardWriter.seal", "after", "1"),
-        ("hashsearch.gallery.folder", "Gallery.adopt", "after", "1"),
+        ("hashsearch.gallery.gallery_folder", "GalleryFolder.adopt", "after", "1"),
         ("hashsearch.jobs.compacting", "move_images", "after", "1"),
         ("hashsearch.jobs.compacting", "next_generation", "after", "1"),
-        ("hashsearch.gallery.folder", "Gallery.drop", "before", "1"),
-        ("hashsearch.gallery.folder", "Gallery.drop", "after", "3"),
+        ("hashsearch.gallery.gallery_folder", "GalleryFolder.drop", "before", "1"),
+        ("hashsearch.gallery.gallery_folder", "GalleryFolder.drop", "after", "3"),
     ],
 )
 def test_a_compacting_that_is_killed_anywhere_loses_nothing_and_goes_on(point, scattered):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hashsearch.gallery import catalog
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.reencoding import reencode
@@ -23,7 +23,7 @@ TESTS = Path(__file__).parent
 
 @pytest.fixture
 def empty(tmp_path, model_folder) -> Path:
-    Gallery.create(tmp_path / "empty", model_folder).close()
+    GalleryFolder.create(tmp_path / "empty", model_folder).close()
     return tmp_path / "empty"
 
 
@@ -115,7 +115,7 @@ def check_entry(path: Path, flushed: list[tuple[str, int, int]]) -> None:
 
 def test_the_catalog_flushes_every_commit(empty, monkeypatch):
     """SQLite's own promise: with WAL and synchronous FULL, a commit outlives a power cut."""
-    gallery = Gallery(empty)
+    gallery = GalleryFolder(empty)
     for db in (gallery.catalog._writing, catalog._connect(empty / "catalog.sqlite")):
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -140,7 +140,7 @@ def test_a_disk_that_is_full_at_any_moment_leaves_a_gallery_that_can_be_complete
     met = run_script("fill_disk", image_files, model_folder, tmp_path / "disk", prefix=namespace)
     assert met["full"] >= 3
     assert len(met["counts"]) >= 2, "some of it was committed each time"
-    unbroken = Gallery(gallery_folder)
+    unbroken = GalleryFolder(gallery_folder)
     expected = repr(sorted(content(unbroken), key=repr)).encode()
     unbroken.close()
     assert met["content"] == hashlib.sha256(expected).hexdigest()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hashsearch import demo
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.sources import DataFolders, datasets
 
 
@@ -88,7 +88,7 @@ def test_the_demonstration_starts_from_nothing_at_all(tmp_path):
 
 
 def _generation(folder: Path) -> int:
-    gallery = Gallery(folder)
+    gallery = GalleryFolder(folder)
     try:
         return int(gallery.catalog.setting("generation"))
     finally:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources.folder import Folder
@@ -28,7 +28,7 @@ CODES = {
 @pytest.fixture
 def gallery(tmp_path):
     shutil.copytree(SAVED / "gallery-v1", tmp_path / "gallery")
-    opened = Gallery(tmp_path / "gallery")
+    opened = GalleryFolder(tmp_path / "gallery")
     yield opened
     opened.close()
 

@@ -25,14 +25,14 @@ from hashsearch.errors import (
 )
 from hashsearch.gallery.catalog import Catalog, Failure, NewImage
 from hashsearch.gallery.changes import Changes
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.shards import Shard, ShardWriter, sha256_of_file
 from hashsearch.images import decode
 from hashsearch.models.card import copy_model
 from hashsearch.retrieval.searcher import Query, Searcher
 
 
-def remove(gallery: Gallery, image_id: int) -> None:
+def remove(gallery: GalleryFolder, image_id: int) -> None:
     with gallery.catalog.transaction() as db:
         db.execute("UPDATE images SET removed = 1 WHERE id = ?", (image_id,))
 
@@ -125,7 +125,7 @@ def test_a_discarded_shard_leaves_nothing(tmp_path):
 
 
 def test_a_new_gallery_is_empty_and_holds_its_model(tmp_path, model_folder):
-    gallery = Gallery.create(tmp_path / "g", model_folder)
+    gallery = GalleryFolder.create(tmp_path / "g", model_folder)
     assert gallery.catalog.count() == 0
     assert (gallery.catalog.setting("generation"), gallery.catalog.setting("precision")) == (
         "0",
@@ -147,15 +147,15 @@ def test_a_gallery_is_made_in_an_empty_folder_and_over_a_broken_attempt(tmp_path
     (tmp_path / "g" / "incomplete").touch()  # what a crash left
     (tmp_path / "g" / "model").mkdir()
     (tmp_path / "g" / "model" / "card.json").write_text("{")
-    Gallery.create(tmp_path / "g", model_folder).close()
-    Gallery(tmp_path / "g").close()
+    GalleryFolder.create(tmp_path / "g", model_folder).close()
+    GalleryFolder(tmp_path / "g").close()
 
 
 def test_a_gallery_is_not_made_over_other_things(tmp_path, model_folder):
     (tmp_path / "g").mkdir()
     (tmp_path / "g" / "letter.txt").write_text("dear")
     with pytest.raises(InvalidGallery, match="exists and is no gallery"):
-        Gallery.create(tmp_path / "g", model_folder)
+        GalleryFolder.create(tmp_path / "g", model_folder)
     assert [path.name for path in (tmp_path / "g").iterdir()] == ["letter.txt"]
 
 
@@ -163,11 +163,11 @@ def test_making_a_gallery_deletes_nothing_that_is_not_its_own(gallery, model_fol
     shutil.copytree(model_folder, tmp_path / "w" / "model")
     for model in (tmp_path / "w" / "model", model_folder):
         with pytest.raises(InvalidGallery, match=r"lies in|exists and is no gallery"):
-            Gallery.create(tmp_path / "w", model)
+            GalleryFolder.create(tmp_path / "w", model)
     assert (tmp_path / "w" / "model" / "card.json").is_file()
     (gallery.folder / "catalog.sqlite").rename(tmp_path / "mislaid.sqlite")
     with pytest.raises(InvalidGallery, match="exists and is no gallery"):
-        Gallery.create(gallery.folder, model_folder)
+        GalleryFolder.create(gallery.folder, model_folder)
     assert any((gallery.folder / "shards").iterdir())
 
 
@@ -177,12 +177,12 @@ def test_of_two_that_make_one_gallery_the_second_is_told(tmp_path, model_folder)
         FileLock(tmp_path / "g" / "job.lock"),
         pytest.raises(GalleryBusy, match="another job is making"),
     ):
-        Gallery.create(tmp_path / "g", model_folder)
+        GalleryFolder.create(tmp_path / "g", model_folder)
 
 
 def test_a_gallery_is_not_made_without_a_whole_model(tmp_path):
     with pytest.raises(InvalidModel):
-        Gallery.create(tmp_path / "g", tmp_path / "nowhere")
+        GalleryFolder.create(tmp_path / "g", tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -190,7 +190,7 @@ def test_a_gallery_whose_model_was_exchanged_is_refused_naming_both(gallery, oth
     shutil.rmtree(gallery.model_folder)
     copy_model(other_model_folder, gallery.model_folder)
     with pytest.raises(ArtifactMismatch) as caught:
-        Gallery(gallery.folder)
+        GalleryFolder(gallery.folder)
     card = json.loads((other_model_folder / "card.json").read_text())
     assert gallery.fingerprint[:12] in str(caught.value)
     assert card["fingerprint"][:12] in str(caught.value)
@@ -198,21 +198,21 @@ def test_a_gallery_whose_model_was_exchanged_is_refused_naming_both(gallery, oth
 
 def test_a_folder_that_is_no_gallery_is_refused(tmp_path):
     with pytest.raises(InvalidGallery, match=r"is no gallery: it holds no catalog\.sqlite"):
-        Gallery(tmp_path)
+        GalleryFolder(tmp_path)
     (tmp_path / "catalog.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(InvalidGallery, match="cannot be read"):
-        Gallery(tmp_path)
+        GalleryFolder(tmp_path)
 
 
 def test_a_catalog_of_another_format_is_refused(gallery):
     with sqlite3.connect(gallery.folder / "catalog.sqlite") as db:
         db.execute("PRAGMA user_version = 7")
     with pytest.raises(InvalidGallery, match="of format 7; this version of hashsearch reads 1"):
-        Gallery(gallery.folder)
+        GalleryFolder(gallery.folder)
 
 
 def test_a_gallery_tells_where_each_image_came_from(gallery_folder, image_files):
-    gallery = Gallery(gallery_folder)
+    gallery = GalleryFolder(gallery_folder)
     records = gallery.catalog.records(gallery.catalog.rows().ids.tolist())
     paths = {str(path) for path in image_files.rglob("*") if path.is_file()}
     assert {record.path for record in records} == paths
@@ -223,7 +223,7 @@ def test_a_gallery_tells_where_each_image_came_from(gallery_folder, image_files)
 
 
 def test_keys_are_sha256_of_the_files(gallery_folder):
-    gallery = Gallery(gallery_folder)
+    gallery = GalleryFolder(gallery_folder)
     records = gallery.catalog.records(gallery.catalog.rows().ids.tolist())
     known = gallery.catalog.known_files([record.uri for record in records])
     for record in records:
@@ -232,7 +232,7 @@ def test_keys_are_sha256_of_the_files(gallery_folder):
 
 
 def test_stored_codes_and_pixels_are_those_of_the_files(gallery_folder):
-    gallery = Gallery(gallery_folder)
+    gallery = GalleryFolder(gallery_folder)
     rows = gallery.catalog.rows()
     records = gallery.catalog.records(rows.ids.tolist())
     tiny = np.stack([decode(Path(record.path).read_bytes()).tiny for record in records])
@@ -391,9 +391,10 @@ def test_two_roots_of_one_name_get_two_names(gallery):
 
 def test_a_second_job_is_told_who_holds_the_lock(gallery):
     script = (
-        "import sys; from pathlib import Path; from hashsearch.gallery.folder import Gallery\n"
+        "import sys; from pathlib import Path\n"
+        "from hashsearch.gallery.gallery_folder import GalleryFolder\n"
         "from hashsearch.gallery.history import start_job\n"
-        "g = Gallery(Path(sys.argv[1]))\n"
+        "g = GalleryFolder(Path(sys.argv[1]))\n"
         "with g.job_lock():\n"
         "    start_job(g.catalog, 'index', ['pictures']); print('held', flush=True)\n"
         "    sys.stdin.read()\n"
@@ -447,7 +448,7 @@ def test_a_thumbnail_is_kept_for_what_is_larger_than_a_tiny_image(
 
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(photograph)
-    gallery = Gallery.create(tmp_path / "g", model_folder)
+    gallery = GalleryFolder.create(tmp_path / "g", model_folder)
     index_sources(gallery, [Folder(tmp_path / "photos")], workers=1)
     thumbnail = gallery.thumbnail(1)
     assert thumbnail == decode(photograph, thumbnail=True).thumbnail

@@ -10,7 +10,7 @@ import pytest
 
 from hashsearch import progress
 from hashsearch.gallery import history
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job, start_job
 from hashsearch.jobs.index import committing, indexing, reading
 from hashsearch.jobs.index.indexing import index_sources
@@ -27,7 +27,7 @@ def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monk
     monkeypatch.setattr(history, "UPDATE_EVERY_S", 0.05)
     for module in (reading, committing):
         monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
-    other, seen = Gallery(gallery.folder), []
+    other, seen = GalleryFolder(gallery.folder), []
     original = committing.Committer.take
 
     def slowly(self, batch, codes):
@@ -93,6 +93,6 @@ def test_info_tells_of_everything_in_ten_lines(scattered, image_files, capsys):
 
 
 def test_info_of_an_empty_gallery(model_folder, tmp_path, capsys):
-    Gallery.create(tmp_path / "g", model_folder).close()
+    GalleryFolder.create(tmp_path / "g", model_folder).close()
     assert run("gallery", "info", tmp_path / "g") == 0
     assert capsys.readouterr().out.count("none") == 3  # labels, sources, jobs

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hashsearch.errors import ArtifactMismatch, InvalidSource
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
 from hashsearch.gallery.shards import ShardWriter
 from hashsearch.jobs.index import committing, reading, workers
@@ -68,7 +68,7 @@ def test_a_second_run_finds_everything_there(gallery, pictures):
 def test_the_number_of_workers_changes_nothing(tmp_path, model_folder, pictures):
     found = []
     for count in (1, 3):
-        gallery = Gallery.create(tmp_path / f"g{count}", model_folder)
+        gallery = GalleryFolder.create(tmp_path / f"g{count}", model_folder)
         index(gallery, pictures, count)
         found.append((content(gallery), gallery.catalog.rows().ids.tolist()))
         gallery.close()

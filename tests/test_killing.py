@@ -13,7 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
 from hashsearch.images import encode_png
 from tests.galleries import content, index
@@ -24,14 +24,14 @@ def gallery(empty_gallery):
     return empty_gallery
 
 
-_SHARDS, _FOLDER = "hashsearch.gallery.shards", "hashsearch.gallery.folder"
+_SHARDS, _FOLDER = "hashsearch.gallery.shards", "hashsearch.gallery.gallery_folder"
 POINTS = {
     "after the shard is durable": (_SHARDS, "ShardWriter.seal", "after"),
-    "before the shard is renamed": (_FOLDER, "Gallery.adopt", "before"),
-    "after the shard is renamed": (_FOLDER, "Gallery.adopt", "after"),
+    "before the shard is renamed": (_FOLDER, "GalleryFolder.adopt", "before"),
+    "after the shard is renamed": (_FOLDER, "GalleryFolder.adopt", "after"),
     "after the images are inserted": (_FOLDER, "insert_images", "after"),
     "before the commit": (_FOLDER, "next_generation", "after"),
-    "after the commit": (_FOLDER, "Gallery.commit", "after"),
+    "after the commit": (_FOLDER, "GalleryFolder.commit", "after"),
 }
 
 
@@ -49,7 +49,7 @@ def test_a_job_killed_at_any_point_of_a_commit_is_completed(
     assert done.returncode == -signal.SIGKILL, done.stderr
     survived = 180 if point == "after the commit" else 90
     assert gallery.catalog.count() == survived
-    unbroken = Gallery(gallery_folder)
+    unbroken = GalleryFolder(gallery_folder)
     expected = content(unbroken)
     unbroken.close()
     assert content(gallery) < expected
@@ -87,16 +87,16 @@ def test_a_killed_job_is_completed_by_the_same_command(
     """SIGKILL at random moments; the gallery ends the same as one made without a break."""
     rng = random.Random(kills)
     target = tmp_path / "gallery"
-    unbroken = Gallery(gallery_folder)
+    unbroken = GalleryFolder(gallery_folder)
     expected = content(unbroken)
     unbroken.close()
     met, killed = [], 0
     while killed < kills:
         job = start_index(image_files, target, model_folder)
         # Every other one is struck once it has committed something more.
-        before = _count(target) if Gallery.exists(target) else 0
+        before = _count(target) if GalleryFolder.exists(target) else 0
         while job.poll() is None and (
-            not Gallery.exists(target) or (killed % 2 and _count(target) == before)
+            not GalleryFolder.exists(target) or (killed % 2 and _count(target) == before)
         ):
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, 0.05))
@@ -110,7 +110,7 @@ def test_a_killed_job_is_completed_by_the_same_command(
         killed += 1
         _, alive = psutil.wait_procs(workers, timeout=10)
         assert not alive, "workers outlive a killed job"
-        partial = Gallery(target)
+        partial = GalleryFolder(target)
         met.append(len(content(partial)))
         assert content(partial) <= expected
         partial.close()
@@ -122,7 +122,7 @@ def check_complete(target: Path, expected: set[tuple], job: subprocess.Popen) ->
     """Once the job has ended, the gallery is whole, with no litter beside it."""
     _, errors = job.communicate()
     assert job.returncode == 0, errors
-    finished = Gallery(target)
+    finished = GalleryFolder(target)
     assert content(finished) == expected
     shards = {str(number) for number in finished.catalog.shard_rows()}
     finished.close()
@@ -139,7 +139,7 @@ def test_a_stopped_job_commits_what_was_read_and_says_so(number, model_folder, t
         noise = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
         (pictures / f"{seed:05}.png").write_bytes(encode_png(noise))
     job = start_index(pictures, tmp_path / "gallery", model_folder)
-    while not Gallery.exists(tmp_path / "gallery") or not _count(tmp_path / "gallery"):
+    while not GalleryFolder.exists(tmp_path / "gallery") or not _count(tmp_path / "gallery"):
         assert job.poll() is None, job.communicate()
         time.sleep(0.05)
     job.send_signal(number)
@@ -151,7 +151,7 @@ def test_a_stopped_job_commits_what_was_read_and_says_so(number, model_folder, t
         .endswith("stopped; what was committed is safe, and the same command goes on")
     )
     assert "Traceback" not in errors
-    gallery = Gallery(tmp_path / "gallery")
+    gallery = GalleryFolder(tmp_path / "gallery")
     assert last_job(gallery.catalog).state == "stopped"
     stored = content(gallery)
     assert 0 < len(stored) == gallery.catalog.count() < 4000
@@ -166,7 +166,7 @@ def record_bytes(pictures: Path, uri: str) -> bytes:
 
 
 def _count(folder: Path) -> int:
-    gallery = Gallery(folder)
+    gallery = GalleryFolder(folder)
     try:
         return gallery.catalog.count()
     finally:

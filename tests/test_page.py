@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.sources.folder import Folder
 
@@ -124,7 +124,7 @@ def test_the_outlined_pictures_are_those_that_both_methods_found(page, picture):
 def test_a_gallery_without_pixels_is_searched_by_code_alone_and_says_so(
     page, picture, model_folder, image_files, tmp_path
 ):
-    gallery = Gallery.create(tmp_path / "g", model_folder, pixels=False)
+    gallery = GalleryFolder.create(tmp_path / "g", model_folder, pixels=False)
     index_sources(gallery, [Folder(image_files)], workers=1)
     gallery.close()
     with server_of(tmp_path / "g") as address:

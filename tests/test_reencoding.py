@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from hashsearch.errors import GalleryBusy, InvalidGallery
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs import reencoding
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.compacting import compact
@@ -37,7 +37,7 @@ def test_a_reencoding_that_is_killed_anywhere_leaves_old_codes_or_new_ones(
 ):
     before = content(scattered)
     killed("reencode", other_model_folder, scattered, *point)
-    reopened = Gallery(scattered.folder)
+    reopened = GalleryFolder(scattered.folder)
     changed_over = point[1] == "_clean"
     assert (content(reopened) == before) is not changed_over
     assert verify(reopened, 300).findings == []
@@ -68,7 +68,7 @@ def test_reencoding_gives_the_codes_that_indexing_anew_would(
     before = {(key, uri, label, pixels) for key, uri, label, _, pixels in content(gallery)}
     assert run("gallery", "reencode", gallery.folder, "--model", other_model_folder) == 0
     assert "300 codes made anew, from model" in capsys.readouterr().out
-    anew = Gallery.create(tmp_path / "anew", other_model_folder)
+    anew = GalleryFolder.create(tmp_path / "anew", other_model_folder)
     index_sources(anew, [Folder(image_files)], workers=1)
     assert content(gallery) == content(anew)
     assert {(key, uri, label, pixels) for key, uri, label, _, pixels in content(gallery)} == before
@@ -84,7 +84,7 @@ def test_reencoding_gives_the_codes_that_indexing_anew_would(
     for number in gallery.catalog.shard_rows():
         assert len(list(gallery.shard_folder(number).glob("codes*"))) == 1
     assert verify(gallery, 300).findings == []
-    assert Gallery(gallery.folder).card().fingerprint == gallery.fingerprint
+    assert GalleryFolder(gallery.folder).card().fingerprint == gallery.fingerprint
 
 
 def test_a_reencoding_that_goes_on_makes_what_was_not_made(
@@ -107,7 +107,7 @@ def test_an_image_added_during_the_reencoding_gets_a_code_of_the_new_model(
     few, scattered, other_model_folder, monkeypatch
 ):
     encoder, original = scattered.encoder(), reencoding.write_codes
-    adder, added = Gallery(scattered.folder), []
+    adder, added = GalleryFolder(scattered.folder), []
 
     def add_first(*arguments):
         if not added:
@@ -124,7 +124,7 @@ def test_an_image_added_during_the_reencoding_gets_a_code_of_the_new_model(
 
 
 def test_an_empty_gallery_is_moved_to_another_model_too(model_folder, other_model_folder, tmp_path):
-    gallery = Gallery.create(tmp_path / "g", model_folder)
+    gallery = GalleryFolder.create(tmp_path / "g", model_folder)
     assert reencode(gallery, other_model_folder) == 0
     assert gallery.fingerprint == read_card(other_model_folder).fingerprint
     gallery.close()
@@ -133,7 +133,7 @@ def test_an_empty_gallery_is_moved_to_another_model_too(model_folder, other_mode
 def test_a_gallery_without_pixels_cannot_be_reencoded(
     model_folder, other_model_folder, image_files, tmp_path
 ):
-    gallery = Gallery.create(tmp_path / "g", model_folder, pixels=False)
+    gallery = GalleryFolder.create(tmp_path / "g", model_folder, pixels=False)
     index_sources(gallery, [Folder(image_files)], workers=1)
     with pytest.raises(InvalidGallery, match="keeps no pixels to make codes of"):
         reencode(gallery, other_model_folder)
@@ -147,7 +147,7 @@ def test_a_gallery_is_opened_while_it_is_moved_to_another_model(gallery, other_m
     def open_again_and_again() -> None:
         while not stop.is_set():
             try:
-                one = Gallery(gallery.folder)
+                one = GalleryFolder(gallery.folder)
                 one.code(1)
                 one.close()
             except Exception as error:
@@ -165,7 +165,7 @@ def test_a_gallery_is_opened_while_it_is_moved_to_another_model(gallery, other_m
 
 
 def test_jobs_of_every_kind_keep_each_other_out(gallery, other_model_folder):
-    second = Gallery(gallery.folder)
+    second = GalleryFolder(gallery.folder)
     with gallery.job_lock():
         for job in (compact, lambda g: reencode(g, other_model_folder)):
             with pytest.raises(GalleryBusy, match="another job is writing"):

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import copy_model
 from hashsearch.sources.folder import Folder
@@ -152,7 +152,7 @@ def test_a_changed_gallery_is_served_without_a_restart(
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "rocket.jpg").write_bytes(photograph)
     with TestClient(create_app(Settings(gallery=tmp_path / "g"))) as client:
-        gallery = Gallery(tmp_path / "g")
+        gallery = GalleryFolder(tmp_path / "g")
         index_sources(gallery, [Folder(tmp_path / "more")], workers=1)
         with gallery.catalog.transaction() as db:
             db.execute("UPDATE images SET removed = 1 WHERE id < 11")
@@ -417,7 +417,7 @@ def test_a_broken_gallery_fails_at_the_start(gallery_folder, other_model_folder,
 
 
 def test_a_gallery_without_images_answers_with_none(model_folder, tmp_path, picture):
-    Gallery.create(tmp_path / "g", model_folder).close()
+    GalleryFolder.create(tmp_path / "g", model_folder).close()
     with TestClient(create_app(Settings(gallery=tmp_path / "g"))) as client:
         answer = client.post("/v1/compare", content=picture).json()
         assert [method["hits"] for method in answer["methods"]] == [[], []]

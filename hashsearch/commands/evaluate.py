@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hashsearch.evaluation.methods import MeasuredMethod, Model
     from hashsearch.evaluation.tasks import LabelledImages, Task
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
 
 _PACKAGES = (
     "torch",
@@ -148,15 +148,15 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def _gallery(options: argparse.Namespace) -> "Iterator[Gallery | None]":
+def _gallery(options: argparse.Namespace) -> "Iterator[GalleryFolder | None]":
     """The gallery that --data names, if it does. Raises ArtifactMismatch for another --model."""
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.models.card import read_card
 
-    if not Gallery.exists(Path(options.data)):
+    if not GalleryFolder.exists(Path(options.data)):
         yield None
         return
-    gallery = Gallery(Path(options.data))
+    gallery = GalleryFolder(Path(options.data))
     if options.model and read_card(options.model).fingerprint != gallery.fingerprint:
         raise ArtifactMismatch(
             f"{options.data} was made by model {gallery.fingerprint[:12]}, and {options.model} is "
@@ -204,7 +204,9 @@ def _measurable(
     return methods, left_out
 
 
-def _task(options: argparse.Namespace, gallery: "Gallery | None", folders: DataFolders) -> "Task":
+def _task(
+    options: argparse.Namespace, gallery: "GalleryFolder | None", folders: DataFolders
+) -> "Task":
     from hashsearch.evaluation.tasks import LabelledImages, split_task
     from hashsearch.sources.loading import load_labelled_images
 
@@ -234,7 +236,7 @@ def _name_of(spec: str) -> str:
     return "-".join(part for part in (stem, split) if part) or "images"
 
 
-def _images_of(gallery: "Gallery") -> "LabelledImages":
+def _images_of(gallery: "GalleryFolder") -> "LabelledImages":
     """Raises EvaluationError if it keeps no pixels."""
     import numpy as np
 

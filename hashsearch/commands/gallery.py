@@ -14,7 +14,7 @@ from hashsearch.errors import InvalidQuery
 from hashsearch.stopping import stop_on_sigterm
 
 if TYPE_CHECKING:
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.gallery.history import Job
 
 _LISTED = 5  # labels and sources that `info` names
@@ -58,10 +58,10 @@ def add(commands: Commands) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.gallery.history import last_job
 
-    gallery = Gallery(options.gallery)
+    gallery = GalleryFolder(options.gallery)
     job = last_job(gallery.catalog)
     if options.json:
         print(json.dumps(_as_json(gallery, job), indent=2))
@@ -71,7 +71,7 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
-def _as_json(gallery: "Gallery", job: "Job | None") -> dict[str, Any]:
+def _as_json(gallery: "GalleryFolder", job: "Job | None") -> dict[str, Any]:
     catalog, card = gallery.catalog, gallery.card()
     rows = catalog.shard_rows()
     return {
@@ -90,7 +90,7 @@ def _as_json(gallery: "Gallery", job: "Job | None") -> dict[str, Any]:
     }
 
 
-def _as_lines(gallery: "Gallery", job: "Job | None") -> dict[str, str]:
+def _as_lines(gallery: "GalleryFolder", job: "Job | None") -> dict[str, str]:
     """Ten lines."""
     told = _as_json(gallery, job)
     images, removed = told["images"], told["removed_rows"]
@@ -129,9 +129,9 @@ def _job_line(job: "Job") -> str:
 
 
 def _failures(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
 
-    gallery = Gallery(options.gallery)
+    gallery = GalleryFolder(options.gallery)
     failures = gallery.catalog.failures()
     gallery.close()
     if options.json:
@@ -143,10 +143,10 @@ def _failures(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.jobs.verifying import verify
 
-    gallery = Gallery(options.gallery)
+    gallery = GalleryFolder(options.gallery)
     found = verify(gallery, options.sample)
     gallery.close()
     if options.json:
@@ -168,7 +168,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _remove(options: argparse.Namespace) -> int:
     from hashsearch.gallery.changes import Selection
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.jobs.removing import remove
 
     prefix = options.uri
@@ -177,7 +177,7 @@ def _remove(options: argparse.Namespace) -> int:
     if prefix is not None:  # as it is printed, or as it is typed
         prefix = quote(prefix.encode("utf-8", "surrogateescape"), safe="/!#%~+")
     selection = Selection(options.id, prefix, options.label, options.shard)
-    gallery = Gallery(options.gallery)
+    gallery = GalleryFolder(options.gallery)
     removed = remove(gallery.catalog, selection)
     total = gallery.catalog.count()
     gallery.close()
@@ -196,11 +196,11 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _compact(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.jobs.compacting import compact
 
     stop_on_sigterm()
-    gallery = Gallery(options.gallery)
+    gallery = GalleryFolder(options.gallery)
     before = _shard_bytes(gallery)
     summary = compact(gallery)
     freed = before - _shard_bytes(gallery)
@@ -225,16 +225,16 @@ def _compact(options: argparse.Namespace) -> int:
     return 0
 
 
-def _shard_bytes(gallery: "Gallery") -> int:
+def _shard_bytes(gallery: "GalleryFolder") -> int:
     return sum(size for kind, size in gallery.disk_bytes().items() if kind != "catalog")
 
 
 def _reencode(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.jobs.reencoding import reencode
 
     stop_on_sigterm()
-    gallery = Gallery(options.gallery)
+    gallery = GalleryFolder(options.gallery)
     before = gallery.fingerprint
     encoded = reencode(gallery, options.model)
     after = gallery.fingerprint

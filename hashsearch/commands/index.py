@@ -20,7 +20,7 @@ from hashsearch.sources.labels import LabelledSource, Labels
 from hashsearch.stopping import stop_on_sigterm, stop_requested
 
 if TYPE_CHECKING:
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.jobs.index.indexing import IndexSummary
 
 
@@ -98,21 +98,21 @@ def _index(options: argparse.Namespace) -> int:
     return 0 if total else 1
 
 
-def _open_or_create(options: argparse.Namespace) -> "Gallery":
+def _open_or_create(options: argparse.Namespace) -> "GalleryFolder":
     """Raises ArtifactMismatch if the gallery is another than the options want."""
     from hashsearch.errors import ArtifactMismatch
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.models.card import PRETRAINED, read_card
 
-    if not Gallery.exists(options.gallery):
-        return Gallery.create(
+    if not GalleryFolder.exists(options.gallery):
+        return GalleryFolder.create(
             options.gallery,
             options.model or PRETRAINED,
             pixels=not options.no_pixels,
             thumbnails=not options.no_thumbnails,
             precision=options.precision or "float32",
         )
-    gallery = Gallery(options.gallery)
+    gallery = GalleryFolder(options.gallery)
     if options.model and read_card(options.model).fingerprint != gallery.fingerprint:
         raise ArtifactMismatch(
             f"{options.gallery} was made by model {gallery.fingerprint[:12]}, and "

@@ -31,12 +31,12 @@ def add(commands: Commands) -> None:
 
 
 def _query(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.retrieval.searcher import Searcher
 
     if Path(options.query).is_file():  # torch takes seconds to import, beside the indexes
         Thread(target=import_module, args=("hashsearch.encoder",), daemon=True).start()
-    gallery = Gallery(options.gallery)
+    gallery = GalleryFolder(options.gallery)
     searcher = Searcher(gallery)
     query = _parse_query(options.query, searcher)
     ranking = searcher.search(query, options.method, k=options.k, radius=options.radius)

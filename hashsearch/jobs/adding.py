@@ -6,7 +6,7 @@ from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidImage
 from hashsearch.gallery.catalog import NewImage
 from hashsearch.gallery.changes import Changes
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import TINY_BYTES
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.base import SourceImage
@@ -16,7 +16,7 @@ ADDED = "+"
 
 
 def add_image(
-    gallery: Gallery, encoder: Encoder, data: bytes, label: str | None = None
+    gallery: GalleryFolder, encoder: Encoder, data: bytes, label: str | None = None
 ) -> tuple[int, bool]:
     """Add an image file's bytes to a gallery, whether or not a job is running.
 

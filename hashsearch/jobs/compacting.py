@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.gallery.changes import insert_shard, move_images, next_generation
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import JobRecord
 from hashsearch.gallery.shards import MAX_ROWS, Shard, ShardWriter
 from hashsearch.progress import progress_report
@@ -26,7 +26,7 @@ class CompactSummary:
     rows_dropped: int
 
 
-def compact(gallery: Gallery) -> CompactSummary:
+def compact(gallery: GalleryFolder) -> CompactSummary:
     """Write small shards, and those with removed images, anew and joined.
 
     Each new shard is one transaction, before which its rows lie in the old
@@ -71,7 +71,7 @@ def _groups(sizes: Mapping[int, int], live: Mapping[int, int]) -> Iterator[list[
         yield group
 
 
-def _join(gallery: Gallery, group: list[int]) -> int:
+def _join(gallery: GalleryFolder, group: list[int]) -> int:
     """Write the images of these shards to a new one; returns how many there are."""
     rows = gallery.catalog.rows(group)
     writer = gallery.new_shard() if len(rows.ids) else None

@@ -12,7 +12,7 @@ from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
 from hashsearch.gallery.changes import change_files, change_model, next_generation
-from hashsearch.gallery.folder import Gallery, require_model
+from hashsearch.gallery.gallery_folder import GalleryFolder, require_model
 from hashsearch.gallery.history import JobRecord
 from hashsearch.gallery.shards import Shard, codes_file, sha256_of_file, write_codes
 from hashsearch.hardware import usable_cores
@@ -28,7 +28,7 @@ _FEW_ROWS = 256  # encoded while nobody else may write: a third of a second
 _SAMPLE = 64  # codes of a shard that tell whether a model made them
 
 
-def reencode(gallery: Gallery, model: Path | None = None) -> int:
+def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
     """Make the codes anew from the stored pixels, by another model or the gallery's own.
 
     The new codes come to lie beside the old ones, which answer until all are
@@ -79,7 +79,7 @@ def reencode(gallery: Gallery, model: Path | None = None) -> int:
 
 
 def _change_over(
-    gallery: Gallery, made: dict[int, dict[str, str]], encoder: Encoder, pool: EncodingPool
+    gallery: GalleryFolder, made: dict[int, dict[str, str]], encoder: Encoder, pool: EncodingPool
 ) -> tuple[dict[int, Shard], int]:
     """Let the codes that were made count, and the model with them.
 
@@ -106,7 +106,7 @@ def _change_over(
     return {}, encoded
 
 
-def _installed(gallery: Gallery, model: Path | None, fingerprint: str) -> Path:
+def _installed(gallery: GalleryFolder, model: Path | None, fingerprint: str) -> Path:
     """The folder of the model within the gallery, a copy that is whole or not there at all."""
     if model is None or fingerprint == gallery.fingerprint:
         return gallery.model_folder
@@ -121,7 +121,7 @@ def _installed(gallery: Gallery, model: Path | None, fingerprint: str) -> Path:
 
 
 def _made(
-    gallery: Gallery, shard: Shard, encoder: Encoder, pool: EncodingPool
+    gallery: GalleryFolder, shard: Shard, encoder: Encoder, pool: EncodingPool
 ) -> tuple[dict[str, str], int]:
     """The checksums of the files that are to count, and how many rows were encoded for it."""
     assert encoder.fingerprint is not None
@@ -162,7 +162,7 @@ def _encoded(shard: Shard, pool: EncodingPool) -> NDArray[np.uint8]:
     return codes
 
 
-def _clean(gallery: Gallery) -> None:
+def _clean(gallery: GalleryFolder) -> None:
     """Delete the codes and the models that count no more."""
     for shard in gallery.every_shard().values():
         for path in (*shard.folder.glob("codes*.npy"), *shard.folder.glob(".codes*")):

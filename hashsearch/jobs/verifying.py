@@ -7,7 +7,7 @@ import numpy as np
 
 from hashsearch.encoder import Encoder
 from hashsearch.errors import HashSearchError
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.shards import Shard
 from hashsearch.jobs.reencoding import ROUNDING_BITS
 from hashsearch.progress import progress_report
@@ -36,7 +36,7 @@ class Verification:
     findings: list[Finding]
 
 
-def verify(gallery: Gallery, sample: int) -> Verification:
+def verify(gallery: GalleryFolder, sample: int) -> Verification:
     """Check every checksum, and make the codes of a sample of the images anew.
 
     sample: how many, drawn evenly over the gallery.
@@ -68,7 +68,7 @@ def verify(gallery: Gallery, sample: int) -> Verification:
     return Verification(files, file_bytes, encoded, different, most, findings)
 
 
-def _catalog(gallery: Gallery) -> Iterator[Finding]:
+def _catalog(gallery: GalleryFolder) -> Iterator[Finding]:
     anew = "index the sources into a new gallery"
     for problem in gallery.catalog.integrity_problems():
         yield Finding(f"the catalog is damaged: {problem}", anew)
@@ -84,7 +84,7 @@ def _catalog(gallery: Gallery) -> Iterator[Finding]:
         yield Finding(f"the catalog names {twice:,} rows for more than one image", anew)
 
 
-def _checksums(gallery: Gallery) -> tuple[int, int, list[Finding]]:
+def _checksums(gallery: GalleryFolder) -> tuple[int, int, list[Finding]]:
     """The number of files and bytes that were read, and those that are not what was committed."""
     files = file_bytes = 0
     findings = []
@@ -103,7 +103,7 @@ def _checksums(gallery: Gallery) -> tuple[int, int, list[Finding]]:
     return files, file_bytes, findings
 
 
-def _damaged(gallery: Gallery, shard: Shard, name: str, images: int) -> Finding:
+def _damaged(gallery: GalleryFolder, shard: Shard, name: str, images: int) -> Finding:
     path = shard.folder / name
     state = "differs from what was committed" if path.exists() else "is missing"
     number = int(shard.folder.name)
@@ -119,14 +119,14 @@ def _damaged(gallery: Gallery, shard: Shard, name: str, images: int) -> Finding:
     return Finding(f"{path} {state} ({images:,} images)", mend)
 
 
-def _sources(gallery: Gallery, shard: int) -> str:
+def _sources(gallery: GalleryFolder, shard: int) -> str:
     """Where the images of a shard came from, as far as is known."""
     names = gallery.catalog.source_names(shard)
     roots = gallery.catalog.sources()
     return ", ".join(str(roots.get(name, "images added singly")) for name in names)
 
 
-def _codes(gallery: Gallery, encoder: Encoder, sample: int) -> tuple[int, int, int]:
+def _codes(gallery: GalleryFolder, encoder: Encoder, sample: int) -> tuple[int, int, int]:
     """How many codes were made anew, how many differ, and by how many bits at most."""
     rows = gallery.catalog.rows()
     count = min(sample, len(rows.ids))

@@ -13,7 +13,7 @@ from hashsearch.images import TINY_BYTES
 
 if TYPE_CHECKING:
     from hashsearch.gallery.catalog import Rows
-    from hashsearch.gallery.folder import Gallery
+    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.search import Index
 
 
@@ -31,10 +31,10 @@ class ServedMethod:
     unit: str
     image_bytes: int
     column: str
-    index: "Callable[[Gallery, Rows], Index]"
+    index: "Callable[[GalleryFolder, Rows], Index]"
 
 
-def _exact_index(gallery: "Gallery", rows: "Rows") -> "Index":
+def _exact_index(gallery: "GalleryFolder", rows: "Rows") -> "Index":
     from hashsearch.search.exact import ExactIndex
 
     codes = gallery.column("codes", rows)
@@ -42,7 +42,7 @@ def _exact_index(gallery: "Gallery", rows: "Rows") -> "Index":
     return ExactIndex(codes)
 
 
-def _pixel_index(gallery: "Gallery", rows: "Rows") -> "Index":
+def _pixel_index(gallery: "GalleryFolder", rows: "Rows") -> "Index":
     from hashsearch.search.pixels import PixelBlock, PixelIndex
 
     return PixelIndex(

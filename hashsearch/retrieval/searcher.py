@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import CODE_BYTES, require_code_bytes
 from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery, NotInGallery
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import TINY_BYTES, decode
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.search import NO_POSITION, Index
@@ -81,7 +81,7 @@ class Ranking:
 class Searcher:
     """A gallery's model and indexes in memory, as of the moment they were read."""
 
-    def __init__(self, gallery: Gallery, encoder: "Encoder | None" = None):
+    def __init__(self, gallery: GalleryFolder, encoder: "Encoder | None" = None):
         """encoder: of an earlier Searcher; it is kept if the gallery's model is still the same.
 
         Raises InvalidGallery if the gallery is damaged.
@@ -107,7 +107,7 @@ class Searcher:
             self.encoder = encoder
 
     @classmethod
-    def with_model(cls, gallery: Gallery, encoder: "Encoder | None" = None) -> "Searcher":
+    def with_model(cls, gallery: GalleryFolder, encoder: "Encoder | None" = None) -> "Searcher":
         """A Searcher whose model is loaded at once, or kept from an earlier one.
 
         Raises InvalidGallery, and what `load_model` raises.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.gallery.changes import Changes
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.shards import MAX_ROWS, ShardWriter
 from hashsearch.jobs.index.deciding import Decider, Outcome
 from hashsearch.jobs.index.reading import CHUNK_IMAGES
@@ -23,7 +23,7 @@ class Committer:
     after one of them has failed, or after `stop`, they do nothing.
     """
 
-    def __init__(self, gallery: Gallery, decider: Decider):
+    def __init__(self, gallery: GalleryFolder, decider: Decider):
         self.gallery = gallery
         self.counts: Counter[str] = Counter()
         self._decider = decider

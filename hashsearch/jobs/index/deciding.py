@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hashsearch.errors import InvalidImage
 from hashsearch.gallery.catalog import Failure, KnownFile, NewImage
 from hashsearch.gallery.changes import Changes
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared
 from hashsearch.jobs.index.reading import Chunk
@@ -39,7 +39,7 @@ class Decider:
     One thread decides, while another commits.
     """
 
-    def __init__(self, gallery: Gallery, *, relabel: bool):
+    def __init__(self, gallery: GalleryFolder, *, relabel: bool):
         self._catalog = gallery.catalog
         self._relabel = relabel
         self._lock = Lock()  # of the next two, which hold what is not committed yet

@@ -15,7 +15,7 @@ from threading import Thread
 
 from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource, TooManyFailures
 from hashsearch.gallery.changes import Changes
-from hashsearch.gallery.folder import Gallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import COUNTS, UPDATE_EVERY_S, JobRecord
 from hashsearch.hardware import usable_cores
 from hashsearch.jobs.index.committing import Committer
@@ -54,7 +54,7 @@ def require_images(source: Source) -> None:
 
 
 def index_sources(
-    gallery: Gallery,
+    gallery: GalleryFolder,
     sources: Sequence[Source],
     *,
     workers: int,
@@ -190,7 +190,7 @@ def _estimate(sources: Sequence[Source], record: JobRecord) -> None:
         time.sleep(UPDATE_EVERY_S)
 
 
-def _forget_missing_files(gallery: Gallery, names: Sequence[str]) -> None:
+def _forget_missing_files(gallery: GalleryFolder, names: Sequence[str]) -> None:
     """Drop the failures of these sources whose file no longer exists."""
     roots = gallery.catalog.sources()
     gone = []

@@ -49,7 +49,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 KEPT, LEFT_OUT = "kept", "left out"  # of the settings pixels and thumbnails
 
 
-class Gallery:
+class GalleryFolder:
     """An open gallery folder."""
 
     def __init__(self, folder: Path):
@@ -72,7 +72,7 @@ class Gallery:
         pixels: bool = True,
         thumbnails: bool = True,
         precision: Precision = "float32",
-    ) -> "Gallery":
+    ) -> "GalleryFolder":
         """Make an empty gallery with a copy of a model; its catalog comes last, and makes it one.
 
         folder: a new one, an empty one (a volume's mount point, say), or one that

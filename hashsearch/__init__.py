@@ -1,3 +1,58 @@
-"""Image retrieval by semantic hashing: pictures to 256-bit codes to neighbours."""
+"""Image retrieval by semantic hashing: images to 256-bit codes to nearest neighbours.
+
+>>> import hashsearch
+>>> with hashsearch.open("gallery", create=True) as gallery:
+...     gallery.index("pictures")
+...     hits = gallery.search("query.jpg", k=10)
+
+docs/python.md is the guide.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hashsearch import errors
+    from hashsearch.face import Gallery, encode, load_model, open
+    from hashsearch.gallery.catalog import ImageRecord
+    from hashsearch.jobs.index.indexing import IndexSummary
+    from hashsearch.retrieval.searcher import Hit
 
 __version__ = "0.1.0"
+
+# Imported on first use: `import hashsearch` itself takes no time, and commands start quickly.
+_PLACES = {
+    "Gallery": "hashsearch.face",
+    "Hit": "hashsearch.retrieval.searcher",
+    "ImageRecord": "hashsearch.gallery.catalog",
+    "IndexSummary": "hashsearch.jobs.index.indexing",
+    "encode": "hashsearch.face",
+    "errors": "hashsearch",
+    "load_model": "hashsearch.face",
+    "open": "hashsearch.face",
+}
+
+__all__ = [
+    "Gallery",
+    "Hit",
+    "ImageRecord",
+    "IndexSummary",
+    "encode",
+    "errors",
+    "load_model",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'hashsearch' has no attribute {name!r}")
+    if name == "errors":
+        return import_module("hashsearch.errors")
+    found = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -13,9 +13,11 @@ from io import TextIOWrapper
 
 from hashsearch import __version__
 from hashsearch.commands import demo, evaluate, gallery, index, model, query, serve, train
+from hashsearch.commands.console import open_report
 from hashsearch.commands.output import escaped
 from hashsearch.errors import HashSearchError
 from hashsearch.images import quiet_pillow
+from hashsearch.progress import reports_opened_by
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         _parser().parse_args(arguments, options)
-        return int(options.run(options))
+        with reports_opened_by(open_report):
+            return int(options.run(options))
     except HashSearchError as error:
         return _fail(str(error))
     except KeyboardInterrupt:

@@ -1,55 +1,72 @@
-"""Progress on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long jobs: silent, unless the caller of the library or a command wants to see it."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import TypeAlias
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-_LINE_EVERY_S = 10.0
+Progress: TypeAlias = Callable[[str, int, int | None], None]
 
 
 class ProgressReport:
-    """What a long job tells of itself: images done, and a note such as its loss.
+    """Progress of one job. This one is silent; subclasses show it.
 
-    total: how many there will be, as far as is known by now.
+    total: number of images that there will be, as far as it is known by now, or None.
     """
 
-    def __init__(self, what: str, total: int | None, bar: Progress | None, console: Console):
-        self._what, self.total = what, total
-        self._bar, self._console = bar, console
-        self._task = bar.add_task(what, total=total, note="") if bar else None
-        self._done = 0
-        self._started = self._printed = time.monotonic()
+    def __init__(self, what: str, total: int | None):
+        self.what, self.total, self.done = what, total, 0
 
     def advance(self, images: int, note: str = "") -> None:
-        """Count images as done; the note is shown beside the rate."""
-        self._done += images
-        now = time.monotonic()
-        rate = self._done / max(now - self._started, 1e-9)
-        note = "  ".join(part for part in (f"{rate:,.0f} images/s", note) if part)
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done, total=self.total, note=note)
-        elif now - self._printed >= _LINE_EVERY_S:
-            self._printed = now
-            of_total = f" of {self.total:,}" if self.total else ""
-            self._console.print(f"{self._what}: {self._done:,}{of_total}  {note}", soft_wrap=True)
+        """Count images as done. note: shown beside the rate, such as a loss."""
+        self.done += images
+
+
+OpenReport: TypeAlias = Callable[[str, int | None], AbstractContextManager[ProgressReport]]
 
 
 @contextmanager
-def progress_report(what: str, total: int | None = None) -> Iterator[ProgressReport]:
-    """Report a job of `total` images, or of a number not known beforehand."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield ProgressReport(what, total, None, console)
+def _silent(what: str, total: int | None) -> Iterator[ProgressReport]:
+    yield ProgressReport(what, total)
+
+
+_open_report: ContextVar[OpenReport] = ContextVar("open_report", default=_silent)
+
+
+def progress_report(what: str, total: int | None = None) -> AbstractContextManager[ProgressReport]:
+    """Report a job of `total` images, or of an unknown number."""
+    return _open_report.get()(what, total)
+
+
+@contextmanager
+def reports_opened_by(open_report: OpenReport) -> Iterator[None]:
+    """Within the block, and in its thread, progress is shown by these reports."""
+    token = _open_report.set(open_report)
+    try:
+        yield
+    finally:
+        _open_report.reset(token)
+
+
+@contextmanager
+def reported_to(progress: Progress | None) -> Iterator[None]:
+    """Within the block, call `progress(what, done, total)` after every part of a job.
+
+    None leaves everything as it is.
+    """
+    if progress is None:
+        yield
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as bar:
-        yield ProgressReport(what, total, bar, console)
+    call = progress
+
+    class Calls(ProgressReport):
+        def advance(self, images: int, note: str = "") -> None:
+            super().advance(images, note)
+            call(self.what, self.done, self.total)
+
+    @contextmanager
+    def open_report(what: str, total: int | None) -> Iterator[ProgressReport]:
+        yield Calls(what, total)
+
+    with reports_opened_by(open_report):
+        yield

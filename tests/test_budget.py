@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hashsearch import progress
+from hashsearch.commands import console
+from hashsearch.progress import reports_opened_by
 from tests.test_run import rows_of
 from training import budget, run
 
@@ -67,9 +68,10 @@ def test_a_stage_that_becomes_slower_takes_fewer_steps_and_is_done_in_time(tmp_p
 def test_a_stage_says_how_many_steps_there_will_be_as_far_as_is_known(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(console, "_LINE_EVERY_S", 0.0)
     slow = Slow(monkeypatch)
-    steps, _ = slow.take(tmp_path, lambda taken, progress: 0.4 if progress > 0.3 else 0.1)
+    with reports_opened_by(console.open_report):
+        steps, _ = slow.take(tmp_path, lambda taken, progress: 0.4 if progress > 0.3 else 0.1)
     totals = [int(line.split()[3]) for line in capsys.readouterr().err.splitlines()]
     assert totals[0] > 500
     assert totals[-1] == steps < 400

@@ -290,7 +290,7 @@ def test_what_a_new_gallery_leaves_out_stays_out(image_files, model_folder, tmp_
     whole = ("index", *sources, "--gallery", tmp_path / "whole", "--model", model_folder)
     assert run(*whole).returncode == 0
     message = error_of(run(*whole, "--no-thumbnails"))
-    assert "keeps thumbnails; leave --no-thumbnails out, or name a new gallery" in message
+    assert "keeps thumbnails; this cannot be changed, so name a new gallery" in message
 
 
 def test_a_gallery_keeps_to_the_precision_it_was_made_with(image_files, model_folder, tmp_path):

@@ -8,12 +8,13 @@ import time
 
 import pytest
 
-from hashsearch import progress
+from hashsearch.commands import console
 from hashsearch.gallery import history
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job, start_job
 from hashsearch.jobs.index import committing, indexing, reading
 from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.progress import reports_opened_by
 from hashsearch.sources.folder import Folder
 from tests.galleries import index, run
 
@@ -69,10 +70,11 @@ def test_a_job_tells_how_far_it_is_by_plain_lines_where_there_is_no_terminal(
 ):
     (image_files.parent / "bad").mkdir(exist_ok=True)
     (image_files.parent / "bad" / "bad.jpg").write_bytes(b"bad")
-    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(console, "_LINE_EVERY_S", 0.0)
     monkeypatch.setattr(indexing, "_COMMITS_BEHIND", 0)
     sources = [Folder(image_files.parent / "bad"), Folder(image_files)]
-    index_sources(gallery, sources, workers=1)
+    with reports_opened_by(console.open_report):
+        index_sources(gallery, sources, workers=1)
     lines = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"indexing: 301 of 301  [\d,]+ images/s  1 failed", lines[-1])
 

@@ -18,6 +18,7 @@ FLOORS = (
     ("retrieval",),
     ("evaluation",),
     ("jobs",),
+    ("face",),
     ("demo", "commands", "cli"),
 )
 

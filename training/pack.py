@@ -27,10 +27,11 @@ from typing import TypeVar
 
 from PIL import Image
 
+from hashsearch.commands.console import open_report
 from hashsearch.durable import sync_tree
 from hashsearch.errors import HashSearchError, InvalidImage, TrainingError
 from hashsearch.images import decode
-from hashsearch.progress import progress_report
+from hashsearch.progress import progress_report, reports_opened_by
 from hashsearch.sources import DataFolders, dataset_at_hand
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import decode_path
@@ -231,7 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folders, limit_bytes = DataFolders.of_environment(), options.mebibytes * 2**20
     try:
-        archives = pack(folders, options.out, limit_bytes=limit_bytes, quality=options.quality)
+        with reports_opened_by(open_report):
+            archives = pack(folders, options.out, limit_bytes=limit_bytes, quality=options.quality)
     except (HashSearchError, OSError) as error:
         print(f"training.pack: {error}", file=sys.stderr)
         return 1

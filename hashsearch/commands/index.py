@@ -16,11 +16,10 @@ from hashsearch.commands.arguments import (
 from hashsearch.commands.output import counted
 from hashsearch.hardware import usable_cores
 from hashsearch.sources import DataFolders, open_source
-from hashsearch.sources.labels import LabelledSource, Labels
+from hashsearch.sources.labels import Labels
 from hashsearch.stopping import stop_on_sigterm, stop_requested
 
 if TYPE_CHECKING:
-    from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.jobs.index.indexing import IndexSummary
 
 
@@ -70,66 +69,36 @@ def _index(options: argparse.Namespace) -> int:
     folders = DataFolders.of_environment()
     sources = [open_source(spec, folders) for spec in options.sources]
     labels = Labels(options.labels) if options.labels else None
-    from hashsearch.jobs.index.indexing import index_sources, require_images
+    from hashsearch.face import open as open_gallery
+    from hashsearch.jobs.index.indexing import require_images
 
     for source in sources:
-        require_images(source)
-    if labels is not None:
-        sources = [LabelledSource(source, labels) for source in sources]
-    gallery = _open_or_create(options)
-    try:
-        with stop_requested() as stop:
-            summary = index_sources(
-                gallery,
-                sources,
-                workers=options.workers,
-                max_failures=options.max_failures,
-                retry_failed=options.retry_failed,
-                relabel=labels is not None,
-                stop=stop,
-            )
-        if summary.stopped:
-            raise KeyboardInterrupt
-        total = gallery.catalog.count()
-    finally:
-        gallery.close()
+        require_images(source)  # before a gallery is made
+    with (
+        open_gallery(
+            options.gallery,
+            create=True,
+            model=options.model,
+            pixels=False if options.no_pixels else None,
+            thumbnails=False if options.no_thumbnails else None,
+            precision=options.precision,
+        ) as gallery,
+        stop_requested() as stop,
+    ):
+        summary = gallery.index(
+            *sources,
+            labels=labels,
+            workers=options.workers,
+            max_failures=options.max_failures,
+            retry_failed=options.retry_failed,
+            stop=stop,
+        )
+        total = len(gallery)
+    if summary.stopped:
+        raise KeyboardInterrupt
     unused = labels.unused() if labels is not None else 0
     _print_summary(summary, total, unused, options)
     return 0 if total else 1
-
-
-def _open_or_create(options: argparse.Namespace) -> "GalleryFolder":
-    """Raises ArtifactMismatch if the gallery is another than the options want."""
-    from hashsearch.errors import ArtifactMismatch
-    from hashsearch.gallery.gallery_folder import GalleryFolder
-    from hashsearch.models.card import PRETRAINED, read_card
-
-    if not GalleryFolder.exists(options.gallery):
-        return GalleryFolder.create(
-            options.gallery,
-            options.model or PRETRAINED,
-            pixels=not options.no_pixels,
-            thumbnails=not options.no_thumbnails,
-            precision=options.precision or "float32",
-        )
-    gallery = GalleryFolder(options.gallery)
-    if options.model and read_card(options.model).fingerprint != gallery.fingerprint:
-        raise ArtifactMismatch(
-            f"{options.gallery} was made by model {gallery.fingerprint[:12]}, and "
-            f"{options.model} is {read_card(options.model).fingerprint[:12]}; leave --model out, "
-            "name a new gallery, or see hashsearch gallery reencode"
-        )
-    if options.precision not in (None, gallery.precision):
-        raise ArtifactMismatch(
-            f"{options.gallery} is encoded in {gallery.precision}; leave --precision out, or name "
-            "a new gallery"
-        )
-    for what, left_out in (("pixels", options.no_pixels), ("thumbnails", options.no_thumbnails)):
-        if left_out and gallery.keeps(what):
-            raise ArtifactMismatch(
-                f"{options.gallery} keeps {what}; leave --no-{what} out, or name a new gallery"
-            )
-    return gallery
 
 
 def _print_summary(

@@ -62,7 +62,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """An image of the gallery. path: for a person, one that opens where there is one."""
+    """An image of a gallery.
+
+    uri: the name of its source and the path within it, percent-encoded. path: of its file, for
+    people. label: None if it has none. width, height: of the original, in pixels. shard, row:
+    where its data lie in the gallery folder.
+
+    >>> gallery.get(1).id
+    1
+    """
 
     id: int
     uri: str

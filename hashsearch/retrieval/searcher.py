@@ -45,7 +45,12 @@ class Query:
 class Hit:
     """An image that was found.
 
-    distance: in the unit of the method. path: of the file, for people; uri: see the catalog.
+    distance: in bits with the method "codes", squared with "pixels". label: None if the image
+    has none. path: of the image's file. uri: the name of its source and the path within it,
+    percent-encoded.
+
+    >>> gallery.search(7, k=1)[0].id != 7
+    True
     """
 
     id: int
@@ -132,6 +137,12 @@ class Searcher:
 
         folder = self.gallery.model_folder_of(self.fingerprint)
         return Encoder.load(folder, precision=self.gallery.precision)
+
+    @property
+    def loaded_encoder(self) -> "Encoder | None":
+        """The model if it was loaded already."""
+        loaded: Encoder | None = self.__dict__.get("encoder")
+        return loaded
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -32,7 +32,11 @@ _COMMITS_BEHIND = 16  # outcomes that may wait while a full shard is committed
 
 @dataclass(frozen=True, slots=True)
 class IndexSummary:
-    """Number of images by outcome, and how the job ended."""
+    """Number of images by outcome, and how the job ended.
+
+    >>> gallery.index("pictures").failed
+    0
+    """
 
     indexed: int
     duplicates: int  # the gallery has the same bytes under another uri

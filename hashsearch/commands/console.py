@@ -1,0 +1,61 @@
+"""Progress on stderr: a bar on a terminal, elsewhere a plain line now and then."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hashsearch.progress import ProgressReport
+
+_LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def open_report(what: str, total: int | None) -> Iterator[ProgressReport]:
+    """Show a job's progress; see hashsearch.progress.reports_opened_by."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True, highlight=False)
+
+    class Lines(ProgressReport):
+        def __init__(self, what: str, total: int | None):
+            super().__init__(what, total)
+            self._started = self._printed = time.monotonic()
+
+        def advance(self, images: int, note: str = "") -> None:
+            super().advance(images, note)
+            if time.monotonic() - self._printed >= _LINE_EVERY_S:
+                self._printed = time.monotonic()
+                of_total = f" of {self.total:,}" if self.total else ""
+                line = f"{self.what}: {self.done:,}{of_total}  {self.rate(note)}"
+                console.print(line, soft_wrap=True)
+
+        def rate(self, note: str) -> str:
+            rate = self.done / max(time.monotonic() - self._started, 1e-9)
+            return "  ".join(part for part in (f"{rate:,.0f} images/s", note) if part)
+
+    if not console.is_terminal:
+        yield Lines(what, total)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(what, total=total, note="")
+
+        class Bar(Lines):
+            def advance(self, images: int, note: str = "") -> None:
+                ProgressReport.advance(self, images, note)
+                progress.update(task, completed=self.done, total=self.total, note=self.rate(note))
+
+        yield Bar(what, total)

@@ -1,0 +1,381 @@
+"""The library's face: what `import hashsearch` offers, documented in docs/python.md."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hashsearch.codes import CODE_BYTES, code_from_hex
+from hashsearch.errors import ArtifactMismatch, InvalidImage, InvalidQuery
+from hashsearch.gallery.catalog import ImageRecord
+from hashsearch.gallery.changes import Selection
+from hashsearch.gallery.gallery_folder import GalleryFolder, Precision
+from hashsearch.hardware import usable_cores
+from hashsearch.images import decode, from_picture, from_pixels, read_image_file
+from hashsearch.jobs.index.indexing import IndexSummary, index_sources, require_images
+from hashsearch.jobs.removing import remove
+from hashsearch.models.card import PRETRAINED, read_card
+from hashsearch.progress import Progress, reported_to
+from hashsearch.retrieval.methods import DEFAULT_METHOD
+from hashsearch.retrieval.searcher import Hit, Query, Searcher
+from hashsearch.sources import DataFolders, Source, open_source
+from hashsearch.sources.labels import LabelledSource, Labels
+
+if TYPE_CHECKING:
+    from hashsearch.encoder import Encoder
+
+PathOrName: TypeAlias = str | PathLike[str]
+Picture: TypeAlias = PathOrName | bytes | Image.Image | NDArray[np.uint8]
+Queryable: TypeAlias = Picture | int
+
+_BATCH = 500  # records read at once by an iteration
+
+
+def open(
+    folder: PathOrName,
+    *,
+    create: bool = False,
+    model: PathOrName | None = None,
+    pixels: bool | None = None,
+    thumbnails: bool | None = None,
+    precision: Precision | None = None,
+) -> "Gallery":
+    """Open a gallery folder.
+
+    create: make an empty gallery if there is none. The other arguments are for a new gallery;
+    for an existing one they are compared with what it is. model: a model folder, or "bundled",
+    the default. pixels, thumbnails: whether to keep the tiny images, which pixel search and
+    reencoding need, and the pictures of 128 px. precision: of the encoder's products; with
+    "bfloat16", newer processors encode faster.
+
+    Raises InvalidGallery if the folder is no gallery, and ArtifactMismatch if the gallery is
+    another than the arguments say.
+
+    >>> hashsearch.open("new gallery", create=True)
+    <hashsearch.Gallery 'new gallery'>
+    """
+    path = Path(folder)
+    if create and not GalleryFolder.exists(path):
+        made = GalleryFolder.create(
+            path,
+            model_folder(model),
+            pixels=pixels is not False,
+            thumbnails=thumbnails is not False,
+            precision=precision or "float32",
+        )
+        return Gallery(made)
+    opened = GalleryFolder(path)
+    _require_same(opened, model, pixels, thumbnails, precision)
+    return Gallery(opened)
+
+
+def load_model(model: PathOrName = "bundled") -> "Encoder":
+    """Load a model folder, or the model that comes with the package.
+
+    Its `encode` turns (n, 32, 32, 3) uint8 tiny images into (n, 32) uint8 codes, and its
+    `reconstruct` turns codes back into images. Raises InvalidModel.
+
+    >>> codes = hashsearch.encode(["query.jpg", "new.jpg"])
+    >>> hashsearch.load_model().reconstruct(codes).shape
+    (2, 32, 32, 3)
+    """
+    from hashsearch.encoder import Encoder  # with torch, which takes seconds
+
+    return Encoder.load(model_folder(model))
+
+
+def encode(
+    images: "Sequence[Picture] | NDArray[np.uint8]", model: "PathOrName | Encoder" = "bundled"
+) -> NDArray[np.uint8]:
+    """Compute the codes of images.
+
+    images: a sequence of paths, file contents as bytes, PIL images or (height, width, 3) uint8
+    RGB arrays; or one array (n, height, width, 3). model: a model folder, "bundled", or what
+    `load_model` returns. Returns (n, 32) uint8: 256 bits each, the first bit is the highest of
+    byte 0. Raises InvalidImage.
+
+    >>> hashsearch.encode(["query.jpg", "new.jpg"]).shape
+    (2, 32)
+    """
+    if isinstance(images, str | bytes | PathLike | Image.Image):
+        raise InvalidQuery("one image came; a sequence of images was wanted, such as [image]")
+    encoder = load_model(model) if isinstance(model, str | PathLike) else model
+    tiny = [tiny_image(image) for image in images]
+    return encoder.encode(np.stack(tiny) if tiny else np.empty((0, 32, 32, 3), np.uint8))
+
+
+class Gallery:
+    """An open gallery: images on disk that can be searched, as `open` returns it.
+
+    It is a context manager, has a length, and iterates over its images' records. It may be
+    used from several threads at once. Changes by other processes are seen by the next call.
+
+    >>> with hashsearch.open("gallery") as gallery:
+    ...     len(gallery)
+    300
+    """
+
+    def __init__(self, storage: GalleryFolder):
+        """storage: an open gallery folder; users call `hashsearch.open`."""
+        self.storage = storage
+        self._current: Searcher | None = None
+
+    def __enter__(self) -> "Gallery":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<hashsearch.Gallery {str(self.storage.folder)!r}>"
+
+    def close(self) -> None:
+        """Close the gallery's files; nothing has to be saved.
+
+        >>> gallery.close()
+        """
+        self.storage.close()
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return self.storage.catalog.count()
+
+    def __bool__(self) -> bool:
+        return True  # an empty gallery is a gallery
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        """Every image's record, in order of id."""
+        ids = self.storage.catalog.rows().ids
+        for start in range(0, len(ids), _BATCH):
+            yield from self.storage.catalog.records(ids[start : start + _BATCH].tolist())
+
+    def index(
+        self,
+        *sources: "PathOrName | Source",
+        labels: "PathOrName | Labels | None" = None,
+        workers: int | None = None,
+        max_failures: int | None = None,
+        retry_failed: bool = False,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> IndexSummary:
+        """Add all images of the sources that the gallery does not hold yet.
+
+        sources: folders, archives, files of images, or names such as "cifar10:test". labels: a
+        CSV file with the columns path and label. workers: processes that decode; one per core
+        by default. max_failures: give up after more unreadable images. retry_failed: try
+        files again that could not be read before. progress: is called now and then as
+        `progress(what, done, total)`, where total may be None. stop: is called between chunks;
+        once it returns True, the job commits what was read and returns.
+
+        A killed job loses at most a minute's work; calling `index` again completes it.
+        In a script, call it under `if __name__ == "__main__":`, since workers are processes.
+
+        Returns the numbers of images by outcome. Raises InvalidSource, GalleryBusy if another
+        job runs, and TooManyFailures.
+
+        >>> gallery.index("pictures", "more.tar").failed
+        0
+        """
+        folders = DataFolders.of_environment()
+        opened = [_source(source, folders) for source in sources]
+        for source in opened:
+            require_images(source)
+        if labels is not None:
+            listed = labels if isinstance(labels, Labels) else Labels(Path(labels))
+            opened = [LabelledSource(source, listed) for source in opened]
+        with reported_to(progress):
+            return index_sources(
+                self.storage,
+                opened,
+                workers=workers or usable_cores(),
+                max_failures=max_failures,
+                retry_failed=retry_failed,
+                relabel=labels is not None,
+                stop=stop or (lambda: False),
+            )
+
+    def search(
+        self,
+        query: Queryable,
+        k: int | None = None,
+        *,
+        radius: int | None = None,
+        method: str = DEFAULT_METHOD,
+    ) -> list[Hit]:
+        """Find the gallery's images nearest to a query.
+
+        query: an image's path, a file's bytes, a PIL image, a (height, width, 3) uint8 array;
+        an id of the gallery (then the image itself is left out); or a code, as 64 hexadecimal
+        digits or a (32,) uint8 array. k: how many at most. radius: largest distance, inclusive.
+        Without both, the nearest 10; with a radius alone, all within it. method: "codes"
+        (distance in bits, 0 to 256) or "pixels" (squared Euclidean distance of the 32×32
+        pixels).
+
+        Returns hits, nearest first, equal distances in order of id. Raises InvalidImage,
+        NotInGallery, CodeShapeError and InvalidQuery.
+
+        >>> gallery.search(gallery.get(7).path, k=1)[0].distance
+        0
+        """
+        searcher = self._searcher()
+        return searcher.search(self._query(searcher, query), method, k=k, radius=radius).hits
+
+    def add(self, image: "PathOrName | bytes", label: str | None = None) -> int:
+        """Add one image file, given by its path or its bytes, while a job may be running.
+
+        Returns its id, which is an older image's if that has the same bytes. Raises
+        InvalidImage.
+
+        >>> gallery.add("new.jpg", label="cat")
+        301
+        """
+        from hashsearch.jobs.adding import add_image  # with torch, which takes seconds
+
+        data = image if isinstance(image, bytes) else _file_bytes(image)
+        image_id, _ = add_image(self.storage, self._searcher().encoder, data, label)
+        return image_id
+
+    def remove(
+        self,
+        ids: Iterable[int] | None = None,
+        *,
+        label: str | None = None,
+        uri_prefix: str | None = None,
+    ) -> int:
+        """Remove images by exactly one of ids, label, and the beginning of their uri.
+
+        Returns how many were removed. They are gone from every answer; `hashsearch gallery
+        compact` frees their disk space. Raises InvalidQuery.
+
+        >>> gallery.remove(ids=[7])
+        1
+        """
+        chosen = None if ids is None else [int(one) for one in ids]
+        if sum(part is not None for part in (chosen, label, uri_prefix)) != 1:
+            raise InvalidQuery("remove() takes exactly one of ids, label and uri_prefix")
+        if uri_prefix == "":
+            raise InvalidQuery("an empty uri_prefix would remove every image")
+        return remove(self.storage.catalog, Selection(chosen, uri_prefix, label))
+
+    def get(self, image_id: int) -> ImageRecord:
+        """Return an image's record: id, uri, path, label, width and height.
+
+        Raises NotInGallery.
+
+        >>> gallery.get(1).width
+        32
+        """
+        return self.storage.catalog.record(image_id)
+
+    def reconstruct(self, query: Queryable) -> NDArray[np.uint8]:
+        """Decode the image that a code stands for: of a stored image, a query image or a code.
+
+        query: as in `search`. Returns (32, 32, 3) uint8 RGB.
+
+        >>> gallery.reconstruct(1).shape
+        (32, 32, 3)
+        """
+        searcher = self._searcher()
+        code = self._query(searcher, query).code
+        return searcher.encoder.reconstruct(code[np.newaxis])[0]
+
+    def _searcher(self) -> Searcher:
+        """The indexes of the gallery as it is now."""
+        current = self._current
+        if current is None or current.generation != self.storage.catalog.generation():
+            known = None if current is None else current.loaded_encoder
+            self._current = current = Searcher(self.storage, known)
+        return current
+
+    def _query(self, searcher: Searcher, query: Queryable) -> Query:
+        if isinstance(query, int | np.integer):
+            return searcher.query_by_id(int(query))
+        if isinstance(query, np.ndarray) and query.ndim == 1:
+            return searcher.query_by_code(query)
+        if isinstance(query, str) and _is_code(query):
+            return searcher.query_by_code(code_from_hex(query))
+        return searcher.query_by_tiny(tiny_image(query))
+
+
+def tiny_image(image: Picture) -> NDArray[np.uint8]:
+    """Turn anything that names an image into its (32, 32, 3) uint8 tiny image.
+
+    Raises InvalidImage.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode(bytes(image)).tiny
+    if isinstance(image, str | PathLike):
+        return decode(_file_bytes(image)).tiny
+    if isinstance(image, Image.Image):
+        return from_picture(image).tiny
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise InvalidImage(
+                f"an array of {image.dtype} {image.shape} came; (height, width, 3) uint8 RGB "
+                "was wanted"
+            )
+        return from_pixels(image).tiny
+    raise InvalidQuery(
+        f"a {type(image).__name__} came; a path, bytes, a PIL image or an array was wanted"
+    )
+
+
+def model_folder(model: PathOrName | None) -> Path:
+    """A model's folder; "bundled" and None mean the model that comes with the package."""
+    return PRETRAINED if model is None or str(model) == "bundled" else Path(model)
+
+
+def _file_bytes(path: PathOrName) -> bytes:
+    try:
+        return read_image_file(Path(path))
+    except OSError as error:
+        raise InvalidImage(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _is_code(text: str) -> bool:
+    return len(text) == 2 * CODE_BYTES and not Path(text).exists() and text.isalnum()
+
+
+def _source(source: "PathOrName | Source", folders: DataFolders) -> Source:
+    if isinstance(source, str | PathLike):
+        return open_source(str(source), folders)
+    return source
+
+
+def _require_same(
+    gallery: GalleryFolder,
+    model: PathOrName | None,
+    pixels: bool | None,
+    thumbnails: bool | None,
+    precision: Literal["float32", "bfloat16"] | None,
+) -> None:
+    """Raise ArtifactMismatch if the gallery is another than the arguments say."""
+    if model is not None:
+        wanted = read_card(model_folder(model)).fingerprint
+        if wanted != gallery.fingerprint:
+            raise ArtifactMismatch(
+                f"{gallery.folder} was made by model {gallery.fingerprint[:12]}, and {model} is "
+                f"{wanted[:12]}; name a new gallery, or see hashsearch gallery reencode"
+            )
+    if precision not in (None, gallery.precision):
+        raise ArtifactMismatch(
+            f"{gallery.folder} is encoded in {gallery.precision}, not {precision}; this cannot be "
+            "changed, so name a new gallery"
+        )
+    for what, wish in (("pixels", pixels), ("thumbnails", thumbnails)):
+        if wish is not None and wish != gallery.keeps(what):
+            keeps = "keeps" if gallery.keeps(what) else "keeps no"
+            raise ArtifactMismatch(
+                f"{gallery.folder} {keeps} {what}; this cannot be changed, so name a new gallery"
+            )

@@ -1,0 +1,318 @@
+"""The library as users import it."""
+
+import doctest
+import inspect
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+import hashsearch as hs
+from hashsearch.encoder import Encoder
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.images import decode
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "docs" / "python.md").read_text()
+
+
+@pytest.fixture
+def opened(gallery):
+    with hs.open(gallery.folder) as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path, image_files, photograph, monkeypatch) -> Path:
+    """The working folder that the guide speaks of."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    shutil.copytree(image_files, "pictures")
+    subprocess.run(["tar", "-cf", "more.tar", "-C", str(image_files), "."], check=True)
+    Path("query.jpg").write_bytes(photograph)
+    with Image.open(io.BytesIO(photograph)) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save("new.jpg")
+    return tmp_path / "work"
+
+
+def test_the_face_is_this():
+    assert hs.__all__ == sorted(
+        ["Gallery", "Hit", "ImageRecord", "IndexSummary", "encode", "errors", "load_model", "open"]
+    )
+    assert set(hs.__all__) <= set(dir(hs))
+    for name in hs.__all__:
+        assert getattr(hs, name) is not None
+    public = {name for name in vars(hs.Gallery) if not name.startswith("_")}
+    assert public == {
+        *("add", "close", "get", "index", "reconstruct", "remove", "search"),
+    }
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = hs.nothing
+
+
+def documented() -> list[str]:
+    methods = [f"Gallery.{name}" for name in vars(hs.Gallery) if not name.startswith("_")]
+    return [*(name for name in hs.__all__ if name != "errors"), *methods]
+
+
+@pytest.mark.parametrize("name", documented())
+def test_every_public_name_has_a_docstring_whose_example_runs(name, folder, gallery_folder):
+    shutil.copytree(gallery_folder, "gallery")
+    documentation = inspect.getdoc(attrgetter(name)(hs))
+    with hs.open("gallery") as gallery:
+        scope = {"hashsearch": hs, "gallery": gallery}
+        examples = doctest.DocTestParser().get_doctest(documentation, scope, name, None, 0)
+        assert examples.examples, f"{name} has no example"
+        results = doctest.DocTestRunner().run(examples, out=pytest.fail)
+    assert results.failed == 0
+
+
+def test_every_error_is_documented():
+    for error in vars(hs.errors).values():
+        if inspect.isclass(error):
+            assert issubclass(error, hs.errors.HashSearchError)
+            assert inspect.getdoc(error)
+
+
+def test_importing_the_package_takes_neither_torch_nor_faiss_nor_numpy():
+    script = "import sys, hashsearch; print([*{'torch', 'faiss', 'numpy'} & {*sys.modules}])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the guide reads files as people do
+def test_the_guides_blocks_run_as_written_and_print_nothing_of_their_own(folder):
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    assert len(blocks) >= 8
+    printed, errors, scope = io.StringIO(), io.StringIO(), {}
+    with redirect_stdout(printed), redirect_stderr(errors):
+        for block in blocks:
+            exec(compile(block, "docs/python.md", "exec"), scope)
+    scope["gallery"].close()
+    assert errors.getvalue() == ""
+    lines = printed.getvalue().splitlines()
+    assert len(lines) >= 5
+    for line in lines[:3]:
+        assert re.fullmatch(r"\d+ .*pictures/.*\.(jpg|png)", line)
+    assert all(line.startswith("indexing ") for line in lines[3:-1])
+    assert lines[-1] == "missing.jpg cannot be read: No such file or directory"
+    assert lines[-1] in GUIDE
+
+
+def test_anything_that_names_an_image_is_a_query(opened, image_files, gallery):
+    record = opened.get(9)
+    data = Path(record.path).read_bytes()
+    code = gallery.code(9)
+    pixels = gallery.pixels(9)
+    for query in (
+        *(record.path, Path(record.path), data, bytearray(data), pixels),
+        *(Image.fromarray(pixels), code, code.tobytes().hex(), code.tobytes().hex().upper()),
+    ):
+        hits = opened.search(query, k=300)
+        assert hits[0].distance == 0
+        assert 9 in [hit.id for hit in hits if hit.distance == 0]
+    by_id = opened.search(9, k=300)
+    assert sorted(hit.id for hit in by_id) == [n for n in range(1, 301) if n != 9]
+    assert opened.search(np.int64(9)) == by_id[:10]
+
+
+def test_hits_tell_of_their_image(opened):
+    (hit,) = opened.search(9, k=1)
+    record = opened.get(hit.id)
+    assert (hit.label, hit.path, hit.uri) == (record.label, record.path, record.uri)
+    squared = opened.search(9, k=1, method="pixels")[0].distance
+    ours, theirs = (decode(Path(opened.get(n).path).read_bytes()).tiny for n in (9, opened.search(
+        9, k=1, method="pixels")[0].id))  # fmt: skip
+    assert squared == int(((ours.astype(int) - theirs) ** 2).sum())
+    within = opened.search(9, radius=100)
+    assert within == [hit for hit in opened.search(9, k=300) if hit.distance <= 100]
+
+
+def test_a_picture_that_pillow_holds_has_the_code_of_its_file(photograph, tmp_path):
+    image = Image.open(io.BytesIO(photograph))
+    image.save(tmp_path / "a.png")
+    codes = hs.encode([photograph, image, tmp_path / "a.png", np.asarray(image)])
+    assert image.size == (640, 427)  # left as it was
+    assert_array_equal(codes[1], codes[2])
+    assert_array_equal(codes[1], codes[3])
+    assert np.bitwise_count(codes[0] ^ codes[1]).sum() <= 8  # JPEG is decoded at a smaller scale
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "CMYK", "LA"])
+def test_pictures_of_all_modes_are_as_their_files(mode, photograph, tmp_path):
+    with Image.open(io.BytesIO(photograph)) as image:
+        small = image.resize((80, 60))
+    if mode == "I;16":
+        small = Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 257)
+    else:
+        small = small.convert(mode)
+    suffix = "tif" if mode == "CMYK" else "png"
+    small.save(tmp_path / f"a.{suffix}")
+    codes = hs.encode([small, tmp_path / f"a.{suffix}"])
+    assert_array_equal(codes[0], codes[1])
+
+
+def test_encode_takes_arrays_and_other_models(tiny_images, model_folder):
+    expected = Encoder.load(model_folder).encode(tiny_images[:7])
+    assert_array_equal(hs.encode(tiny_images[:7], model_folder), expected)
+    assert_array_equal(hs.encode(list(tiny_images[:7]), hs.load_model(model_folder)), expected)
+    assert hs.encode([]).shape == (0, 32)
+    assert hs.load_model().reconstruct(hs.encode(tiny_images[:2])).shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("query", "error", "message"),
+    [
+        ("nowhere.jpg", hs.errors.InvalidImage, "nowhere.jpg cannot be read: No such file"),
+        (b"hello", hs.errors.InvalidImage, "no image in an accepted format"),
+        (12345, hs.errors.NotInGallery, "no image with this id"),
+        (-1, hs.errors.NotInGallery, "no image with this id"),
+        (np.zeros(31, np.uint8), hs.errors.CodeShapeError, r"shape \(n, 32\)"),
+        ("z" * 64, hs.errors.CodeShapeError, "characters that are none"),
+        (np.zeros((8, 8)), hs.errors.InvalidImage, r"float64 \(8, 8\) came"),
+        (np.zeros((0, 8, 3), np.uint8), hs.errors.InvalidImage, r"\(0, 8, 3\) came"),
+        (3.5, hs.errors.InvalidQuery, "a float came"),
+        (None, hs.errors.InvalidQuery, "a NoneType came"),
+    ],
+)
+def test_what_is_no_query_is_refused_in_a_sentence(opened, query, error, message):
+    with pytest.raises(error, match=message):
+        opened.search(query)
+
+
+def test_one_image_alone_is_not_a_sequence():
+    for image in ("a.jpg", b"data", Path("a.jpg"), Image.new("RGB", (4, 4))):
+        with pytest.raises(hs.errors.InvalidQuery, match=r"such as \[image\]"):
+            hs.encode(image)
+
+
+def test_a_gallery_is_made_filled_and_changed(tmp_path, image_files, photograph, model_folder):
+    with pytest.raises(hs.errors.InvalidGallery, match="is no gallery"):
+        hs.open(tmp_path / "g")
+    seen = []
+    with hs.open(str(tmp_path / "g"), create=True, model=model_folder) as gallery:
+        assert (len(gallery), bool(gallery), list(gallery)) == (0, True, [])
+        assert gallery.search(photograph) == []
+        summary = gallery.index(image_files, progress=lambda *parts: seen.append(parts))
+        assert (summary.indexed, summary.stopped, len(gallery)) == (300, False, 300)
+        assert [record.id for record in gallery] == list(range(1, 301))
+        number = gallery.add(photograph, label="rocket")
+        assert gallery.add(photograph) == number
+        assert gallery.search(photograph, k=1)[0].id == number
+        assert gallery.get(number).label == "rocket"
+        assert gallery.reconstruct(number).shape == (32, 32, 3)
+        assert gallery.remove(label="rocket") == 1
+        assert gallery.remove([1, 2, 2, 999]) == 2
+        assert len(gallery) == 298
+        with pytest.raises(hs.errors.NotInGallery):
+            gallery.get(number)
+    assert [what for what, _, _ in seen] == ["indexing"] * len(seen)
+    assert seen[-1][1] == 300
+
+
+def test_what_would_remove_everything_is_refused(opened):
+    for arguments in ({}, {"ids": [1], "label": "x"}, {"uri_prefix": ""}):
+        with pytest.raises(hs.errors.InvalidQuery):
+            opened.remove(**arguments)
+    assert opened.remove(ids=[]) == 0
+    assert len(opened) == 300
+
+
+def test_a_job_stops_when_it_is_asked_to(tmp_path, image_files, model_folder, monkeypatch):
+    from hashsearch.jobs.index import reading
+
+    monkeypatch.setattr(reading, "CHUNK_IMAGES", 20)
+    with hs.open(tmp_path / "g", create=True, model=model_folder) as gallery:
+        asked = []
+        summary = gallery.index(image_files, stop=lambda: asked.append(1) or len(asked) > 3)
+        assert summary.stopped
+        assert 0 < summary.indexed == len(gallery) < 300
+        assert gallery.index(image_files).unchanged == summary.indexed
+        assert len(gallery) == 300
+
+
+def test_changes_of_other_programs_are_seen(opened, gallery, photograph):
+    before = opened.search(9, k=1)[0].id
+    with hs.open(gallery.folder) as other:
+        other.remove([before])
+        number = other.add(photograph)
+    assert opened.search(9, k=1)[0].id != before
+    assert opened.search(photograph, k=1)[0].id == number
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pixels": False}, "keeps pixels"),
+        ({"thumbnails": False}, "keeps thumbnails"),
+        ({"precision": "bfloat16"}, "encoded in float32"),
+        ({"model": "bundled"}, "was made by model"),
+    ],
+)
+def test_another_gallery_than_the_one_that_was_asked_for_is_refused(gallery, arguments, message):
+    with pytest.raises(hs.errors.ArtifactMismatch, match=message):
+        hs.open(gallery.folder, **arguments)
+    hs.open(gallery.folder, create=True, pixels=True, precision="float32").close()
+
+
+def run_script(text: str, folder: Path) -> subprocess.CompletedProcess:
+    (folder / "script.py").write_text(text)
+    return subprocess.run(
+        [sys.executable, "script.py"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        timeout=120,
+    )
+
+
+def test_a_script_without_the_main_guard_is_told_so(folder, model_folder):
+    script = (
+        "import hashsearch as hs\n"
+        f"with hs.open('g', create=True, model={str(model_folder)!r}) as gallery:\n"
+        "    print(gallery.index('query.jpg', workers=1).indexed)\n"
+    )
+    done = run_script(script, folder)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("hashsearch.errors.WorkersFailed: worker processes failed to start;")
+    assert 'if __name__ == "__main__":' in last
+    guarded = "import hashsearch as hs\nif __name__ == '__main__':\n"
+    guarded += "".join(f"    {line}\n" for line in script.splitlines()[1:])
+    done = run_script(guarded, folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+def test_the_library_takes_over_no_signal_and_configures_no_logging(folder, model_folder):
+    done = run_script(
+        "import json, logging, signal\n"
+        "import hashsearch as hs\n"
+        "if __name__ == '__main__':\n"
+        "    def handlers():\n"
+        "        return [str(signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]\n"
+        "    before, seen = handlers(), []\n"
+        f"    with hs.open('g', create=True, model={str(model_folder)!r}) as gallery:\n"
+        "        gallery.index('pictures', workers=1, stop=lambda: seen.append(handlers()))\n"
+        "        gallery.search('query.jpg')\n"
+        "    print(json.dumps([before == handlers() and all(s == before for s in seen),\n"
+        "                      len(seen) > 0, logging.root.handlers == []]))\n",
+        folder,
+    )
+    assert json.loads(done.stdout) == [True, True, True], done.stderr
+    assert done.stderr == ""
+
+
+def test_a_gallery_folder_is_what_the_face_opens(opened):
+    assert isinstance(opened.storage, GalleryFolder)
+    assert repr(opened) == f"<hashsearch.Gallery {str(opened.storage.folder)!r}>"

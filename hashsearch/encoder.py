@@ -69,23 +69,21 @@ class Encoder:
             raise ArtifactMismatch(f"a {self.model.kind} model gives no addresses")
         return pack_bits(self._bits(tiny, self.model.address_logits, self.model.address_bits))
 
-    def encode_both(
-        self, tiny: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Compute the results of `encode` and `addresses` in one forward pass.
+    def columns(self, tiny: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+        """Compute what a gallery stores of tiny images, in one forward pass.
 
-        Returns the same bytes as these do; the addresses are None if the model has no
-        address head.
+        tiny: (n, 32, 32, 3) uint8. Returns "codes", the result of `encode`, and "addresses",
+        that of `addresses`, if the model has an address head.
         """
         if not self.model.address_bits:
-            return self.encode(tiny), None
+            return {"codes": self.encode(tiny)}
 
         def logits(batch: Tensor) -> Tensor:
             return torch.cat(self.model.code_and_address_logits(batch), dim=1)
 
         bits = self._bits(tiny, logits, self.model.bits + self.model.address_bits)
         codes, addresses = np.split(bits, [self.model.bits], axis=1)
-        return pack_bits(codes), pack_bits(addresses)
+        return {"codes": pack_bits(codes), "addresses": pack_bits(addresses)}
 
     def reconstruct(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(n, 32) uint8 packed codes to (n, 32, 32, 3) uint8 images.

@@ -44,7 +44,7 @@ def write(folder: Path, begun: Callable[[], object] = lambda: None) -> None:
         known = gallery.catalog.known_files([f"rows#{number}" for number in range(ROWS)])
         missing = [number for number in range(ROWS) if f"rows#{number}" not in known]
         for start in range(0, len(missing), SHARD_ROWS):
-            writer = gallery.new_shard()
+            writer = gallery.new_shard(["codes", "pixels"])
             images = []
             for number in missing[start : start + SHARD_ROWS]:
                 image, code, pixels, thumbnail = row(number)

@@ -13,7 +13,7 @@ def test_the_codes_are_those_of_the_encoder_alone(tiny_images, model_folder):
     threads = torch.get_num_threads()
     with EncodingPool(lambda: Encoder.load(model_folder), 3) as pool:
         parts = [pool.submit(part) for part in np.array_split(tiny_images, 7)]
-        codes = np.concatenate([part.result() for part in parts])
+        codes = np.concatenate([part.result()["codes"] for part in parts])
     np.testing.assert_array_equal(codes, encoder.encode(tiny_images))
     assert torch.get_num_threads() == threads
 

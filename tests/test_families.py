@@ -94,10 +94,10 @@ def test_a_line_in_each_table_adds_a_family(tiny_images, tmp_path, monkeypatch, 
     codes = encoder.encode(tiny_images)
     assert codes.shape == (300, 1)
     assert (np.unpackbits(codes, axis=1) == (model.code_logits(tiny) >= 0).numpy()).mean() > 0.99
-    both = encoder.encode_both(tiny_images)
-    for ours, theirs in zip(both, (codes, encoder.addresses(tiny_images)), strict=True):
-        assert_array_equal(ours, theirs)
-    assert both[1].shape == (300, 2)
+    columns = encoder.columns(tiny_images)
+    assert_array_equal(columns["codes"], codes)
+    assert_array_equal(columns["addresses"], encoder.addresses(tiny_images))
+    assert columns["addresses"].shape == (300, 2)
     assert encoder.reconstruct(codes).shape == tiny_images.shape
     assert run("model", "info", folder) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

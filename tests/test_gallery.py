@@ -268,7 +268,7 @@ def test_an_orphaned_shard_is_replaced_and_what_no_row_names_does_not_exist(gall
     (orphan / "codes.npy").write_bytes(b"half written")
     before = gallery.catalog.count()
     with gallery.job_lock():
-        writer = gallery.new_shard()
+        writer = gallery.new_shard(["codes", "pixels"])
         rows = {"codes": np.ones((1, 32), np.uint8), "pixels": np.ones((1, 3072), np.uint8)}
         writer.append(rows, [None])
         image = NewImage(b"k" * 32, "pictures/new.png", None, 32, 32, 3072, 0)
@@ -292,7 +292,7 @@ def test_a_job_begins_by_removing_what_no_transaction_made_exist(gallery):
 
 def test_a_commit_needs_an_image_for_every_row(gallery):
     with gallery.job_lock():
-        writer = gallery.new_shard()
+        writer = gallery.new_shard(["codes", "pixels"])
         rows = {"codes": np.ones((2, 32), np.uint8), "pixels": np.ones((2, 3072), np.uint8)}
         writer.append(rows, [None, None])
         image = NewImage(b"k", "pictures/x.png", None, 32, 32, 9, 0)
@@ -321,7 +321,7 @@ def test_an_image_whose_key_came_in_meanwhile_is_left_out(gallery):
     uri = gallery.catalog.record(1).uri
     known = gallery.catalog.known_files([uri])[uri]
     with gallery.job_lock():
-        writer = gallery.new_shard()
+        writer = gallery.new_shard(["codes", "pixels"])
         rows = {"codes": np.ones((1, 32), np.uint8), "pixels": np.ones((1, 3072), np.uint8)}
         writer.append(rows, [None])
         image = NewImage(known.key, "pictures/copy.png", None, 32, 32, 9, 0)
@@ -360,7 +360,7 @@ def test_places_are_those_that_a_look_at_each_row_gives(gallery):
     assert found() == slow()
     with gallery.job_lock():
         for number, step in ((400, 1), (500, -1)):  # the second shard's rows run backwards
-            writer = gallery.new_shard()
+            writer = gallery.new_shard(["codes", "pixels"])
             rows = {"codes": np.ones((9, 32), np.uint8), "pixels": np.ones((9, 3072), np.uint8)}
             writer.append(rows, [None] * 9)
             images = [

@@ -293,9 +293,9 @@ def test_a_model_without_an_address_head_says_so(tiny_images):
     encoder = Encoder(small())
     with pytest.raises(ArtifactMismatch, match="a dense model gives no addresses"):
         encoder.addresses(tiny_images)
-    codes, addresses = encoder.encode_both(tiny_images)
-    assert_array_equal(codes, encoder.encode(tiny_images))
-    assert addresses is None
+    columns = encoder.columns(tiny_images)
+    assert list(columns) == ["codes"]
+    assert_array_equal(columns["codes"], encoder.encode(tiny_images))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -306,11 +306,11 @@ def test_one_pass_gives_the_same_codes_and_addresses_as_two(tiny_images, precisi
     monkeypatch.setattr(
         encoder.model, "features", lambda pixels: [passes.append(len(pixels)), features(pixels)][1]
     )
-    codes, addresses = encoder.encode_both(tiny_images)
-    assert_array_equal(codes, expected[0])
-    assert_array_equal(addresses, expected[1])
+    columns = encoder.columns(tiny_images)
+    assert_array_equal(columns["codes"], expected[0])
+    assert_array_equal(columns["addresses"], expected[1])
     assert len(passes) == -(-len(tiny_images) // BATCH)
-    for empty, width in zip(encoder.encode_both(tiny_images[:0]), (32, 4), strict=True):
+    for empty, width in zip(encoder.columns(tiny_images[:0]).values(), (32, 4), strict=True):
         assert empty.shape == (0, width)
 
 

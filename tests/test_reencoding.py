@@ -25,7 +25,7 @@ from tests.galleries import another_png, content, damage, has_no_litter, killed,
     "point",
     [
         ("hashsearch.jobs.reencoding", "copy_model", "after", "1"),
-        ("hashsearch.jobs.reencoding", "write_codes", "before", "3"),
+        ("hashsearch.jobs.reencoding", "write_column", "before", "3"),
         ("hashsearch.gallery.shards", "_sync_and_close", "before", "4"),
         ("hashsearch.jobs.reencoding", "change_files", "after", "2"),
         ("hashsearch.jobs.reencoding", "next_generation", "after", "1"),
@@ -53,7 +53,7 @@ def test_a_mending_that_is_killed_goes_on_too(scattered):
     number = list(scattered.catalog.shard_rows())[2]
     before = content(scattered)
     damage(scattered.shard_folder(number) / "codes.npy")
-    point = ("hashsearch.jobs.reencoding", "write_codes", "after", "1")
+    point = ("hashsearch.jobs.reencoding", "write_column", "after", "1")
     killed("reencode", scattered.model_folder, scattered, *point)
     assert len(verify(scattered, 0).findings) == 1
     reencode(scattered)
@@ -91,7 +91,7 @@ def test_a_reencoding_that_goes_on_makes_what_was_not_made(
     scattered, other_model_folder, monkeypatch
 ):
     wanted = sum(scattered.catalog.shard_rows().values())
-    point = ("hashsearch.jobs.reencoding", "write_codes", "before", "4")
+    point = ("hashsearch.jobs.reencoding", "write_column", "before", "4")
     killed("reencode", other_model_folder, scattered, *point)
     shards = list(scattered.every_shard().values())
     # One of the three that were made is damaged since: its name tells.
@@ -106,7 +106,7 @@ def test_a_reencoding_that_goes_on_makes_what_was_not_made(
 def test_an_image_added_during_the_reencoding_gets_a_code_of_the_new_model(
     few, scattered, other_model_folder, monkeypatch
 ):
-    encoder, original = scattered.encoder(), reencoding.write_codes
+    encoder, original = scattered.encoder(), reencoding.write_column
     adder, added = GalleryFolder(scattered.folder), []
 
     def add_first(*arguments):
@@ -114,7 +114,7 @@ def test_an_image_added_during_the_reencoding_gets_a_code_of_the_new_model(
             added.append(add_image(adder, encoder, another_png())[0])
         return original(*arguments)
 
-    monkeypatch.setattr(reencoding, "write_codes", add_first)
+    monkeypatch.setattr(reencoding, "write_column", add_first)
     monkeypatch.setattr(reencoding, "_FEW_ROWS", few)
     reencode(scattered, other_model_folder)
     adder.close()

@@ -6,7 +6,7 @@ Only what computes codes needs torch, and imports it then.
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from hashsearch.codes import CODE_BITS
+from hashsearch.codes import ADDRESS_BITS, CODE_BITS
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.errors import ArtifactMismatch, GalleryBusy, HashSearchError, InvalidGallery
 from hashsearch.gallery.catalog import Catalog, Rows
@@ -291,12 +291,11 @@ class GalleryFolder:
             shutil.rmtree(folder, ignore_errors=True)
             yield folder
 
-    def new_shard(self, within: Path | None = None) -> ShardWriter:
-        """A writer for the columns this gallery keeps.
+    def new_shard(self, columns: Iterable[str], within: Path | None = None) -> ShardWriter:
+        """Begin a shard with these columns.
 
-        within: where `additions_lock` says; without it, the job lock is held.
+        within: the folder that `additions_lock` yields; without it, the job lock is held.
         """
-        columns = {"codes", "pixels"} if self.keeps("pixels") else {"codes"}
         folder = (within or self.unfinished) / os.urandom(8).hex()
         return ShardWriter(folder, frozenset(columns), thumbnails=self.keeps("thumbnails"))
 
@@ -376,6 +375,10 @@ def require_model(folder: Path) -> Card:
     if card.bits != CODE_BITS:
         raise ArtifactMismatch(
             f"{folder} makes codes of {card.bits} bits; a gallery keeps {CODE_BITS}"
+        )
+    if card.address_bits not in (0, ADDRESS_BITS):
+        raise ArtifactMismatch(
+            f"{folder} makes addresses of {card.address_bits} bits; a gallery keeps {ADDRESS_BITS}"
         )
     return card
 

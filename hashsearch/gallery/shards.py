@@ -102,7 +102,8 @@ class Shard:
     """A finished shard, read through the page cache.
 
     checksums: SHA-256 by file name, as the catalog has it: the files that count.
-    Codes lie in `codes.npy`, or, made anew since, in `codes-<model>-<checksum>.npy`.
+    Codes and addresses are in `codes.npy` and `addresses.npy` or, after a reencoding, in
+    `codes-<model>-<checksum>.npy` and `addresses-<model>-<checksum>.npy`.
     """
 
     def __init__(self, folder: Path, rows: int, checksums: Mapping[str, str]):
@@ -115,6 +116,11 @@ class Shard:
         """The name of a column's file, or None if the column is not kept."""
         found = (name for name in self.checksums if re.split(r"[-.]", name)[0] == column)
         return next(found, None)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Names of the columns that are kept."""
+        return frozenset(name for name in WIDTHS if self.file(name) is not None)
 
     def column(self, name: str) -> NDArray[np.uint8]:
         """(rows, width) uint8, memory-mapped. Raises InvalidGallery if damaged."""
@@ -171,26 +177,29 @@ class Shard:
             ) from error
 
 
-def codes_file(fingerprint: str, digest: str) -> str:
-    """The name of codes that were made anew: of the model, and of the file's own SHA-256."""
-    return f"codes-{fingerprint[:12]}-{digest[:16]}.npy"
+def reencoded_file(column: str, fingerprint: str, digest: str) -> str:
+    """File name of a reencoded column, with the model's fingerprint and the file's SHA-256."""
+    return f"{column}-{fingerprint[:12]}-{digest[:16]}.npy"
 
 
-def write_codes(folder: Path, fingerprint: str, codes: NDArray[np.uint8]) -> bytes:
-    """Write a column of codes beside a shard's other files, durable, whole or not at all.
+def write_column(
+    folder: Path, column: str, fingerprint: str, values: NDArray[np.uint8]
+) -> tuple[str, str]:
+    """Write a reencoded column beside a shard's other files, durable, whole or not at all.
 
-    Returns the file's bytes, after whose checksum it is named.
+    Returns the file's name and its SHA-256.
     """
     buffer = BytesIO()
-    npy.write_array(buffer, codes, allow_pickle=False)
+    npy.write_array(buffer, values, allow_pickle=False)
     data = buffer.getvalue()
-    unfinished = folder / ".codes"
+    digest = hashlib.sha256(data).hexdigest()
+    unfinished, name = folder / f".{column}", reencoded_file(column, fingerprint, digest)
     with unfinished.open("wb") as file:
         file.write(data)
         _sync_and_close(file)
-    unfinished.replace(folder / codes_file(fingerprint, hashlib.sha256(data).hexdigest()))
+    unfinished.replace(folder / name)
     sync_folder(folder)
-    return data
+    return name, digest
 
 
 def sha256_of_file(path: Path) -> str:

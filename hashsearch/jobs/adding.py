@@ -36,13 +36,13 @@ def add_image(
     known = gallery.catalog.ids_of_keys([result.key])
     if known:
         return known[result.key], False
-    columns = {"codes": encoder.encode(result.tiny[np.newaxis])}
+    columns = encoder.columns(result.tiny[np.newaxis])
     if gallery.keeps("pixels"):
         columns["pixels"] = result.tiny.reshape(1, TINY_BYTES)
     uri = f"{ADDED}/{result.key.hex()}"
     image = NewImage(result.key, uri, label, result.width, result.height, len(data), 0)
     with gallery.additions_lock() as folder:
-        writer = gallery.new_shard(folder)
+        writer = gallery.new_shard(columns, folder)
         writer.append(columns, [result.thumbnail])
         gallery.commit(Changes(images=[image]), writer, encoder.fingerprint)
     # Another writer may have added it while its code was computed.

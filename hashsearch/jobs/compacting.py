@@ -36,8 +36,8 @@ def compact(gallery: GalleryFolder) -> CompactSummary:
     """
     counts = {"indexed": 0}
     with gallery.job_lock(), JobRecord(gallery.catalog, "compact", counts=lambda: counts) as record:
-        sizes, live = gallery.catalog.shard_rows(), gallery.catalog.live_rows()
-        groups = list(_groups(sizes, live))
+        shards, live = gallery.every_shard(), gallery.catalog.live_rows()
+        groups = list(_groups(shards, live))
         record.expected = sum(live.get(number, 0) for group in groups for number in group)
         with progress_report("compacting", record.expected) as report:
             for group in groups:
@@ -45,23 +45,28 @@ def compact(gallery: GalleryFolder) -> CompactSummary:
                 counts["indexed"] += rows
                 report.advance(rows)
         after = gallery.catalog.shard_rows()
-    return CompactSummary(len(sizes), len(after), sum(sizes.values()) - sum(after.values()))
+    before = sum(shard.rows for shard in shards.values())
+    return CompactSummary(len(shards), len(after), before - sum(after.values()))
 
 
-def _groups(sizes: Mapping[int, int], live: Mapping[int, int]) -> Iterator[list[int]]:
-    """The shards to be written anew, each group to be one shard; the order of rows stays."""
+def _groups(shards: Mapping[int, Shard], live: Mapping[int, int]) -> Iterator[list[int]]:
+    """Groups of shards that are rewritten as one shard each; the order of rows stays.
+
+    The shards of a group have the same columns. live: number of images by shard.
+    """
     group: list[int] = []
     rows = 0
 
     def is_worth_it() -> bool:
-        # A small shard alone, from which nothing was removed, is as it should be.
-        return len(group) > 1 or any(live.get(number, 0) < sizes[number] for number in group)
+        # A small shard alone, without removed rows, stays as it is.
+        return len(group) > 1 or any(live.get(number, 0) < shards[number].rows for number in group)
 
-    for number, size in sorted(sizes.items()):
+    for number, shard in sorted(shards.items()):
         kept = live.get(number, 0)
-        if kept == size >= _SMALL:
+        if kept == shard.rows >= _SMALL:
             continue
-        if rows + kept > MAX_ROWS or len(group) == _MOST_SHARDS:
+        full = rows + kept > MAX_ROWS or len(group) == _MOST_SHARDS
+        if full or (group and shard.columns != shards[group[0]].columns):
             if is_worth_it():
                 yield group
             group, rows = [], 0
@@ -74,7 +79,8 @@ def _groups(sizes: Mapping[int, int], live: Mapping[int, int]) -> Iterator[list[
 def _join(gallery: GalleryFolder, group: list[int]) -> int:
     """Write the images of these shards to a new one; returns how many there are."""
     rows = gallery.catalog.rows(group)
-    writer = gallery.new_shard() if len(rows.ids) else None
+    columns = gallery.shard(group[0]).columns
+    writer = gallery.new_shard(columns) if len(rows.ids) else None
     ids: list[int] = []
     try:
         for shard, positions in gallery.shards(rows):

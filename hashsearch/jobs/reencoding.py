@@ -1,44 +1,43 @@
 """Moving a gallery to another model, by its stored pixels."""
 
-import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.codes import CODE_BYTES
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
 from hashsearch.gallery.changes import change_files, change_model, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder, require_model
 from hashsearch.gallery.history import JobRecord
-from hashsearch.gallery.shards import Shard, codes_file, sha256_of_file, write_codes
+from hashsearch.gallery.shards import Shard, reencoded_file, sha256_of_file, write_column
 from hashsearch.hardware import usable_cores
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.encoding import EncodingPool
 from hashsearch.models.card import copy_model
 from hashsearch.progress import progress_report
 
-# Bits of a code that another processor, or version of torch, may round otherwise.
+# Bits of a code that another processor or version of torch may round differently.
 ROUNDING_BITS = 8
 _BATCH_ROWS = 256
-_FEW_ROWS = 256  # encoded while nobody else may write: a third of a second
-_SAMPLE = 64  # codes of a shard that tell whether a model made them
+_FEW_ROWS = 256  # encoded while nobody else can write: a third of a second
+_SAMPLE = 64  # codes of a shard that show whether a model made them
 
 
 def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
-    """Make the codes anew from the stored pixels, by another model or the gallery's own.
+    """Compute codes and addresses again from the stored pixels.
 
-    The new codes come to lie beside the old ones, which answer until all are
-    made; one transaction then puts them in their place, and the model with them.
-    A job that is killed leaves the old codes, and the same command goes on where
-    it was. By the gallery's own model, the codes of those shards are made anew
-    whose file is damaged, or holds what the model does not make.
-    Returns how many rows were encoded.
-    Raises InvalidGallery if the gallery keeps no pixels, or they are damaged,
-    GalleryBusy if another job is at work, and what `load_model` raises.
+    model: another model, to which the gallery moves. None means the gallery's own: then only
+    shards are encoded whose codes or addresses are missing, damaged, or not as the model
+    makes them.
+    The new files lie beside the old ones, which answer queries until all are written; one
+    transaction then switches the gallery to the new files and model. A killed job leaves the
+    old codes, and the same call continues where it stopped.
+    Returns the number of rows encoded. Raises InvalidGallery if the gallery keeps no pixels or
+    they are damaged, GalleryBusy if another job is running, and what `load_model` raises.
     """
     if not gallery.keeps("pixels"):
         raise InvalidGallery(
@@ -61,7 +60,7 @@ def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
             EncodingPool(lambda: encoder, usable_cores()) as pool,
             progress_report("encoding", record.expected) as report,
         ):
-            made: dict[int, dict[str, str]] = {}  # the files that are to count, of each shard
+            made: dict[int, dict[str, str]] = {}  # the new files of each shard
             encoded = 0
             late = gallery.every_shard()
             while True:  # images may be added meanwhile
@@ -81,11 +80,11 @@ def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
 def _change_over(
     gallery: GalleryFolder, made: dict[int, dict[str, str]], encoder: Encoder, pool: EncodingPool
 ) -> tuple[dict[int, Shard], int]:
-    """Let the codes that were made count, and the model with them.
+    """Switch the gallery to the new codes and model.
 
-    made: the files that are to count, of each shard. Returns the shards that
-    came too late, by number, because of which nothing changed, and how many rows
-    were encoded for the few that did not matter.
+    made: the new files of each shard, with their SHA-256. Returns the shards that were added
+    meanwhile, by number, and the number of rows encoded. If more than a few rows were added,
+    nothing changes, and the caller encodes them first.
     """
     assert encoder.fingerprint is not None
     encoded = 0
@@ -107,7 +106,7 @@ def _change_over(
 
 
 def _installed(gallery: GalleryFolder, model: Path | None, fingerprint: str) -> Path:
-    """The folder of the model within the gallery, a copy that is whole or not there at all."""
+    """Copy the model into the gallery, whole or not at all; returns its folder there."""
     if model is None or fingerprint == gallery.fingerprint:
         return gallery.model_folder
     folder = gallery.later_model_folder(fingerprint)
@@ -123,49 +122,61 @@ def _installed(gallery: GalleryFolder, model: Path | None, fingerprint: str) -> 
 def _made(
     gallery: GalleryFolder, shard: Shard, encoder: Encoder, pool: EncodingPool
 ) -> tuple[dict[str, str], int]:
-    """The checksums of the files that are to count, and how many rows were encoded for it."""
+    """The checksums of the shard's files by the encoder's model, and the number of rows encoded."""
     assert encoder.fingerprint is not None
-    counts = shard.file("codes")
-    others = {name: digest for name, digest in shard.checksums.items() if name != counts}
-    if gallery.fingerprint == encoder.fingerprint and _is_right(shard, encoder):
+    wanted = ["codes", *(["addresses"] if encoder.model.address_bits else [])]
+    if gallery.fingerprint == encoder.fingerprint and _is_right(shard, encoder, wanted):
         return dict(shard.checksums), 0
-    for path in shard.folder.glob(codes_file(encoder.fingerprint, "*")):
+    replaced = {shard.file("codes"), shard.file("addresses")}
+    others = {name: digest for name, digest in shard.checksums.items() if name not in replaced}
+    staged = [_staged(shard, column, encoder.fingerprint) for column in wanted]
+    if all(staged):
+        return others | dict(filter(None, staged)), 0
+    columns = _encoded(shard, pool)
+    made = [write_column(shard.folder, c, encoder.fingerprint, columns[c]) for c in wanted]
+    return others | dict(made), shard.rows
+
+
+def _staged(shard: Shard, column: str, fingerprint: str) -> tuple[str, str] | None:
+    """The whole file of a column that an earlier life of this job wrote, and its SHA-256."""
+    for path in shard.folder.glob(reencoded_file(column, fingerprint, "*")):
         digest = sha256_of_file(path)
-        if path.name == codes_file(encoder.fingerprint, digest) and path.name != counts:
-            return others | {path.name: digest}, 0  # of an earlier life of this job
-    codes = _encoded(shard, pool)
-    digest = hashlib.sha256(write_codes(shard.folder, encoder.fingerprint, codes)).hexdigest()
-    return others | {codes_file(encoder.fingerprint, digest): digest}, shard.rows
+        whole = path.name == reencoded_file(column, fingerprint, digest)
+        if whole and path.name not in shard.checksums:
+            return path.name, digest
+    return None
 
 
-def _is_right(shard: Shard, encoder: Encoder) -> bool:
-    """Whether a shard's codes are whole, and such as the model makes, by a sample."""
-    counts = shard.file("codes")
-    if counts is None or not shard.is_whole(counts):
+def _is_right(shard: Shard, encoder: Encoder, wanted: Sequence[str]) -> bool:
+    """Whether codes and addresses are whole, and a sample of them is as the model makes them."""
+    if shard.columns - {"pixels"} != set(wanted):
+        return False
+    if not all(shard.is_whole(shard.file(column) or "") for column in wanted):
         return False
     rows = np.unique(np.linspace(0, shard.rows - 1, _SAMPLE).astype(np.int64))
-    tiny = shard.column("pixels")[rows].reshape(-1, TINY_SIDE, TINY_SIDE, 3)
-    different = np.bitwise_count(encoder.encode(tiny) ^ shard.column("codes")[rows])
-    return int(different.sum(axis=1).max()) <= ROUNDING_BITS
+    made = encoder.columns(shard.column("pixels")[rows].reshape(-1, TINY_SIDE, TINY_SIDE, 3))
+    different = [np.bitwise_count(made[c] ^ shard.column(c)[rows]).sum(axis=1) for c in wanted]
+    return int(np.max(different)) <= ROUNDING_BITS
 
 
-def _encoded(shard: Shard, pool: EncodingPool) -> NDArray[np.uint8]:
+def _encoded(shard: Shard, pool: EncodingPool) -> dict[str, NDArray[np.uint8]]:
     shard.require_whole("pixels")
     pixels = shard.column("pixels").reshape(-1, TINY_SIDE, TINY_SIDE, 3)
-    codes = np.empty((shard.rows, CODE_BYTES), np.uint8)
-    step = _BATCH_ROWS * 4 * usable_cores()  # few enough that Ctrl-C is heard soon
+    columns: dict[str, list[NDArray[np.uint8]]] = {}
+    step = _BATCH_ROWS * 4 * usable_cores()  # few enough that Ctrl-C is noticed soon
     for first in range(0, shard.rows, step):
         starts = range(first, min(first + step, shard.rows), _BATCH_ROWS)
         parts = [pool.submit(pixels[start : start + _BATCH_ROWS]) for start in starts]
-        for start, part in zip(starts, parts, strict=True):
-            codes[start : start + _BATCH_ROWS] = part.result()
-    return codes
+        for part in parts:
+            for name, values in part.result().items():
+                columns.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in columns.items()}
 
 
 def _clean(gallery: GalleryFolder) -> None:
-    """Delete the codes and the models that count no more."""
+    """Delete codes, addresses and models that are no longer used."""
     for shard in gallery.every_shard().values():
-        for path in (*shard.folder.glob("codes*.npy"), *shard.folder.glob(".codes*")):
+        for path in (p for c in ("codes", "addresses") for p in shard.folder.glob(f"*{c}*")):
             if path.name not in shard.checksums:
                 path.unlink()
     for folder in gallery.other_models():

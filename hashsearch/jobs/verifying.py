@@ -109,7 +109,7 @@ def _damaged(gallery: GalleryFolder, shard: Shard, name: str, images: int) -> Fi
     number = int(shard.folder.name)
     if images == 0:
         mend = f"hashsearch gallery compact {gallery.folder}, which drops it"
-    elif name == shard.file("codes") and gallery.keeps("pixels"):
+    elif name in (shard.file("codes"), shard.file("addresses")) and gallery.keeps("pixels"):
         mend = f"hashsearch gallery reencode {gallery.folder}"
     else:
         mend = (

@@ -39,13 +39,13 @@ class Committer:
     def __exit__(self, *exception: object) -> None:
         self.discard()
 
-    def take(self, outcome: Outcome, codes: Future[NDArray[np.uint8]] | None) -> None:
-        """Write an outcome's rows, when their codes are there; None if it has no new image."""
+    def take(self, outcome: Outcome, encoded: Future[dict[str, NDArray[np.uint8]]] | None) -> None:
+        """Write an outcome's rows when they are encoded; None if it has no new image."""
         if self._stopped:
             return
         try:
-            if codes is not None:
-                self._write(outcome, codes.result())
+            if encoded is not None:
+                self._write(outcome, encoded.result())
             self._waiting.add(outcome.changes)
             self.counts.update(outcome.counts)
             rows = 0 if self._writer is None else self._writer.rows
@@ -87,10 +87,10 @@ class Committer:
             skipped=-done["failed"],
         )
 
-    def _write(self, outcome: Outcome, codes: NDArray[np.uint8]) -> None:
-        if self._writer is None:
-            self._writer = self.gallery.new_shard()
-        columns = {"codes": codes}
+    def _write(self, outcome: Outcome, encoded: dict[str, NDArray[np.uint8]]) -> None:
+        columns = dict(encoded)
         if self.gallery.keeps("pixels"):
             columns["pixels"] = outcome.tiny.reshape(len(outcome.tiny), -1)
+        if self._writer is None:
+            self._writer = self.gallery.new_shard(columns)
         self._writer.append(columns, outcome.thumbnails)

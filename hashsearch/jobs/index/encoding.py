@@ -1,4 +1,4 @@
-"""An encoder on every core, beside whatever else a job does."""
+"""Encoding on every core, beside the other stages of a job."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class EncodingPool:
-    """Encodes many arrays at once, each on one thread.
+    """Encodes several arrays at once, each on one thread.
 
-    Threads of their own need not wait for each other within a product, as torch's
-    do: 1.2 times as many images a second on two cores, and no core is held by
-    waiting while worker processes want it. The codes are the same.
+    Torch's own threads wait for each other within every product. Independent threads need not:
+    on two cores they encode 1.2 times as many images per second, and no core is kept busy by
+    waiting while worker processes need it. The codes are the same.
 
-    The encoder is loaded, and torch with it, when there is something to encode:
-    meanwhile images are decoded, and where none is new there is no need of it.
+    The encoder is loaded, and torch with it, when there is something to encode: meanwhile
+    images are decoded, and a job without new images does not need it.
     """
 
     def __init__(self, load: "Callable[[], Encoder]", threads: int):
@@ -38,16 +38,16 @@ class EncodingPool:
         if self._threads_before is not None:
             import torch
 
-            torch.set_num_threads(self._threads_before)  # for threads to come; kept by thread
+            torch.set_num_threads(self._threads_before)  # for later threads
 
-    def submit(self, tiny: NDArray[np.uint8]) -> Future[NDArray[np.uint8]]:
-        """(n, 32, 32, 3) uint8 tiny images to what will be their (n, 32) uint8 codes.
+    def submit(self, tiny: NDArray[np.uint8]) -> Future[dict[str, NDArray[np.uint8]]]:
+        """Encode (n, 32, 32, 3) uint8 tiny images; the result is that of Encoder.columns.
 
-        What the loading of torch and the encoder raises is raised by the result.
+        The result raises whatever loading torch and the encoder raises.
         """
         return self._pool.submit(self._encode, tiny)
 
-    def _encode(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _encode(self, tiny: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
         import torch
 
         with self._lock:
@@ -56,4 +56,4 @@ class EncodingPool:
                 self._encoder = self._load()
         if torch.get_num_threads() > 1:
             torch.set_num_threads(1)
-        return self._encoder.encode(tiny)
+        return self._encoder.columns(tiny)

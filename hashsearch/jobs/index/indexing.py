@@ -148,8 +148,8 @@ class _Job:
                 try:
                     for chunk, results in self._prepared(chunks):
                         outcome = self.decider.decide(chunk, results)
-                        codes = self.encoders.submit(outcome.tiny) if len(outcome.tiny) else None
-                        taken = committing.submit(self.committer.take, outcome, codes)
+                        encoded = self.encoders.submit(outcome.tiny) if len(outcome.tiny) else None
+                        taken = committing.submit(self.committer.take, outcome, encoded)
                         waiting.append((len(chunk), taken))
                         self._settle(waiting, _COMMITS_BEHIND, report)
                         if self.must_end():

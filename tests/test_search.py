@@ -9,9 +9,9 @@ from numpy.testing import assert_array_equal
 
 from hashsearch.encoder import Encoder
 from hashsearch.errors import CodeShapeError
-from hashsearch.search import NO_DISTANCE, NO_POSITION
+from hashsearch.search import NO_DISTANCE, NO_POSITION, Block
 from hashsearch.search.exact import ExactIndex
-from hashsearch.search.pixels import PixelBlock, PixelIndex
+from hashsearch.search.pixels import PixelIndex
 
 
 def ranked(distances: list[int], selection: np.ndarray | None = None) -> list[tuple[int, int]]:
@@ -108,7 +108,7 @@ def pixels(tiny_images):
 
 def test_pixel_search_is_the_slow_loop(pixels):
     rows = np.arange(len(pixels))
-    index = PixelIndex([PixelBlock(pixels, rows, rows)])
+    index = PixelIndex([Block(pixels, rows, rows)])
     slow = squared_loop(pixels[5], pixels)
     for selection in (None, rows % 4 == 1, rows < 0):
         for k in (12, 1000):
@@ -124,7 +124,7 @@ def test_pixel_search_over_blocks_skips_rows_that_do_not_belong(pixels):
     for number in range(2):
         rows = np.sort(rng.choice(700, 500, replace=False))
         positions = order[500 * number : 500 * (number + 1)]
-        blocks.append(PixelBlock(repeated, rows, positions))
+        blocks.append(Block(repeated, rows, positions))
         for position, distance in zip(
             positions.tolist(), squared_loop(pixels[3], repeated[rows]), strict=True
         ):
@@ -135,7 +135,7 @@ def test_pixel_search_over_blocks_skips_rows_that_do_not_belong(pixels):
 
 def test_the_largest_distance_fits():
     black, white = np.zeros((1, 3072), np.uint8), np.full((1, 3072), 255, np.uint8)
-    index = PixelIndex([PixelBlock(black, np.array([0]), np.array([0]))])
+    index = PixelIndex([Block(black, np.array([0]), np.array([0]))])
     assert index.search(white, 1)[1].tolist() == [[3072 * 255**2]]
 
 

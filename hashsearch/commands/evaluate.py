@@ -185,10 +185,10 @@ def _measurable(
 ) -> "tuple[list[MeasuredMethod], dict[str, str]]":
     """All methods that can be measured, and why the others cannot."""
     from hashsearch.evaluation.evaluate import require_measurable
-    from hashsearch.evaluation.methods import MEASURED, method_named
+    from hashsearch.evaluation.methods import measured, method_named
 
     methods, left_out = [], {}
-    for name, row in MEASURED.items():
+    for name, row in measured().items():
         if not row.by_default:
             continue
         try:

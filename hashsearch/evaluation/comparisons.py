@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import unpack_bits
 from hashsearch.images import TINY_BYTES
+from hashsearch.retrieval.methods import ServedMethod
+from hashsearch.search import Block
 from hashsearch.search.exact import ExactIndex
-from hashsearch.search.pixels import PixelBlock, PixelIndex
+from hashsearch.search.pixels import PixelIndex
 
 _CHUNK_BYTES = 2**26  # of distances in memory
 # Products of values from -128 to 127, summed over so many, are at most 2^24, up to which
@@ -80,7 +82,7 @@ class SquaredPixels:
 
     def index(self, gallery: NDArray[np.uint8]) -> Searchable:
         rows = np.arange(len(gallery))
-        return PixelIndex([PixelBlock(gallery, rows, rows)])
+        return PixelIndex([Block(gallery, rows, rows)])
 
     def distances(
         self, queries: NDArray[np.uint8], gallery: NDArray[np.uint8]
@@ -94,6 +96,27 @@ class SquaredPixels:
             for part in parts:
                 products += (ours[:, part] @ theirs[:, part].T).astype(np.int32)
             yield _squares(ours)[:, np.newaxis] + squares - 2 * products
+
+
+class Served:
+    """What a served method compares, by its own index; int32 distances in its unit."""
+
+    def __init__(self, method: ServedMethod):
+        self.unit, self._index = method.unit, method.index
+
+    def index(self, gallery: NDArray[np.uint8]) -> Searchable:
+        rows = np.arange(len(gallery))
+        return self._index([Block(gallery, rows, rows)])
+
+    def distances(
+        self, queries: NDArray[np.uint8], gallery: NDArray[np.uint8]
+    ) -> Iterator[NDArray[np.int32]]:
+        index = self.index(gallery)
+        for chunk in _chunks(queries, len(gallery)):
+            positions, found = index.search(chunk, len(gallery))
+            distances = np.empty_like(found)
+            np.put_along_axis(distances, positions, found, axis=1)
+            yield distances
 
 
 class Euclidean:

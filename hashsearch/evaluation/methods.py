@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +20,17 @@ from hashsearch.baselines.projections import (
 )
 from hashsearch.encoder import Encoder
 from hashsearch.errors import EvaluationError
-from hashsearch.evaluation.comparisons import Comparison, Euclidean, Hamming, SquaredPixels
+from hashsearch.evaluation.comparisons import (
+    Comparison,
+    Euclidean,
+    Hamming,
+    Served,
+    SquaredPixels,
+)
 from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.images import TINY_BYTES
 from hashsearch.models.card import Card, read_card
+from hashsearch.retrieval.methods import SERVED
 from hashsearch.search.pixels import contrast_normalized
 
 LEAST_BITS = 8
@@ -88,19 +95,20 @@ class Model:
 
 
 def method_named(name: str, model: Model, n_bits: int, seed: int) -> MeasuredMethod:
-    """Any of MEASURED. n_bits: of the baselines' codes; seed: of random projections.
+    """Any of `measured`. n_bits: of the baselines' codes; seed: of random projections.
 
     Raises EvaluationError for another name, or a number of bits that a method cannot have,
     and MissingPackage where its library is not installed.
     """
-    if name not in MEASURED:
-        raise EvaluationError(f"there is no method {name}; there are {', '.join(MEASURED)}")
+    rows = measured()
+    if name not in rows:
+        raise EvaluationError(f"there is no method {name}; there are {', '.join(rows)}")
     if not LEAST_BITS <= n_bits <= TINY_BYTES:
         raise EvaluationError(
             f"codes have {LEAST_BITS} to {TINY_BYTES:,} bits here, as pixels have values; "
             f"got {n_bits:,}"
         )
-    return MEASURED[name].make(model, n_bits, seed)
+    return rows[name].make(model, n_bits, seed)
 
 
 def _codes(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
@@ -117,7 +125,22 @@ def _addresses(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
 
 
 def _pixels(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
-    return MeasuredMethod("pixels", "pixels", SquaredPixels(), TINY_BYTES, lambda _: _flat)
+    image_bytes = SERVED["pixels"].image_bytes
+    return MeasuredMethod("pixels", "pixels", SquaredPixels(), image_bytes, lambda _: _flat)
+
+
+def _served(name: str, model: Model, n_bits: int, seed: int) -> MeasuredMethod:
+    """A served method without a row of its own here, measured by its own index."""
+    method = SERVED[name]
+    if method.column == "codes":
+        identity: tuple[str, ...] = (model.card.fingerprint,)
+        learn: Callable[[Examples], Describe] = lambda _: model.encoder.encode  # noqa: E731
+    else:
+        identity, learn = (), lambda _: _flat
+    comparison = Served(method)
+    return MeasuredMethod(
+        name, method.title, comparison, method.image_bytes, learn, identity=identity
+    )
 
 
 def _normalized(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
@@ -198,6 +221,11 @@ MEASURED = {
     "pdq": Row(_pdq),
     "addresses": Row(_addresses, by_default=False),
 }
+
+
+def measured() -> dict[str, Row]:
+    """Every method by name: the served ones, then the baselines."""
+    return {name: Row(partial(_served, name)) for name in SERVED} | MEASURED
 
 
 def _code(

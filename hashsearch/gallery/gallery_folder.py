@@ -29,6 +29,7 @@ from hashsearch.gallery.changes import (
 from hashsearch.gallery.history import last_job
 from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter
 from hashsearch.models.card import Card, copy_model, read_card
+from hashsearch.search import Block, gathered
 
 if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
@@ -186,14 +187,19 @@ class GalleryFolder:
 
     # Reading
 
-    def column(self, name: str, rows: Rows) -> NDArray[np.uint8] | None:
-        """One column of these images in memory: (n, width) uint8, or None if not kept."""
-        values = np.empty((len(rows.ids), WIDTHS[name]), np.uint8)
+    def blocks(self, name: str, rows: Rows) -> list[Block] | None:
+        """One column of these images, memory-mapped, shard by shard; None if it is not kept."""
+        blocks = []
         for shard, positions in self.shards(rows):
             if shard.file(name) is None:
                 return None
-            values[positions] = shard.column(name)[rows.rows[positions]]
-        return values
+            blocks.append(Block(shard.column(name), rows.rows[positions], positions))
+        return blocks
+
+    def column(self, name: str, rows: Rows) -> NDArray[np.uint8] | None:
+        """One column of these images in memory, (n, width) uint8; None if it is not kept."""
+        blocks = self.blocks(name, rows)
+        return None if blocks is None else gathered(blocks, WIDTHS[name])
 
     def shards(self, rows: Rows) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
         """Each shard with the positions in `rows` of its images, ordered by their row.

@@ -4,7 +4,7 @@ The command, the HTTP interface, the page, the demonstration and the evaluation 
 bytes and needs from this table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,49 +12,41 @@ from hashsearch.codes import CODE_BYTES
 from hashsearch.images import TINY_BYTES
 
 if TYPE_CHECKING:
-    from hashsearch.gallery.catalog import Rows
-    from hashsearch.gallery.gallery_folder import GalleryFolder
-    from hashsearch.search import Index
+    from hashsearch.search import Block, Index
 
 
 @dataclass(frozen=True, slots=True)
 class ServedMethod:
     """A way to rank a gallery's images for a query.
 
-    title: for people. unit: of the distances; of "squared ..." people are shown the root.
-    image_bytes: bytes that are compared of each image. column: the gallery's column that is
-    searched, "codes" or "pixels"; a query needs the same. index: builds the index of these
-    images, in their order.
+    title: for people. unit: of the distances; if it is "squared ...", people are shown the
+    root. image_bytes: bytes that are compared of each image. column: the gallery's column that
+    is searched, "codes" or "pixels", which a query needs too. index: builds an index of the
+    column's rows.
     """
 
     title: str
     unit: str
     image_bytes: int
     column: str
-    index: "Callable[[GalleryFolder, Rows], Index]"
+    index: "Callable[[Sequence[Block]], Index]"
 
 
-def _exact_index(gallery: "GalleryFolder", rows: "Rows") -> "Index":
+def _exact(blocks: "Sequence[Block]") -> "Index":
+    from hashsearch.search import gathered
     from hashsearch.search.exact import ExactIndex
 
-    codes = gallery.column("codes", rows)
-    assert codes is not None, "every shard has codes"
-    return ExactIndex(codes)
+    return ExactIndex(gathered(blocks, CODE_BYTES))
 
 
-def _pixel_index(gallery: "GalleryFolder", rows: "Rows") -> "Index":
-    from hashsearch.search.pixels import PixelBlock, PixelIndex
+def _pixels(blocks: "Sequence[Block]") -> "Index":
+    from hashsearch.search.pixels import PixelIndex
 
-    return PixelIndex(
-        [
-            PixelBlock(shard.column("pixels"), rows.rows[positions], positions)
-            for shard, positions in gallery.shards(rows)
-        ]
-    )
+    return PixelIndex(blocks)
 
 
 DEFAULT_METHOD = "codes"
 SERVED: dict[str, ServedMethod] = {
-    DEFAULT_METHOD: ServedMethod("By 256-bit code", "bits", CODE_BYTES, "codes", _exact_index),
-    "pixels": ServedMethod("By pixels", "squared grey levels", TINY_BYTES, "pixels", _pixel_index),
+    DEFAULT_METHOD: ServedMethod("By 256-bit code", "bits", CODE_BYTES, "codes", _exact),
+    "pixels": ServedMethod("By pixels", "squared grey levels", TINY_BYTES, "pixels", _pixels),
 }

@@ -96,7 +96,7 @@ class Searcher:
             rows = gallery.catalog.rows()
             try:
                 self._indexes: dict[str, Index] = {
-                    name: method.index(gallery, rows)
+                    name: method.index(gallery.blocks(method.column, rows) or [])
                     for name, method in SERVED.items()
                     if gallery.has_column(method.column)
                 }

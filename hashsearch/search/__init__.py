@@ -1,12 +1,33 @@
 """Nearest vectors: FAISS, and our own scan of pixels, behind one small interface."""
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 NO_POSITION = -1
 NO_DISTANCE = np.iinfo(np.int32).max
+
+
+class Block(NamedTuple):
+    """Rows of one stored array, perhaps memory-mapped, that belong to an index.
+
+    values: (n_stored, n_values) uint8. rows: (n,) int64, ascending, those that belong to it;
+    positions: (n,) int64, their positions in the index.
+    """
+
+    values: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    positions: NDArray[np.int64]
+
+
+def gathered(blocks: Sequence[Block], width: int) -> NDArray[np.uint8]:
+    """Copy the blocks' rows into one (n, width) uint8 array, in the order of positions."""
+    values = np.empty((sum(len(block.rows) for block in blocks), width), np.uint8)
+    for block in blocks:
+        values[block.positions] = block.values[block.rows]
+    return values
 
 
 class Index(Protocol):

@@ -2,27 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.hardware import usable_cores
-from hashsearch.search import NO_DISTANCE, NO_POSITION
+from hashsearch.search import NO_DISTANCE, NO_POSITION, Block
 
 _CHUNK_ROWS = 512  # 3 MB of int16 differences: the fastest of 64, 256 and 512
-
-
-class PixelBlock(NamedTuple):
-    """Rows of one array of stored pixels, perhaps memory-mapped.
-
-    pixels: (n_stored, 3072) uint8. rows: (n,) int64, ascending, the rows that belong to the
-    index; positions: (n,) int64, their positions in the index.
-    """
-
-    pixels: NDArray[np.uint8]
-    rows: NDArray[np.int64]
-    positions: NDArray[np.int64]
 
 
 class PixelIndex:
@@ -31,7 +18,7 @@ class PixelIndex:
     The largest distance, 3072 × 255², fits int32 ten times over.
     """
 
-    def __init__(self, blocks: Sequence[PixelBlock]):
+    def __init__(self, blocks: Sequence[Block]):
         self._chunks = [chunk for block in blocks for chunk in _chunks(block)]
         self._size = sum(len(block.positions) for block in blocks)
         self._pool = ThreadPoolExecutor(usable_cores())
@@ -82,12 +69,12 @@ class PixelIndex:
         """Position and squared distance of every selected image, in no order."""
         signed = query.astype(np.int16)
 
-        def measured(chunk: PixelBlock) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        def measured(chunk: Block) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
             rows, positions = chunk.rows, chunk.positions
             if selection is not None:
                 selected = selection[positions]
                 rows, positions = rows[selected], positions[selected]
-            return positions, _squared(chunk.pixels, signed)[rows]
+            return positions, _squared(chunk.values, signed)[rows]
 
         found = list(self._pool.map(measured, self._chunks))
         every_position = [np.empty(0, np.int64), *(positions for positions, _ in found)]
@@ -107,13 +94,13 @@ def contrast_normalized(tiny: NDArray[np.uint8]) -> NDArray[np.float32]:
     return flat
 
 
-def _chunks(block: PixelBlock) -> Iterator[PixelBlock]:
+def _chunks(block: Block) -> Iterator[Block]:
     """Cut a block into chunks whose differences fit a core's cache."""
-    for start in range(0, len(block.pixels), _CHUNK_ROWS):
-        pixels = block.pixels[start : start + _CHUNK_ROWS]
+    for start in range(0, len(block.values), _CHUNK_ROWS):
+        pixels = block.values[start : start + _CHUNK_ROWS]
         first, last = np.searchsorted(block.rows, (start, start + len(pixels)))
         if first < last:
-            yield PixelBlock(pixels, block.rows[first:last] - start, block.positions[first:last])
+            yield Block(pixels, block.rows[first:last] - start, block.positions[first:last])
 
 
 def _squared(pixels: NDArray[np.uint8], query: NDArray[np.int16]) -> NDArray[np.int32]:

@@ -1,0 +1,94 @@
+"""What a further method of search takes: its index and one line in the table."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+import hashsearch as hs
+from hashsearch.evaluation.methods import measured
+from hashsearch.retrieval.methods import SERVED, ServedMethod
+from hashsearch.search import gathered
+from service.app import create_app
+from service.settings import Settings
+from tests.galleries import run
+
+
+class MeanColours:
+    """Squared distance of the mean red, green and blue: a toy, scanned without FAISS."""
+
+    def __init__(self, blocks):
+        self._means = means(gathered(blocks, 3072))
+
+    def __len__(self):
+        return len(self._means)
+
+    def search(self, queries, k, selection=None):
+        found = [self._ranked(query, selection) for query in queries]
+        positions = np.full((len(queries), k), -1, np.int64)
+        distances = np.full((len(queries), k), np.iinfo(np.int32).max, np.int32)
+        for row, (near, far) in enumerate(found):
+            positions[row, : len(near)], distances[row, : len(near)] = near[:k], far[:k]
+        return positions, distances
+
+    def search_radius(self, query, radius, selection=None):
+        positions, distances = self._ranked(query, selection)
+        return positions[distances <= radius], distances[distances <= radius]
+
+    def _ranked(self, query, selection):
+        distances = np.square(self._means - means(query[np.newaxis])).sum(axis=1).astype(np.int32)
+        order = np.lexsort((np.arange(len(distances)), distances))
+        order = order if selection is None else order[selection[order]]
+        return order, distances[order]
+
+
+def means(pixels):
+    return pixels.reshape(len(pixels), -1, 3).mean(axis=1).round().astype(np.int64)
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    method = ServedMethod("By mean colour", "squared grey levels", 3, "pixels", MeanColours)
+    monkeypatch.setitem(SERVED, "colours", method)
+
+
+def test_the_command_and_the_library_search_by_it(gallery_folder, capsys):
+    with hs.open(gallery_folder) as gallery:
+        path = gallery.get(9).path
+        hits = gallery.search(path, k=3, method="colours")
+    assert hits[0].distance == 0
+    assert run("query", path, "--gallery", gallery_folder, "-k", "3", "--method", "colours") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("squared grey levels")
+    assert [int(line.split()[1]) for line in lines[1:]] == [hit.id for hit in hits]
+    with pytest.raises(SystemExit):
+        run("query", "--help")
+    assert "{codes,pixels,colours}" in capsys.readouterr().out
+
+
+def test_http_and_the_page_offer_it(gallery_folder):
+    with TestClient(create_app(Settings(gallery=gallery_folder))) as client:
+        assert '"enum":["codes","pixels","colours"]' in client.get("/openapi.json").text
+        assert client.get("/v1/gallery").json()["methods"] == ["codes", "pixels", "colours"]
+        answer = client.post("/v1/search?method=colours&k=2", json={"id": 9}).json()
+        assert (answer["title"], answer["image_bytes"]) == ("By mean colour", 3)
+        compared = client.post("/v1/compare", json={"id": 9}).json()["methods"]
+        assert [one["method"] for one in compared] == ["codes", "pixels", "colours"]
+        page = re.sub(r"\s+", " ", client.get("/").text)
+        assert "by 256-bit code and by pixels and by mean colour" in page
+        refused = client.post("/v1/search?method=scent", json={"id": 9})
+        assert refused.status_code == 422
+        assert "codes, pixels, colours" in refused.json()["detail"]
+    script = (Path(__file__).parents[1] / "service/static/page.js").read_text()
+    assert not re.search(r"pixels|codes\b", re.sub(r"//.*", "", script))  # it names no method
+
+
+def test_the_evaluation_measures_it(image_files, capsys):
+    assert list(measured())[:3] == ["codes", "pixels", "colours"]
+    arguments = ("--methods", "colours,pixels", "-k", "5", "--json")
+    assert run("eval", "--data", image_files, *arguments) == 0
+    out = capsys.readouterr().out
+    assert '"title": "By mean colour"' in out
+    assert '"unit": "squared grey levels"' in out

@@ -8,6 +8,7 @@ import shutil
 import signal
 import tarfile
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -208,6 +209,25 @@ def test_an_image_that_kills_its_worker_is_a_failure_and_no_more(gallery, pictur
     ((failure, _),) = gallery.catalog.failures()
     assert failure.uri == "pictures/deadly.jpg"
     assert failure.reason == "decoding it killed a process, perhaps for want of memory"
+
+
+def test_an_image_that_never_ends_is_a_failure_and_no_more(gallery, pictures, monkeypatch):
+    """A codec that goes round in circles, as on a crafted file."""
+    (pictures / "endless.jpg").write_bytes(b"endless")
+    monkeypatch.setattr(workers, "prepare", prepare_or_hang)
+    monkeypatch.setattr(workers, "_CHUNK_LIMIT_S", 8.0)
+    monkeypatch.setattr(workers, "_IMAGE_LIMIT_S", 4.0)
+    summary = index(gallery, pictures, workers=2)
+    assert (summary.indexed, summary.failed) == (40, 1)
+    ((failure, _),) = gallery.catalog.failures()
+    assert failure.uri == "pictures/endless.jpg"
+    assert failure.reason == "decoding it takes more than 4 seconds"
+
+
+def prepare_or_hang(images, thumbnails=True):
+    while any(image.place == "/endless.jpg" for image in images):
+        time.sleep(0.1)
+    return prepare(images, thumbnails)
 
 
 def prepare_or_die(images, thumbnails=True):

@@ -6,13 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import average_precision_score
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from hashsearch.cli import main
 from hashsearch.errors import EvaluationError
@@ -25,6 +28,7 @@ from hashsearch.evaluation.methods import MEASURED, Examples, Model, method_name
 from hashsearch.evaluation.report import Report, to_markdown
 from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.evaluation.tasks import LabelledImages, split_task
+from hashsearch.evaluation.threads import chunks
 from hashsearch.models.card import PRETRAINED
 from tests.conftest import part_of_cifar10
 
@@ -62,7 +66,7 @@ def test_an_index_finds_what_the_distances_say(method, examples, task):
     describe = method.learn(examples)
     gallery, queries = describe(task.gallery.images), describe(task.queries.images)
     _, found = method.comparison.index(gallery).search(queries, 20)
-    rows = np.concatenate(list(method.comparison.distances(queries, gallery)))
+    rows = method.comparison.distances_to(gallery)(queries)
     nearest = np.sort(rows, axis=1)[:, :20]
     if isinstance(method.comparison, Euclidean):
         assert_allclose(found, nearest, rtol=1e-3, atol=1e-3 * nearest.max())
@@ -83,7 +87,7 @@ def test_hamming_distances_are_counted_bits():
     gallery &= 0xF0
     queries &= 0xF0
     slow = np.bitwise_count(queries[:, np.newaxis] ^ gallery).sum(axis=2)
-    assert_array_equal(np.concatenate(list(Hamming(32).distances(queries, gallery))), slow)
+    assert_array_equal(Hamming(32).distances_to(gallery)(queries), slow)
 
 
 def test_pixel_distances_are_exact_to_the_last_grey_level():
@@ -91,7 +95,7 @@ def test_pixel_distances_are_exact_to_the_last_grey_level():
     images = random.integers(0, 256, (40, 3072), np.uint8)
     images[0], images[1] = 0, 255
     images[2] = images[3] ^ 1
-    rows = np.concatenate(list(SquaredPixels().distances(images, images)))
+    rows = SquaredPixels().distances_to(images)(images)
     slow = np.square(images[:, np.newaxis].astype(int) - images).sum(axis=2)
     assert_array_equal(rows, slow)
     assert rows[0, 1] == 3072 * 255**2
@@ -172,6 +176,51 @@ def test_a_picture_that_stays_the_same_is_found_first_and_a_lost_one_by_chance(
     distances = np.bitwise_count(codes ^ black).sum(axis=1)
     assert flipped == pytest.approx(distances.mean())
     assert first == pytest.approx(1 / 240)  # one of them, or several at one distance
+
+
+def test_measuring_computes_on_one_thread_each_and_then_gives_the_threads_back(task, model):
+    method, while_learning, while_describing = method_named("lsh", model, 16, seed=0), [], []
+
+    def threads():
+        """Of torch and of each BLAS, in the thread that asks."""
+        found = {
+            library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+        }
+        return {torch.get_num_threads(), *found}
+
+    def learn(examples):
+        while_learning.append(threads())
+        describe = method.learn(examples)
+
+        def recorded(images):
+            if threading.current_thread() is not threading.main_thread():
+                while_describing.append(threads())
+            return describe(images)
+
+        return recorded
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threadpool_limits(2, "blas"):
+            fixed = replace(method, learn=learn)
+            measure(fixed, Examples(task.gallery.images, 0), task, ks=KS, seed=0, date=TODAY)
+            assert threads() == {2}
+    finally:
+        torch.set_num_threads(before)
+    assert while_learning == [{1}]
+    assert while_describing
+    assert all(found == {1} for found in while_describing)
+
+
+def test_queries_are_cut_into_chunks_that_give_every_thread_work(monkeypatch):
+    monkeypatch.setattr("hashsearch.evaluation.threads.usable_cores", lambda: 4)
+    queries = np.arange(1001)
+    for n_gallery, n_chunks in ((240, 4), (50_000, 6), (10**9, 1001)):
+        parts = chunks(queries, n_gallery)
+        assert len(parts) == n_chunks
+        assert_array_equal(np.concatenate(parts), queries)
+        assert len(parts[0]) == 1 or 4 * n_gallery * len(parts[0]) <= 2**25
 
 
 def test_changes_are_what_they_are_called(tiny_images):

@@ -5,7 +5,7 @@ distances of all of a gallery, from which rankings are measured to their end. Bo
 in integers they tell the same to the last bit, in float32 as near as its products are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import faiss
@@ -19,7 +19,6 @@ from hashsearch.search import Block
 from hashsearch.search.exact import ExactIndex
 from hashsearch.search.pixels import PixelIndex
 
-_CHUNK_BYTES = 2**26  # of distances in memory
 # Products of values from -128 to 127, summed over so many, are at most 2^24, up to which
 # float32 counts without a gap, in whatever order it adds.
 _EXACT = 1024
@@ -47,8 +46,11 @@ class Comparison(Protocol):
         """Positions are the gallery's rows."""
         ...
 
-    def distances(self, queries: Any, gallery: Any) -> Iterator[NDArray[Any]]:
-        """(some queries, n_gallery) int32 or float32, at least 0, until all had their turn."""
+    def distances_to(self, gallery: Any) -> Callable[[Any], NDArray[Any]]:
+        """A function from queries to their (n_queries, n_gallery) distances.
+
+        Distances are int32 or float32, at least 0. Several threads may call the function.
+        """
         ...
 
 
@@ -63,13 +65,16 @@ class Hamming:
     def index(self, gallery: NDArray[np.uint8]) -> Searchable:
         return ExactIndex(gallery)
 
-    def distances(
-        self, queries: NDArray[np.uint8], gallery: NDArray[np.uint8]
-    ) -> Iterator[NDArray[np.int32]]:
+    def distances_to(
+        self, gallery: NDArray[np.uint8]
+    ) -> Callable[[NDArray[np.uint8]], NDArray[np.int32]]:
         signs = self._signs(gallery).T
-        for chunk in _chunks(queries, len(gallery)):
-            agreement = self._signs(chunk) @ signs
-            yield ((self.n_bits - agreement) / 2).astype(np.int32)
+
+        def distances(queries: NDArray[np.uint8]) -> NDArray[np.int32]:
+            agreement = self._signs(queries) @ signs
+            return ((self.n_bits - agreement) / 2).astype(np.int32)
+
+        return distances
 
     def _signs(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
         return unpack_bits(codes, self.n_bits).astype(np.float32) * 2 - 1
@@ -84,18 +89,21 @@ class SquaredPixels:
         rows = np.arange(len(gallery))
         return PixelIndex([Block(gallery, rows, rows)])
 
-    def distances(
-        self, queries: NDArray[np.uint8], gallery: NDArray[np.uint8]
-    ) -> Iterator[NDArray[np.int32]]:
+    def distances_to(
+        self, gallery: NDArray[np.uint8]
+    ) -> Callable[[NDArray[np.uint8]], NDArray[np.int32]]:
         theirs = _centred(gallery)
         squares = _squares(theirs)
         parts = [slice(start, start + _EXACT) for start in range(0, TINY_BYTES, _EXACT)]
-        for chunk in _chunks(queries, len(gallery)):
-            ours = _centred(chunk)
+
+        def distances(queries: NDArray[np.uint8]) -> NDArray[np.int32]:
+            ours = _centred(queries)
             products = np.zeros((len(ours), len(theirs)), np.int32)
             for part in parts:
                 products += (ours[:, part] @ theirs[:, part].T).astype(np.int32)
-            yield _squares(ours)[:, np.newaxis] + squares - 2 * products
+            return _squares(ours)[:, np.newaxis] + squares - 2 * products
+
+        return distances
 
 
 class Served:
@@ -127,15 +135,17 @@ class Euclidean:
     def index(self, gallery: NDArray[np.float32]) -> Searchable:
         return _FlatIndex(gallery)
 
-    def distances(
-        self, queries: NDArray[np.float32], gallery: NDArray[np.float32]
-    ) -> Iterator[NDArray[np.float32]]:
+    def distances_to(
+        self, gallery: NDArray[np.float32]
+    ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         squares = np.einsum("ij,ij->i", gallery, gallery)
-        for ours in _chunks(queries, len(gallery)):
-            products = ours @ gallery.T
-            own = np.einsum("ij,ij->i", ours, ours)[:, np.newaxis]
-            squared = own + squares - 2 * products
-            yield np.maximum(squared, 0)
+
+        def distances(queries: NDArray[np.float32]) -> NDArray[np.float32]:
+            products = queries @ gallery.T
+            own = np.einsum("ij,ij->i", queries, queries)[:, np.newaxis]
+            return np.maximum(own + squares - 2 * products, 0)
+
+        return distances
 
 
 class _FlatIndex:
@@ -151,11 +161,6 @@ class _FlatIndex:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         distances, ids = self._flat.search(queries, k)
         return ids, distances
-
-
-def _chunks(queries: NDArray[Any], n_gallery: int) -> Iterator[NDArray[Any]]:
-    size = max(1, _CHUNK_BYTES // (4 * n_gallery))
-    return (queries[start : start + size] for start in range(0, len(queries), size))
 
 
 def _centred(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

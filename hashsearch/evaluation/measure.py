@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,13 +15,14 @@ from hashsearch.evaluation.methods import Describe, Examples, MeasuredMethod
 from hashsearch.evaluation.ranking import rank
 from hashsearch.evaluation.robustness import evenly
 from hashsearch.evaluation.tasks import Task
+from hashsearch.evaluation.threads import chunks, thread_per_core
 from hashsearch.progress import progress_report
 
 RESAMPLES = 1000  # of the bootstrap
 LEVEL = 0.95
 SHOWN_QUERIES, SHOWN_HITS = 12, 8
 _TIMED = 100  # single queries
-_DESCRIBED = 1000  # images at a time
+_DESCRIBED = 256  # images of a thread at a time
 
 
 @dataclass(frozen=True)
@@ -84,22 +86,36 @@ def measure(
     ks: numbers of images retrieved, ascending, none above the gallery's size; the last one is
     mAP's.
     """
+    with thread_per_core() as pool:
+        return _measured(pool, method, examples, task, ks=ks, seed=seed, date=date)
+
+
+def _measured(
+    pool: ThreadPoolExecutor,
+    method: MeasuredMethod,
+    examples: Examples,
+    task: Task,
+    *,
+    ks: list[int],
+    seed: int,
+    date: str,
+) -> Result:
     describe = method.learn(examples)
     started = time.perf_counter()
-    gallery = _described(method, describe, task.gallery.images)
+    gallery = _described(pool, method, describe, task.gallery.images)
     encode_ms = 1000 * (time.perf_counter() - started) / len(gallery)
-    queries = _described(method, describe, task.queries.images)
+    queries = _described(pool, method, describe, task.queries.images)
     index = method.comparison.index(gallery)
     shown = queries[evenly(len(queries), SHOWN_QUERIES)]
     hits, _ = index.search(shown, min(SHOWN_HITS, len(index)))
     codes: dict[str, Any] = {}
     if method.n_bits is not None:
         entropy, correlation = _bit_statistics(unpack_bits(gallery, method.n_bits))
-        changes = _changes(method, describe, examples, gallery)
+        changes = _changes(pool, method, describe, examples, gallery)
         codes = {"entropy": entropy, "correlation": correlation, "changes": changes}
     search_ms = _search_ms(index, queries)
     del index  # of floats it is another copy
-    ranked = rank(method, task, gallery, queries, ks)
+    ranked = rank(pool, method, task, gallery, queries, ks)
     return Result(
         method=method.name,
         title=method.title,
@@ -134,17 +150,19 @@ def intervals(measures: dict[str, NDArray[np.float64]], seed: int) -> dict[str, 
 
 
 def _described(
-    method: MeasuredMethod, describe: Describe, images: NDArray[np.uint8]
+    pool: ThreadPoolExecutor, method: MeasuredMethod, describe: Describe, images: NDArray[np.uint8]
 ) -> NDArray[Any]:
-    first = describe(images[:_DESCRIBED])
-    values = np.empty((len(images), *first.shape[1:]), first.dtype)
-    values[: len(first)] = first
+    one = describe(images[:1])
+    values = np.empty((len(images), *one.shape[1:]), one.dtype)
+
+    def fill(start: int) -> int:
+        part = describe(images[start : start + _DESCRIBED])
+        values[start : start + _DESCRIBED] = part
+        return len(part)
+
     with progress_report(f"describing by {method.name}", len(images)) as report:
-        report.advance(len(first))
-        for start in range(_DESCRIBED, len(images), _DESCRIBED):
-            part = describe(images[start : start + _DESCRIBED])
-            values[start : start + _DESCRIBED] = part
-            report.advance(len(part))
+        for done in pool.map(fill, range(0, len(images), _DESCRIBED)):
+            report.advance(done)
     return values
 
 
@@ -174,24 +192,32 @@ def _bit_statistics(bits: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def _changes(
-    method: MeasuredMethod, describe: Describe, examples: Examples, gallery: NDArray[np.uint8]
+    pool: ThreadPoolExecutor,
+    method: MeasuredMethod,
+    describe: Describe,
+    examples: Examples,
+    gallery: NDArray[np.uint8],
 ) -> dict[str, tuple[float, float]]:
     assert method.n_bits is not None
+    n_bits = method.n_bits
     rows, changed = examples.changed
-    originals = unpack_bits(gallery[rows], method.n_bits)
-    found = {}
-    with progress_report(f"changing, for {method.name}") as report:
+    originals = unpack_bits(gallery[rows], n_bits)
+    distances_of = method.comparison.distances_to(gallery)
+
+    def found(images: NDArray[np.uint8], originals: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(2, n): bits flipped, and the chance that the original is found first."""
+        codes = describe(images)
+        flipped = (unpack_bits(codes, n_bits) != originals).sum(axis=1)
+        distances, own = distances_of(codes), flipped[:, np.newaxis]
+        # With others as near, the original is the first of them by chance.
+        as_near = (distances == own).sum(axis=1)
+        return np.stack([flipped, np.where((distances < own).any(axis=1), 0, 1 / as_near)])
+
+    changes = {}
+    with progress_report(f"changing, for {method.name}", len(rows) * len(changed)) as report:
         for name, images in changed.items():
-            codes = describe(images)
-            flipped = (unpack_bits(codes, method.n_bits) != originals).sum(axis=1)
-            first = []
-            done = 0
-            for distances in method.comparison.distances(codes, gallery):
-                own = flipped[done : done + len(distances), np.newaxis]
-                # With others as near, the original is the first of them by chance.
-                as_near = (distances == own).sum(axis=1)
-                first.append(np.where((distances < own).any(axis=1), 0, 1 / as_near))
-                done += len(distances)
-            found[name] = float(flipped.mean()), float(np.concatenate(first).mean())
+            parts = pool.map(found, chunks(images, len(gallery)), chunks(originals, len(gallery)))
+            flipped, first = np.concatenate(list(parts), axis=1).mean(axis=1).tolist()
+            changes[name] = flipped, first
             report.advance(len(rows))
-    return found
+    return changes

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from hashsearch.evaluation.comparisons import Hamming
 from hashsearch.evaluation.methods import MeasuredMethod
 from hashsearch.evaluation.tasks import Task
+from hashsearch.evaluation.threads import chunks
 from hashsearch.evaluation.tiers import Tiers
-from hashsearch.hardware import usable_cores
 from hashsearch.progress import progress_report
 
 SMALL_RADIUS = 2  # the customary one of a Hamming ball
@@ -28,6 +28,7 @@ class Ranked:
 
 
 def rank(
+    pool: ThreadPoolExecutor,
     method: MeasuredMethod,
     task: Task,
     gallery: NDArray[Any],
@@ -47,9 +48,11 @@ def rank(
     points = np.geomspace(1, len(gallery), _POINTS).round().astype(np.int64)
     curve_ks = np.unique(np.concatenate((points, ks)))
     counted = isinstance(method.comparison, Hamming)
+    distances_of = method.comparison.distances_to(gallery[order])
 
-    def measured(distances: NDArray[Any], first: int) -> dict[str, NDArray[Any]]:
-        own = slice(first, first + len(distances))
+    def measured(some: NDArray[Any], first: int) -> dict[str, NDArray[Any]]:
+        distances = distances_of(some)
+        own = slice(first, first + len(some))
         slices = map(slice, starts[own].tolist(), ends[own].tolist())
         rows = list(zip(distances, slices, strict=True))
         if counted:
@@ -59,18 +62,12 @@ def rank(
         return _joined([_measures(Tiers.of_distances(*row), ks, curve_ks) for row in rows])
 
     parts: list[dict[str, NDArray[Any]]] = []
-    cores = usable_cores()
-    with (
-        ThreadPoolExecutor(cores) as pool,
-        progress_report(f"ranking by {method.name}", len(queries)) as report,
-    ):
-        done = 0
-        for distances in method.comparison.distances(queries, gallery[order]):
-            shares = np.array_split(distances, min(cores, len(distances)))
-            firsts = done + np.cumsum([0, *(len(share) for share in shares[:-1])])
-            parts += pool.map(measured, shares, firsts)
-            done += len(distances)
-            report.advance(len(distances))
+    some = chunks(queries, len(gallery))
+    firsts = np.cumsum([0, *map(len, some[:-1])])
+    with progress_report(f"ranking by {method.name}", len(queries)) as report:
+        for chunk, part in zip(some, pool.map(measured, some, firsts), strict=True):
+            parts.append(part)
+            report.advance(len(chunk))
     measures = _joined(parts)
     curve = measures.pop("curve").mean(axis=0).tolist()
     ball: list[tuple[float, float, float]] = []

@@ -11,31 +11,34 @@ Progress: TypeAlias = Callable[[str, int, int | None], None]
 class ProgressReport:
     """Progress of one job. This one is silent; subclasses show it.
 
-    total: number of images that there will be, as far as it is known by now, or None.
+    total: how many there will be, as far as it is known by now, or None. unit: what is
+    counted, in the plural.
     """
 
-    def __init__(self, what: str, total: int | None):
-        self.what, self.total, self.done = what, total, 0
+    def __init__(self, what: str, total: int | None, unit: str):
+        self.what, self.total, self.unit, self.done = what, total, unit, 0
 
-    def advance(self, images: int, note: str = "") -> None:
-        """Count images as done. note: shown beside the rate, such as a loss."""
-        self.done += images
+    def advance(self, done: int, note: str = "") -> None:
+        """Count so many more as done. note: shown beside the rate, such as a loss."""
+        self.done += done
 
 
-OpenReport: TypeAlias = Callable[[str, int | None], AbstractContextManager[ProgressReport]]
+OpenReport: TypeAlias = Callable[[str, int | None, str], AbstractContextManager[ProgressReport]]
 
 
 @contextmanager
-def _silent(what: str, total: int | None) -> Iterator[ProgressReport]:
-    yield ProgressReport(what, total)
+def _silent(what: str, total: int | None, unit: str) -> Iterator[ProgressReport]:
+    yield ProgressReport(what, total, unit)
 
 
 _open_report: ContextVar[OpenReport] = ContextVar("open_report", default=_silent)
 
 
-def progress_report(what: str, total: int | None = None) -> AbstractContextManager[ProgressReport]:
+def progress_report(
+    what: str, total: int | None = None, unit: str = "images"
+) -> AbstractContextManager[ProgressReport]:
     """Report a job of `total` images, or of an unknown number."""
-    return _open_report.get()(what, total)
+    return _open_report.get()(what, total, unit)
 
 
 @contextmanager
@@ -60,13 +63,13 @@ def reported_to(progress: Progress | None) -> Iterator[None]:
     call = progress
 
     class Calls(ProgressReport):
-        def advance(self, images: int, note: str = "") -> None:
-            super().advance(images, note)
+        def advance(self, done: int, note: str = "") -> None:
+            super().advance(done, note)
             call(self.what, self.done, self.total)
 
     @contextmanager
-    def open_report(what: str, total: int | None) -> Iterator[ProgressReport]:
-        yield Calls(what, total)
+    def open_report(what: str, total: int | None, unit: str) -> Iterator[ProgressReport]:
+        yield Calls(what, total, unit)
 
     with reports_opened_by(open_report):
         yield

@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import average_precision_score
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from hashsearch import progress
 from hashsearch.cli import main
 from hashsearch.errors import EvaluationError
 from hashsearch.evaluation import evaluate as evaluation
@@ -211,6 +212,21 @@ def test_measuring_computes_on_one_thread_each_and_then_gives_the_threads_back(t
     assert while_learning == [{1}]
     assert while_describing
     assert all(found == {1} for found in while_describing)
+
+
+def test_progress_says_of_what_and_how_much(task, model, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0)
+    method = method_named("lsh", model, 16, seed=0)
+    measure(method, Examples(task.gallery.images, 0), task, ks=KS, seed=0, date=TODAY)
+    lines = [
+        re.sub(r"[\d,]+ (\w+/s)", r"N \1", line) for line in capsys.readouterr().err.split("\n")
+    ]
+    for line in (
+        "describing light-60-240 by lsh: 300 of 300  N images/s",
+        "searching light-60-240 for changed images by lsh: 3,840 of 3,840  N images/s",
+        "ranking light-60-240 by lsh: 60 of 60  N queries/s",
+    ):
+        assert line in lines
 
 
 def test_queries_are_cut_into_chunks_that_give_every_thread_work(monkeypatch):

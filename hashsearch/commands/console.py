@@ -10,7 +10,7 @@ _LINE_EVERY_S = 10.0
 
 
 @contextmanager
-def open_report(what: str, total: int | None) -> Iterator[ProgressReport]:
+def open_report(what: str, total: int | None, unit: str) -> Iterator[ProgressReport]:
     """Show a job's progress; see hashsearch.progress.reports_opened_by."""
     from rich.console import Console
     from rich.progress import (
@@ -24,12 +24,12 @@ def open_report(what: str, total: int | None) -> Iterator[ProgressReport]:
     console = Console(stderr=True, highlight=False)
 
     class Lines(ProgressReport):
-        def __init__(self, what: str, total: int | None):
-            super().__init__(what, total)
+        def __init__(self) -> None:
+            super().__init__(what, total, unit)
             self._started = self._printed = time.monotonic()
 
-        def advance(self, images: int, note: str = "") -> None:
-            super().advance(images, note)
+        def advance(self, done: int, note: str = "") -> None:
+            super().advance(done, note)
             if time.monotonic() - self._printed >= _LINE_EVERY_S:
                 self._printed = time.monotonic()
                 of_total = f" of {self.total:,}" if self.total else ""
@@ -38,10 +38,10 @@ def open_report(what: str, total: int | None) -> Iterator[ProgressReport]:
 
         def rate(self, note: str) -> str:
             rate = self.done / max(time.monotonic() - self._started, 1e-9)
-            return "  ".join(part for part in (f"{rate:,.0f} images/s", note) if part)
+            return "  ".join(part for part in (f"{rate:,.0f} {unit}/s", note) if part)
 
     if not console.is_terminal:
-        yield Lines(what, total)
+        yield Lines()
         return
     columns = (
         TextColumn("{task.description}"),
@@ -54,8 +54,8 @@ def open_report(what: str, total: int | None) -> Iterator[ProgressReport]:
         task = progress.add_task(what, total=total, note="")
 
         class Bar(Lines):
-            def advance(self, images: int, note: str = "") -> None:
-                ProgressReport.advance(self, images, note)
+            def advance(self, done: int, note: str = "") -> None:
+                ProgressReport.advance(self, done, note)
                 progress.update(task, completed=self.done, total=self.total, note=self.rate(note))
 
-        yield Bar(what, total)
+        yield Bar()

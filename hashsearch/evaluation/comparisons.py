@@ -116,15 +116,18 @@ class Served:
         rows = np.arange(len(gallery))
         return self._index([Block(gallery, rows, rows)])
 
-    def distances(
-        self, queries: NDArray[np.uint8], gallery: NDArray[np.uint8]
-    ) -> Iterator[NDArray[np.int32]]:
+    def distances_to(
+        self, gallery: NDArray[np.uint8]
+    ) -> Callable[[NDArray[np.uint8]], NDArray[np.int32]]:
         index = self.index(gallery)
-        for chunk in _chunks(queries, len(gallery)):
-            positions, found = index.search(chunk, len(gallery))
-            distances = np.empty_like(found)
-            np.put_along_axis(distances, positions, found, axis=1)
-            yield distances
+
+        def distances(queries: NDArray[np.uint8]) -> NDArray[np.int32]:
+            positions, ranked = index.search(queries, len(gallery))
+            by_position = np.empty_like(ranked)
+            np.put_along_axis(by_position, positions, ranked, axis=1)
+            return by_position
+
+        return distances
 
 
 class Euclidean:

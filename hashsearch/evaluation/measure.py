@@ -16,7 +16,7 @@ from hashsearch.evaluation.ranking import rank
 from hashsearch.evaluation.robustness import evenly
 from hashsearch.evaluation.tasks import Task
 from hashsearch.evaluation.threads import chunks, thread_per_core
-from hashsearch.progress import progress_report
+from hashsearch.progress import ProgressReport, progress_report
 
 RESAMPLES = 1000  # of the bootstrap
 LEVEL = 0.95
@@ -87,35 +87,24 @@ def measure(
     mAP's.
     """
     with thread_per_core() as pool:
-        return _measured(pool, method, examples, task, ks=ks, seed=seed, date=date)
-
-
-def _measured(
-    pool: ThreadPoolExecutor,
-    method: MeasuredMethod,
-    examples: Examples,
-    task: Task,
-    *,
-    ks: list[int],
-    seed: int,
-    date: str,
-) -> Result:
-    describe = method.learn(examples)
-    started = time.perf_counter()
-    gallery = _described(pool, method, describe, task.gallery.images)
-    encode_ms = 1000 * (time.perf_counter() - started) / len(gallery)
-    queries = _described(pool, method, describe, task.queries.images)
-    index = method.comparison.index(gallery)
-    shown = queries[evenly(len(queries), SHOWN_QUERIES)]
-    hits, _ = index.search(shown, min(SHOWN_HITS, len(index)))
-    codes: dict[str, Any] = {}
-    if method.n_bits is not None:
-        entropy, correlation = _bit_statistics(unpack_bits(gallery, method.n_bits))
-        changes = _changes(pool, method, describe, examples, gallery)
-        codes = {"entropy": entropy, "correlation": correlation, "changes": changes}
-    search_ms = _search_ms(index, queries)
-    del index  # of floats it is another copy
-    ranked = rank(pool, method, task, gallery, queries, ks)
+        describe = method.learn(examples)
+        n_images = len(task.gallery) + len(task.queries)
+        with progress_report(f"describing {task.name} by {method.name}", n_images) as report:
+            started = time.perf_counter()
+            gallery = _described(pool, describe, task.gallery.images, report)
+            encode_ms = 1000 * (time.perf_counter() - started) / len(gallery)
+            queries = _described(pool, describe, task.queries.images, report)
+        index = method.comparison.index(gallery)
+        shown = queries[evenly(len(queries), SHOWN_QUERIES)]
+        hits, _ = index.search(shown, min(SHOWN_HITS, len(index)))
+        codes: dict[str, Any] = {}
+        if method.n_bits is not None:
+            entropy, correlation = _bit_statistics(unpack_bits(gallery, method.n_bits))
+            changes = _changes(pool, method, describe, examples, task, gallery)
+            codes = {"entropy": entropy, "correlation": correlation, "changes": changes}
+        search_ms = _search_ms(index, queries)
+        del index  # of floats it is another copy
+        ranked = rank(pool, method, task, gallery, queries, ks)
     return Result(
         method=method.name,
         title=method.title,
@@ -150,7 +139,10 @@ def intervals(measures: dict[str, NDArray[np.float64]], seed: int) -> dict[str, 
 
 
 def _described(
-    pool: ThreadPoolExecutor, method: MeasuredMethod, describe: Describe, images: NDArray[np.uint8]
+    pool: ThreadPoolExecutor,
+    describe: Describe,
+    images: NDArray[np.uint8],
+    report: ProgressReport,
 ) -> NDArray[Any]:
     one = describe(images[:1])
     values = np.empty((len(images), *one.shape[1:]), one.dtype)
@@ -160,9 +152,8 @@ def _described(
         values[start : start + _DESCRIBED] = part
         return len(part)
 
-    with progress_report(f"describing by {method.name}", len(images)) as report:
-        for done in pool.map(fill, range(0, len(images), _DESCRIBED)):
-            report.advance(done)
+    for done in pool.map(fill, range(0, len(images), _DESCRIBED)):
+        report.advance(done)
     return values
 
 
@@ -196,6 +187,7 @@ def _changes(
     method: MeasuredMethod,
     describe: Describe,
     examples: Examples,
+    task: Task,
     gallery: NDArray[np.uint8],
 ) -> dict[str, tuple[float, float]]:
     assert method.n_bits is not None
@@ -214,7 +206,8 @@ def _changes(
         return np.stack([flipped, np.where((distances < own).any(axis=1), 0, 1 / as_near)])
 
     changes = {}
-    with progress_report(f"changing, for {method.name}", len(rows) * len(changed)) as report:
+    what = f"searching {task.name} for changed images by {method.name}"
+    with progress_report(what, len(rows) * len(changed)) as report:
         for name, images in changed.items():
             parts = pool.map(found, chunks(images, len(gallery)), chunks(originals, len(gallery)))
             flipped, first = np.concatenate(list(parts), axis=1).mean(axis=1).tolist()

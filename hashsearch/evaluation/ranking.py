@@ -64,7 +64,8 @@ def rank(
     parts: list[dict[str, NDArray[Any]]] = []
     some = chunks(queries, len(gallery))
     firsts = np.cumsum([0, *map(len, some[:-1])])
-    with progress_report(f"ranking by {method.name}", len(queries)) as report:
+    what = f"ranking {task.name} by {method.name}"
+    with progress_report(what, len(queries), "queries") as report:
         for chunk, part in zip(some, pool.map(measured, some, firsts), strict=True):
             parts.append(part)
             report.advance(len(chunk))

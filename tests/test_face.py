@@ -130,6 +130,7 @@ def test_hits_tell_of_their_image(opened):
     (hit,) = opened.search(9, k=1)
     record = opened.get(hit.id)
     assert (hit.label, hit.path, hit.uri) == (record.label, record.path, record.uri)
+    assert hit.closeness is None
     squared = opened.search(9, k=1, method="pixels")[0].distance
     ours, theirs = (decode(Path(opened.get(n).path).read_bytes()).tiny for n in (9, opened.search(
         9, k=1, method="pixels")[0].id))  # fmt: skip

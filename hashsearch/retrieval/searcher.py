@@ -47,7 +47,7 @@ class Hit:
 
     distance: in bits with the method "codes", squared with "pixels". label: None if the image
     has none. path: of the image's file. uri: the name of its source and the path within it,
-    percent-encoded.
+    percent-encoded. closeness: what the distance means; None, since no model says so yet.
 
     >>> gallery.search(7, k=1)[0].id != 7
     True
@@ -58,6 +58,7 @@ class Hit:
     label: str | None
     path: str
     uri: str
+    closeness: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

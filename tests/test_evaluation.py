@@ -147,7 +147,7 @@ def test_measures_by_codes_do_not_depend_on_the_order_of_the_gallery(task, model
     assert (precision, recall, empty) == (pytest.approx(1 / 3, abs=0.01), 1.0, 0.0)
 
 
-def test_bits_are_told_of_by_entropy_and_correlation(task, model):
+def test_bits_are_described_by_entropy_and_correlation(task, model):
     method = method_named("lsh", model, 16, seed=0)
     bits = np.zeros((300, 16), np.uint8)
     bits[:, 0] = bits[:, 1] = np.arange(300) % 2  # two alike, the others never 1
@@ -436,7 +436,7 @@ def test_a_gallery_is_measured_by_the_model_that_made_it(
     assert re.search(r"was made by model \w{12}, and \S+ is \w{12}", capsys.readouterr().err)
 
 
-def test_what_cannot_be_measured_is_told_in_one_sentence(
+def test_what_cannot_be_measured_is_refused_in_one_sentence(
     image_files, model_folder, tmp_path, own_cache, capsys
 ):
     flat = tmp_path / "flat"
@@ -542,7 +542,7 @@ def test_a_method_whose_package_is_missing_is_left_out_unless_it_was_asked_for(
     )
 
 
-def test_the_results_that_are_told_are_those_that_were_measured():
+def test_the_published_results_are_those_that_were_measured():
     report = Report.from_json((ROOT / "docs/results.json").read_text())
     assert (ROOT / "docs/results.md").read_text() == to_markdown(report)
     assert report.model["fingerprint"] == Model(PRETRAINED).card.fingerprint

@@ -39,32 +39,47 @@ _BITS = 256
 
 def add(commands: Commands) -> None:
     command = add_command(commands, "eval", _evaluate, "measure how well methods find images")
-    command.set_defaults(when_stopped="stopped; what was measured is kept, and need not be again")
+    command.set_defaults(
+        when_stopped="stopped; methods measured so far are kept and will not be measured again"
+    )
     command.add_argument(
         "--data", metavar="SRC", required=True, help=f"{SOURCES}, or a gallery; with labels"
     )
-    command.add_argument("--methods", metavar="A,B…", help="all that can be, unless given")
     command.add_argument(
-        "--model", metavar="M", type=Path, help="makes the codes; the bundled one unless given"
+        "--methods",
+        metavar="A,B…",
+        help="methods to measure; all that can be measured unless given",
     )
     command.add_argument(
-        "--bits", metavar="N", type=positive, default=_BITS, help="of the baselines' codes (256)"
+        "--model",
+        metavar="M",
+        type=Path,
+        help="model that makes the codes; the bundled one unless given",
+    )
+    command.add_argument(
+        "--bits",
+        metavar="N",
+        type=positive,
+        default=_BITS,
+        help="bits of the baselines' codes (256)",
     )
     command.add_argument(
         "-k",
         metavar="K",
         type=positive,
         nargs="+",
-        help="numbers of images retrieved; the largest is mAP's (1 10 100 1000, if there are)",
+        help="numbers of images retrieved; mAP is measured at the largest (1 10 100 1000)",
     )
     command.add_argument(
-        "--queries", metavar="N", type=positive, help="search for so many, drawn evenly by label"
+        "--queries", metavar="N", type=positive, help="number of queries, drawn evenly by label"
     )
     command.add_argument(
         "--pool", action="store_true", help="test images that are not drawn join the gallery"
     )
-    command.add_argument("--seed", type=whole, default=0, help="of all that is drawn (0)")
-    command.add_argument("--out", metavar="FOLDER", type=Path, help="report.html, .md and .json")
+    command.add_argument("--seed", type=whole, default=0, help="seed of everything random (0)")
+    command.add_argument(
+        "--out", metavar="FOLDER", type=Path, help="folder to write report.html, .md and .json into"
+    )
     command.add_argument("--json", action="store_true")
 
 
@@ -78,14 +93,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     environment = _environment()
     with _gallery(options) as gallery:
         model = Model(gallery.model_folder if gallery else options.model or PRETRAINED)
-        asked = _asked(options, model)  # refused before images are read
+        asked = _asked(options, model)  # so that a wrong name is refused before images are read
         task = _task(options, gallery, folders)
     methods, left_out = asked or _measurable(options, model, task)
     for method in methods:
         require_measurable(method, task)
     reconstruct = _roundtrip(model) if options.out else None
     ks = numbers_retrieved(options.k, task)
-    if options.out:  # before the measuring, and after all that refuses the data
+    if options.out:  # before measuring, and after all checks of the data
         require_room(options.out)
     results = evaluate(
         task,
@@ -133,7 +148,7 @@ def _trained_on(training: dict[str, Any]) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """What figures may depend on: the machine, and the packages that compute them."""
+    """What results may depend on: the machine, and versions of the packages that compute."""
     import torch
 
     from hashsearch.hardware import describe
@@ -149,7 +164,7 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def _gallery(options: argparse.Namespace) -> "Iterator[GalleryFolder | None]":
-    """The gallery that --data names, if it does. Raises ArtifactMismatch for another --model."""
+    """The gallery, if --data is one. Raises ArtifactMismatch if another model made it."""
     from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.models.card import read_card
 
@@ -171,7 +186,7 @@ def _gallery(options: argparse.Namespace) -> "Iterator[GalleryFolder | None]":
 def _asked(
     options: argparse.Namespace, model: "Model"
 ) -> "tuple[list[MeasuredMethod], dict[str, str]] | None":
-    """The methods that --methods names, and none left out; None without it."""
+    """The methods that --methods names, with none left out; None without --methods."""
     from hashsearch.evaluation.methods import method_named
 
     if not options.methods:
@@ -183,7 +198,7 @@ def _asked(
 def _measurable(
     options: argparse.Namespace, model: "Model", task: "Task"
 ) -> "tuple[list[MeasuredMethod], dict[str, str]]":
-    """All methods that can be measured, and why the others cannot."""
+    """The methods that can be measured, and why each of the others cannot."""
     from hashsearch.evaluation.evaluate import require_measurable
     from hashsearch.evaluation.methods import measured, method_named
 
@@ -214,7 +229,7 @@ def _task(
     if gallery is not None:
         images = _images_of(gallery)
     else:
-        source = open_source(options.data, folders)  # which says best what is no source
+        source = open_source(options.data, folders)  # first, for its better message
         test_source = open_test_split(options.data, folders)
         images = LabelledImages(*load_labelled_images(source))
         if test_source is not None:
@@ -237,7 +252,7 @@ def _name_of(spec: str) -> str:
 
 
 def _images_of(gallery: "GalleryFolder") -> "LabelledImages":
-    """Raises EvaluationError if it keeps no pixels."""
+    """The images of a gallery. Raises EvaluationError if it keeps no pixels."""
     import numpy as np
 
     from hashsearch.evaluation.tasks import LabelledImages
@@ -245,7 +260,7 @@ def _images_of(gallery: "GalleryFolder") -> "LabelledImages":
     rows = gallery.catalog.rows()
     pixels = gallery.column("pixels", rows)
     if pixels is None:
-        raise EvaluationError(f"{gallery.folder} keeps no pixels, of which methods are made")
+        raise EvaluationError(f"{gallery.folder} keeps no pixels, which every method needs")
     labels = {image.id: image.label for image in gallery.catalog.records(rows.ids.tolist())}
     return LabelledImages(
         pixels.reshape(-1, 32, 32, 3), np.array([labels.get(i) or "" for i in rows.ids.tolist()])
@@ -258,7 +273,7 @@ def _roundtrip(model: "Model") -> "Callable[[NDArray[np.uint8]], NDArray[np.uint
 
 
 def _command(options: argparse.Namespace) -> str:
-    """What repeats this, from the same folder."""
+    """The command that repeats this from the same folder."""
     words = ["hashsearch", "eval", "--data", options.data]
     words += ["--methods", options.methods] if options.methods else []
     words += ["--model", str(options.model)] if options.model else []

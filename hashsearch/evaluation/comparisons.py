@@ -1,8 +1,9 @@
 """How two images are compared: in bits, in squared grey levels, or as vectors of floats.
 
-Each has an index, for codes and pixels the one that a gallery is searched with, and the
-distances of all of a gallery, from which rankings are measured to their end. Both are exact:
-in integers they tell the same to the last bit, in float32 as near as its products are.
+Each comparison gives an index, which finds the nearest images (for codes and pixels it is the
+index that serves a gallery), and the distances to all images of a gallery, from which whole
+rankings are measured. Both are exact: in integers they agree to the last bit, in float32 up to
+the rounding of its products.
 """
 
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from hashsearch.search import Block
 from hashsearch.search.exact import ExactIndex
 from hashsearch.search.pixels import PixelIndex
 
-# Products of values from -128 to 127, summed over so many, are at most 2^24, up to which
-# float32 counts without a gap, in whatever order it adds.
+# The sum of so many products of values from -128 to 127 is at most 2^24. Up to there float32
+# has every integer, so the sum is exact in any order.
 _EXACT = 1024
 
 
@@ -38,12 +39,15 @@ class Searchable(Protocol):
 
 
 class Comparison(Protocol):
-    """queries, gallery: (n, n_values) of what a method keeps of an image. unit: of distances."""
+    """queries, gallery: (n, n_values), what a method keeps of each of n images.
+
+    unit: of the distances.
+    """
 
     unit: str
 
     def index(self, gallery: Any) -> Searchable:
-        """Positions are the gallery's rows."""
+        """An index whose positions are the rows of the gallery."""
         ...
 
     def distances_to(self, gallery: Any) -> Callable[[Any], NDArray[Any]]:
@@ -55,7 +59,7 @@ class Comparison(Protocol):
 
 
 class Hamming:
-    """Packed codes of so many bits; int32 distances in bits."""
+    """Packed codes of n_bits bits; int32 distances in bits."""
 
     unit = "bits"
 
@@ -171,5 +175,5 @@ def _centred(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _squares(centred: NDArray[np.float32]) -> NDArray[np.int32]:
-    """(n, 3072) float32 whole numbers to the exact sums of their squares."""
+    """Exact sums of squares: (n, 3072) float32 whole numbers to (n,) int32."""
     return np.einsum("ij,ij->i", centred, centred, dtype=np.float64).astype(np.int32)

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,11 +44,17 @@ def _package(module: Path) -> Path:
 
 
 def _imported_names(node: ast.AST) -> Iterator[str]:
-    """Absolute dotted names, of modules and of what is imported from them."""
+    """Absolute dotted names, of modules and of what is imported from them.
+
+    Texts like "package.module:Name", from which a table imports later, count too.
+    """
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        if re.fullmatch(r"[\w.]+:\w+", node.value):
+            yield node.value.replace(":", ".")
     elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
         for child in ast.iter_child_nodes(node):
             yield from _imported_names(child)

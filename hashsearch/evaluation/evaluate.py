@@ -1,4 +1,4 @@
-"""Measure several methods, each once: what was measured before is read back."""
+"""Measure several methods, or read back what was measured before."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def require_measurable(method: MeasuredMethod, task: Task) -> None:
 
 
 def numbers_retrieved(asked: Sequence[int] | None, task: Task) -> list[int]:
-    """The ks to measure: those asked for, or of USUAL_KS those that the gallery has.
+    """The numbers of images retrieved to measure at: those asked for, or the USUAL_KS that fit.
 
     Raises EvaluationError if the gallery has fewer images than were asked for.
     """
@@ -56,12 +56,11 @@ def evaluate(
 ) -> list[Result]:
     """A result for each method, from the cache where the same was measured before.
 
-    ks: as of `measure`. environment: what else the results depend on, the machine and
-    libraries' versions. date: today's. cache: a folder, made if need be; without one that can
-    be written, results are not kept. A cached result is of the same method (a model's by its
-    fingerprint), images, labels, ks, seed and environment, and
-    of the same source files of this package.
-    methods: such as `require_measurable` lets pass.
+    methods: ones that `require_measurable` accepts. ks: as of `measure`. environment: what else
+    the results depend on, such as the machine and versions of libraries. date: today's. cache:
+    a folder, made if it is missing; where it cannot be written, results are not kept. A cached
+    result is used if the method (a model by its fingerprint), the images, labels, ks, seed and
+    environment, and the source files that measuring imports are all the same.
     """
     examples, sources = Examples(task.gallery.images, seed), sources_sha256(_MEASURING)
     results = []
@@ -83,7 +82,7 @@ def evaluate(
 
 
 def _read(path: Path) -> Result | None:
-    """A result; None if there is none, or none that can be read."""
+    """The result in a file; None if the file is missing or cannot be read as one."""
     try:
         return Result.from_dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

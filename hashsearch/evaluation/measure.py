@@ -1,4 +1,4 @@
-"""One method on one task: how well it finds, how sure that is, what it costs."""
+"""Measure one method on one task: its accuracy, the confidence of that, and its cost."""
 
 import statistics
 import time
@@ -27,7 +27,7 @@ _DESCRIBED = 256  # images of a thread at a time
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over queries, and where it lies with 95% confidence."""
+    """A mean over queries, and its 95% confidence interval."""
 
     value: float
     low: float
@@ -36,16 +36,18 @@ class Interval:
 
 @dataclass(frozen=True)
 class Result:
-    """All that is told of a method.
+    """All measurements of a method.
 
-    date: of the measurement. measures: by name. curve: pairs of a number retrieved and the
-    share of these that is of the query's label. ball: of codes, by radius from 0 on, precision
-    and recall of all that lies within it of any query, and the share of queries within whose
-    radius nothing lies. entropy: of codes, the mean over bits, 1 for one that is 1 as often as not;
-    correlation: the mean size of that of two bits. encode_ms: of one image among many;
-    search_ms: the median of single queries. hits: for each query shown, positions in the
-    gallery. changes: of codes, by change, mean bits flipped and how often the original is
-    the first found.
+    date: of the measurement. measures: by name. curve: pairs of a number of images retrieved
+    and the share of them that has the query's label. encode_ms: milliseconds to describe one
+    image among many. search_ms: median milliseconds of single queries. hits: positions in the
+    gallery, for each query that a report shows.
+
+    Of codes alone: ball: for each radius from 0 on, precision and recall over all pairs of a
+    query and an image within the radius, and the share of queries that have no image within
+    it. entropy: the mean entropy of a bit; 1 if every bit is 1 as often as 0. correlation: the
+    mean absolute correlation of two bits. changes: by the name of a change, the mean number of
+    bits flipped, and how often the original is found first.
     """
 
     method: str
@@ -81,10 +83,10 @@ class Result:
 def measure(
     method: MeasuredMethod, examples: Examples, task: Task, *, ks: list[int], seed: int, date: str
 ) -> Result:
-    """Learn, describe, rank, search and change. examples: the task's gallery.
+    """Let a method learn, describe all images, search, and measure what it finds.
 
-    ks: numbers of images retrieved, ascending, none above the gallery's size; the last one is
-    mAP's.
+    examples: the task's gallery. ks: numbers of images retrieved, ascending, none above the
+    gallery's size; mAP@k is measured at the last one.
     """
     with thread_per_core() as pool:
         describe = method.learn(examples)
@@ -103,7 +105,7 @@ def measure(
             changes = _changes(pool, method, describe, examples, task, gallery)
             codes = {"entropy": entropy, "correlation": correlation, "changes": changes}
         search_ms = _search_ms(index, queries)
-        del index  # of floats it is another copy
+        del index  # an index of floats holds a copy of the gallery
         ranked = rank(pool, method, task, gallery, queries, ks)
     return Result(
         method=method.name,
@@ -123,9 +125,9 @@ def measure(
 
 
 def intervals(measures: dict[str, NDArray[np.float64]], seed: int) -> dict[str, Interval]:
-    """Means and their confidence by bootstrap over queries: percentiles of resampled means.
+    """Means over queries, with bootstrap intervals: percentiles of the resampled means.
 
-    measures: (n_queries,) each. All of them, and all methods, see the same resamples.
+    measures: (n_queries,) each. All measures and all methods share the same resamples.
     """
     values = np.stack(list(measures.values()), axis=1)
     random = np.random.default_rng(seed)
@@ -158,7 +160,7 @@ def _described(
 
 
 def _search_ms(index: Searchable, queries: NDArray[Any]) -> float:
-    """The median of single queries, ten images each."""
+    """Median milliseconds to find ten images for a single query."""
     seconds = []
     for row in evenly(len(queries), _TIMED):
         started = time.perf_counter()
@@ -168,7 +170,7 @@ def _search_ms(index: Searchable, queries: NDArray[Any]) -> float:
 
 
 def _bit_statistics(bits: NDArray[np.uint8]) -> tuple[float, float]:
-    """Mean entropy of a bit, and mean size of the correlation of two, of (n, n_bits) bits."""
+    """Mean entropy of a bit and mean absolute correlation of two, of (n, n_bits) bits."""
     ones = bits.mean(axis=0)
     inside = ones[(ones > 0) & (ones < 1)]
     entropy = -(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside)).sum() / len(ones)
@@ -201,7 +203,7 @@ def _changes(
         codes = describe(images)
         flipped = (unpack_bits(codes, n_bits) != originals).sum(axis=1)
         distances, own = distances_of(codes), flipped[:, np.newaxis]
-        # With others as near, the original is the first of them by chance.
+        # Of images at the same distance as the original, any may come first.
         as_near = (distances == own).sum(axis=1)
         return np.stack([flipped, np.where((distances < own).any(axis=1), 0, 1 / as_near)])
 

@@ -1,4 +1,4 @@
-"""The methods that can be measured, by name."""
+"""The methods that can be measured, in one table."""
 
 import math
 from collections.abc import Callable
@@ -35,39 +35,39 @@ from hashsearch.search.pixels import contrast_normalized
 
 LEAST_BITS = 8
 _CHANGED = 1000
-# Tiny images (n, 32, 32, 3) uint8 to what a method keeps of them, (n, n_values).
+# From (n, 32, 32, 3) uint8 tiny images to (n, n_values), what a method keeps of each.
 Describe = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
 class Examples:
-    """Images that a method may learn from, and what several methods learn of them."""
+    """Images that methods learn from, and what several methods need of them, computed once."""
 
     def __init__(self, images: NDArray[np.uint8], seed: int):
-        """images: (n, 32, 32, 3) uint8. seed: of the noise that some are changed by."""
+        """images: (n, 32, 32, 3) uint8. seed: of the noise in changed images."""
         self.images, self._seed = images, seed
         self._components: Projection | None = None
 
     def components(self, count: int) -> Projection:
-        """The principal components, as many as are wanted, computed once."""
+        """The first `count` principal components."""
         if self._components is None or self._components.matrix.shape[1] != count:
             self._components = principal_components(self.images, count)
         return self._components
 
     @cached_property
     def changed(self) -> tuple[NDArray[np.int64], dict[str, NDArray[np.uint8]]]:
-        """Rows of some of the images, and these after each kind of change, by its name."""
+        """Rows of some images, and these images after each change, by the change's name."""
         rows = evenly(len(self.images), _CHANGED)
         return rows, dict(changed(self.images[rows], self._seed))
 
 
 @dataclass(frozen=True)
 class MeasuredMethod:
-    """What is kept of an image, and how two of these are compared.
+    """What a method keeps of an image, and how it compares two images.
 
-    title: for a table. image_bytes: of what is kept of an image. learn: from a gallery,
-    without labels, to what describes an image. n_bits: of a code, None for what is none.
-    identity: all that its results depend on besides the images. least_images: that it can
-    learn from.
+    title: for tables. image_bytes: how much it keeps of an image. learn: makes, from a gallery
+    without labels, the function that describes images. n_bits: of its codes; None if it makes
+    none. identity: what its results depend on besides the images. least_images: the fewest
+    that it can learn from.
     """
 
     name: str
@@ -81,7 +81,7 @@ class MeasuredMethod:
 
 
 class Model:
-    """A model folder, whose weights are read when they are needed."""
+    """A model folder. Its weights are read when they are first needed."""
 
     def __init__(self, folder: Path):
         """Raises what `read_card` raises."""
@@ -95,7 +95,9 @@ class Model:
 
 
 def method_named(name: str, model: Model, n_bits: int, seed: int) -> MeasuredMethod:
-    """Any of `measured`. n_bits: of the baselines' codes; seed: of random projections.
+    """The method of a row of `measured`.
+
+    n_bits: of the baselines' codes; seed: of random projections.
 
     Raises EvaluationError for another name, or a number of bits that a method cannot have,
     and MissingPackage where its library is not installed.
@@ -237,7 +239,7 @@ def _code(
 def _of_components(
     name: str, title: str, n_bits: int, learn: Callable[[Examples], Describe]
 ) -> MeasuredMethod:
-    """Fewer images than components leave some of these to chance."""
+    """A code that needs more images than bits: fewer leave some components to chance."""
     return replace(_code(name, title, n_bits, learn), least_images=n_bits + 1)
 
 

@@ -1,4 +1,4 @@
-"""Rankings of a whole gallery for each of many queries, and what they are worth."""
+"""Rank a whole gallery for each of many queries, and measure the rankings."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from hashsearch.evaluation.threads import chunks
 from hashsearch.evaluation.tiers import Tiers
 from hashsearch.progress import progress_report
 
-SMALL_RADIUS = 2  # the customary one of a Hamming ball
+SMALL_RADIUS = 2  # bits; the radius that papers on hashing use
 _POINTS = 40  # of the curve
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """measures: each query's, (n_queries,) by name. curve, ball: as of Result."""
+    """measures: by name, (n_queries,) a value for each query. curve, ball: as of Result."""
 
     measures: dict[str, NDArray[np.float64]]
     curve: list[tuple[int, float]]
@@ -37,9 +37,10 @@ def rank(
 ) -> Ranked:
     """Rank the whole gallery for each query.
 
-    gallery, queries: (n, n_values) of what the method keeps of the task's images.
+    pool: of threads that compute alone. gallery, queries: (n, n_values), what the method keeps
+    of the task's images.
     """
-    # Images of a label are brought side by side: each query's are then a slice.
+    # Sorted by label, the images relevant to a query are one slice of the gallery.
     order = np.argsort(task.gallery.labels, kind="stable")
     labels = task.gallery.labels[order]
     starts, ends = (
@@ -83,10 +84,11 @@ def rank(
 def _measures(
     tiers: Tiers, ks: list[int], curve_ks: NDArray[np.int64], *, ball: bool = False
 ) -> dict[str, NDArray[Any]]:
-    """(n_queries,) by name; `curve` (n_queries, n_points), at the curve's ks, ours among them.
+    """Measures by name, (n_queries,) each; `curve` is (n_queries, n_points).
 
-    ball: of tiers that are distances in bits, what lies within a radius too; `ball` is
-    (1, 3, n_tiers), sums over the queries: images, relevant ones, queries without any.
+    curve_ks: the curve's numbers retrieved, which include ks. ball: measure what lies within
+    each radius too, for which tiers must be distances in bits; the measure `ball` is
+    (1, 3, n_tiers), sums over queries: images, relevant images, queries that have no image.
     """
     found, columns = tiers.found_at(curve_ks), {k: int(np.searchsorted(curve_ks, k)) for k in ks}
     by_found, by_all = tiers.average_precision_at(ks[-1])

@@ -1,4 +1,4 @@
-"""What was measured, for programs (JSON), for a text (Markdown), and to look at (HTML)."""
+"""Write a report of measurements as JSON, Markdown and HTML."""
 
 import base64
 import io
@@ -36,15 +36,15 @@ CAPTIONS = {
 _PAGES = ("report.json", "report.md", "report.html")
 # report.json has other names for two fields, as docs/results.json has them.
 _JSON_NAMES = {"task": "protocol", "environment": "surroundings"}
-_PICTURED = ("codes", "pixels")  # whose hits are shown, where they were measured
+_PICTURED = ("codes", "pixels")  # methods whose hits are shown, if they were measured
 
 
 @dataclass(frozen=True)
 class Report:
-    """Results of several methods on one task, and what they depend on.
+    """Results of several methods on one task, and what the results depend on.
 
     unlabelled, unanswerable, set_apart: as of Task. environment: the machine, and libraries'
-    versions. model: the fingerprint, and what the model was trained on. left_out: methods
+    versions. model: its fingerprint, and the data it was trained on. left_out: methods
     that could not be measured, and why.
     """
 
@@ -82,7 +82,7 @@ def write_report(
 ) -> None:
     """Write report.json, report.md and report.html into a folder, over an earlier report.
 
-    reconstruct: tiny images to what the model's codes of them decode to.
+    reconstruct: from tiny images to what their codes decode to.
     """
     pages = {
         "report.json": report.to_json(),
@@ -94,9 +94,9 @@ def write_report(
 
 
 def require_room(folder: Path) -> None:
-    """Raise EvaluationError if a folder holds something else than an earlier report.
+    """Make the folder; raise EvaluationError if it holds files that are not of a report.
 
-    Hidden files are no hindrance. Raises OSError if it cannot be made or read.
+    Hidden files may stay. Raises OSError if the folder cannot be made or read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = (path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -107,7 +107,7 @@ def require_room(folder: Path) -> None:
 
 
 def to_markdown(report: Report) -> str:
-    """Tables, with what they were measured on."""
+    """All tables, with a preface and the circumstances of the measurement."""
     lines = [f"# {report.task}", "", "\n\n".join(_preface(report)), ""]
     for title, rows in tables(report).items():
         header, *body = rows
@@ -122,7 +122,7 @@ def to_markdown(report: Report) -> str:
 
 
 def to_text(report: Report) -> str:
-    """The first table, in columns for a terminal."""
+    """The table of retrieval, in columns for a terminal."""
     rows = tables(report)["Retrieval"]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{report.task}: means over queries, and their 95% confidence", ""]
@@ -133,7 +133,7 @@ def to_text(report: Report) -> str:
 
 
 def tables(report: Report) -> dict[str, list[list[str]]]:
-    """Every table by its title, header first."""
+    """Every table by its title; the first row is the header."""
     k = report.ks[-1]
     found = {
         **{f"P@{k}": f"precision_at_{k}" for k in report.ks},
@@ -174,7 +174,7 @@ def to_html(
     task: Task,
     reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
 ) -> str:
-    """One page that needs nothing beside it: pictures and plots are in it."""
+    """One page that needs no other file: pictures and plots are in it."""
     templates = Environment(
         loader=PackageLoader("hashsearch", "evaluation"),
         autoescape=True,
@@ -197,7 +197,7 @@ def _preface(report: Report) -> list[str]:
     lost, bare = report.unanswerable, report.unlabelled
     left_out = f" ({lost:,} more were left out: nothing has their label)" if lost else ""
     left_out += f" ({bare:,} images without a label were left out)" if bare else ""
-    # A data set's test split is never trained on; of other queries nothing is known.
+    # Training never reads a data set's test split; it may have read other queries.
     apart = report.set_apart and report.task.split("-")[0] in report.model["data"]
     origin = "trained" if apart else "trained, perhaps on some of these images,"
     k = report.ks[-1]
@@ -230,7 +230,7 @@ def _pictures(
     task: Task,
     reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
 ) -> dict[str, Any]:
-    """Queries, what their codes decode to, and what was found of them."""
+    """Queries, what their codes decode to, and what was found for them."""
     shown = evenly(len(task.queries), SHOWN_QUERIES)
     queries = task.queries[shown]
     decoded = reconstruct(queries.images)
@@ -264,7 +264,7 @@ def _data_uri(kind: str, content: bytes) -> str:
 
 
 def _plots(report: Report) -> dict[str, str]:
-    """Addresses of SVG by title; none without matplotlib."""
+    """Data URIs of SVG plots by title; none without matplotlib."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
@@ -289,7 +289,7 @@ def _plots(report: Report) -> dict[str, str]:
 
 
 def _line(report: Report, result: Result) -> dict[str, Any]:
-    """Of one colour in every plot; dashed where it is no code."""
+    """The style of a method's line: one colour in all plots, dashed unless it makes codes."""
     return {
         "label": result.title,
         "color": f"C{report.results.index(result)}",

@@ -1,4 +1,4 @@
-"""What happens to pictures on their way, done to tiny images."""
+"""Changes that pictures go through when they are shared, applied to tiny images."""
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -15,12 +15,12 @@ _BICUBIC, _BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
 
 
 def evenly(n: int, most: int) -> NDArray[np.int64]:
-    """Row numbers, at most so many, over all n."""
+    """At most `most` of n row numbers, evenly spaced, the first and the last among them."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
 def changed(images: NDArray[np.uint8], seed: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """All images after each kind of change in turn, with its name.
+    """Yield the name of each change, and all images after it.
 
     images: (n, 32, 32, 3) uint8, as are those returned.
     """
@@ -45,19 +45,19 @@ def _jpeg(quality: int) -> Change:
 
 
 def _resized(side: int) -> Change:
-    """Down or up to so many pixels, and back."""
+    """Resized to side × side pixels, and back."""
     return lambda picture: picture.resize((side, side), _BICUBIC).resize(_SIDES, _BICUBIC)
 
 
 def _cropped(side: int) -> Change:
-    """The centre of so many pixels, brought up again."""
+    """The centre of side × side pixels, enlarged to the tiny image's size."""
     edge = (TINY_SIDE - side) // 2
     box = (edge, edge, edge + side, edge + side)
     return lambda picture: picture.resize(_SIDES, _BICUBIC, box=box)
 
 
 def _rotated(degrees: float) -> Change:
-    """Turned, and the edges that come in filled with what lies nearest inside."""
+    """Rotated; corners that open are filled with the nearest pixels of the edge."""
 
     def change(picture: Image.Image) -> Image.Image:
         framed = np.pad(np.asarray(picture), ((8, 8), (8, 8), (0, 0)), "edge")

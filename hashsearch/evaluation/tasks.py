@@ -28,12 +28,13 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Task:
-    """Queries and a gallery, and the name by which others can tell what was measured.
+    """Queries, the gallery to search, and a name that says which they are.
 
-    A query is answered by gallery images of its label; every query has some. name: of the
-    data, the number of queries and that of gallery images, and the seed where one drew them.
-    set_apart: whether the queries come from a test split. unlabelled: images that were left out
-    for want of a label; unanswerable: queries, since the gallery has none of theirs.
+    The gallery images that have a query's label are relevant to it; every query has some.
+    name: the data's name, the numbers of queries and gallery images, and the seed if it is not
+    0 and queries were drawn. set_apart: whether the queries come from a test split.
+    unlabelled: number of images left out because they have no label. unanswerable: number of
+    queries left out because no gallery image has their label.
     """
 
     name: str
@@ -64,13 +65,13 @@ def split_task(
 ) -> Task:
     """Split labelled images into queries and a gallery.
 
-    data: its name. With test images, these are the queries and `images` the gallery; without,
-    queries are drawn from `images`, at most half of a label's, and the others are the gallery.
-    n_queries: so many drawn at random, evenly by label as far as they go; None for all test
-    images, or a tenth of the images, no more than MOST_DRAWN. pooled: test images that are not
-    drawn join the gallery. Images without a label are left out, and so are queries whose label
-    the gallery has not.
-    Raises EvaluationError if so many cannot be drawn, if fewer than two labels are left, and
+    data: the name of the data. With test images, these are the queries and `images` is the
+    gallery. Without, queries are drawn from `images`, at most half of each label's, and the
+    others are the gallery. n_queries: how many to draw at random, as evenly by label as
+    possible; None for all test images, or for a tenth of `images`, at most MOST_DRAWN. pooled:
+    test images that are not drawn join the gallery. Images without a label are left out, and
+    so are queries whose label no gallery image has.
+    Raises EvaluationError if n_queries cannot be drawn, if fewer than two labels are left, or
     if `pooled` has nothing to pool.
     """
     given = len(images) + (len(test) if test is not None else 0)
@@ -123,10 +124,10 @@ def _labelled(data: str, images: LabelledImages) -> LabelledImages:
 
 
 def _drawn(labels: NDArray[np.str_], count: int, seed: int, share: float) -> NDArray[np.bool_]:
-    """Which images are drawn: as many of each label as of the others, until its share is drawn."""
+    """Which images are drawn: equally many of each label, until its share is used up."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(labels))
-    # An image's turn is its place among those of its label; turns are drawn in order.
+    # An image's turn is its place among the images of its label; lower turns are drawn first.
     shuffled = labels[order]
     turns = np.empty(len(labels), np.int64)
     for label in np.unique(labels):

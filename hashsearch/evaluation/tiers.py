@@ -1,8 +1,8 @@
-"""Measures of rankings in which equal distances are left equal.
+"""Measures of rankings that do not depend on how equal distances are ordered.
 
-Integer distances tie, often by the hundred, and a ranking that breaks ties somehow is
-measured by how it broke them. Here every measure is its expected value where the images of
-one distance come in random order, so that it depends on the distances alone.
+Integer distances tie, often by the hundred, and the order that a ranking gives to tied images
+changes its measures. Here every measure is its expected value over random orders of tied
+images, so that it depends on the distances alone.
 
 Source: McSherry and Najork 2008, *Computing Information Retrieval Performance Measures
 Efficiently in the Presence of Tied Scores* (ECIR).
@@ -59,7 +59,7 @@ class Tiers:
 
     @classmethod
     def stacked(cls, parts: "list[Tiers]") -> "Tiers":
-        """Those of many queries; where one has fewer tiers, empty ones follow."""
+        """Tiers of many queries; one that has fewer gets empty ones at its end."""
         most = max(part.sizes.shape[1] for part in parts)
 
         def filled(tiers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -87,7 +87,7 @@ class Tiers:
         )
 
     def precision_within(self, tier: int) -> NDArray[np.float64]:
-        """Share of the images in tiers 0 to `tier` that are relevant; 0 where there is none.
+        """Share of the images in tiers 0 to `tier` that are relevant; 0 if these tiers are empty.
 
         Of Hamming distances, which have a tier each: precision within a radius, inclusive.
         Returns (n_queries,).
@@ -97,7 +97,7 @@ class Tiers:
         return shares
 
     def average_precision(self) -> NDArray[np.float64]:
-        """Of the whole ranking: the mean of precision at each relevant image.
+        """Average precision of the whole ranking: the mean of precision at each relevant image.
 
         Returns (n_queries,); 0 for a query of which no image is relevant.
         """
@@ -105,7 +105,7 @@ class Tiers:
         return averages
 
     def average_precision_at(self, k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of the first k alone: precision at each relevant image among them, summed, divided
+        """Average precision of the first k: precision at each relevant one of them, summed, divided
         by the number of relevant images among the first k, and by that of all there are.
 
         k: from 1 to the gallery's size. Returns two (n_queries,); 0 where the divisor is.
@@ -165,11 +165,11 @@ def _hypergeometric(
 
 @lru_cache(maxsize=2)
 def _harmonic(n: int) -> NDArray[np.float64]:
-    """(n + 1,): sums of 1 / i for i from 1 on."""
+    """(n + 1,): the harmonic numbers 0 to n, sums of 1 / i up to each."""
     return np.concatenate(([0.0], np.cumsum(1 / np.arange(1, n + 1))))
 
 
 @lru_cache(maxsize=2)
 def _log_factorials(n: int) -> NDArray[np.float64]:
-    """(n + 1,): of 0 on."""
+    """(n + 1,): logarithms of the factorials of 0 to n."""
     return np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, n + 1)))))

@@ -311,14 +311,16 @@ def test_imports_in_functions_are_found_and_those_for_types_alone_are_not(tmp_pa
         "__init__": "from package import unused\n",
         "first": "def f():\n    from package.inner import second\n",
         "inner/__init__": "",
-        "inner/second": "if TYPE_CHECKING:\n    import package.types\nelse:\n    import json\n",
+        "inner/second": "if TYPE_CHECKING:\n    import package.types\nelse:\n    import json\n"
+        "TABLE = {'row': 'package.table:Row'}\n",
+        "table": "",
         "types": "",
         "unused": "",
     }
     for name, text in texts.items():
         (package / f"{name}.py").write_text(text)
     found = [path.relative_to(package) for path in imported_files(package / "first.py")]
-    assert [*map(str, found)] == ["first.py", "inner/__init__.py", "inner/second.py"]
+    assert [*map(str, found)] == ["first.py", "inner/__init__.py", "inner/second.py", "table.py"]
     before = sources_sha256(package / "first.py")
     (package / "unused.py").write_text("#")
     assert sources_sha256(package / "first.py") == before

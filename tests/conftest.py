@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import tarfile
+from collections.abc import Set
 from itertools import count, islice
 from pathlib import Path
 
@@ -63,8 +64,13 @@ def cifar10() -> Path:
     return archive
 
 
-def part_of_cifar10(archive: Path, folder: Path, *, train: int, test: int) -> Path:
-    """A data folder with every so many of CIFAR-10's training and test images."""
+def part_of_cifar10(
+    archive: Path, folder: Path, *, train: int, test: int, also: Set[str] = frozenset()
+) -> Path:
+    """A data folder with every so many of CIFAR-10's training and test images.
+
+    also: members of the archive that it holds in any case.
+    """
     folder.mkdir()
     counts = {"train": count(), "test": count()}
     with (
@@ -74,7 +80,8 @@ def part_of_cifar10(archive: Path, folder: Path, *, train: int, test: int) -> Pa
         for member in whole:
             if member.isfile():
                 split = member.name.split("/")[1]
-                if next(counts[split]) % {"train": train, "test": test}[split] == 0:
+                chosen = next(counts[split]) % {"train": train, "test": test}[split] == 0
+                if chosen or member.name in also:
                     part.addfile(member, whole.extractfile(member))
     return folder
 

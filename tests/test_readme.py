@@ -137,6 +137,15 @@ def test_the_commands_of_the_page_on_indexing_do_what_it_says(home, capfd, photo
         check_answer(command, capfd.readouterr().out, home, "docs/indexing.md")
 
 
+def python_blocks(document: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+def test_the_readmes_python_is_the_guides_first_example():
+    """tests/test_face.py runs the guide's."""
+    assert python_blocks("README.md") == python_blocks("docs/python.md")[:1]
+
+
 def start_server(words: list[str]) -> subprocess.Popen:
     server = subprocess.Popen(
         [COMMAND, *(word for word in words[1:] if word != "&")], stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-# Every target sets up what it needs. HASHSEARCH_DATA: real images, where there are some.
+# Every target installs what it needs. HASHSEARCH_DATA names a folder of real images, if any.
 PYTHON ?= python3
 BIN := .venv/bin
 comma := ,
@@ -6,40 +6,40 @@ ifneq ($(wildcard ../shared/data),)
 export HASHSEARCH_DATA ?= $(abspath ../shared/data)
 endif
 
-# An environment that could not be finished is not taken for one.
+# Delete a target whose recipe failed, so that an unfinished environment is built again.
 .DELETE_ON_ERROR:
 .PHONY: demo test bench format soak venv clean
 
-demo: .venv/demo ## index a sample gallery, print one search, serve the page (ARGS=--no-serve ends before)
+demo: .venv/demo ## index a sample gallery, print one search, serve the page (ARGS=--no-serve skips the page)
 	$(BIN)/hashsearch demo $(ARGS)
 
-test: .venv/dev ## format, lint, types, tests
+test: .venv/dev ## check format, lint and types, and run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not soak" --numprocesses=auto --durations=15
 
-bench: .venv/dev ## speed, beside peers
+bench: .venv/dev ## measure how fast models encode
 	$(BIN)/python -m benchmarks.encoding
 
-soak: .venv/dev ## the long trials
+soak: .venv/dev ## run the long tests
 	$(BIN)/pytest -m soak
 
-format: .venv/dev ## bring the code into shape
+format: .venv/dev ## format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-venv: .venv/dev ## the environment, in .venv, with everything
+venv: .venv/dev ## install everything into .venv
 
-# Without pip of its own, which Debian's Python cannot put there: the machine's does it.
+# Debian's Python cannot install pip into a new environment, so the machine's own pip is used.
 .venv/bin/python:
 	$(PYTHON) -m venv --without-pip .venv
 
-# One install serves as long as what it was made from does not change.
+# Install again only if the files that list the packages have changed.
 .venv/demo .venv/dev: .venv/%: pyproject.toml constraints.txt | .venv/bin/python
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[$(if $(filter dev,$*),demo$(comma)dev,demo)]'
 	touch $@
 
-clean: ## drop the environment and what the checks leave behind
+clean: ## delete the environment and the caches of the checks
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

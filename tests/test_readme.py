@@ -50,6 +50,27 @@ def masked(line: str) -> str:
     return re.sub(r"\d[\d.,]* (m?s)\b", r"N \1", line)
 
 
+def assert_alike(found: str, shown: list[str]) -> None:
+    """Compare all lines, word by word.
+
+    Another processor may round a bit or two otherwise, so the distance that begins a line may
+    differ by 2; another SQLite or libjpeg may differ by a tenth in the size of its files.
+    """
+    lines = [masked(line) for line in found.splitlines() if line]
+    assert len(lines) == len(shown), lines
+    for line, expected in zip(lines, map(masked, shown), strict=True):
+        ours, theirs = line.split(), expected.split()
+        assert len(ours) == len(theirs), (line, expected)
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            unit = theirs[place + 1].rstrip(",") if place + 1 < len(theirs) else ""
+            if unit in ("kB", "MB"):
+                assert float(one) == pytest.approx(float(other), rel=0.1), (line, expected)
+            elif place == 0 and one.isdigit() and other.isdigit():
+                assert abs(int(one) - int(other)) <= 2, (line, expected)
+            else:
+                assert one == other, (line, expected)
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     """The documents' working folder: 199 photographs in `pictures/`, and `query.jpg`."""
@@ -93,10 +114,7 @@ def test_make_demo_prints_what_the_readme_shows(data, cifar10, tmp_path):
     *shown, address = shown
     assert address == "Serving on http://127.0.0.1:8000/"
 
-    def row(line: str) -> str:  # the first column is as wide as its milliseconds
-        return re.sub(" {2,}", "  ", masked(line))
-
-    assert [row(line) for line in printed.splitlines() if line] == [row(line) for line in shown]
+    assert_alike(printed, shown)
 
 
 def test_the_commands_of_the_readme_do_what_it_says(home, capfd):
@@ -163,10 +181,13 @@ def check_answer(command: str, found: str, home: Path, document: str = "README.m
         wanted, answer = json.loads("\n".join(shown)), json.loads(found)
         assert wanted.pop("latency_ms") > 0
         assert answer.pop("latency_ms") > 0
+        codes = [bytes.fromhex(one.pop("code")) for one in (wanted, answer)]
+        assert sum((a ^ b).bit_count() for a, b in zip(*codes, strict=True)) <= 2
+        for ours, theirs in zip(answer["hits"], wanted["hits"], strict=True):
+            assert abs(ours.pop("distance") - theirs.pop("distance")) <= 2
         assert answer == wanted
         return
-    found = found.replace(str(home), "/home/me")
-    assert [masked(line) for line in found.splitlines()] == [masked(line) for line in shown]
+    assert_alike(found.replace(str(home), "/home/me"), shown)
 
 
 def test_the_container_commands_name_services_and_arguments_that_exist():

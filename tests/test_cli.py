@@ -213,7 +213,7 @@ def test_a_new_gallery_is_made_with_the_bundled_model_unless_another_is_named(
 
 @pytest.mark.parametrize("command", ["query 1 --gallery", "serve --gallery", "gallery info"])
 def test_a_folder_that_is_no_gallery_is_refused(command, tmp_path):
-    assert "is no gallery" in error_of(run(*command.split(), tmp_path))
+    assert "is not a gallery" in error_of(run(*command.split(), tmp_path))
 
 
 def test_failures_are_listed_with_their_reasons(image_files, model_folder, tmp_path):
@@ -331,7 +331,7 @@ def test_labels_come_from_a_csv_and_change_with_it(image_files, model_folder, tm
 
 
 def test_an_error_is_one_line_on_stderr_and_no_traceback(tmp_path):
-    assert "is no gallery" in error_of(run_process("query", "1", "--gallery", tmp_path))
+    assert "is not a gallery" in error_of(run_process("query", "1", "--gallery", tmp_path))
 
 
 def test_model_info_tells_what_the_card_says(model_folder):

@@ -198,7 +198,7 @@ def test_one_image_alone_is_not_a_sequence():
 
 
 def test_a_gallery_is_made_filled_and_changed(tmp_path, image_files, photograph, model_folder):
-    with pytest.raises(hs.errors.InvalidGallery, match="is no gallery"):
+    with pytest.raises(hs.errors.InvalidGallery, match="is not a gallery"):
         hs.open(tmp_path / "g")
     seen = []
     with hs.open(str(tmp_path / "g"), create=True, model=model_folder) as gallery:

@@ -154,7 +154,7 @@ def test_a_gallery_is_made_in_an_empty_folder_and_over_a_broken_attempt(tmp_path
 def test_a_gallery_is_not_made_over_other_things(tmp_path, model_folder):
     (tmp_path / "g").mkdir()
     (tmp_path / "g" / "letter.txt").write_text("dear")
-    with pytest.raises(InvalidGallery, match="exists and is no gallery"):
+    with pytest.raises(InvalidGallery, match="exists and is not a gallery"):
         GalleryFolder.create(tmp_path / "g", model_folder)
     assert [path.name for path in (tmp_path / "g").iterdir()] == ["letter.txt"]
 
@@ -162,11 +162,11 @@ def test_a_gallery_is_not_made_over_other_things(tmp_path, model_folder):
 def test_making_a_gallery_deletes_nothing_that_is_not_its_own(gallery, model_folder, tmp_path):
     shutil.copytree(model_folder, tmp_path / "w" / "model")
     for model in (tmp_path / "w" / "model", model_folder):
-        with pytest.raises(InvalidGallery, match=r"lies in|exists and is no gallery"):
+        with pytest.raises(InvalidGallery, match=r"is inside|exists and is not a gallery"):
             GalleryFolder.create(tmp_path / "w", model)
     assert (tmp_path / "w" / "model" / "card.json").is_file()
     (gallery.folder / "catalog.sqlite").rename(tmp_path / "mislaid.sqlite")
-    with pytest.raises(InvalidGallery, match="exists and is no gallery"):
+    with pytest.raises(InvalidGallery, match="exists and is not a gallery"):
         GalleryFolder.create(gallery.folder, model_folder)
     assert any((gallery.folder / "shards").iterdir())
 
@@ -175,7 +175,7 @@ def test_of_two_that_make_one_gallery_the_second_is_told(tmp_path, model_folder)
     (tmp_path / "g").mkdir()
     with (
         FileLock(tmp_path / "g" / "job.lock"),
-        pytest.raises(GalleryBusy, match="another job is making"),
+        pytest.raises(GalleryBusy, match="another job is creating"),
     ):
         GalleryFolder.create(tmp_path / "g", model_folder)
 
@@ -197,7 +197,7 @@ def test_a_gallery_whose_model_was_exchanged_is_refused_naming_both(gallery, oth
 
 
 def test_a_folder_that_is_no_gallery_is_refused(tmp_path):
-    with pytest.raises(InvalidGallery, match=r"is no gallery: it holds no catalog\.sqlite"):
+    with pytest.raises(InvalidGallery, match=r"is not a gallery: it holds no catalog\.sqlite"):
         GalleryFolder(tmp_path)
     (tmp_path / "catalog.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(InvalidGallery, match="cannot be read"):

@@ -1,1 +1,1 @@
-"""Galleries: the searched collection on disk, and the job that fills it."""
+"""Storage of a gallery: its folder, catalog, shards, and records of jobs."""

@@ -1,8 +1,9 @@
-"""The catalog: what a gallery holds, in SQLite, the single source of truth.
+"""The catalog: an SQLite database that lists everything a gallery holds.
 
-A shard exists when a row of `shards` names it, an image when a row of `images`
-does. Changes are made in short transactions that hold SQLite's write lock, so
-that a job and a service can both write; readers are never kept out (WAL).
+A shard exists if a row of `shards` names it, and an image exists if a row of
+`images` describes it. Changes are made in short transactions that hold SQLite's
+write lock, so that a job and a service can both write. Readers never wait for
+writers (WAL).
 """
 
 import json
@@ -29,7 +30,7 @@ _BUSY_TIMEOUT_S = 30  # how long a writer waits for another's transaction
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """A row of `images` to be; its place in the shard follows from its order."""
+    """An image to be inserted; its position in a list is its row in the shard."""
 
     key: bytes
     uri: str
@@ -42,7 +43,7 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What the catalog knows of a uri: the file's size and mtime, its key and label."""
+    """A file as the catalog recorded it. size: bytes; mtime: nanoseconds; key: SHA-256."""
 
     size: int
     mtime: int
@@ -64,9 +65,9 @@ class Failure:
 class ImageRecord:
     """An image of a gallery.
 
-    uri: the name of its source and the path within it, percent-encoded. path: of its file, for
-    people. label: None if it has none. width, height: of the original, in pixels. shard, row:
-    where its data lie in the gallery folder.
+    uri: the name of its source and the path within it, percent-encoded. path: the path of its
+    file, not encoded. label: None if it has none. width, height: of the original, in pixels.
+    shard, row: the shard that holds its data, and the row within it.
 
     >>> gallery.get(1).id
     1
@@ -84,11 +85,11 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The images of one moment, in the order of their ids.
+    """Rows of a gallery's images at one generation, ordered by id.
 
     ids, shards, rows: (n,) int64; image ids[i] is row rows[i] of shard shards[i].
-    files: the rows and the checksums by file name of each shard. fingerprint: of
-    the model that made the codes.
+    files: by shard number, its number of rows and the SHA-256 of its files by
+    name. fingerprint: of the model that made the codes.
     """
 
     generation: int
@@ -104,11 +105,11 @@ class Catalog:
 
     def __init__(self, path: Path):
         if not path.is_file():
-            raise InvalidGallery(f"{path.parent} is no gallery: it holds no {path.name}")
+            raise InvalidGallery(f"{path.parent} is not a gallery: it holds no {path.name}")
         self._path = path
         self._lock, self._write_lock = threading.RLock(), threading.RLock()
         try:
-            # Two, so that reading does not wait for what another process writes.
+            # Two connections, so that no reader waits for a transaction of this process.
             self._db, self._writing = _connect(path), _connect(path)
             bring_up_to_date(self._writing, str(path))
         except sqlite3.DatabaseError as error:
@@ -134,7 +135,7 @@ class Catalog:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold SQLite's write lock; commit at the end, or roll back on any error.
 
-        The catalog's own methods tell meanwhile what was committed before.
+        Until the commit, the catalog's own methods return the former state.
         """
         with self._write_lock:
             self._writing.execute("BEGIN IMMEDIATE")
@@ -142,7 +143,7 @@ class Catalog:
                 yield self._writing
                 self._writing.execute("COMMIT")
             except BaseException:
-                if self._writing.in_transaction:  # SQLite ends it itself where the disk is full
+                if self._writing.in_transaction:  # on a full disk, SQLite has ended it
                     self._writing.execute("ROLLBACK")
                 raise
 
@@ -155,18 +156,18 @@ class Catalog:
         return str(found[0][0])
 
     def generation(self) -> int:
-        """A number that grows with every change of the images."""
+        """A number that increases with every change to the images."""
         return int(self.setting("generation"))
 
     def count(self) -> int:
-        """Number of images, those removed left out."""
+        """Number of images, without removed ones."""
         return int(self._rows("SELECT count(*) FROM images WHERE removed = 0")[0][0])
 
     def source_name(self, root: Path) -> str:
-        """The name that uris under `root` begin with, given on first sight.
+        """The name that uris under `root` begin with; a new root gets one.
 
-        It is the root's own name, percent-encoded, with ~2, ~3… behind where
-        another root of that name came first.
+        It is the root's own name, percent-encoded. If another root already has
+        this name, ~2, ~3… is appended.
         """
         with self.transaction() as db:
             encoded = os.fsencode(root)
@@ -185,29 +186,32 @@ class Catalog:
     # Reading images
 
     def rows(self, shards: Sequence[int] | None = None) -> Rows:
-        """Where every image's data lies, or that of these shards' images, as of one moment."""
-        some = "" if shards is None else f" AND shard IN ({_marks(shards)})"
-        db = _connect(self._path)  # its own, so that nobody waits for ten million rows
+        """The rows of all images, or of the images in `shards`, read in one transaction."""
+        condition = "" if shards is None else f" AND shard IN ({_marks(shards)})"
+        db = _connect(self._path)  # its own connection, since reading ten million rows takes long
         try:
             db.execute("BEGIN")
             settings = dict(db.execute("SELECT name, value FROM settings"))
             files = _shard_files(db.execute(_SHARD_FILES).fetchall())
-            places = _places(db, some, shards or ())
+            places = _places(db, condition, shards or ())
         finally:
             db.close()
         generation, fingerprint = int(settings["generation"]), settings["fingerprint"]
         return Rows(generation, fingerprint, files, *places)
 
     def shard_rows(self) -> dict[int, int]:
-        """The number of rows of each shard, by its number."""
+        """Number of rows of each shard, by shard number."""
         return dict(self._rows("SELECT number, rows FROM shards"))
 
     def shard_files(self) -> dict[int, tuple[int, dict[str, str]]]:
-        """The rows of each shard, and the SHA-256 of each of its files by name, by its number."""
+        """By shard number: its number of rows, and the SHA-256 of its files by name."""
         return _shard_files(self._rows(_SHARD_FILES))
 
     def files_of(self, shard: int) -> tuple[int, dict[str, str]]:
-        """The same of one shard. Raises InvalidGallery if there is none of that number."""
+        """A shard's number of rows, and the SHA-256 of its files by name.
+
+        Raises InvalidGallery if the catalog names no such shard.
+        """
         query = "SELECT number, rows, checksums FROM shards WHERE number = ?"
         found = _shard_files(self._rows(query, (shard,)))
         if shard not in found:
@@ -215,12 +219,12 @@ class Catalog:
         return found[shard]
 
     def live_rows(self) -> dict[int, int]:
-        """The number of images in each shard that has any, those removed left out."""
+        """Number of images in each shard that has any, without removed ones."""
         query = "SELECT shard, count(*) FROM images WHERE removed = 0 GROUP BY shard ORDER BY shard"
         return dict(self._rows(query))
 
     def labels(self) -> dict[str, int]:
-        """The number of images of each label, the most frequent first."""
+        """Number of images by label, the most frequent label first."""
         query = (
             "SELECT label, count(*) AS n FROM images WHERE removed = 0 AND label IS NOT NULL "
             "GROUP BY label ORDER BY n DESC, label"
@@ -228,12 +232,12 @@ class Catalog:
         return dict(self._rows(query))
 
     def source_names(self, shard: int) -> list[str]:
-        """What the uris of a shard's images begin with, each once."""
+        """Names of the sources that a shard's images came from, sorted."""
         query = "SELECT uri FROM images WHERE removed = 0 AND shard = ?"
         return sorted({_source_name(uri) for (uri,) in self._rows(query, (shard,))})
 
     def integrity_problems(self) -> list[str]:
-        """What SQLite finds wrong with its file; nothing, if all is well."""
+        """Problems that SQLite finds in its file; an empty list if there are none."""
         try:
             found = [str(row[0]) for row in self._rows("PRAGMA integrity_check(10)")]
         except sqlite3.DatabaseError as error:
@@ -241,12 +245,12 @@ class Catalog:
         return [] if found == ["ok"] else found
 
     def sources(self) -> dict[str, Path]:
-        """Where each source lies, by the name that its uris begin with."""
+        """Path of each source, by the name that its uris begin with."""
         rows = self._rows("SELECT name, root FROM sources ORDER BY name")
         return {name: Path(os.fsdecode(root)) for name, root in rows}
 
     def records(self, ids: Iterable[int]) -> list[ImageRecord]:
-        """The images with these ids, in this order; those unknown or removed are left out."""
+        """The images with these ids, in this order, without unknown and removed ones."""
         wanted = [int(one) for one in ids]
         roots = dict(self._rows("SELECT name, root FROM sources"))
         found: dict[int, ImageRecord] = {}
@@ -260,14 +264,14 @@ class Catalog:
         return [found[one] for one in wanted if one in found]
 
     def record(self, image_id: int) -> ImageRecord:
-        """Raises NotInGallery if there is no such image, or no more."""
+        """The image with this id. Raises NotInGallery if it is unknown or was removed."""
         found = self.records([image_id])
         if not found:
             raise NotInGallery("the gallery holds no image with this id")
         return found[0]
 
     def known_files(self, uris: Sequence[str]) -> dict[str, KnownFile]:
-        """What is known of those of these uris that the gallery holds."""
+        """The recorded files at these uris, by uri, without uris that the gallery does not hold."""
         found = {}
         for part in _parts(uris):
             query = (
@@ -279,7 +283,7 @@ class Catalog:
         return found
 
     def ids_of_keys(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """The ids of the images with those of these keys that the gallery holds."""
+        """Ids of the images that have these keys, by key."""
         found: dict[bytes, int] = {}
         for part in _parts(keys):
             query = f"SELECT key, id FROM images WHERE removed = 0 AND key IN ({_marks(part)})"
@@ -287,7 +291,7 @@ class Catalog:
         return found
 
     def known_failures(self, uris: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """The (size, mtime) of those of these uris that could not be read."""
+        """(size, mtime) of these uris that are recorded as failures, by uri."""
         found = {}
         for part in _parts(uris):
             query = f"SELECT uri, size, mtime FROM failures WHERE uri IN ({_marks(part)})"
@@ -298,12 +302,12 @@ class Catalog:
         return int(self._rows("SELECT count(*) FROM failures")[0][0])
 
     def failures(self) -> list[tuple[Failure, str]]:
-        """Every image that could not be read, and when that was, by uri."""
+        """Every recorded failure with its time, ordered by uri."""
         rows = self._rows("SELECT uri, reason, size, mtime, time FROM failures ORDER BY uri")
         return [(Failure(*row[:4]), row[4]) for row in rows]
 
     def last_row(self, table: str) -> dict[str, Any] | None:
-        """The newest row of a table with ids, by column, or None if there is none."""
+        """The row of a table with the highest id, by column name; None if it is empty."""
         with self._lock:
             cursor = self._db.execute(f"SELECT * FROM {table} ORDER BY id DESC LIMIT 1")
             row = cursor.fetchone()
@@ -319,30 +323,31 @@ _SHARD_FILES = "SELECT number, rows, checksums FROM shards ORDER BY number"
 
 
 def _places(
-    db: sqlite3.Connection, some: str, shards: Sequence[int]
+    db: sqlite3.Connection, condition: str, shards: Sequence[int]
 ) -> Iterator[NDArray[np.int64]]:
-    """Ids, shards and rows of images, by id; of shards as they were made, without a look at each.
+    """Ids, shards and rows of images, three (n,) int64 arrays ordered by id.
 
-    Those have as many rows as ids from the first to the last, in one order.
-    some, shards: what narrows the query, and its parameters.
+    A shard that is still as it was written has consecutive ids and rows in the same
+    order; its rows are computed and not queried one by one.
+    condition, shards: an SQL condition that narrows the query, and its parameters.
     """
     whole = (
         "SELECT shard, count(*), min(id), max(id), min(row), min(id - row) = max(id - row) "
-        f"FROM images WHERE removed = 0{some} GROUP BY shard"
+        f"FROM images WHERE removed = 0{condition} GROUP BY shard"
     )
     parts = [np.empty((0, 3), np.int64)]
-    for shard, count, first, last, row, even in db.execute(whole, shards).fetchall():
-        if even and last - first + 1 == count:
+    for shard, count, first, last, row, in_order in db.execute(whole, shards).fetchall():
+        if in_order and last - first + 1 == count:
             steps = np.arange(count)
             parts.append(np.stack([first + steps, np.full(count, shard), row + steps], axis=1))
         else:
             each = "SELECT id, shard, row FROM images WHERE removed = 0 AND shard = ?"
             flat = chain.from_iterable(db.execute(each, (shard,)))
             parts.append(np.fromiter(flat, np.int64).reshape(-1, 3))
-    every = np.concatenate(parts)
-    if np.any(every[:-1, 0] > every[1:, 0]):
-        every = every[np.argsort(every[:, 0])]
-    return iter(np.ascontiguousarray(every.T))
+    places = np.concatenate(parts)
+    if np.any(places[:-1, 0] > places[1:, 0]):
+        places = places[np.argsort(places[:, 0])]
+    return iter(np.ascontiguousarray(places.T))
 
 
 def _shard_files(rows: list[Any]) -> dict[int, tuple[int, dict[str, str]]]:
@@ -350,7 +355,7 @@ def _shard_files(rows: list[Any]) -> dict[int, tuple[int, dict[str, str]]]:
 
 
 def prefix_range(prefix: str) -> tuple[str, str]:
-    """The bounds, the first inclusive and the second not, of the texts that begin with this."""
+    """Bounds of the texts that begin with a prefix: first inclusive, second exclusive."""
     return prefix, prefix + "\U0010ffff"
 
 
@@ -373,7 +378,7 @@ def _source_name(uri: str) -> str:
 
 
 def _parts(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
-    """Cut into parts that fit SQLite's bound parameters (999 in old builds)."""
+    """Cut values into parts within SQLite's limit of bound parameters (999 in old builds)."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 

@@ -48,7 +48,7 @@ class Selection:
 
 
 def apply(db: sqlite3.Connection, changes: Changes) -> None:
-    """Make all changes, but for the new images, which need their shard."""
+    """Apply all changes except the new images, which `insert_images` adds with their shard."""
     db.executemany(
         "UPDATE images SET removed = 1 WHERE uri = ? AND key = ? AND removed = 0",
         changes.replaced,
@@ -98,7 +98,7 @@ def insert_images(db: sqlite3.Connection, shard: int, images: Sequence[NewImage]
 
 
 def move_images(db: sqlite3.Connection, ids: Sequence[int], shard: int) -> None:
-    """Make these images, in this order, the rows of another shard."""
+    """Point these images, in this order, to the rows of another shard."""
     db.executemany(
         "UPDATE images SET shard = ?, row = ? WHERE id = ?",
         ((shard, row, image_id) for row, image_id in enumerate(ids)),
@@ -129,13 +129,13 @@ def remove_some(db: sqlite3.Connection, selection: Selection, most: int) -> int:
         where, values = "label = ?", (selection.label,)
     else:
         where, values = "shard = ?", (selection.shard,)
-    some = f"SELECT id FROM images WHERE removed = 0 AND {where} LIMIT ?"
-    update = f"UPDATE images SET removed = 1 WHERE id IN ({some})"
+    selected = f"SELECT id FROM images WHERE removed = 0 AND {where} LIMIT ?"
+    update = f"UPDATE images SET removed = 1 WHERE id IN ({selected})"
     return db.execute(update, (*values, most)).rowcount
 
 
 def next_generation(db: sqlite3.Connection) -> None:
-    """Count the generation up, by which readers see that the images changed."""
+    """Increase the generation, so that readers notice the change of the images."""
     db.execute("UPDATE settings SET value = value + 1 WHERE name = 'generation'")
 
 

@@ -1,6 +1,6 @@
 """Gallery folders: a model, a catalog, and the shards that the catalog names.
 
-Only what computes codes needs torch, and imports it then.
+Torch is imported only by the functions that load a model.
 """
 
 import os
@@ -44,17 +44,21 @@ _CATALOG, _MODEL, _SHARDS, _UNFINISHED, _LOCK = (
     "job.lock",
 )
 _ADDITIONS_LOCK = "additions.lock"
-_MARKER = "incomplete"  # in a folder that is being made a gallery, and is none yet
+_MARKER = "incomplete"  # marks a folder in which a gallery is still being created
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-KEPT, LEFT_OUT = "kept", "left out"  # of the settings pixels and thumbnails
+KEPT, LEFT_OUT = "kept", "left out"  # values of the settings pixels and thumbnails
 
 
 class GalleryFolder:
     """An open gallery folder."""
 
     def __init__(self, folder: Path):
-        """Raises InvalidGallery if it is none, ArtifactMismatch if its parts do not fit."""
+        """Open a gallery.
+
+        Raises InvalidGallery if the folder is not a gallery, and ArtifactMismatch if the codes
+        were made by another model than the one in the folder.
+        """
         self.folder = folder
         self.catalog = Catalog(folder / _CATALOG)
         self._require_its_model()
@@ -74,18 +78,21 @@ class GalleryFolder:
         thumbnails: bool = True,
         precision: Precision = "float32",
     ) -> "GalleryFolder":
-        """Make an empty gallery with a copy of a model; its catalog comes last, and makes it one.
+        """Create an empty gallery with a copy of a model.
 
-        folder: a new one, an empty one (a volume's mount point, say), or one that
-        an earlier attempt left without a catalog, which its marker tells. pixels,
-        thumbnails: what it keeps of each image beside its code. precision: of the
-        encoder's products, for these codes and for queries. Raises InvalidGallery
-        if the folder holds anything else, GalleryBusy if another is making it,
+        The catalog is written last; without it, the folder is not a gallery.
+        folder: a new folder, an empty one (such as a volume's mount point), or one
+        that an interrupted attempt marked as incomplete. pixels, thumbnails: whether
+        the gallery keeps them beside the codes. precision: of the encoder's products,
+        for these codes and for queries. Raises InvalidGallery if the folder holds
+        anything else, GalleryBusy if another process is creating a gallery in it,
         and what `load_model` raises if the model is not whole.
         """
         card = require_model(model)
         if model.resolve().is_relative_to(folder.resolve()):
-            raise InvalidGallery(f"{model} lies in {folder}, which is to be a new gallery")
+            raise InvalidGallery(
+                f"the model {model} is inside {folder}, the folder of the new gallery"
+            )
         _require_room(folder)
         folder.mkdir(parents=True, exist_ok=True)
         settings = {
@@ -96,10 +103,10 @@ class GalleryFolder:
         }
         try:
             with FileLock(folder / _LOCK, timeout=0):
-                _require_room(folder)  # as it is now that nobody else can change it
+                _require_room(folder)  # again, now that the lock keeps others out
                 _build(folder, model, settings)
         except Timeout as error:
-            raise GalleryBusy(f"another job is making {folder}; try again in a moment") from error
+            raise GalleryBusy(f"another job is creating {folder}; try again in a moment") from error
         return cls(folder)
 
     def _require_its_model(self) -> None:
@@ -116,7 +123,7 @@ class GalleryFolder:
                 )
             except HashSearchError:
                 if fingerprint == self.fingerprint:
-                    raise  # otherwise the gallery was moved to another model just now
+                    raise  # otherwise another process has just changed the model
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -124,7 +131,7 @@ class GalleryFolder:
 
     @property
     def fingerprint(self) -> str:
-        """Of the model that made the codes; `reencode` changes it."""
+        """Fingerprint of the model that made the codes; `reencode` changes it."""
         return self.catalog.setting("fingerprint")
 
     @property
@@ -132,16 +139,16 @@ class GalleryFolder:
         return self.model_folder_of(self.fingerprint)
 
     def model_folder_of(self, fingerprint: str) -> Path:
-        """Where the copy of a model lies: `model/`, or its own folder after a change of models."""
+        """Folder of the copy of a model: `model/`, or one named by its fingerprint."""
         later = self.later_model_folder(fingerprint)
         return later if later.is_dir() else self.folder / _MODEL
 
     def later_model_folder(self, fingerprint: str) -> Path:
-        """Where the model lies that `reencode` moves the gallery to."""
+        """Folder for a model that `reencode` moves the gallery to."""
         return self.folder / f"{_MODEL}-{fingerprint[:12]}"
 
     def other_models(self) -> list[Path]:
-        """Folders of models that made none of the codes, left by `reencode`."""
+        """Folders of other models than the current one; `reencode` makes and deletes them."""
         found = (self.folder / _MODEL, *self.folder.glob(f"{_MODEL}-{'[0-9a-f]' * 12}"))
         return [path for path in found if path.is_dir() and path != self.model_folder]
 
@@ -149,26 +156,26 @@ class GalleryFolder:
         return read_card(self.model_folder)
 
     def encoder(self) -> "Encoder":
-        """The model at work. Raises what `load_model` raises."""
+        """Load the encoder that makes the codes. Raises what `load_model` raises."""
         from hashsearch.encoder import Encoder
 
         return Encoder.load(self.model_folder, precision=self.precision)
 
     @property
     def precision(self) -> Precision:
-        """Of the encoder's products."""
+        """Number format of the encoder's products."""
         return cast(Precision, self.catalog.setting("precision"))
 
     def keeps(self, what: str) -> bool:
-        """Whether it keeps its images' "pixels" or "thumbnails"."""
+        """Whether the gallery keeps "pixels" or "thumbnails"."""
         return self.catalog.setting(what) == KEPT
 
     def has_column(self, name: str) -> bool:
-        """Whether its shards have this column, "codes" or "pixels"."""
+        """Whether the shards have a column, "codes" or "pixels"."""
         return name == "codes" or self.keeps(name)
 
     def disk_bytes(self) -> dict[str, int]:
-        """Bytes on disk: of codes, pixels and thumbnails as they count, and of the catalog."""
+        """Bytes on disk of codes, addresses, pixels and thumbnails in use, and of the catalog."""
         sizes: dict[str, int] = {}
         for number, (_, checksums) in self.catalog.shard_files().items():
             for name in checksums:
@@ -202,9 +209,9 @@ class GalleryFolder:
         return None if blocks is None else gathered(blocks, WIDTHS[name])
 
     def shards(self, rows: Rows) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
-        """Each shard with the positions in `rows` of its images, ordered by their row.
+        """Each shard, and the positions of its images in `rows`, ordered by row of the shard.
 
-        Raises InvalidGallery if the catalog names what a shard does not hold.
+        Raises InvalidGallery if the catalog names a row that the shard does not have.
         """
         if len(rows.ids) == 0:
             return
@@ -236,11 +243,11 @@ class GalleryFolder:
         return self._read(image_id, lambda shard, row: shard.thumbnail(row))
 
     def shard(self, number: int) -> Shard:
-        """Raises InvalidGallery if the catalog names no such shard, or no more."""
+        """Open a shard. Raises InvalidGallery if the catalog does not name it."""
         return Shard(self.shard_folder(number), *self.catalog.files_of(number))
 
     def every_shard(self) -> dict[int, Shard]:
-        """The shards of this moment, by their numbers."""
+        """The shards that the catalog names now, by number."""
         return {
             number: Shard(self.shard_folder(number), *files)
             for number, files in self.catalog.shard_files().items()
@@ -250,29 +257,29 @@ class GalleryFolder:
         return self.folder / _SHARDS / str(number)
 
     def _read(self, image_id: int, read: Callable[[Shard, int], T]) -> T:
-        """Read of an image's row; again, where it moved or was coded anew meanwhile.
+        """Read an image's row; try again if it was moved or reencoded meanwhile.
 
         Raises NotInGallery.
         """
-        here = before = None
+        place = former_place = None
         while True:
             record = self.catalog.record(image_id)
             try:
                 shard = self.shard(record.shard)
-                here = (record.shard, record.row, shard.checksums)
+                place = (record.shard, record.row, shard.checksums)
                 return read(shard, record.row)
             except InvalidGallery:
-                if here == before:
+                if place == former_place:
                     raise
-                before = here
+                former_place = place
 
     # Writing
 
     @contextmanager
     def job_lock(self) -> Iterator[None]:
-        """Keep other jobs out, and clear what a killed one left unfinished.
+        """Keep other jobs out, and delete what a killed one left unfinished.
 
-        Raises GalleryBusy, naming the holder, if another job is at work.
+        Raises GalleryBusy, naming the holder, if another job is running.
         """
         try:
             with FileLock(self.folder / _LOCK, timeout=0):
@@ -281,16 +288,16 @@ class GalleryFolder:
                 yield
         except Timeout as error:
             job = last_job(self.catalog)
-            holder = ""  # it has only just begun
+            holder = ""  # it has not recorded itself yet
             if job is not None and job.ended is None:
                 holder = f": {job.kind}, process {job.pid} on {job.host} since {job.started}"
             raise GalleryBusy(f"another job is writing to {self.folder}{holder}") from error
 
     @contextmanager
     def additions_lock(self) -> Iterator[Path]:
-        """Let one program at a time add images, whether or not a job is at work.
+        """Let one program at a time add images; a job may run meanwhile.
 
-        Yields where to write them; what a killed one left there is cleared.
+        Yields the folder to write them to, after deleting what a killed program left in it.
         """
         folder = self.folder / _UNFINISHED / "additions"
         with FileLock(self.folder / _ADDITIONS_LOCK):
@@ -300,18 +307,18 @@ class GalleryFolder:
     def new_shard(self, columns: Iterable[str], within: Path | None = None) -> ShardWriter:
         """Begin a shard with these columns.
 
-        within: the folder that `additions_lock` yields; without it, the job lock is held.
+        within: the folder that `additions_lock` yields; None if the caller holds the job lock.
         """
         folder = (within or self.unfinished) / os.urandom(8).hex()
         return ShardWriter(folder, frozenset(columns), thumbnails=self.keeps("thumbnails"))
 
     @property
     def unfinished(self) -> Path:
-        """Where a job writes."""
+        """Folder that a job writes to before it commits."""
         return self.folder / _UNFINISHED / "job"
 
     def _drop_orphans(self) -> None:
-        """Remove shards that no transaction made exist: a crash or a full disk left them."""
+        """Delete shards that were never committed, because of a crash or a full disk."""
         with self.catalog.transaction():  # so that no writer is between renaming and commit
             known = {str(number) for number in self.catalog.shard_rows()}
             for path in (self.folder / _SHARDS).iterdir():
@@ -319,7 +326,7 @@ class GalleryFolder:
                     self.drop(int(path.name))
 
     def drop(self, number: int) -> None:
-        """Delete a shard that the catalog does not name: at once for readers, whole or not."""
+        """Delete a shard that the catalog does not name. For readers, it disappears at once."""
         away = self.unfinished / f"dropped-{number}-{os.urandom(4).hex()}"
         away.parent.mkdir(parents=True, exist_ok=True)
         self.shard_folder(number).replace(away)
@@ -328,11 +335,11 @@ class GalleryFolder:
     def commit(
         self, changes: Changes, writer: ShardWriter | None = None, made_by: str | None = None
     ) -> None:
-        """Make changes, and a finished shard with its images, in one transaction.
+        """Commit changes, and a finished shard with its images, in one transaction.
 
         made_by: fingerprint of the model that made the shard's codes. The shard is durable on
-        disk before the transaction that makes it exist begins to commit.
-        Raises ArtifactMismatch if the gallery's model is another.
+        disk before the transaction that names it commits.
+        Raises ArtifactMismatch if the gallery has another model.
         """
         assert len(changes.images) == (writer.rows if writer else 0), "an image for every row"
         checksums = writer.seal() if writer else {}
@@ -351,9 +358,9 @@ class GalleryFolder:
                 next_generation(db)
 
     def adopt(self, finished: Path, number: int) -> None:
-        """Give a finished shard the name that a transaction is about to make exist.
+        """Rename a finished shard to the number that a transaction is about to commit.
 
-        An orphan of that name was never committed.
+        A shard that already has this number was never committed, and is deleted.
         """
         target = self.shard_folder(number)
         if target.exists():
@@ -365,15 +372,15 @@ class GalleryFolder:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # damaged, or joined to another meanwhile
+    except FileNotFoundError:  # missing, or its shard was joined to another meanwhile
         return 0
 
 
 def require_model(folder: Path) -> Card:
-    """The card of a model that a gallery can keep codes of.
+    """Check that a gallery can keep a model's codes, and return the model's card.
 
-    Raises what `load_model` raises if it is not whole, and ArtifactMismatch if
-    its codes have another width.
+    Raises what `load_model` raises if the model is not whole, and ArtifactMismatch if
+    its codes or addresses have another width.
     """
     from hashsearch.models.storage import load_model
 
@@ -390,26 +397,26 @@ def require_model(folder: Path) -> Card:
 
 
 def _require_room(folder: Path) -> None:
-    """Raise InvalidGallery unless a folder is free for a gallery to be made in it."""
+    """Raise InvalidGallery unless a gallery can be created in the folder."""
     ours = {_LOCK, "lost+found"}
     if (folder / _MARKER).exists():
         ours |= {_MARKER, _MODEL, _SHARDS, _UNFINISHED}
     if folder.exists() and (
         not folder.is_dir() or any(path.name not in ours for path in folder.iterdir())
     ):
-        raise InvalidGallery(f"{folder} exists and is no gallery; name a new folder")
+        raise InvalidGallery(f"{folder} exists and is not a gallery; name a new folder")
 
 
 def _build(folder: Path, model: Path, settings: dict[str, str]) -> None:
     (folder / _MARKER).touch()
-    for leftover in (_MODEL, _SHARDS, _UNFINISHED):
-        shutil.rmtree(folder / leftover, ignore_errors=True)
+    for name in (_MODEL, _SHARDS, _UNFINISHED):
+        shutil.rmtree(folder / name, ignore_errors=True)
     copy_model(model, folder / _MODEL)
     (folder / _SHARDS).mkdir()
     (folder / _UNFINISHED).mkdir()
     Catalog.create(folder / _UNFINISHED / _CATALOG, settings).close()
-    for made in (_MODEL, _SHARDS, _UNFINISHED):
-        sync_tree(folder / made)
+    for name in (_MODEL, _SHARDS, _UNFINISHED):
+        sync_tree(folder / name)
     (folder / _UNFINISHED / _CATALOG).replace(folder / _CATALOG)
     (folder / _MARKER).unlink()
     sync_folder(folder)

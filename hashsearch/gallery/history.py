@@ -25,8 +25,8 @@ class Job:
     """A job as it was last recorded; a running job records itself every few seconds.
 
     state: "running", "done", "stopped" (by a person, or after too many failures), "failed"
-    (by an error), "killed" (its process is gone), or "silent": not recorded for a minute by a
-    process that cannot be checked, as on another machine. expected: estimated number of images
+    (by an error), "killed" (its process is gone), or "silent" (it has not recorded itself for a
+    minute, and its process cannot be checked or still exists). expected: estimated number of images
     that the job goes through, or None. counts: number of images by outcome.
     """
 
@@ -54,7 +54,7 @@ class Job:
         return self.seen / max(span.total_seconds(), 1.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The job and its speed, as values for JSON."""
         return asdict(self) | {"images_per_second": round(self.images_per_second, 1)}
 
 
@@ -131,7 +131,7 @@ class JobRecord:
 
     def _keep_updating(self) -> None:
         while not self._over.wait(UPDATE_EVERY_S):
-            with suppress(sqlite3.Error):  # if it lasts, the job itself fails
+            with suppress(sqlite3.Error):  # if the error persists, the job itself fails
                 self._update("running")
 
     def _update(self, state: str) -> None:
@@ -162,8 +162,8 @@ def _state(row: Mapping[str, Any]) -> str:
         return str(row["state"])
     if row["host"] == socket.gethostname() and not _exists(row["pid"]):
         return "killed"
-    heard = datetime.fromisoformat(row["updated"] or row["started"])
-    silent = (datetime.now(UTC) - heard).total_seconds() > _SILENT_AFTER_S
+    last_update = datetime.fromisoformat(row["updated"] or row["started"])
+    silent = (datetime.now(UTC) - last_update).total_seconds() > _SILENT_AFTER_S
     return "silent" if silent else "running"
 
 
@@ -172,6 +172,6 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's process
+    except PermissionError:  # another user's process
         return True
     return True

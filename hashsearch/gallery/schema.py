@@ -1,4 +1,4 @@
-"""The catalog's tables, and how a catalog of an earlier format is brought up to today's."""
+"""The catalog's tables, and the upgrade of catalogs of earlier formats."""
 
 import sqlite3
 
@@ -52,12 +52,12 @@ CREATE TABLE jobs (
     failed INTEGER NOT NULL DEFAULT 0,
     kind TEXT NOT NULL DEFAULT 'index',  -- or compact, reencode
     skipped INTEGER NOT NULL DEFAULT 0,  -- known failures that were not tried again
-    expected INTEGER,  -- about how many images there are to go through
-    updated TEXT  -- when the job last told of itself
+    expected INTEGER,  -- estimated number of images to go through
+    updated TEXT  -- time of the last update of this row
 ) STRICT;
 """
 
-# What format 1 lacks.
+# Adds what format 1 lacks.
 _TO_FORMAT_2 = """
 ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'index';
 ALTER TABLE jobs ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
@@ -74,9 +74,9 @@ def make_tables(db: sqlite3.Connection) -> None:
 
 
 def bring_up_to_date(db: sqlite3.Connection, name: str) -> None:
-    """Bring a catalog of an earlier format up to today's, in one transaction.
+    """Upgrade a catalog of an earlier format to the current one, in one transaction.
 
-    name: for messages. Raises InvalidGallery if the format is unknown.
+    name: how messages call the catalog. Raises InvalidGallery if the format is unknown.
     """
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == FORMAT_VERSION:
@@ -88,7 +88,7 @@ def bring_up_to_date(db: sqlite3.Connection, name: str) -> None:
         )
     db.execute("BEGIN IMMEDIATE")
     try:
-        # Another process may have done it since.
+        # Another process may have upgraded it meanwhile.
         if db.execute("PRAGMA user_version").fetchone()[0] == 1:
             for statement in filter(str.strip, _TO_FORMAT_2.split(";")):
                 db.execute(statement)

@@ -1,11 +1,11 @@
-"""Shards: up to 65,536 rows of a gallery as arrays on disk, never changed once made.
+"""Shards: up to 65,536 rows of a gallery as arrays on disk, which never change.
 
 A shard is written row by row to a temporary folder, so that memory stays flat;
-`seal` makes its files and folder durable, and the catalog then gives it its
-name. `codes.npy`, `addresses.npy` and `pixels.npy` are (rows, width) uint8, and
-those that the gallery does not keep are absent. Thumbnails are one file of
-bytes and one of (rows + 1,) uint64 offsets into it; an image without one has
-none between its two offsets.
+`seal` makes its files and folder durable, and the catalog then gives it a
+number. `codes.npy`, `addresses.npy` and `pixels.npy` are (rows, width) uint8; a
+column that the gallery does not keep has no file. Thumbnails are one file of
+bytes and one of (rows + 1,) uint64 offsets into it; the two offsets of an image
+without a thumbnail are equal.
 """
 
 import hashlib
@@ -29,14 +29,14 @@ from hashsearch.images import TINY_BYTES
 
 MAX_ROWS = 65_536
 WIDTHS = {"codes": CODE_BYTES, "addresses": ADDRESS_BYTES, "pixels": TINY_BYTES}
-_MAX_THUMBNAIL_BYTES = 2**20  # a JPEG of 128×128 has a tenth of it at the most
+_MAX_THUMBNAIL_BYTES = 2**20  # a JPEG of 128×128 takes at most a tenth of this
 THUMBNAILS, OFFSETS = "thumbnails.bin", "thumbnail_offsets.npy"
 
 
 class ShardWriter:
     """Collects the rows of one shard in a temporary folder.
 
-    columns: those of WIDTHS that the gallery keeps. Close it by `seal` or `discard`.
+    columns: names in WIDTHS that the gallery keeps. Call `seal` or `discard` at the end.
     """
 
     def __init__(self, folder: Path, columns: frozenset[str], thumbnails: bool):
@@ -59,11 +59,11 @@ class ShardWriter:
     ) -> None:
         """Add rows: for each column (n, width) uint8, and n thumbnails or None."""
         if columns.keys() != self._files.keys():
-            raise ValueError(f"columns {sorted(columns)} given, {sorted(self._files)} kept")
+            raise ValueError(f"got columns {sorted(columns)}; the shard has {sorted(self._files)}")
         count = len(thumbnails)
         for name, rows in columns.items():
             if rows.shape != (count, WIDTHS[name]) or rows.dtype != np.uint8:
-                raise ValueError(f"{name} of shape {rows.shape} and type {rows.dtype}")
+                raise ValueError(f"got {name} of shape {rows.shape} and type {rows.dtype}")
             self._files[name].write(np.ascontiguousarray(rows).data)
         if self._thumbnails is not None:
             for thumbnail in thumbnails:
@@ -89,10 +89,10 @@ class ShardWriter:
         return {path.name: sha256_of_file(path) for path in sorted(self.folder.iterdir())}
 
     def discard(self) -> None:
-        """Drop the rows written so far, and the folder."""
+        """Delete the rows written so far, and the folder."""
         for file in (*self._files.values(), self._thumbnails):
             if file is not None:
-                # On a full disk, flushing at the close fails; the file goes anyway.
+                # On a full disk, closing fails because it flushes; the file is deleted anyway.
                 with suppress(OSError):
                     file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -101,7 +101,7 @@ class ShardWriter:
 class Shard:
     """A finished shard, read through the page cache.
 
-    checksums: SHA-256 by file name, as the catalog has it: the files that count.
+    checksums: SHA-256 by file name, from the catalog; other files in the folder are ignored.
     Codes and addresses are in `codes.npy` and `addresses.npy` or, after a reencoding, in
     `codes-<model>-<checksum>.npy` and `addresses-<model>-<checksum>.npy`.
     """
@@ -123,7 +123,7 @@ class Shard:
         return frozenset(name for name in WIDTHS if self.file(name) is not None)
 
     def column(self, name: str) -> NDArray[np.uint8]:
-        """(rows, width) uint8, memory-mapped. Raises InvalidGallery if damaged."""
+        """(rows, width) uint8, memory-mapped. Raises InvalidGallery if the file is damaged."""
         file_name = self.file(name) or f"{name}.npy"
         column: NDArray[np.uint8] = self._map(file_name)
         if column.shape != (self.rows, WIDTHS[name]) or column.dtype != np.uint8:
@@ -156,7 +156,8 @@ class Shard:
         for name in sorted(filter(None, wanted)):
             if not self.is_whole(name):
                 raise InvalidGallery(
-                    f"{self.folder / name} is damaged; hashsearch gallery verify tells how to mend"
+                    f"{self.folder / name} is damaged; "
+                    "hashsearch gallery verify says how to repair it"
                 )
 
     def is_whole(self, file_name: str) -> bool:
@@ -185,7 +186,7 @@ def reencoded_file(column: str, fingerprint: str, digest: str) -> str:
 def write_column(
     folder: Path, column: str, fingerprint: str, values: NDArray[np.uint8]
 ) -> tuple[str, str]:
-    """Write a reencoded column beside a shard's other files, durable, whole or not at all.
+    """Write a reencoded column beside a shard's other files, atomically and durably.
 
     Returns the file's name and its SHA-256.
     """

@@ -186,8 +186,7 @@ def client(gallery):
 def scattered(model_folder, image_files, tmp_path, monkeypatch, photograph):
     """A gallery of small shards: 300 images and a photograph, of which 60 are removed."""
     monkeypatch.setattr(committing, "MAX_ROWS", 40)
-    for module in (reading, committing):
-        monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
+    monkeypatch.setattr(reading, "CHUNK_IMAGES", 20)
     gallery = GalleryFolder.create(tmp_path / "scattered", model_folder)
     index_sources(gallery, [Folder(image_files)], workers=1)
     add_image(gallery, gallery.encoder(), photograph)

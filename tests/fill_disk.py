@@ -40,7 +40,7 @@ def is_full(error: Exception) -> bool:
 
 def main(source: Path, model: Path, folder: Path) -> None:
     committing.MAX_ROWS = 60
-    reading.CHUNK_IMAGES = committing.CHUNK_IMAGES = 20
+    reading.CHUNK_IMAGES = 20
     size = sum(path.stat().st_size for path in model.iterdir()) + 512 * 1024
     mount(folder, size)
     GalleryFolder.create(folder / "gallery", model).close()

@@ -45,7 +45,7 @@ def kill_at(module: str, path: str, when: str, call: int) -> None:
 if __name__ == "__main__":
     job, subject, folder, module, path, when, call = sys.argv[1:]
     committing.MAX_ROWS = 100
-    reading.CHUNK_IMAGES = committing.CHUNK_IMAGES = 30
+    reading.CHUNK_IMAGES = 30
     kill_at(module, path, when, int(call))
     gallery = GalleryFolder(Path(folder))
     if job == "index":

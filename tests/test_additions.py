@@ -57,8 +57,7 @@ def test_images_added_during_a_job_are_kept_beside_its_own(
 ):
     """Another thread adds pictures of the same folder, from its end, while the job indexes it."""
     monkeypatch.setattr(committing, "MAX_ROWS", 30)
-    for module in (reading, committing):
-        monkeypatch.setattr(module, "CHUNK_IMAGES", 10)
+    monkeypatch.setattr(reading, "CHUNK_IMAGES", 10)
     gallery = GalleryFolder.create(tmp_path / "gallery", model_folder)
     adder = GalleryFolder(tmp_path / "gallery")
     paths = sorted((path for path in image_files.rglob("*.*")), reverse=True)[:40]

@@ -26,8 +26,7 @@ def gallery(empty_gallery):
 
 def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monkeypatch):
     monkeypatch.setattr(history, "UPDATE_EVERY_S", 0.05)
-    for module in (reading, committing):
-        monkeypatch.setattr(module, "CHUNK_IMAGES", 20)
+    monkeypatch.setattr(reading, "CHUNK_IMAGES", 20)
     other, seen = GalleryFolder(gallery.folder), []
     original = committing.Committer.take
 

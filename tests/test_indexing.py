@@ -145,7 +145,6 @@ def test_a_source_named_twice_is_indexed_once(gallery, pictures, photograph, mon
     files(pictures)[0].write_bytes(photograph)
     monkeypatch.setattr(committing, "COMMIT_EVERY_S", 0.0)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 10)
-    monkeypatch.setattr(committing, "CHUNK_IMAGES", 10)
     index_sources(gallery, [Folder(pictures), Folder(pictures)], workers=1)
     assert gallery.catalog.count() == 40
 
@@ -203,7 +202,6 @@ def test_an_image_that_kills_its_worker_is_a_failure_and_no_more(gallery, pictur
     (pictures / "deadly.jpg").write_bytes(b"deadly")
     monkeypatch.setattr(workers, "prepare", prepare_or_die)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 3)
-    monkeypatch.setattr(committing, "CHUNK_IMAGES", 3)
     summary = index(gallery, pictures, workers=2)
     assert (summary.indexed, summary.failed) == (40, 1)
     ((failure, _),) = gallery.catalog.failures()
@@ -284,7 +282,6 @@ def test_an_empty_folder_is_refused_and_tells_what_is_there(tmp_path):
 def test_shards_are_committed_as_they_fill(gallery, image_files, monkeypatch):
     monkeypatch.setattr(committing, "MAX_ROWS", 100)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 30)
-    monkeypatch.setattr(committing, "CHUNK_IMAGES", 30)
     index(gallery, image_files)
     sizes = gallery.catalog.shard_rows()
     assert sum(sizes.values()) == 300
@@ -352,7 +349,6 @@ def test_a_full_disk_leaves_the_last_commit_and_no_litter(
 ):
     monkeypatch.setattr(committing, "MAX_ROWS", 100)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 30)
-    monkeypatch.setattr(committing, "CHUNK_IMAGES", 30)
     calls = Counter()
     original = getattr(ShardWriter, failing)
 

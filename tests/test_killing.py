@@ -68,7 +68,7 @@ def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
         "from hashsearch.cli import main\n"
         "if __name__ == '__main__':\n"
         "    committing.MAX_ROWS = 50\n"
-        "    reading.CHUNK_IMAGES = committing.CHUNK_IMAGES = 10\n"
+        "    reading.CHUNK_IMAGES = 10\n"
         "    sys.exit(main(sys.argv[1:]))\n"
     )
     runner = gallery.parent / "runner.py"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.shards import MAX_ROWS, ShardWriter
+from hashsearch.jobs.index import reading
 from hashsearch.jobs.index.deciding import Decider, Outcome
-from hashsearch.jobs.index.reading import CHUNK_IMAGES
 
 COMMIT_EVERY_S = 60.0  # a killed job loses at most the work of this time
 
@@ -49,7 +49,7 @@ class Committer:
             self._waiting.add(outcome.changes)
             self.counts.update(outcome.counts)
             rows = 0 if self._writer is None else self._writer.rows
-            full = max(rows, len(self._waiting)) + CHUNK_IMAGES > MAX_ROWS
+            full = max(rows, len(self._waiting)) + reading.CHUNK_IMAGES > MAX_ROWS
             if full or time.monotonic() - self._since >= COMMIT_EVERY_S:
                 self.commit()
         except BaseException:

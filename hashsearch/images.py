@@ -104,7 +104,7 @@ def _reduced(
     except InvalidImage:
         raise
     except MemoryError as error:
-        raise InvalidImage("the image needs more memory than there is") from error
+        raise InvalidImage("there is not enough memory to decode the image") from error
     except Exception as error:  # Pillow raises many classes on bad bytes
         raise InvalidImage(f"{what} is damaged or cut short") from error
 

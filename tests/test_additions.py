@@ -86,7 +86,7 @@ def test_images_added_during_a_job_are_kept_beside_its_own(
 def test_codes_of_a_former_model_are_not_added(gallery, other_model_folder, photograph):
     encoder = gallery.encoder()
     reencode(gallery, other_model_folder)
-    with pytest.raises(ArtifactMismatch, match=f"the encoder is {encoder.fingerprint[:12]};"):
+    with pytest.raises(ArtifactMismatch, match=f"the encoder is model {encoder.fingerprint[:12]};"):
         add_image(gallery, encoder, photograph)
     assert gallery.catalog.count() == 300
 
@@ -112,6 +112,6 @@ def test_an_encoder_that_was_not_loaded_from_a_folder_adds_nothing(
     gallery, other_model_folder, photograph
 ):
     model, _ = load_model(other_model_folder)
-    with pytest.raises(ArtifactMismatch, match="the encoder is of no model folder"):
+    with pytest.raises(ArtifactMismatch, match="the encoder was not loaded from a model folder"):
         add_image(gallery, Encoder(model), photograph)
     assert gallery.catalog.count() == 300

@@ -39,4 +39,4 @@ def test_an_image_that_memory_does_not_hold_is_a_failure_of_its_own(
     prepared = prepare([SourceImage("/a", None, 0, 0, content) for content in contents])
     (failed,) = [one for one in prepared if isinstance(one, InvalidImage)]
     assert failed is prepared[2 if step == "from_pixels" else 0]
-    assert str(failed) == "the image needs more memory than there is"
+    assert str(failed) == "there is not enough memory to decode the image"

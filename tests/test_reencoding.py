@@ -135,7 +135,7 @@ def test_a_gallery_without_pixels_cannot_be_reencoded(
 ):
     gallery = GalleryFolder.create(tmp_path / "g", model_folder, pixels=False)
     index_sources(gallery, [Folder(image_files)], workers=1)
-    with pytest.raises(InvalidGallery, match="keeps no pixels to make codes of"):
+    with pytest.raises(InvalidGallery, match="keeps no pixels to encode"):
         reencode(gallery, other_model_folder)
     gallery.close()
 

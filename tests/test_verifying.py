@@ -62,7 +62,7 @@ def test_codes_that_the_model_does_not_make_are_told(gallery, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["encoded"], len(told["findings"])) == (256, 1)
     assert told["different"] > 200
-    assert "codes made anew differ from those kept" in told["findings"][0]["what"]
+    assert "codes computed again differ from the stored ones" in told["findings"][0]["what"]
     assert told["findings"][0]["mend"] == f"hashsearch gallery reencode {gallery.folder}"
     assert run("gallery", "reencode", gallery.folder) == 0
     assert run("gallery", "verify", gallery.folder) == 0

@@ -1,4 +1,4 @@
-"""Single images, added by a program while a job may be running."""
+"""Adding a single image, also while a job is running."""
 
 import numpy as np
 
@@ -11,23 +11,25 @@ from hashsearch.images import TINY_BYTES
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.base import SourceImage
 
-# Beginning of the uris of added images; a source's name has no plus sign.
+# Uris of added images begin with this; the name of a source has no plus sign.
 ADDED = "+"
 
 
 def add_image(
     gallery: GalleryFolder, encoder: Encoder, data: bytes, label: str | None = None
 ) -> tuple[int, bool]:
-    """Add an image file's bytes to a gallery, whether or not a job is running.
+    """Add an image file's bytes to a gallery; a job may run meanwhile.
 
     encoder: the gallery's model, loaded from its folder. Returns the image's id, and whether
-    it is new: equal bytes are stored once, under the uri that came first.
-    Raises InvalidImage, and ArtifactMismatch if the encoder is not of the gallery's model.
+    it is new: equal bytes are stored once, under their first uri.
+    Raises InvalidImage, and ArtifactMismatch if the encoder is not the gallery's model.
     """
     if encoder.fingerprint != gallery.fingerprint:
-        its = "of no model folder" if encoder.fingerprint is None else encoder.fingerprint[:12]
+        origin = "was not loaded from a model folder"
+        if encoder.fingerprint is not None:
+            origin = f"is model {encoder.fingerprint[:12]}"
         raise ArtifactMismatch(
-            f"the encoder is {its}; {gallery.folder} has codes of model "
+            f"the encoder {origin}; {gallery.folder} has codes of model "
             f"{gallery.fingerprint[:12]}, which gallery.encoder() loads"
         )
     (result,) = prepare([SourceImage("", label, len(data), 0, data)], gallery.keeps("thumbnails"))

@@ -1,4 +1,4 @@
-"""Joining small shards, and leaving out of others what was removed."""
+"""Joining small shards, and deleting the rows of removed images."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from hashsearch.gallery.shards import MAX_ROWS, Shard, ShardWriter
 from hashsearch.progress import progress_report
 
 _SMALL = MAX_ROWS // 2  # rows; a shard of fewer is joined to others
-_MOST_SHARDS = 500  # joined at once: as many parameters as SQLite takes everywhere
+_MOST_SHARDS = 500  # joined at once; every build of SQLite takes as many parameters
 _CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class CompactSummary:
-    """Shards before and after, and rows of removed images that are gone from the disk."""
+    """Number of shards before and after, and of deleted rows of removed images."""
 
     shards_before: int
     shards_after: int
@@ -27,12 +27,11 @@ class CompactSummary:
 
 
 def compact(gallery: GalleryFolder) -> CompactSummary:
-    """Write small shards, and those with removed images, anew and joined.
+    """Rewrite small shards, and shards with removed images, as fewer and larger ones.
 
-    Each new shard is one transaction, before which its rows lie in the old
-    shards and after which in the new one; a job that is killed leaves some of
-    both, all readable, and the next one goes on. Raises GalleryBusy if another
-    job is at work, InvalidGallery before damaged rows are copied.
+    One transaction replaces a group of old shards by a new one. A killed job leaves
+    old and new shards, all readable, and the next job continues. Raises GalleryBusy
+    if another job is running, and InvalidGallery if a shard to copy is damaged.
     """
     counts = {"indexed": 0}
     with gallery.job_lock(), JobRecord(gallery.catalog, "compact", counts=lambda: counts) as record:
@@ -50,7 +49,7 @@ def compact(gallery: GalleryFolder) -> CompactSummary:
 
 
 def _groups(shards: Mapping[int, Shard], live: Mapping[int, int]) -> Iterator[list[int]]:
-    """Groups of shards that are rewritten as one shard each; the order of rows stays.
+    """Groups of shards to rewrite as one shard each; the order of rows stays.
 
     The shards of a group have the same columns. live: number of images by shard.
     """
@@ -77,7 +76,7 @@ def _groups(shards: Mapping[int, Shard], live: Mapping[int, int]) -> Iterator[li
 
 
 def _join(gallery: GalleryFolder, group: list[int]) -> int:
-    """Write the images of these shards to a new one; returns how many there are."""
+    """Write the images of these shards to a new one; returns their number."""
     rows = gallery.catalog.rows(group)
     columns = gallery.shard(group[0]).columns
     writer = gallery.new_shard(columns) if len(rows.ids) else None
@@ -99,7 +98,7 @@ def _join(gallery: GalleryFolder, group: list[int]) -> int:
             gallery.adopt(writer.folder, number)
             move_images(db, ids, number)
         for old in group:
-            db.execute("DELETE FROM images WHERE shard = ?", (old,))  # those removed are left
+            db.execute("DELETE FROM images WHERE shard = ?", (old,))  # of removed images
             db.execute("DELETE FROM shards WHERE number = ?", (old,))
         next_generation(db)
     for old in group:

@@ -1,4 +1,4 @@
-"""Moving a gallery to another model, by its stored pixels."""
+"""Computing codes again from the stored pixels, by the gallery's model or another."""
 
 import shutil
 from collections.abc import Sequence
@@ -23,8 +23,10 @@ from hashsearch.progress import progress_report
 # Bits of a code that another processor or version of torch may round differently.
 ROUNDING_BITS = 8
 _BATCH_ROWS = 256
-_FEW_ROWS = 256  # encoded while nobody else can write: a third of a second
-_SAMPLE = 64  # codes of a shard that show whether a model made them
+_FEW_ROWS = (
+    256  # encoded in the last transaction, which blocks other writers for a third of a second
+)
+_SAMPLE = 64  # codes of a shard that are compared with the model's
 
 
 def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
@@ -41,7 +43,7 @@ def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
     """
     if not gallery.keeps("pixels"):
         raise InvalidGallery(
-            f"{gallery.folder} keeps no pixels to make codes of; index its sources into a new one"
+            f"{gallery.folder} keeps no pixels to encode; index its sources into a new gallery"
         )
     card = require_model(model or gallery.model_folder)
     counts = {"indexed": 0}
@@ -49,7 +51,7 @@ def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
         gallery.job_lock(),
         JobRecord(gallery.catalog, "reencode", counts=lambda: counts) as record,
     ):
-        folder = _installed(gallery, model, card.fingerprint)
+        folder = _install(gallery, model, card.fingerprint)
         encoder = Encoder.load(folder, precision=gallery.precision)
         if encoder.fingerprint != card.fingerprint:
             raise ArtifactMismatch(
@@ -60,43 +62,46 @@ def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
             EncodingPool(lambda: encoder, usable_cores()) as pool,
             progress_report("encoding", record.expected) as report,
         ):
-            made: dict[int, dict[str, str]] = {}  # the new files of each shard
+            new_files: dict[int, dict[str, str]] = {}  # of each shard, with their SHA-256
             encoded = 0
-            late = gallery.every_shard()
+            pending = gallery.every_shard()
             while True:  # images may be added meanwhile
-                for number, shard in late.items():
-                    made[number], fresh = _made(gallery, shard, encoder, pool)
-                    encoded += fresh
+                for number, shard in pending.items():
+                    new_files[number], rows = _new_files(gallery, shard, encoder, pool)
+                    encoded += rows
                     counts["indexed"] += shard.rows
                     report.advance(shard.rows)
-                late, fresh = _change_over(gallery, made, encoder, pool)
-                encoded += fresh
-                if not late:
+                pending, rows = _switch(gallery, new_files, encoder, pool)
+                encoded += rows
+                if not pending:
                     break
         _clean(gallery)
     return encoded
 
 
-def _change_over(
-    gallery: GalleryFolder, made: dict[int, dict[str, str]], encoder: Encoder, pool: EncodingPool
+def _switch(
+    gallery: GalleryFolder,
+    new_files: dict[int, dict[str, str]],
+    encoder: Encoder,
+    pool: EncodingPool,
 ) -> tuple[dict[int, Shard], int]:
     """Switch the gallery to the new codes and model.
 
-    made: the new files of each shard, with their SHA-256. Returns the shards that were added
-    meanwhile, by number, and the number of rows encoded. If more than a few rows were added,
-    nothing changes, and the caller encodes them first.
+    new_files: of each shard, with their SHA-256. A few rows that were added meanwhile are
+    encoded here. If there are more, nothing changes, and the caller encodes them first.
+    Returns the shards that are still to be encoded, by number, and the number of rows encoded.
     """
     assert encoder.fingerprint is not None
     encoded = 0
     with gallery.catalog.transaction() as db:
         shards = gallery.every_shard()
-        late = {number: shard for number, shard in shards.items() if number not in made}
-        if sum(shard.rows for shard in late.values()) > _FEW_ROWS:
-            return late, 0
-        for number, shard in late.items():
-            made[number], fresh = _made(gallery, shard, encoder, pool)
-            encoded += fresh
-        changed = {n: files for n, files in made.items() if files != shards[n].checksums}
+        pending = {number: shard for number, shard in shards.items() if number not in new_files}
+        if sum(shard.rows for shard in pending.values()) > _FEW_ROWS:
+            return pending, 0
+        for number, shard in pending.items():
+            new_files[number], rows = _new_files(gallery, shard, encoder, pool)
+            encoded += rows
+        changed = {n: files for n, files in new_files.items() if files != shards[n].checksums}
         for number, files in changed.items():
             change_files(db, number, files)
         if changed or gallery.fingerprint != encoder.fingerprint:
@@ -105,8 +110,8 @@ def _change_over(
     return {}, encoded
 
 
-def _installed(gallery: GalleryFolder, model: Path | None, fingerprint: str) -> Path:
-    """Copy the model into the gallery, whole or not at all; returns its folder there."""
+def _install(gallery: GalleryFolder, model: Path | None, fingerprint: str) -> Path:
+    """Copy the model into the gallery, atomically; returns its folder there."""
     if model is None or fingerprint == gallery.fingerprint:
         return gallery.model_folder
     folder = gallery.later_model_folder(fingerprint)
@@ -119,26 +124,26 @@ def _installed(gallery: GalleryFolder, model: Path | None, fingerprint: str) -> 
     return folder
 
 
-def _made(
+def _new_files(
     gallery: GalleryFolder, shard: Shard, encoder: Encoder, pool: EncodingPool
 ) -> tuple[dict[str, str], int]:
-    """The checksums of the shard's files by the encoder's model, and the number of rows encoded."""
+    """Write a shard's new files; returns the SHA-256 of all its files, and the rows encoded."""
     assert encoder.fingerprint is not None
     wanted = ["codes", *(["addresses"] if encoder.model.address_bits else [])]
-    if gallery.fingerprint == encoder.fingerprint and _is_right(shard, encoder, wanted):
+    if gallery.fingerprint == encoder.fingerprint and _is_current(shard, encoder, wanted):
         return dict(shard.checksums), 0
-    replaced = {shard.file("codes"), shard.file("addresses")}
-    others = {name: digest for name, digest in shard.checksums.items() if name not in replaced}
-    staged = [_staged(shard, column, encoder.fingerprint) for column in wanted]
-    if all(staged):
-        return others | dict(filter(None, staged)), 0
-    columns = _encoded(shard, pool)
-    made = [write_column(shard.folder, c, encoder.fingerprint, columns[c]) for c in wanted]
-    return others | dict(made), shard.rows
+    old = {shard.file("codes"), shard.file("addresses")}
+    others = {name: digest for name, digest in shard.checksums.items() if name not in old}
+    found = [_finished_file(shard, column, encoder.fingerprint) for column in wanted]
+    if all(found):
+        return others | dict(filter(None, found)), 0
+    columns = _encode(shard, pool)
+    written = [write_column(shard.folder, c, encoder.fingerprint, columns[c]) for c in wanted]
+    return others | dict(written), shard.rows
 
 
-def _staged(shard: Shard, column: str, fingerprint: str) -> tuple[str, str] | None:
-    """The whole file of a column that an earlier life of this job wrote, and its SHA-256."""
+def _finished_file(shard: Shard, column: str, fingerprint: str) -> tuple[str, str] | None:
+    """A column's undamaged file that a killed run of this job wrote, and its SHA-256."""
     for path in shard.folder.glob(reencoded_file(column, fingerprint, "*")):
         digest = sha256_of_file(path)
         whole = path.name == reencoded_file(column, fingerprint, digest)
@@ -147,19 +152,19 @@ def _staged(shard: Shard, column: str, fingerprint: str) -> tuple[str, str] | No
     return None
 
 
-def _is_right(shard: Shard, encoder: Encoder, wanted: Sequence[str]) -> bool:
-    """Whether codes and addresses are whole, and a sample of them is as the model makes them."""
+def _is_current(shard: Shard, encoder: Encoder, wanted: Sequence[str]) -> bool:
+    """Whether codes and addresses are whole, and a sample of them is what the model makes."""
     if shard.columns - {"pixels"} != set(wanted):
         return False
     if not all(shard.is_whole(shard.file(column) or "") for column in wanted):
         return False
     rows = np.unique(np.linspace(0, shard.rows - 1, _SAMPLE).astype(np.int64))
-    made = encoder.columns(shard.column("pixels")[rows].reshape(-1, TINY_SIDE, TINY_SIDE, 3))
-    different = [np.bitwise_count(made[c] ^ shard.column(c)[rows]).sum(axis=1) for c in wanted]
+    columns = encoder.columns(shard.column("pixels")[rows].reshape(-1, TINY_SIDE, TINY_SIDE, 3))
+    different = [np.bitwise_count(columns[c] ^ shard.column(c)[rows]).sum(axis=1) for c in wanted]
     return int(np.max(different)) <= ROUNDING_BITS
 
 
-def _encoded(shard: Shard, pool: EncodingPool) -> dict[str, NDArray[np.uint8]]:
+def _encode(shard: Shard, pool: EncodingPool) -> dict[str, NDArray[np.uint8]]:
     shard.require_whole("pixels")
     pixels = shard.column("pixels").reshape(-1, TINY_SIDE, TINY_SIDE, 3)
     columns: dict[str, list[NDArray[np.uint8]]] = {}

@@ -1,15 +1,15 @@
-"""Taking images out of a gallery."""
+"""Removing images from a gallery."""
 
 from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import Selection, next_generation, remove_some
 
-_AT_ONCE = 20_000  # half a second, in which no other can write
+_AT_ONCE = 20_000  # images of one transaction, which blocks other writers for half a second
 
 
 def remove(catalog: Catalog, selection: Selection) -> int:
-    """Take the selected images out of every answer; returns how many that were.
+    """Remove the selected images from every answer; returns their number.
 
-    Many are removed in several transactions. Their rows stay on the disk until `compact`.
+    Many are removed in several transactions. Their rows stay on disk until `compact`.
     """
     if selection.ids is not None:
         parts = [selection.ids[start : start + 500] for start in range(0, len(selection.ids), 500)]

@@ -1,4 +1,4 @@
-"""Whether a gallery is whole, what differs, and how to mend it."""
+"""Finding what is damaged in a gallery, and how to repair it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from hashsearch.progress import progress_report
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it was committed: what, and what to do about it."""
+    """What is damaged, and what repairs it."""
 
     what: str
     mend: str
@@ -23,9 +23,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was checked: files and their bytes, codes made anew, and how many of those differ.
+    """What was checked, and what is damaged.
 
-    most_bits: by which a code differs at most.
+    files, file_bytes: number and bytes of whole files. encoded: number of codes that were
+    computed again; different: how many of them differ from the stored ones; most_bits: the
+    largest difference of a code.
     """
 
     files: int
@@ -37,9 +39,9 @@ class Verification:
 
 
 def verify(gallery: GalleryFolder, sample: int) -> Verification:
-    """Check every checksum, and make the codes of a sample of the images anew.
+    """Check every checksum, and compute the codes of a sample of images again.
 
-    sample: how many, drawn evenly over the gallery.
+    sample: number of images, spread evenly over the gallery.
     """
     findings = list(_catalog(gallery))
     files, file_bytes, damaged = _checksums(gallery)
@@ -60,8 +62,8 @@ def verify(gallery: GalleryFolder, sample: int) -> Verification:
         if most > ROUNDING_BITS:
             findings.append(
                 Finding(
-                    f"{different:,} of {encoded:,} codes made anew differ from those kept, "
-                    f"by up to {most} bits",
+                    f"{different:,} of {encoded:,} codes computed again differ from "
+                    f"the stored ones, by up to {most} bits",
                     f"hashsearch gallery reencode {gallery.folder}",
                 )
             )
@@ -69,9 +71,9 @@ def verify(gallery: GalleryFolder, sample: int) -> Verification:
 
 
 def _catalog(gallery: GalleryFolder) -> Iterator[Finding]:
-    anew = "index the sources into a new gallery"
+    remedy = "index the sources into a new gallery"
     for problem in gallery.catalog.integrity_problems():
-        yield Finding(f"the catalog is damaged: {problem}", anew)
+        yield Finding(f"the catalog is damaged: {problem}", remedy)
     outside = twice = 0
     sizes = gallery.catalog.shard_rows()
     for number in gallery.catalog.live_rows():
@@ -79,13 +81,13 @@ def _catalog(gallery: GalleryFolder) -> Iterator[Finding]:
         outside += int(np.count_nonzero((rows < 0) | (rows >= sizes.get(number, 0))))
         twice += len(rows) - len(np.unique(rows))
     if outside:
-        yield Finding(f"the catalog names {outside:,} rows that no shard has", anew)
+        yield Finding(f"the catalog names {outside:,} rows that no shard has", remedy)
     if twice:
-        yield Finding(f"the catalog names {twice:,} rows for more than one image", anew)
+        yield Finding(f"the catalog names {twice:,} rows for more than one image", remedy)
 
 
 def _checksums(gallery: GalleryFolder) -> tuple[int, int, list[Finding]]:
-    """The number of files and bytes that were read, and those that are not what was committed."""
+    """Number and bytes of the whole files, and a finding for each damaged one."""
     files = file_bytes = 0
     findings = []
     live = gallery.catalog.live_rows()
@@ -97,7 +99,7 @@ def _checksums(gallery: GalleryFolder) -> tuple[int, int, list[Finding]]:
                     files += 1
                     file_bytes += (shard.folder / name).stat().st_size
                 elif name in gallery.catalog.shard_files().get(number, (0, {}))[1]:
-                    # Otherwise it was joined to another, or coded anew, meanwhile.
+                    # Otherwise its shard was joined to another or reencoded meanwhile.
                     findings.append(_damaged(gallery, shard, name, live.get(number, 0)))
             report.advance(shard.rows)
     return files, file_bytes, findings
@@ -113,36 +115,36 @@ def _damaged(gallery: GalleryFolder, shard: Shard, name: str, images: int) -> Fi
         mend = f"hashsearch gallery reencode {gallery.folder}"
     else:
         mend = (
-            f"hashsearch gallery remove {gallery.folder} --shard {number}, then index again "
-            f"where its images came from: {_sources(gallery, number)}"
+            f"hashsearch gallery remove {gallery.folder} --shard {number}, then index the sources "
+            f"of its images again: {_sources(gallery, number)}"
         )
     return Finding(f"{path} {state} ({images:,} images)", mend)
 
 
 def _sources(gallery: GalleryFolder, shard: int) -> str:
-    """Where the images of a shard came from, as far as is known."""
+    """The sources of a shard's images, as far as they are known."""
     names = gallery.catalog.source_names(shard)
     roots = gallery.catalog.sources()
-    return ", ".join(str(roots.get(name, "images added singly")) for name in names)
+    return ", ".join(str(roots.get(name, "images added one by one")) for name in names)
 
 
 def _codes(gallery: GalleryFolder, encoder: Encoder, sample: int) -> tuple[int, int, int]:
-    """How many codes were made anew, how many differ, and by how many bits at most."""
+    """Number of codes computed again, number of those that differ, and most bits of difference."""
     rows = gallery.catalog.rows()
     count = min(sample, len(rows.ids))
     if count == 0 or not gallery.keeps("pixels"):
         return 0, 0, 0
-    tiny, kept = [], []
+    tiny, stored = [], []
     for image_id in rows.ids[np.linspace(0, len(rows.ids) - 1, count).astype(np.int64)].tolist():
         try:
             pixels, code = gallery.pixels(image_id), gallery.code(image_id)
         except HashSearchError:
-            continue  # removed meanwhile, or damaged, which the checksums tell
+            continue  # removed meanwhile, or damaged, which `_checksums` reports
         assert pixels is not None, "the gallery keeps them"
         tiny.append(pixels)
-        kept.append(code)
+        stored.append(code)
     if not tiny:
         return 0, 0, 0
-    made = encoder.encode(np.stack(tiny))
-    bits = np.bitwise_count(made ^ np.stack(kept)).sum(axis=1)
+    computed = encoder.encode(np.stack(tiny))
+    bits = np.bitwise_count(computed ^ np.stack(stored)).sum(axis=1)
     return len(tiny), int(np.count_nonzero(bits)), int(bits.max())

@@ -1,4 +1,4 @@
-"""The job's last stage: rows collect in a shard, which is committed with the other changes."""
+"""The job's last stage: collect rows in a shard, and commit it with the other changes."""
 
 import time
 from collections import Counter
@@ -67,7 +67,7 @@ class Committer:
         self._writer, self._waiting, self._since = None, Changes(), time.monotonic()
 
     def stop(self) -> None:
-        """Ignore everything that is still to be taken."""
+        """Ignore all later outcomes."""
         self._stopped = True
 
     def discard(self) -> None:

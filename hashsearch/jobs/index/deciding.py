@@ -34,15 +34,15 @@ class Outcome:
 
 
 class Decider:
-    """Tells new images from duplicates and replacements, including those not committed yet.
+    """Distinguishes new images from duplicates and replacements, also among uncommitted ones.
 
-    One thread decides, while another commits.
+    One thread decides while another commits.
     """
 
     def __init__(self, gallery: GalleryFolder, *, relabel: bool):
         self._catalog = gallery.catalog
         self._relabel = relabel
-        self._lock = Lock()  # of the next two, which hold what is not committed yet
+        self._lock = Lock()  # guards the next two, which hold what is not committed yet
         self._keys: set[bytes] = set()
         self._freed: Counter[bytes] = Counter()
         self._duplicates: set[bytes] = set()  # keys that were duplicates in this pass
@@ -62,7 +62,7 @@ class Decider:
         once more.
         """
         keys = [result.key for result in results if isinstance(result, Prepared)]
-        with self._lock:  # before the catalog is asked, since a commit may follow
+        with self._lock:  # before the catalog is queried, since a commit may follow
             pending = self._keys.intersection(keys)
             freed = {key for key in keys if key in self._freed}
         taken = pending | (self._catalog.ids_of_keys(keys).keys() - freed)

@@ -19,15 +19,15 @@ class EncodingPool:
     on two cores they encode 1.2 times as many images per second, and no core is kept busy by
     waiting while worker processes need it. The codes are the same.
 
-    The encoder is loaded, and torch with it, when there is something to encode: meanwhile
-    images are decoded, and a job without new images does not need it.
+    The encoder and torch are loaded when there is something to encode: meanwhile images are
+    decoded, and a job without new images needs neither.
     """
 
     def __init__(self, load: "Callable[[], Encoder]", threads: int):
         self._load = load
         self._encoder: Encoder | None = None
         self._threads_before: int | None = None
-        self._lock = Lock()  # of these two
+        self._lock = Lock()  # guards the two above
         self._pool = ThreadPoolExecutor(threads, "encode")
 
     def __enter__(self) -> "EncodingPool":

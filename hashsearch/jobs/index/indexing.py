@@ -123,7 +123,7 @@ def index_sources(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The stages of a job, joined to one pass through the sources."""
+    """The stages of a job, which each pass through the sources uses."""
 
     decider: Decider
     committer: Committer
@@ -185,9 +185,9 @@ class _Job:
 
 
 def _estimate(sources: Sequence[Source], record: JobRecord) -> None:
-    """Keep the expected number of images up to date, as the sources learn it."""
+    """Keep the expected number of images up to date, while the sources count."""
     while not record.is_over():
-        with suppress(OSError):  # the job itself meets it too
+        with suppress(OSError):  # the job itself meets the same error
             estimates = [source.estimate() for source in sources]
             known = [estimate for estimate in estimates if estimate is not None]
             record.expected = sum(known) if len(known) == len(estimates) else None

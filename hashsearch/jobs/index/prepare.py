@@ -23,10 +23,10 @@ _NICE = 10
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A decoded image and its key, the SHA-256 of what it was read from.
+    """A decoded image and its key.
 
-    Of an array, that is its bytes; before them its shape as three int64, little
-    endian, unless it is 32×32.
+    key: SHA-256 of the file's bytes; for an array, of its bytes, preceded by its
+    shape as three little-endian int64 unless it is 32×32.
     """
 
     key: bytes
@@ -37,15 +37,15 @@ class Prepared:
 
 
 def prepare(images: list[SourceImage], thumbnails: bool = True) -> list[Prepared | InvalidImage]:
-    """Prepare images one by one; a bad one gives its error, and stops no other."""
+    """Prepare images one by one; a bad image becomes an InvalidImage and stops no other."""
     return [_prepare_or_error(image, thumbnails) for image in images]
 
 
 def start_worker() -> None:
-    """Set up a worker process: it leaves Ctrl-C to its parent, and dies with it.
+    """Set up a worker process: it leaves Ctrl-C to its parent, and ends with it.
 
-    It gives way to its parent: what is decoded is encoded and written at once,
-    and the two take turns, and each other's place in the caches, less often.
+    Its priority is lower than its parent's, so that decoded images are encoded and
+    written at once, and the two displace each other from core and caches less often.
     """
     os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -64,12 +64,12 @@ def _prepare_or_error(image: SourceImage, thumbnails: bool) -> Prepared | Invali
     try:
         return _prepare(image, thumbnails)
     except InvalidImage as error:
-        # Without its cause: Pillow's errors need not survive the way between processes.
+        # Without its cause: Pillow's errors may not survive pickling between processes.
         return InvalidImage(str(error))
     except OSError as error:
         return InvalidImage(f"the file cannot be read: {error.strerror}")
     except MemoryError:
-        return InvalidImage("the image needs more memory than there is")
+        return InvalidImage("there is not enough memory to decode the image")
 
 
 def _prepare(image: SourceImage, thumbnails: bool) -> Prepared:

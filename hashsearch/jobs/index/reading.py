@@ -1,4 +1,4 @@
-"""The job's first stage: chunks of the sources' images; images known as unchanged are left out."""
+"""The job's first stage: cut the sources into chunks, and leave out unchanged images."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,20 +13,20 @@ from hashsearch.sources.base import Source, SourceImage
 T = TypeVar("T")
 
 CHUNK_IMAGES = 256
-_LEAST_CHUNK_BYTES = 2**20  # of files, so that a few photographs keep every worker busy
-_CHUNK_BYTES = 2**23  # of files; handing over fewer, larger chunks takes less time
-_GROWTH = 16  # a chunk has this part of the bytes before it, within these bounds
-_WHOLE = 8  # a chunk has a multiple of this many images, which the encoder takes at once,
-_MOST_CHUNK_BYTES = 2**25  # unless the files are so large
+_LEAST_CHUNK_BYTES = 2**20  # of files; small, so that few photographs keep all workers busy
+_CHUNK_BYTES = 2**23  # of files; fewer and larger chunks are handed over in less time
+_GROWTH = 16  # a chunk grows to 1/16 of the bytes before it, within these two bounds
+_WHOLE = 8  # a chunk has a multiple of this number of images, which the encoder prefers,
+_MOST_CHUNK_BYTES = 2**25  # but ends at this size whatever their number
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Images to prepare with their uris, and what the catalog knows of these and of others.
+    """Images to prepare with their uris, and what the catalog knows about the other ones.
 
-    known: the catalog's entries of the images' uris, whose files have changed since.
-    failed: uris of former failures that are tried again, or whose file is known by now.
-    unchanged: uris of unchanged images. relabelled: (uri, label) of those whose label changed.
+    known: the catalog's entries of uris whose files have changed. failed: uris that the
+    catalog lists as failures. unchanged: uris of unchanged images. relabelled: (uri, label) of
+    unchanged images whose label changed.
     skipped: number of files that could not be read before and have not changed.
     """
 
@@ -49,7 +49,7 @@ def chunks(
 
     name: beginning of the uris. relabel: also compare the labels of unchanged images.
     retry: try files again that could not be read before.
-    If the source breaks off, its InvalidSource is raised after the last whole image.
+    If the source breaks off, its InvalidSource is raised after the last chunk.
     """
     images: list[SourceImage] = []
     size, before = 0, 0

@@ -1,5 +1,7 @@
 """The library's face: what `import hashsearch` offers, documented in docs/python.md."""
 
+import operator
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashsearch.codes import CODE_BYTES, code_from_hex
-from hashsearch.errors import ArtifactMismatch, InvalidImage, InvalidQuery
-from hashsearch.gallery.catalog import ImageRecord
+from hashsearch.errors import ArtifactMismatch, InvalidGallery, InvalidImage, InvalidQuery
+from hashsearch.gallery.catalog import Failure, ImageRecord
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder, Precision
 from hashsearch.hardware import usable_cores
@@ -24,6 +26,7 @@ from hashsearch.progress import Progress, reported_to
 from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import Hit, Query, Searcher
 from hashsearch.sources import DataFolders, Source, open_source
+from hashsearch.sources.folder import ImageFile
 from hashsearch.sources.labels import LabelledSource, Labels
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ Picture: TypeAlias = PathOrName | bytes | Image.Image | NDArray[np.uint8]
 Queryable: TypeAlias = Picture | int
 
 _BATCH = 500  # records read at once by an iteration
+_LONGEST_SHOWN = 200  # characters of a value in a message
+_MAX = 2**62  # larger than any id, number of images or distance
 
 
 def open(
@@ -59,7 +64,9 @@ def open(
     >>> hashsearch.open("new gallery", create=True)
     <hashsearch.Gallery 'new gallery'>
     """
-    path = Path(folder)
+    path = _path(folder)
+    if not create and not path.exists():
+        raise InvalidGallery(f"{path} does not exist; open(…, create=True) makes a gallery")
     if create and not GalleryFolder.exists(path):
         made = GalleryFolder.create(
             path,
@@ -102,10 +109,17 @@ def encode(
     >>> hashsearch.encode(["query.jpg", "new.jpg"]).shape
     (2, 32)
     """
-    if isinstance(images, str | bytes | PathLike | Image.Image):
+    if isinstance(images, str | bytes | PathLike | Image.Image) or (
+        isinstance(images, np.ndarray) and images.ndim != 4
+    ):
         raise InvalidQuery("one image came; a sequence of images was wanted, such as [image]")
     encoder = load_model(model) if isinstance(model, str | PathLike) else model
-    tiny = [tiny_image(image) for image in images]
+    tiny = []
+    for number, image in enumerate(images):
+        try:
+            tiny.append(tiny_image(image))
+        except (InvalidImage, InvalidQuery) as error:
+            raise type(error)(f"image {number}: {error}") from error
     return encoder.encode(np.stack(tiny) if tiny else np.empty((0, 32, 32, 3), np.uint8))
 
 
@@ -122,10 +136,18 @@ class Gallery:
 
     def __init__(self, storage: GalleryFolder):
         """storage: an open gallery folder; users call `hashsearch.open`."""
-        self.storage = storage
+        self._opened = storage
         self._current: Searcher | None = None
+        self._is_closed = False
+
+    @property
+    def _storage(self) -> GalleryFolder:
+        if self._is_closed:
+            raise InvalidGallery(f"{self._opened.folder} is closed; open it again")
+        return self._opened
 
     def __enter__(self) -> "Gallery":
+        assert self._storage  # raises InvalidGallery if it is closed
         return self
 
     def __exit__(
@@ -137,27 +159,28 @@ class Gallery:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<hashsearch.Gallery {str(self.storage.folder)!r}>"
+        return f"<hashsearch.Gallery {str(self._opened.folder)!r}>"
 
     def close(self) -> None:
         """Close the gallery's files; nothing has to be saved.
 
         >>> gallery.close()
         """
-        self.storage.close()
+        self._is_closed = True
+        self._opened.close()
 
     def __len__(self) -> int:
         """Number of images."""
-        return self.storage.catalog.count()
+        return self._storage.catalog.count()
 
     def __bool__(self) -> bool:
         return True  # an empty gallery is a gallery
 
     def __iter__(self) -> Iterator[ImageRecord]:
         """Every image's record, in order of id."""
-        ids = self.storage.catalog.rows().ids
+        ids = self._storage.catalog.rows().ids
         for start in range(0, len(ids), _BATCH):
-            yield from self.storage.catalog.records(ids[start : start + _BATCH].tolist())
+            yield from self._storage.catalog.records(ids[start : start + _BATCH].tolist())
 
     def index(
         self,
@@ -187,6 +210,9 @@ class Gallery:
         >>> gallery.index("pictures", "more.tar").failed
         0
         """
+        storage = self._storage
+        if not sources:
+            raise InvalidQuery("index() takes at least one source, such as a folder")
         folders = DataFolders.of_environment()
         opened = [_source(source, folders) for source in sources]
         for source in opened:
@@ -196,10 +222,12 @@ class Gallery:
             opened = [LabelledSource(source, listed) for source in opened]
         with reported_to(progress):
             return index_sources(
-                self.storage,
+                storage,
                 opened,
-                workers=workers or usable_cores(),
-                max_failures=max_failures,
+                workers=usable_cores() if workers is None else _whole("workers", workers, 1),
+                max_failures=(
+                    None if max_failures is None else _whole("max_failures", max_failures, 0)
+                ),
                 retry_failed=retry_failed,
                 relabel=labels is not None,
                 stop=stop or (lambda: False),
@@ -229,22 +257,39 @@ class Gallery:
         0
         """
         searcher = self._searcher()
-        return searcher.search(self._query(searcher, query), method, k=k, radius=radius).hits
+        return searcher.search(
+            self._query(searcher, query),
+            method,
+            k=None if k is None else _whole("k", k, 1),
+            radius=None if radius is None else _whole("radius", radius, 0),
+        ).hits
 
     def add(self, image: "PathOrName | bytes", label: str | None = None) -> int:
-        """Add one image file, given by its path or its bytes, while a job may be running.
+        """Add one image file, given by its path or its bytes; a job may run meanwhile.
 
-        Returns its id, which is an older image's if that has the same bytes. Raises
-        InvalidImage.
+        Returns its id. If the gallery holds the same bytes already, it returns the older image's
+        id and leaves that image, with its label, as it is. Raises InvalidImage.
 
         >>> gallery.add("new.jpg", label="cat")
         301
         """
         from hashsearch.jobs.adding import add_image  # with torch, which takes seconds
 
-        data = image if isinstance(image, bytes) else _file_bytes(image)
-        image_id, _ = add_image(self.storage, self._searcher().encoder, data, label)
-        return image_id
+        storage, encoder = self._storage, self._searcher().encoder
+        if isinstance(image, bytes):
+            return add_image(storage, encoder, image, label)[0]
+        if not isinstance(image, str | PathLike):
+            raise InvalidQuery(
+                f"{_described(image)} came; an image file's path or bytes was wanted"
+            )
+        source = ImageFile(_path(image))
+        try:
+            (found,) = source
+            return add_image(storage, encoder, found, label, source=source.root)[0]
+        except OSError as error:
+            raise InvalidImage(f"{image} cannot be read: {error.strerror}") from error
+        except InvalidImage as error:
+            raise InvalidImage(f"{image}: {error}") from error
 
     def remove(
         self,
@@ -255,18 +300,18 @@ class Gallery:
     ) -> int:
         """Remove images by exactly one of ids, label, and the beginning of their uri.
 
-        Returns how many were removed. They are gone from every answer; `hashsearch gallery
-        compact` frees their disk space. Raises InvalidQuery.
+        ids: whole numbers. Returns how many were removed, 0 if none matched. They are gone from
+        every answer; `hashsearch gallery compact` frees their disk space. Raises InvalidQuery.
 
         >>> gallery.remove(ids=[7])
         1
         """
-        chosen = None if ids is None else [int(one) for one in ids]
+        chosen = None if ids is None else _ids(ids)
         if sum(part is not None for part in (chosen, label, uri_prefix)) != 1:
             raise InvalidQuery("remove() takes exactly one of ids, label and uri_prefix")
         if uri_prefix == "":
             raise InvalidQuery("an empty uri_prefix would remove every image")
-        return remove(self.storage.catalog, Selection(chosen, uri_prefix, label))
+        return remove(self._storage.catalog, Selection(chosen, uri_prefix, label))
 
     def get(self, image_id: int) -> ImageRecord:
         """Return an image's record: id, uri, path, label, width and height.
@@ -276,7 +321,15 @@ class Gallery:
         >>> gallery.get(1).width
         32
         """
-        return self.storage.catalog.record(image_id)
+        return self._storage.catalog.record(_whole("an id", image_id))
+
+    def failures(self) -> list[Failure]:
+        """The files that could not be read, by uri, each with the reason.
+
+        >>> [(failure.uri, failure.reason) for failure in gallery.failures()]
+        []
+        """
+        return [failure for failure, _ in self._storage.catalog.failures()]
 
     def reconstruct(self, query: Queryable) -> NDArray[np.uint8]:
         """Decode the image that a code stands for: of a stored image, a query image or a code.
@@ -293,42 +346,43 @@ class Gallery:
     def _searcher(self) -> Searcher:
         """The indexes of the gallery as it is now."""
         current = self._current
-        if current is None or current.generation != self.storage.catalog.generation():
+        if current is None or current.generation != self._storage.catalog.generation():
             known = None if current is None else current.loaded_encoder
-            self._current = current = Searcher(self.storage, known)
+            self._current = current = Searcher(self._storage, known)
         return current
 
     def _query(self, searcher: Searcher, query: Queryable) -> Query:
         if isinstance(query, int | np.integer):
-            return searcher.query_by_id(int(query))
+            return searcher.query_by_id(_whole("an id", query))
         if isinstance(query, np.ndarray) and query.ndim == 1:
             return searcher.query_by_code(query)
         if isinstance(query, str) and _is_code(query):
             return searcher.query_by_code(code_from_hex(query))
-        return searcher.query_by_tiny(tiny_image(query))
+        return searcher.query_by_tiny(tiny_image(query, "an id, a code"))
 
 
-def tiny_image(image: Picture) -> NDArray[np.uint8]:
+def tiny_image(image: Picture, *others: str) -> NDArray[np.uint8]:
     """Turn anything that names an image into its (32, 32, 3) uint8 tiny image.
 
-    Raises InvalidImage.
+    others: what else the caller takes, for the message. Raises InvalidImage, with the path if
+    there is one, and InvalidQuery for anything else.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         return decode(bytes(image)).tiny
     if isinstance(image, str | PathLike):
-        return decode(_file_bytes(image)).tiny
+        data = _file_bytes(image)
+        try:
+            return decode(data).tiny
+        except InvalidImage as error:
+            raise type(error)(f"{image}: {error}") from error
     if isinstance(image, Image.Image):
         return from_picture(image).tiny
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise InvalidImage(
-                f"an array of {image.dtype} {image.shape} came; (height, width, 3) uint8 RGB "
-                "was wanted"
-            )
+            raise InvalidImage(f"{_described(image)} came; (height, width, 3) uint8 RGB was wanted")
         return from_pixels(image).tiny
-    raise InvalidQuery(
-        f"a {type(image).__name__} came; a path, bytes, a PIL image or an array was wanted"
-    )
+    wanted = ", ".join(("a path", "bytes", "a PIL image", "an array", *others))  # type: ignore[unreachable]
+    raise InvalidQuery(f"{_described(image)} came; an image was wanted: {wanted}")
 
 
 def model_folder(model: PathOrName | None) -> Path:
@@ -337,10 +391,46 @@ def model_folder(model: PathOrName | None) -> Path:
 
 
 def _file_bytes(path: PathOrName) -> bytes:
+    shown = str(path) if len(str(path)) <= _LONGEST_SHOWN else f"{str(path)[:_LONGEST_SHOWN]}…"
     try:
-        return read_image_file(Path(path))
+        return read_image_file(_path(path))
     except OSError as error:
-        raise InvalidImage(f"{path} cannot be read: {error.strerror}") from error
+        raise InvalidImage(f"{shown} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a zero byte
+        raise InvalidImage(f"{shown!r} is no path: {error}") from error
+
+
+def _path(path: PathOrName) -> Path:
+    if not os.fspath(path):
+        raise InvalidQuery("an empty path came; the path of a file or folder was wanted")
+    return Path(path)
+
+
+def _whole(name: str, value: object, least: int | None = None) -> int:
+    """A whole number of any type, such as NumPy's. Raises InvalidQuery for anything else."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError
+    except TypeError as error:
+        raise InvalidQuery(f"{name} is a whole number; got {_described(value)}") from error
+    if isinstance(value, bool) or (least is not None and number < least):
+        wanted = "a whole number" if least is None else f"at least {least}"
+        raise InvalidQuery(f"{name} is {wanted}; got {value}")
+    return min(max(number, -_MAX), _MAX)  # beyond it, there is nothing more
+
+
+def _ids(ids: Iterable[int]) -> list[int]:
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise InvalidQuery(f"ids is a list of whole numbers; got {_described(ids)}")
+    return [_whole("an id", one) for one in ids]
+
+
+def _described(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} {value.shape}"
+    text = repr(value)
+    if isinstance(value, str | int | float | None) and len(text) < _LONGEST_SHOWN:
+        return text
+    return f"an object of type {type(value).__name__}"
 
 
 def _is_code(text: str) -> bool:
@@ -349,7 +439,11 @@ def _is_code(text: str) -> bool:
 
 def _source(source: "PathOrName | Source", folders: DataFolders) -> Source:
     if isinstance(source, str | PathLike):
-        return open_source(str(source), folders)
+        return open_source(str(_path(source)), folders)
+    if not hasattr(source, "passed_over"):
+        raise InvalidQuery(
+            f"{_described(source)} came as a source; give each path as an argument of its own"
+        )
     return source
 
 

@@ -83,7 +83,13 @@ def from_picture(image: Image.Image) -> DecodedImage:
     """
     require_few_pixels(*image.size)
     what = f"the {image.format or image.mode} image"
-    return _reduced(image.copy(), *image.size, what, thumbnail=False)
+    if 0 in image.size:
+        raise InvalidImage(f"{what} has {image.width}×{image.height} pixels")
+    try:
+        copy = image.copy()
+    except (OSError, ValueError) as error:  # damaged, or closed
+        raise InvalidImage(f"{what} is closed, damaged or cut short") from error
+    return _reduced(copy, *image.size, what, thumbnail=False)
 
 
 def _reduced(

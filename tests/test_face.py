@@ -19,7 +19,6 @@ from PIL import Image
 
 import hashsearch as hs
 from hashsearch.encoder import Encoder
-from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import decode
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +53,7 @@ def test_the_face_is_this():
         assert getattr(hs, name) is not None
     public = {name for name in vars(hs.Gallery) if not name.startswith("_")}
     assert public == {
-        *("add", "close", "get", "index", "reconstruct", "remove", "search"),
+        *("add", "close", "failures", "get", "index", "reconstruct", "remove", "search"),
     }
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = hs.nothing
@@ -163,6 +162,12 @@ def test_pictures_of_all_modes_are_as_their_files(mode, photograph, tmp_path):
     assert_array_equal(codes[0], codes[1])
 
 
+def test_encode_says_which_image_is_bad(photograph, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(photograph[:3000])
+    with pytest.raises(hs.errors.InvalidImage, match=r"^image 1: .*bad\.jpg: the JPEG image of"):
+        hs.encode([photograph, tmp_path / "bad.jpg"])
+
+
 def test_encode_takes_arrays_and_other_models(tiny_images, model_folder):
     expected = Encoder.load(model_folder).encode(tiny_images[:7])
     assert_array_equal(hs.encode(tiny_images[:7], model_folder), expected)
@@ -182,8 +187,17 @@ def test_encode_takes_arrays_and_other_models(tiny_images, model_folder):
         ("z" * 64, hs.errors.CodeShapeError, "characters that are none"),
         (np.zeros((8, 8)), hs.errors.InvalidImage, r"float64 \(8, 8\) came"),
         (np.zeros((0, 8, 3), np.uint8), hs.errors.InvalidImage, r"\(0, 8, 3\) came"),
-        (3.5, hs.errors.InvalidQuery, "a float came"),
-        (None, hs.errors.InvalidQuery, "a NoneType came"),
+        (3.5, hs.errors.InvalidQuery, r"^3\.5 came; .*a PIL image, an array, an id, a code$"),
+        (None, hs.errors.InvalidQuery, "^None came;"),
+        ([1, 2], hs.errors.InvalidQuery, "^an object of type list came;"),
+        (True, hs.errors.InvalidQuery, "an id is a whole number; got True"),
+        ("", hs.errors.InvalidQuery, "an empty path came"),
+        ("a\0b.jpg", hs.errors.InvalidImage, "is no path"),
+        (10**30, hs.errors.NotInGallery, "no image with this id"),
+        ("x" * 5000, hs.errors.InvalidImage, "^x{200}… cannot be read: File name too long"),
+        (str(ROOT), hs.errors.InvalidImage, "cannot be read: Is a directory"),
+        (str(ROOT / "README.md"), hs.errors.InvalidImage, r"README\.md: the .* no image in an acc"),
+        (Image.new("RGB", (0, 5)), hs.errors.InvalidImage, "has 0×5 pixels"),
     ],
 )
 def test_what_is_no_query_is_refused_in_a_sentence(opened, query, error, message):
@@ -191,15 +205,111 @@ def test_what_is_no_query_is_refused_in_a_sentence(opened, query, error, message
         opened.search(query)
 
 
-def test_one_image_alone_is_not_a_sequence():
-    for image in ("a.jpg", b"data", Path("a.jpg"), Image.new("RGB", (4, 4))):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k is at least 1; got 0"),
+        ({"k": 5.0}, r"k is a whole number; got 5\.0"),
+        ({"k": "5"}, "k is a whole number; got '5'"),
+        ({"k": float("nan")}, "k is a whole number; got nan"),
+        ({"radius": -1}, "radius is at least 0; got -1"),
+        ({"radius": 40.0}, "radius is a whole number"),
+        ({"method": "scent"}, "no method 'scent'"),
+    ],
+)
+def test_bounds_that_are_none_are_refused(opened, arguments, message):
+    with pytest.raises(hs.errors.InvalidQuery, match=message):
+        opened.search(9, **arguments)
+
+
+def test_bounds_may_be_numpys_and_larger_than_everything(opened):
+    expected = opened.search(9, k=300)
+    assert opened.search(9, k=np.int64(3), radius=np.uint8(255)) == expected[:3]
+    assert opened.search(9, k=10**30, radius=10**30) == expected
+
+
+def test_a_closed_gallery_says_so(opened):
+    opened.search(9)
+    opened.close()
+    opened.close()
+    for use in (
+        *(lambda: len(opened), lambda: opened.search(9), lambda: opened.get(9)),
+        *(lambda: list(opened), lambda: opened.index("x"), lambda: opened.add(b"x")),
+        *(lambda: opened.remove(ids=[]), lambda: opened.reconstruct(9), opened.failures),
+        opened.__enter__,
+    ):
+        with pytest.raises(hs.errors.InvalidGallery, match="is closed; open it again"):
+            use()
+
+
+def test_an_image_that_is_added_by_its_path_keeps_it(opened, tmp_path, photograph):
+    (tmp_path / "holiday").mkdir()
+    path = tmp_path / "holiday" / "rocket.jpg"
+    path.write_bytes(photograph)
+    number = opened.add(path, label="rocket")
+    assert (opened.get(number).path, opened.get(number).label) == (str(path), "rocket")
+    summary = opened.index(tmp_path / "holiday", workers=1)
+    assert (summary.indexed, summary.unchanged) == (0, 1)
+    for wrong, error, message in (
+        (tmp_path / "none.jpg", hs.errors.InvalidImage, "none.jpg cannot be read: No such file"),
+        (tmp_path, hs.errors.InvalidImage, "Is a directory"),
+        (ROOT / "README.md", hs.errors.InvalidImage, r"README\.md: the .* no image"),
+        (Image.new("RGB", (9, 9)), hs.errors.InvalidQuery, "of type Image came"),
+    ):
+        with pytest.raises(error, match=message):
+            opened.add(wrong)
+
+
+def test_failures_are_listed_with_their_reasons(opened, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_bytes(b"hello")
+    assert opened.index(tmp_path / "bad", workers=1).failed == 1
+    ((failure),) = opened.failures()
+    assert failure.uri == "bad/a.jpg"
+    assert "no image in an accepted format" in failure.reason
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ((), "at least one source"),
+        ((["pictures"],), "an object of type list came as a source; give each path"),
+        ((None,), "None came as a source"),
+        (("",), "an empty path came"),
+    ],
+)
+def test_what_is_no_source_is_refused(opened, sources, message):
+    with pytest.raises(hs.errors.InvalidQuery, match=message):
+        opened.index(*sources)
+
+
+def test_numbers_of_workers_and_failures_are_checked(opened, image_files):
+    for arguments in ({"workers": 0}, {"workers": -1}, {"workers": 1.5}, {"max_failures": -1}):
+        with pytest.raises(hs.errors.InvalidQuery, match=r"is (at least|a whole)"):
+            opened.index(image_files, **arguments)
+
+
+def test_a_gallery_that_cannot_be_made_leaves_nothing(tmp_path):
+    with pytest.raises(hs.errors.InvalidGallery, match="float32 or bfloat16; got 'float16'"):
+        hs.open(tmp_path / "g", create=True, precision="float16")
+    with pytest.raises(hs.errors.InvalidModel):
+        hs.open(tmp_path / "g", create=True, model=tmp_path)
+    with pytest.raises(hs.errors.InvalidQuery, match="an empty path"):
+        hs.open("")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_image_alone_is_not_a_sequence(tiny_images):
+    for image in ("a.jpg", b"data", Path("a.jpg"), Image.new("RGB", (4, 4)), tiny_images[0]):
         with pytest.raises(hs.errors.InvalidQuery, match=r"such as \[image\]"):
             hs.encode(image)
 
 
 def test_a_gallery_is_made_filled_and_changed(tmp_path, image_files, photograph, model_folder):
-    with pytest.raises(hs.errors.InvalidGallery, match="is not a gallery"):
+    with pytest.raises(hs.errors.InvalidGallery, match=r"does not exist; .*create=True"):
         hs.open(tmp_path / "g")
+    with pytest.raises(hs.errors.InvalidGallery, match="is not a gallery"):
+        hs.open(tmp_path)
     seen = []
     with hs.open(str(tmp_path / "g"), create=True, model=model_folder) as gallery:
         assert (len(gallery), bool(gallery), list(gallery)) == (0, True, [])
@@ -222,7 +332,10 @@ def test_a_gallery_is_made_filled_and_changed(tmp_path, image_files, photograph,
 
 
 def test_what_would_remove_everything_is_refused(opened):
-    for arguments in ({}, {"ids": [1], "label": "x"}, {"uri_prefix": ""}):
+    for arguments in (
+        *({}, {"ids": [1], "label": "x"}, {"uri_prefix": ""}, {"ids": "12"}, {"ids": 7}),
+        *({"ids": [3.5]}, {"ids": b"\x05"}, {"ids": ["1"]}, {"ids": [True]}),
+    ):
         with pytest.raises(hs.errors.InvalidQuery):
             opened.remove(**arguments)
     assert opened.remove(ids=[]) == 0
@@ -312,8 +425,3 @@ def test_the_library_takes_over_no_signal_and_configures_no_logging(folder, mode
     )
     assert json.loads(done.stdout) == [True, True, True], done.stderr
     assert done.stderr == ""
-
-
-def test_a_gallery_folder_is_what_the_face_opens(opened):
-    assert isinstance(opened.storage, GalleryFolder)
-    assert repr(opened) == f"<hashsearch.Gallery {str(opened.storage.folder)!r}>"

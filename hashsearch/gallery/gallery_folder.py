@@ -88,6 +88,10 @@ class GalleryFolder:
         anything else, GalleryBusy if another process is creating a gallery in it,
         and what `load_model` raises if the model is not whole.
         """
+        if precision not in PRECISIONS:
+            raise InvalidGallery(
+                f"the precision of a gallery is {' or '.join(PRECISIONS)}; got {precision!r}"
+            )
         card = require_model(model)
         if model.resolve().is_relative_to(folder.resolve()):
             raise InvalidGallery(

@@ -1,5 +1,7 @@
 """Adding a single image, also while a job is running."""
 
+from pathlib import Path
+
 import numpy as np
 
 from hashsearch.encoder import Encoder
@@ -16,12 +18,19 @@ ADDED = "+"
 
 
 def add_image(
-    gallery: GalleryFolder, encoder: Encoder, data: bytes, label: str | None = None
+    gallery: GalleryFolder,
+    encoder: Encoder,
+    image: SourceImage | bytes,
+    label: str | None = None,
+    *,
+    source: Path | None = None,
 ) -> tuple[int, bool]:
-    """Add an image file's bytes to a gallery; a job may run meanwhile.
+    """Add one image file to a gallery; a job may run meanwhile.
 
-    encoder: the gallery's model, loaded from its folder. Returns the image's id, and whether
-    it is new: equal bytes are stored once, under their first uri.
+    encoder: the gallery's model, loaded from its folder. image: a file's bytes, or the image of
+    a source, whose root is `source`; indexing the same source later finds it unchanged.
+    Returns the image's id, and whether it is new: equal bytes are stored once, under their
+    first uri.
     Raises InvalidImage, and ArtifactMismatch if the encoder is not the gallery's model.
     """
     if encoder.fingerprint != gallery.fingerprint:
@@ -32,7 +41,9 @@ def add_image(
             f"the encoder {origin}; {gallery.folder} has codes of model "
             f"{gallery.fingerprint[:12]}, which gallery.encoder() loads"
         )
-    (result,) = prepare([SourceImage("", label, len(data), 0, data)], gallery.keeps("thumbnails"))
+    if isinstance(image, bytes):
+        image = SourceImage("", None, len(image), 0, image)
+    (result,) = prepare([image], gallery.keeps("thumbnails"))
     if isinstance(result, InvalidImage):
         raise result
     known = gallery.catalog.ids_of_keys([result.key])
@@ -42,11 +53,13 @@ def add_image(
     if gallery.keeps("pixels"):
         columns["pixels"] = result.tiny.reshape(1, TINY_BYTES)
     uri = f"{ADDED}/{result.key.hex()}"
-    image = NewImage(result.key, uri, label, result.width, result.height, len(data), 0)
+    if source is not None:
+        uri = gallery.catalog.source_name(source) + image.place
+    row = NewImage(result.key, uri, label, result.width, result.height, image.size, image.mtime)
     with gallery.additions_lock() as folder:
         writer = gallery.new_shard(columns, folder)
         writer.append(columns, [result.thumbnail])
-        gallery.commit(Changes(images=[image]), writer, encoder.fingerprint)
+        gallery.commit(Changes(images=[row]), writer, encoder.fingerprint)
     # Another writer may have added it while its code was computed.
     record = gallery.catalog.record(gallery.catalog.ids_of_keys([result.key]).get(result.key, -1))
     return record.id, record.uri == uri

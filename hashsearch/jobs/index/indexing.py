@@ -135,7 +135,7 @@ class _Job:
 
     def must_end(self) -> bool:
         """Whether no more images are to be taken."""
-        return self.has_failed_too_often() or self.stop()
+        return self.has_failed_too_often() or bool(self.stop())
 
     def has_failed_too_often(self) -> bool:
         return self.max_failures is not None and self.decider.failed > self.max_failures

@@ -6,6 +6,7 @@ This module imports no torch, so that a worker starts quickly and stays small.
 import hashlib
 import os
 import signal
+import warnings
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from threading import Thread
@@ -51,6 +52,7 @@ def start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     quiet_pillow()
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata; nobody reads them here
 
 
 def _end_with_parent() -> None:

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(options.when_stopped, 130)
     except BrokenPipeError:
-        # The reader went away, as `head` does. Python's own flush at the end must not fail.
+        # The reader closed the pipe, as `head` does. Python's flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (OSError, sqlite3.Error) as error:

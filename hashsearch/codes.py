@@ -16,7 +16,7 @@ ADDRESS_BYTES = 4
 
 
 def pack_bits(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pack zeros and ones into bytes, the last byte filled up with zeros.
+    """Pack zeros and ones into bytes; the last byte is filled up with zeros.
 
     bits: (n, n_bits) uint8, each 0 or 1. Returns (n, ceil(n_bits / 8)) uint8.
     """
@@ -34,7 +34,7 @@ def unpack_bits(codes: NDArray[np.uint8], n_bits: int = CODE_BITS) -> NDArray[np
 
 
 def code_to_hex(code: NDArray[np.uint8]) -> str:
-    """Write a code as two lower-case hexadecimal digits a byte."""
+    """Write a code as two lower-case hexadecimal digits per byte."""
     return code.tobytes().hex()
 
 
@@ -50,9 +50,9 @@ def code_from_hex(text: str, n_bytes: int = CODE_BYTES) -> NDArray[np.uint8]:
     try:
         raw = bytes.fromhex(text)
     except ValueError as error:
-        raise CodeShapeError(f"{wanted}; got characters that are none") from error
+        raise CodeShapeError(f"{wanted}; got other characters") from error
     if len(raw) != n_bytes:  # bytes.fromhex skips white space
-        raise CodeShapeError(f"{wanted}; got white space among them")
+        raise CodeShapeError(f"{wanted}; got white space")
     return np.frombuffer(raw, dtype=np.uint8)
 
 

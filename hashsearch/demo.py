@@ -1,4 +1,4 @@
-"""The demonstration: a sample gallery and one search in it, from nothing."""
+"""The demonstration: build a sample gallery and search it once."""
 
 import hashlib
 import os
@@ -17,21 +17,20 @@ from hashsearch.retrieval.searcher import Hit, Query, Searcher
 from hashsearch.sources import DataFolders, Source, known_dataset, locate, open_source
 from hashsearch.stopping import stop_requested
 
-# Which of the held-out images is searched for: one that is more than sky.
+# Number of the held-out image that is searched for; it shows more than sky.
 _QUERY_NUMBER = {"cifar10": 7000, "samples": 60}
 
 
 def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
     """Index a sample gallery in the user's cache, with the bundled model.
 
-    dataset: `cifar10`, `samples` or a path; None means CIFAR-10 where it is to
-    be had, and the sample photographs otherwise. Returns the gallery's folder,
-    and the data set it came to.
+    dataset: `cifar10`, `samples` or a path; None means CIFAR-10 if it is available,
+    otherwise the sample photographs. Returns the gallery's folder and the data set.
     """
-    dataset = dataset or _at_hand(folders)
+    dataset = dataset or _available(folders)
     source = _open(dataset, "train", folders)
     require_images(source)
-    # Another model, or another place of the data, is another gallery.
+    # Each model, and each location of the data, has a gallery of its own.
     identity = f"{read_card(PRETRAINED).fingerprint} {source.root}"
     name = f"{source.root.name}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]}"
     folder = folders.cache / "demo" / name
@@ -67,24 +66,24 @@ def show_search(folder: Path, dataset: str, folders: DataFolders) -> None:
 
 
 def _open(dataset: str, split: str, folders: DataFolders) -> Source:
-    """A data set by its name, whatever lies beside us under that name, or a path."""
+    """A data set by its name, even if a file has the same name; otherwise a path."""
     return known_dataset(dataset, split, folders) or open_source(dataset, folders)
 
 
-def _at_hand(folders: DataFolders) -> str:
-    """The data set to show: CIFAR-10, or what stands in for it, which is said."""
+def _available(folders: DataFolders) -> str:
+    """CIFAR-10 if it can be had; otherwise the sample photographs, with a line on stderr."""
     try:
         _open("cifar10", "train", folders)
     except InvalidSource as error:
-        print(f"{error}; crops of scikit-image's sample photographs stand in", file=sys.stderr)
+        print(f"{error}; using crops of scikit-image's sample photographs", file=sys.stderr)
         return "samples"
     return "cifar10"
 
 
 def _sample_query(dataset: str, searcher: Searcher, folders: DataFolders) -> tuple[Query, str]:
-    """A held-out image where the gallery is of a data set that has some; one of its own otherwise.
+    """A held-out image if the data set has some, otherwise an image of the gallery.
 
-    Returns the query and what to call it.
+    Returns the query and its title.
     """
     records = searcher.gallery.catalog.records(searcher.ids[:1].tolist())
     if not records:

@@ -1,4 +1,4 @@
-"""Making files outlive a power cut."""
+"""Making files survive a power cut."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file, whole or not at all, in place of an earlier one."""
+    """Write a file atomically and durably; an earlier one is replaced."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
 """Everything HashSearch raises on purpose.
 
-A message is one sentence that says what came and what was wanted; it is shown
-to users as it stands.
+A message is one sentence that says what came and what was wanted; users see it
+unchanged.
 """
 
 
@@ -22,11 +22,11 @@ class UnsupportedFormat(InvalidImage):
 
 
 class CodeShapeError(HashSearchError):
-    """A code that is not as wide as the codes it should meet."""
+    """A code that has not the wanted width."""
 
 
 class InvalidQuery(HashSearchError):
-    """A question that cannot be answered as it was put: k, radius, method, id."""
+    """A query whose k, radius, method or id cannot be used."""
 
 
 class NotInGallery(HashSearchError):
@@ -46,7 +46,7 @@ class GalleryBusy(HashSearchError):
 
 
 class TooManyFailures(HashSearchError):
-    """More images that cannot be read than a job was told to bear."""
+    """More unreadable images than a job's limit."""
 
 
 class ArtifactMismatch(HashSearchError):
@@ -62,12 +62,12 @@ class WorkersFailed(HashSearchError):
 
 
 class TrainingError(HashSearchError):
-    """A training that cannot start, or that went astray."""
+    """A training that cannot start, or that failed."""
 
 
 class EvaluationError(HashSearchError):
-    """An evaluation that cannot be made of the data, methods and numbers it was given."""
+    """An evaluation that is not possible with the given data, methods and numbers."""
 
 
 class MissingPackage(HashSearchError):
-    """A package that is installed with one of the extras alone, and is not here."""
+    """A missing package that one of the extras installs."""

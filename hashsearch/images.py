@@ -1,8 +1,8 @@
-"""Untrusted bytes to tiny images, and to the thumbnails people look at.
+"""Decoding untrusted bytes into tiny images and thumbnails.
 
-There is one `decode`, for queries and galleries alike. Its rules carry a
-version, `PREPROCESSING`, which is part of every model's fingerprint: change
-what `decode` makes of any file, and the version must change with it.
+Queries and galleries use the same `decode`. Its rules have a version,
+`PREPROCESSING`, which is part of every model's fingerprint; it must change if
+`decode` returns other pixels for any file.
 """
 
 import warnings
@@ -26,7 +26,7 @@ THUMBNAIL_SIDE = 128
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 * 2**20  # 64 megapixels of 8-bit RGBA, uncompressed
 
-# Pillow's names. A phone's multi-picture JPEG (MPO) comes in as JPEG.
+# Pillow's names. A phone's multi-picture JPEG (MPO) is opened as JPEG.
 _OF_PILLOW = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _HAS_HEIF = find_spec("pillow_heif") is not None  # HEIC comes with the extra `heic`
 ACCEPTED_FORMATS = (*_OF_PILLOW, "HEIF") if _HAS_HEIF else _OF_PILLOW
@@ -44,7 +44,7 @@ class DecodedImage:
 
     tiny: (32, 32, 3) uint8 RGB. width, height: of the upright original, in
     pixels. thumbnail: the centre square as JPEG, at most 128 px a side; None
-    where none was asked for, or where the original is no larger than `tiny`.
+    if none was requested, or if the original is no larger than `tiny`.
     """
 
     tiny: NDArray[np.uint8]
@@ -62,9 +62,9 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
     scales (1, 1/2, 1/4, 1/8) whose shorter side is still at least 128 px.
 
     Raises UnsupportedFormat if the bytes are in none of ACCEPTED_FORMATS,
-    ImageTooLarge above MAX_PIXELS (known from the header: nothing is decoded),
-    InvalidImage if they are damaged or of a kind with no
-    defined brightness (32-bit samples).
+    ImageTooLarge above MAX_PIXELS (by the header, before anything is decoded),
+    InvalidImage if they are damaged or have 32-bit samples, whose brightness is
+    not defined.
     """
     image = _open(data)
     width, height = image.size
@@ -95,7 +95,7 @@ def from_picture(image: Image.Image) -> DecodedImage:
 def _reduced(
     image: Image.Image, width: int, height: int, what: str, thumbnail: bool
 ) -> DecodedImage:
-    """Load a picture and bring it to its tiny image. width, height: before any draft."""
+    """Load a picture and reduce it to its tiny image. width, height: of the whole picture."""
     try:
         image.load()
         if image.getexif().get(_ORIENTATION, 1) >= 5:
@@ -150,9 +150,9 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
 
 
 def quiet_pillow() -> None:
-    """Stop Pillow's own warning about large images; for a program's start.
+    """Suppress Pillow's warning about large images; programs call this when they start.
 
-    Pillow warns from 89 megapixels on; `decode` has refused those by then.
+    Pillow warns from 89 megapixels on, which `decode` refuses anyway.
     """
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -165,7 +165,7 @@ def _open(data: bytes) -> Image.Image:
         return Image.open(BytesIO(data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(
-            f"the image has more pixels than the {MAX_PIXELS:,} that are decoded"
+            f"the image has more than {MAX_PIXELS:,} pixels, the most that are decoded"
         ) from error
     except Exception as error:
         if _has_accepted_signature(data):
@@ -173,22 +173,22 @@ def _open(data: bytes) -> Image.Image:
                 f"the image of {len(data):,} bytes is damaged or cut short"
             ) from error
         raise UnsupportedFormat(
-            f"the {len(data):,} bytes are no image in an accepted format; "
+            f"the {len(data):,} bytes are not an image in an accepted format; "
             f"accepted are {', '.join(ACCEPTED_FORMATS)}"
         ) from error
 
 
 @cache
 def _register_heif() -> bool:
-    """Let Pillow open HEIC; when the first one comes, as the import takes a while.
+    """Let Pillow open HEIC. Called for the first HEIC file, since the import takes a while.
 
-    Whether it does: not without the extra, nor with one that is broken.
+    Returns whether HEIC can be opened: not if the extra is missing or broken.
     """
     try:
         import pillow_heif
     except ImportError:
         return False
-    # Many images are decoded at once, a thread each; and never from a thumbnail within.
+    # One thread per image, since many are decoded at once; embedded thumbnails are ignored.
     pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
     return True
 
@@ -221,12 +221,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise InvalidImage(
             "the image has 32-bit samples, whose black and white are not defined; "
-            "8 or 16 bits a sample are wanted"
+            "8 or 16 bits per sample are accepted"
         )
     if image.has_transparency_data:
         clear = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
-        white.paste(clear, mask=clear)  # the least memory: one canvas beside the picture
+        white.paste(clear, mask=clear)  # needs the least memory: one canvas beside the picture
         return white
     return image.convert("RGB")
 

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 def psnr_db(images: NDArray[np.uint8], reconstructions: NDArray[np.uint8]) -> float:
     """Mean peak signal-to-noise ratio in decibels, the mean taken over images.
 
-    Both (n, …) uint8 of one shape. An image met exactly counts as an error of
-    half a grey level in one value, the least that 8 bits leave open, so that
-    the mean stays finite.
+    Both (n, …) uint8 of one shape. An exact reconstruction counts as an error of
+    half a grey level in one value, the smallest that 8 bits can hide, so that the
+    mean stays finite.
     """
     difference = images.astype(np.int32) - reconstructions.astype(np.int32)
     squared = (difference.reshape(len(images), -1) ** 2).astype(np.float64)

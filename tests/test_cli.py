@@ -137,8 +137,12 @@ def write(path: Path, data: bytes) -> Path:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("none.jpg", b"hello", "the 5 bytes are no image in an accepted format; accepted are JPEG"),
-        ("huge.png", png_header(10_000, 10_000), "more pixels than the 64,000,000|10000×10000"),
+        (
+            "none.jpg",
+            b"hello",
+            "the 5 bytes are not an image in an accepted format; accepted are JPEG",
+        ),
+        ("huge.png", png_header(10_000, 10_000), "more than 64,000,000 pixels|10000×10000"),
         ("big.png", png_header(8_001, 8_000), "the image has 8001×8000 pixels; at most 64,000,000"),
     ],
 )
@@ -225,7 +229,7 @@ def test_failures_are_listed_with_their_reasons(image_files, model_folder, tmp_p
     assert "1 failed" in done.stdout
     assert f"hashsearch gallery failures {tmp_path / 'g'}" in done.stdout
     done = run("gallery", "failures", tmp_path / "g")
-    assert "pictures/bad.jpg: the 5 bytes are no image" in done.stdout
+    assert "pictures/bad.jpg: the 5 bytes are not an image" in done.stdout
     (failure,) = json.loads(run("gallery", "failures", tmp_path / "g", "--json").stdout)
     assert failure["uri"] == "pictures/bad.jpg"
 

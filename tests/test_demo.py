@@ -32,7 +32,7 @@ def test_without_cifar10_or_network_the_samples_stand_in_and_that_is_said(
     folders = DataFolders(None, cache)
     gallery, dataset = demo.build_demo(None, folders)
     assert dataset == "samples"
-    said = [line for line in capfd.readouterr().err.splitlines() if "stand in" in line]
+    said = [line for line in capfd.readouterr().err.splitlines() if "using crops" in line]
     assert len(said) == 1
     demo.show_search(gallery, dataset, folders)
     printed = capfd.readouterr().out

@@ -84,7 +84,7 @@ def test_info_tells_of_everything_in_ten_lines(scattered, image_files, capsys):
     assert len(lines) == 10
     text = "\n".join(lines)
     for part in (
-        "241, and 60 rows of removed ones, for compact to clear",
+        "241, and 60 rows of removed images, which compact deletes",
         str(image_files),
         "keeping codes and pixels and thumbnails",
         "dense, 256 bits, " + scattered.fingerprint[:12],

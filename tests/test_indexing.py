@@ -173,7 +173,7 @@ def test_bad_images_are_recorded_and_stop_nothing(gallery, pictures, photograph)
     reasons = {failure.uri: failure.reason for failure, _ in gallery.catalog.failures()}
     assert set(reasons) == {"pictures/cut.jpg", "pictures/empty.png", "pictures/none.jpg"}
     assert "damaged or cut short" in reasons["pictures/cut.jpg"]
-    assert "no image in an accepted format" in reasons["pictures/none.jpg"]
+    assert "not an image in an accepted format" in reasons["pictures/none.jpg"]
 
 
 def test_a_bad_image_that_was_mended_is_no_failure_any_more(gallery, pictures, photograph):

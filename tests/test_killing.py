@@ -148,7 +148,7 @@ def test_a_stopped_job_commits_what_was_read_and_says_so(number, model_folder, t
     assert (
         errors.strip()
         .splitlines()[-1]
-        .endswith("stopped; what was committed is safe, and the same command goes on")
+        .endswith("stopped; what was committed is safe, and the same command continues")
     )
     assert "Traceback" not in errors
     gallery = GalleryFolder(tmp_path / "gallery")

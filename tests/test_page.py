@@ -163,7 +163,7 @@ def test_any_picture_is_the_next_query_and_its_address_can_be_shared(page, addre
 def test_what_is_no_image_gets_a_sentence_and_the_page_lives_on(page, picture, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     page.set_input_files("#file", tmp_path / "notes.txt")
-    expect(page.locator("#problem")).to_contain_text("no image in an accepted format")
+    expect(page.locator("#problem")).to_contain_text("not an image in an accepted format")
     expect(columns(page)).to_have_count(0)
     page.set_input_files("#file", picture)
     expect(columns(page)).to_have_count(2)

@@ -67,7 +67,7 @@ def test_reencoding_gives_the_codes_that_indexing_anew_would(
 ):
     before = {(key, uri, label, pixels) for key, uri, label, _, pixels in content(gallery)}
     assert run("gallery", "reencode", gallery.folder, "--model", other_model_folder) == 0
-    assert "300 codes made anew, from model" in capsys.readouterr().out
+    assert "300 codes computed again, moved from model" in capsys.readouterr().out
     anew = GalleryFolder.create(tmp_path / "anew", other_model_folder)
     index_sources(anew, [Folder(image_files)], workers=1)
     assert content(gallery) == content(anew)

@@ -33,7 +33,7 @@ def test_images_are_removed_by_what_tells_them(by, gallery, client, capsys):
 def test_what_no_image_is_meant_by_removes_nothing_and_says_so(gallery, capsys):
     generation = gallery.catalog.generation()
     assert run("gallery", "remove", gallery.folder, "--label", "unicorn") == 1
-    assert "no image of the gallery is told by this" in capsys.readouterr().err
+    assert "no image matches 'unicorn'" in capsys.readouterr().err
     assert gallery.catalog.generation() == generation
 
 

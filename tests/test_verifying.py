@@ -17,7 +17,7 @@ from tests.galleries import (
 def test_a_whole_gallery_is_found_whole(gallery, capsys):
     assert run("gallery", "verify", gallery.folder) == 0
     out = capsys.readouterr().out
-    assert "are as they were committed; of 256 codes made anew, none differs" in out
+    assert "are whole; of 256 codes computed again, none differs" in out
 
 
 @pytest.mark.parametrize("name", ["codes.npy", "pixels.npy", "thumbnails.bin"])
@@ -36,7 +36,7 @@ def test_a_damaged_file_is_told_and_mended_by_what_verify_says(
     if name == "codes.npy":
         assert f"hashsearch gallery reencode {scattered.folder}" in told
         assert run("gallery", "reencode", scattered.folder) == 0
-        assert f"{size:,} codes made anew, by its own model" in capsys.readouterr().out
+        assert f"{size:,} codes computed again, same model" in capsys.readouterr().out
         assert {one[1:] for one in everything(scattered)} == before
     else:
         assert f"hashsearch gallery remove {scattered.folder} --shard {number}" in told

@@ -1,1 +1,1 @@
-"""The commands, a file each: their arguments, and what they do."""
+"""The commands, one file each: arguments in, calls to the library, text or JSON out."""

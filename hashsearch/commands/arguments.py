@@ -10,7 +10,7 @@ from hashsearch.sources.kinds import sources_in_words
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 SOURCES = f"{sources_in_words()} [:train|:test]"
-GOES_ON = "stopped; what was committed is safe, and the same command goes on"
+CONTINUES = "stopped; what was committed is safe, and the same command continues"
 
 
 def add_command(
@@ -26,32 +26,32 @@ def add_command(
 
 def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=port, default=8000, help="0: any that is free")
+    parser.add_argument("--port", type=port, default=8000, help="0: any free port")
 
 
 def port(text: str) -> int:
     number = int(text)
     if not 0 <= number < 2**16:
-        raise argparse.ArgumentTypeError(f"a number from 0 to 65535 was wanted; got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535; got {text}")
     return number
 
 
 def whole(text: str) -> int:
     number = int(text)
     if not 0 <= number < 2**63:
-        raise argparse.ArgumentTypeError(f"a number of at least 0 was wanted; got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0; got {text}")
     return number
 
 
 def minutes(text: str) -> float:
     number = float(text)
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"a number above 0 was wanted; got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text}")
     return number
 
 
 def positive(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"a number of at least 1 was wanted; got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number of at least 1; got {text}")
     return number

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, elsewhere a plain line now and then."""
+"""Progress on stderr: a bar on a terminal, otherwise a line every ten seconds."""
 
 import time
 from collections.abc import Iterator

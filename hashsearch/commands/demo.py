@@ -1,9 +1,9 @@
-"""`demo`: a sample gallery, one search, the page."""
+"""`demo`: index a sample gallery, search it once, and serve the page."""
 
 import argparse
 
 from hashsearch.commands.arguments import (
-    GOES_ON,
+    CONTINUES,
     Commands,
     add_address,
     add_command,
@@ -15,9 +15,11 @@ from hashsearch.stopping import stop_on_sigterm
 
 def add(commands: Commands) -> None:
     demo = add_command(commands, "demo", _demo, "index a sample gallery, search it, serve the page")
-    demo.set_defaults(when_stopped=GOES_ON)
-    demo.add_argument("--dataset", metavar="D", help="cifar10, samples or a path")
-    demo.add_argument("--no-serve", action="store_true", help="end after the printed search")
+    demo.set_defaults(when_stopped=CONTINUES)
+    demo.add_argument(
+        "--dataset", metavar="D", help="cifar10, samples or a path; default: cifar10 if available"
+    )
+    demo.add_argument("--no-serve", action="store_true", help="end after printing the search")
     add_address(demo)
 
 

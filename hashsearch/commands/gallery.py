@@ -1,4 +1,4 @@
-"""`gallery`: look after one."""
+"""`gallery`: inspect, check and maintain a gallery."""
 
 import argparse
 import json
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hashsearch.codes import CODE_BYTES
-from hashsearch.commands.arguments import GOES_ON, Commands, add_command, whole
-from hashsearch.commands.output import counted, print_entries, readable, shown
+from hashsearch.commands.arguments import CONTINUES, Commands, add_command, whole
+from hashsearch.commands.output import counted, escaped, print_entries, readable, shown
 from hashsearch.errors import InvalidQuery
 from hashsearch.stopping import stop_on_sigterm
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.gallery.history import Job
 
-_LISTED = 5  # labels and sources that `info` names
+_LISTED = 5  # the most labels and sources that `info` names
 _SAMPLE = 256
 _ID_BYTES = 8  # in memory, beside each code
 
 
 def add(commands: Commands) -> None:
-    gallery = commands.add_parser("gallery", help="look after a gallery")
+    gallery = commands.add_parser("gallery", help="inspect, check and maintain a gallery")
     parts = gallery.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
-        ("info", _info, "what it holds, and what its job does"),
-        ("failures", _failures, "images that could not be read, and why"),
-        ("verify", _verify, "check every checksum, and codes made anew"),
-        ("remove", _remove, "take images out of it"),
-        ("compact", _compact, "give back the room of removed images, and join small shards"),
-        ("reencode", _reencode, "make its codes anew from its pixels"),
+        ("info", _info, "show what a gallery holds, and its last job"),
+        ("failures", _failures, "list images that could not be read, and why"),
+        ("verify", _verify, "check every checksum, and a sample of the codes"),
+        ("remove", _remove, "remove images from a gallery"),
+        ("compact", _compact, "free the space of removed images, and join small shards"),
+        ("reencode", _reencode, "compute the codes again from the stored pixels"),
     ):
         command = add_command(parts, name, run, text)
         command.add_argument("gallery", metavar="G", type=Path)
@@ -42,18 +42,25 @@ def add(commands: Commands) -> None:
                 metavar="N",
                 type=whole,
                 default=_SAMPLE,
-                help=f"how many codes to make anew ({_SAMPLE})",
+                help=f"number of codes to compute again (default: {_SAMPLE})",
             )
         if name == "remove":
             chosen = command.add_mutually_exclusive_group(required=True)
             chosen.add_argument("--id", metavar="ID", type=whole, nargs="+")
-            chosen.add_argument("--uri", metavar="PREFIX", help="all whose uri begins with this")
+            chosen.add_argument(
+                "--uri", metavar="PREFIX", help="all images whose uri begins with this"
+            )
             chosen.add_argument("--label", metavar="L")
-            chosen.add_argument("--shard", metavar="N", type=whole, help="all of a damaged shard")
+            chosen.add_argument(
+                "--shard", metavar="N", type=whole, help="all images of a damaged shard"
+            )
         if name == "reencode":
-            command.set_defaults(when_stopped=GOES_ON)
+            command.set_defaults(when_stopped=CONTINUES)
             command.add_argument(
-                "--model", metavar="M", type=Path, help="another model; its own unless given"
+                "--model",
+                metavar="M",
+                type=Path,
+                help="move to this model (default: keep the gallery's own)",
             )
 
 
@@ -91,23 +98,23 @@ def _as_json(gallery: "GalleryFolder", job: "Job | None") -> dict[str, Any]:
 
 
 def _as_lines(gallery: "GalleryFolder", job: "Job | None") -> dict[str, str]:
-    """Ten lines."""
-    told = _as_json(gallery, job)
-    images, removed = told["images"], told["removed_rows"]
+    """The lines that `info` prints, by name."""
+    info = _as_json(gallery, job)
+    images, removed = info["images"], info["removed_rows"]
     disk = gallery.disk_bytes() | {"model": gallery.model_bytes()}
     parts = ", ".join(f"{name} {readable(size)}" for name, size in disk.items())
     return {
         "images": f"{images:,}"
-        + (f", and {removed:,} rows of removed ones, for compact to clear" if removed else ""),
-        "labels": _some([f"{shown(name)} {n:,}" for name, n in told["labels"].items()]),
-        "sources": _some([shown(root) for root in told["sources"].values()]),
-        "failures": f"{told['failures']:,}",
+        + (f", and {removed:,} rows of removed images, which compact deletes" if removed else ""),
+        "labels": _some([f"{shown(name)} {n:,}" for name, n in info["labels"].items()]),
+        "sources": _some([shown(root) for root in info["sources"].values()]),
+        "failures": f"{info['failures']:,}",
         "in memory": f"{readable(images * (CODE_BYTES + _ID_BYTES))} of codes and ids",
         "on disk": f"{readable(sum(disk.values()))}: {parts}",
-        "shards": f"{told['shards']:,}, keeping " + " and ".join(["codes", *told["keeps"]]),
-        "model": f"{told['model']['kind']}, {told['model']['bits']} bits, "
-        f"{told['model']['fingerprint'][:12]}, {told['precision']}",
-        "generation": f"{told['generation']:,}",
+        "shards": f"{info['shards']:,}, keeping " + " and ".join(["codes", *info["keeps"]]),
+        "model": f"{info['model']['kind']}, {info['model']['bits']} bits, "
+        f"{info['model']['fingerprint'][:12]}, {info['precision']}",
+        "generation": f"{info['generation']:,}",
         "last job": "none" if job is None else _job_line(job),
     }
 
@@ -151,18 +158,19 @@ def _verify(options: argparse.Namespace) -> int:
     gallery.close()
     if options.json:
         findings = [{"what": finding.what, "mend": finding.mend} for finding in found.findings]
-        told = {
+        counts = {
             name: getattr(found, name)
             for name in ("files", "file_bytes", "encoded", "different", "most_bits")
         }
-        print(json.dumps(told | {"findings": findings}, indent=2))
+        print(json.dumps(counts | {"findings": findings}, indent=2))
         return 1 if findings else 0
-    files = f"{found.files:,} files of {readable(found.file_bytes)} are as they were committed"
+    files = f"{found.files:,} files of {readable(found.file_bytes)} are whole"
     differ = f"{found.different:,} differ, by up to {found.most_bits} bits"
-    codes = f"of {found.encoded:,} codes made anew, {differ if found.different else 'none differs'}"
-    print(f"{files}; {codes if found.encoded else 'no code was made anew'}")
+    result = differ if found.different else "none differs"
+    codes = f"of {found.encoded:,} codes computed again, {result}"
+    print(f"{files}; {codes if found.encoded else 'no codes were computed again'}")
     for finding in found.findings:
-        print(f"{finding.what}\n  to mend it: {finding.mend}")
+        print(f"{finding.what}\n  to repair it: {finding.mend}")
     return 1 if found.findings else 0
 
 
@@ -173,8 +181,8 @@ def _remove(options: argparse.Namespace) -> int:
 
     prefix = options.uri
     if prefix == "":
-        raise InvalidQuery("an empty prefix is that of every uri; name what is to be removed")
-    if prefix is not None:  # as it is printed, or as it is typed
+        raise InvalidQuery("an empty prefix matches every image; name what to remove")
+    if prefix is not None:  # percent-encoded, as it is printed, or plain, as it is typed
         prefix = quote(prefix.encode("utf-8", "surrogateescape"), safe="/!#%~+")
     selection = Selection(options.id, prefix, options.label, options.shard)
     gallery = GalleryFolder(options.gallery)
@@ -189,9 +197,11 @@ def _remove(options: argparse.Namespace) -> int:
     if options.id and removed and missing:
         print(f"not in the gallery: {missing:,} of these ids", file=sys.stderr)
     if removed:
-        print(f"to give back their room: hashsearch gallery compact {options.gallery}")
+        print(f"to free their space: hashsearch gallery compact {options.gallery}")
     else:
-        print("no image of the gallery is told by this", file=sys.stderr)
+        given = (*(options.id or ()), options.uri, options.label, options.shard)
+        asked = ", ".join(str(value) for value in given if value is not None)
+        print(f"no image matches '{escaped(asked)}'", file=sys.stderr)
     return 0 if removed else 1
 
 
@@ -220,7 +230,7 @@ def _compact(options: argparse.Namespace) -> int:
     print(
         f"{options.gallery}: {counted(summary.shards_after, 'shard')}, "
         f"{summary.shards_before:,} before; "
-        f"{counted(summary.rows_dropped, 'removed row')} dropped, {readable(freed)} given back"
+        f"{counted(summary.rows_dropped, 'removed row')} dropped, {readable(freed)} freed"
     )
     return 0
 
@@ -242,6 +252,6 @@ def _reencode(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"encoded": encoded, "before": before, "after": after}))
         return 0
-    moved = f"from model {before[:12]} to {after[:12]}" if before != after else "by its own model"
-    print(f"{options.gallery}: {encoded:,} codes made anew, {moved}")
+    moved = f"moved from model {before[:12]} to {after[:12]}" if before != after else "same model"
+    print(f"{options.gallery}: {encoded:,} codes computed again, {moved}")
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hashsearch.commands.arguments import (
-    GOES_ON,
+    CONTINUES,
     SOURCES,
     Commands,
     add_command,
@@ -25,41 +25,45 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     index = add_command(commands, "index", _index, "add images to a gallery")
-    index.set_defaults(when_stopped=GOES_ON)
+    index.set_defaults(when_stopped=CONTINUES)
     index.add_argument("sources", metavar="SRC", nargs="+", help=SOURCES)
     index.add_argument("--gallery", metavar="G", type=Path, required=True)
     index.add_argument(
-        "--model", metavar="M", type=Path, help="for a new gallery; the bundled one unless given"
+        "--model", metavar="M", type=Path, help="model of a new gallery (default: the bundled one)"
     )
     index.add_argument(
         "--labels",
         metavar="CSV",
         type=Path,
-        help="labels by path within the source: a header with the columns path and label",
+        help="labels by path within the source; its columns are path and label",
     )
     index.add_argument(
-        "--workers", metavar="N", type=positive, default=usable_cores(), help="that decode"
+        "--workers",
+        metavar="N",
+        type=positive,
+        default=usable_cores(),
+        help="number of processes that decode images",
     )
     index.add_argument(
-        "--max-failures", metavar="N", type=whole, help="stop when more images cannot be read"
+        "--max-failures", metavar="N", type=whole, help="stop if more images cannot be read"
     )
     index.add_argument(
-        "--retry-failed", action="store_true", help="try again what could not be read before"
+        "--retry-failed", action="store_true", help="try files again that could not be read before"
     )
     index.add_argument(
         "--no-thumbnails",
         action="store_true",
-        help="a new gallery: keep no pictures of 128 px to look at",
+        help="for a new gallery: keep no thumbnails of 128 px",
     )
     index.add_argument(
         "--no-pixels",
         action="store_true",
-        help="a new gallery: keep no tiny images, which comparing and reencode need",
+        help="for a new gallery: keep no tiny images, which comparison and reencode need",
     )
     index.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
-        help="a new gallery: bfloat16 encodes faster where the processor has it",
+        help="for a new gallery: bfloat16 is faster on processors that support it",
     )
     index.add_argument("--json", action="store_true")
 
@@ -73,7 +77,7 @@ def _index(options: argparse.Namespace) -> int:
     from hashsearch.jobs.index.indexing import require_images
 
     for source in sources:
-        require_images(source)  # before a gallery is made
+        require_images(source)  # before a gallery is created
     with (
         open_gallery(
             options.gallery,
@@ -107,14 +111,14 @@ def _print_summary(
     from hashsearch.gallery.history import COUNTS
 
     if options.json:
-        told = {
+        entries = {
             **{name: getattr(summary, name) for name in COUNTS},
             "passed_over": dict(summary.passed_over),
             "seconds": round(summary.seconds, 2),
             "total": total,
             "unused_labels": unused_labels,
         }
-        print(json.dumps(told))
+        print(json.dumps(entries))
         return
     skipped = f"{summary.skipped:,} failed before, " if summary.skipped else ""
     print(
@@ -126,10 +130,10 @@ def _print_summary(
         kinds = ", ".join(
             f"{n:,} {suffix or '(no suffix)'}" for suffix, n in summary.passed_over.items()
         )
-        print(f"passed over, not images by their names: {kinds}")
+        print(f"passed over, since their names are not those of images: {kinds}")
     if unused_labels:
         print(f"{unused_labels:,} paths in {options.labels} name no image of these sources")
     if summary.failed or summary.skipped:
-        print(f"what failed, and why: hashsearch gallery failures {options.gallery}")
+        print(f"to list the failures: hashsearch gallery failures {options.gallery}")
     if summary.skipped:
-        print("to try it again: the same command with --retry-failed")
+        print("to try them again: the same command with --retry-failed")

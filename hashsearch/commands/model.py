@@ -1,4 +1,4 @@
-"""`model`: look at one."""
+"""`model`: inspect a model."""
 
 import argparse
 from pathlib import Path
@@ -8,12 +8,10 @@ from hashsearch.commands.output import print_entries
 
 
 def add(commands: Commands) -> None:
-    model = commands.add_parser("model", help="look at a model")
+    model = commands.add_parser("model", help="inspect a model")
     parts = model.add_subparsers(required=True, metavar="COMMAND")
-    info = add_command(parts, "info", _info, "what it is and how it was trained")
-    info.add_argument(
-        "model", metavar="M", type=Path, nargs="?", help="the bundled one unless given"
-    )
+    info = add_command(parts, "info", _info, "show what a model is and how it was trained")
+    info.add_argument("model", metavar="M", type=Path, nargs="?", help="default: the bundled model")
     info.add_argument("--json", action="store_true")
 
 
@@ -24,12 +22,14 @@ def _info(options: argparse.Namespace) -> int:
 
     folder = options.model or PRETRAINED
     card = read_card(folder)
-    if card.kind in AUTOENCODERS:  # others, such as a teacher's, have no codes to rely on
-        load_model(folder)  # refuses weights that are not the card's
+    if card.kind in AUTOENCODERS:  # other kinds, such as a teacher, make no codes
+        load_model(folder)  # fails if the weights do not match the card
     if options.json:
         print(card.to_json(), end="")
         return 0
-    others = {name: card.training.get(name) for name in ("start", "teacher")}  # models
+    others = {
+        name: card.training.get(name) for name in ("start", "teacher")
+    }  # models it was made from
     entries = {
         "kind": card.kind,
         **card.architecture,

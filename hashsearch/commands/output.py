@@ -1,4 +1,4 @@
-"""What commands print: a table of entries, and names from outside."""
+"""Printing: tables of entries, sizes, counts, and names that may hold control characters."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ def print_entries(entries: dict[str, Any], *, as_json: bool) -> None:
 
 
 def readable(n_bytes: int) -> str:
-    """Bytes in kB, MB or GB, which are thousands."""
+    """Bytes in kB, MB or GB, each 1,000 of the one before."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if n_bytes >= size:
             return f"{n_bytes / size:,.1f} {unit}"
@@ -25,12 +25,12 @@ def readable(n_bytes: int) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """1 image, 2 images."""
+    """A number and its noun: "1 image", "2 images"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def shown(name: str) -> str:
-    """A name from outside: as it is for a program, without control characters on a terminal."""
+    """A file name or label: control characters are escaped on a terminal only."""
     return escaped(name) if sys.stdout.isatty() else name
 
 

@@ -17,14 +17,14 @@ from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 if TYPE_CHECKING:
     from hashsearch.retrieval.searcher import Query, Ranking, Searcher
 
-_MAX_ID_DIGITS = 18  # longer numbers are codes that happen to have no letter
+_MAX_ID_DIGITS = 18  # a longer number is a code that happens to have no letter
 
 
 def add(commands: Commands) -> None:
     query = add_command(commands, "query", _query, "find an image's neighbours")
     query.add_argument("query", metavar="IMAGE|ID|CODE")
     query.add_argument("--gallery", metavar="G", type=Path, required=True)
-    query.add_argument("-k", type=int, help="how many at most (10, without a radius)")
+    query.add_argument("-k", type=int, help="most hits (default: 10, or all within --radius)")
     query.add_argument("--radius", metavar="R", type=int, help="greatest distance, inclusive")
     query.add_argument("--method", choices=tuple(SERVED), default=DEFAULT_METHOD)
     query.add_argument("--json", action="store_true")
@@ -34,7 +34,9 @@ def _query(options: argparse.Namespace) -> int:
     from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.retrieval.searcher import Searcher
 
-    if Path(options.query).is_file():  # torch takes seconds to import, beside the indexes
+    if Path(
+        options.query
+    ).is_file():  # torch takes seconds to import; the indexes are built meanwhile
         Thread(target=import_module, args=("hashsearch.encoder",), daemon=True).start()
     gallery = GalleryFolder(options.gallery)
     searcher = Searcher(gallery)
@@ -46,7 +48,7 @@ def _query(options: argparse.Namespace) -> int:
 
 
 def _parse_query(text: str, searcher: "Searcher") -> "Query":
-    """An image file's path, an id or a code: the first of them that it can be."""
+    """Read a query as a path of an image file, as an id or as a code, in this order."""
     if Path(text).is_file():
         return searcher.query_by_image(read_image_file(Path(text)))
     if text.isascii() and text.isdigit() and len(text) <= _MAX_ID_DIGITS:

@@ -1,4 +1,4 @@
-"""`serve`: a gallery over HTTP, with its page."""
+"""`serve`: serve a gallery over HTTP, with its page."""
 
 import argparse
 import socket
@@ -8,12 +8,12 @@ from pathlib import Path
 from hashsearch.commands.arguments import Commands, add_address, add_command
 from hashsearch.errors import HashSearchError
 
-_LAST_REQUESTS_S = 5  # how long requests under way may take when the service is stopped
+_LAST_REQUESTS_S = 5  # time for unfinished requests when the service is stopped
 
 
 def add(commands: Commands) -> None:
     serve = add_command(commands, "serve", _serve, "serve a gallery over HTTP, with its page")
-    serve.add_argument("--gallery", metavar="G", type=Path, help="or HASHSEARCH_GALLERY")
+    serve.add_argument("--gallery", metavar="G", type=Path, help="default: HASHSEARCH_GALLERY")
     add_address(serve)
 
 
@@ -23,7 +23,10 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def run_service(gallery: Path | None, host: str, port: int) -> None:
-    """Serve until told to stop; a gallery or address that cannot be used fails before."""
+    """Serve until a signal stops the process.
+
+    Raises HashSearchError at the start if the gallery or the address cannot be used.
+    """
     import uvicorn
     from pydantic import ValidationError
 
@@ -31,7 +34,7 @@ def run_service(gallery: Path | None, host: str, port: int) -> None:
     from service.settings import Settings
 
     try:
-        # Without one, the environment names it.
+        # Without the argument, the environment names the gallery.
         settings = Settings(gallery=gallery) if gallery else Settings()  # type: ignore[call-arg]
     except ValidationError as error:
         wrong = ", ".join(f"HASHSEARCH_{part['loc'][0]}".upper() for part in error.errors())

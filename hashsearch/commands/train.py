@@ -98,7 +98,7 @@ def _make_model(options: argparse.Namespace) -> int:
     require_suited(preset, options.start, options.teacher)  # before images are read
     device = choose_device(options.device)
     folders = DataFolders.of_environment()
-    specs = dict.fromkeys(options.data)  # each once, however much it weighs
+    specs = dict.fromkeys(options.data)  # each is read once, even if it is named several times
     read = {spec: load_tiny_images(open_source(spec, folders)) for spec in specs}
     images = np.concatenate([read[spec] for spec in options.data])
     test = dataset_at_hand("cifar10", "test", folders)

@@ -17,10 +17,10 @@ from service.settings import Settings
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Open the gallery and build the application around it.
+    """Open the gallery and build the application for it.
 
     Raises what `Engine` raises, so that a deployment with a broken gallery
-    fails at its start and not at its first visitor.
+    fails when it starts and not at its first request.
     """
     engine = Engine(settings.gallery)
 
@@ -29,7 +29,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         engine.close()
 
-    app = FastAPIOffline(  # FastAPI, with the assets of /docs from here and not a CDN
+    app = FastAPIOffline(  # FastAPI that serves the assets of /docs itself, without a CDN
         docs_url="/docs",
         redoc_url=None,
         favicon_url="/static/icon.svg",

@@ -1,4 +1,4 @@
-"""The body of a query: raw bytes, a form or JSON, read and counted."""
+"""Reading the body of a query, raw bytes, a form or JSON, within a limit of size and time."""
 
 import asyncio
 import base64
@@ -17,9 +17,9 @@ from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, invali
 from service.schemas import QueryBody
 from service.settings import Settings
 
-_SHORT_JSON = 4096  # bytes: any query by id or code, many times over
+_SHORT_JSON = 4096  # bytes; a query by id or code is far shorter
 
-# For OpenAPI: FastAPI cannot tell what a dependency reads from the stream.
+# For OpenAPI: FastAPI does not know what a dependency reads from the stream.
 QUERY_BODY_SCHEMA: Mapping[str, Any] = {
     "requestBody": {
         "required": True,
@@ -41,17 +41,17 @@ QUERY_BODY_SCHEMA: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body that was read whole. data: an image's bytes, or JSON."""
+    """A complete body. data: an image's bytes, or JSON."""
 
     data: bytes
     is_json: bool
 
 
 async def read_body(request: Request) -> Body:
-    """Read and count the body; a content type other than JSON and multipart is the image itself.
+    """Read the body; with any content type but JSON and multipart, it is the image itself.
 
-    Raises BodyTooLarge as soon as more has come than is read, BodyTooSlow if it
-    does not come in time, MalformedRequest if nothing came or it is no such form.
+    Raises BodyTooLarge as soon as it exceeds the limit, BodyTooSlow if it does not
+    arrive in time, MalformedRequest if it is empty or a form without an image.
     """
     settings: Settings = request.app.state.settings
     limited = _limited(request, settings.max_body_bytes)
@@ -62,15 +62,15 @@ async def read_body(request: Request) -> Body:
             data = await _form_image(limited) if form else await limited.body()
     except TimeoutError as error:
         raise BodyTooSlow(
-            f"the body did not come within {settings.body_timeout_s:g} seconds"
+            f"the body did not arrive within {settings.body_timeout_s:g} seconds"
         ) from error
     return Body(_required(data), is_json=kind == "application/json")
 
 
 def parse_query(body: Annotated[Body, Depends(read_body)]) -> bytes | QueryBody:
-    """An image's bytes, or a query by id or code. Not `async`: parsing runs in a thread.
+    """An image's bytes, or a query by id or code. Not `async`, so that it runs in a thread.
 
-    Raises MalformedRequest or InvalidParameter if it is neither.
+    Raises MalformedRequest or InvalidParameter if the body is neither.
     """
     if not body.is_json:
         return body.data
@@ -79,8 +79,8 @@ def parse_query(body: Annotated[Body, Depends(read_body)]) -> bytes | QueryBody:
 
 
 def _limited(request: Request, max_bytes: int) -> Request:
-    """The same request, whose body breaks off with BodyTooLarge after `max_bytes`."""
-    too_large = BodyTooLarge(f"the body has more than the {max_bytes:,} bytes that are read")
+    """The same request; reading more than `max_bytes` of its body raises BodyTooLarge."""
+    too_large = BodyTooLarge(f"the upload is larger than {max_bytes / 2**20:g} MB")
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise too_large
@@ -98,7 +98,7 @@ def _limited(request: Request, max_bytes: int) -> Request:
 
 
 async def _form_image(request: Request) -> bytes:
-    wanted = "a form of one file, in a field named image, was wanted"
+    wanted = "a form with one file, in a field named image, was wanted"
     try:
         async with request.form(max_files=1, max_fields=0) as form:
             image = form.get("image")
@@ -120,18 +120,18 @@ def _parse_json(data: bytes) -> QueryBody:
     # else of this length would cost memory and time before it is refused.
     if len(data) > _SHORT_JSON and (data.count(b'"') != 4 or b"[" in data or data.count(b"{") > 1):
         raise MalformedRequest(
-            f"a JSON body of more than {_SHORT_JSON:,} bytes is an object of image_base64 alone"
+            f"a JSON body of more than {_SHORT_JSON:,} bytes may hold image_base64 only"
         )
     try:
         return QueryBody.model_validate(json.loads(data), strict=True)
     except ValidationError as error:
         raise invalid_parameter(error) from error
     except (ValueError, RecursionError) as error:
-        raise MalformedRequest("the body is not JSON, as its content type says") from error
+        raise MalformedRequest("the content type says JSON, but the body is not JSON") from error
 
 
 def _decode_base64(text: str) -> bytes:
     try:
         return _required(base64.b64decode(text, validate=True))
-    except ValueError as error:  # also what is not ASCII
+    except ValueError as error:  # also for characters that are not ASCII
         raise MalformedRequest("image_base64 is not base64") from error

@@ -1,4 +1,4 @@
-"""Model, gallery and indexes in memory, and the answers they give."""
+"""The engine: holds model, gallery and indexes in memory, and answers requests."""
 
 import logging
 from pathlib import Path
@@ -35,15 +35,15 @@ _log = logging.getLogger(__name__)
 class Engine:
     """An opened gallery. Its methods may be called from many threads at once.
 
-    Indexes are rebuilt when the gallery changed, by the first request to notice;
-    the others are answered from the old ones until the new ones are whole.
+    The first request after a change of the gallery rebuilds the indexes; other
+    requests are answered from the old ones until the new ones are complete.
     """
 
     def __init__(self, folder: Path):
-        """Raises what `GalleryFolder` and `load_model` raise if the folder is not whole."""
+        """Open a gallery. Raises what `GalleryFolder` and `load_model` raise."""
         self.gallery = GalleryFolder(folder)
         self._current = Searcher.with_model(self.gallery)
-        self._tried = self._current.generation  # the newest that was read, or could not be
+        self._tried = self._current.generation  # newest generation that was read or failed to be
         self._rebuilding = Lock()
         # A large picture takes some hundred megabytes while it is decoded.
         self._decoding = BoundedSemaphore(usable_cores())
@@ -63,8 +63,8 @@ class Engine:
             try:
                 self._tried = generation
                 self._current = Searcher.with_model(self.gallery, self._current.encoder)
-            except HashSearchError:  # what was read before is still an answer
-                _log.exception("the gallery changed and cannot be read; the former one is served")
+            except HashSearchError:  # the former state can still be searched
+                _log.exception("the gallery changed but cannot be read; its former state is served")
             finally:
                 self._rebuilding.release()
         return self._current
@@ -72,19 +72,19 @@ class Engine:
     def close(self) -> None:
         self.gallery.close()
 
-    def search(self, asked: bytes | QueryBody, parameters: SearchParameters) -> SearchAnswer:
-        """Raises what decoding and searching raise."""
+    def search(self, body: bytes | QueryBody, parameters: SearchParameters) -> SearchAnswer:
+        """One method's answer to a query. Raises what decoding and searching raise."""
         searcher = self._searcher
-        query = self._query(searcher, asked)
+        query = self._query(searcher, body)
         ranking = searcher.search(
             query, parameters.method, k=parameters.k, radius=parameters.radius, cap=MAX_K
         )
         return SearchAnswer(code=code_to_hex(query.code), **dict(_answer(ranking)))
 
-    def compare(self, asked: bytes | QueryBody, k: int) -> CompareAnswer:
+    def compare(self, body: bytes | QueryBody, k: int) -> CompareAnswer:
         """Every method's answer to one query. Raises as `search` does."""
         searcher = self._searcher
-        query = self._query(searcher, asked)
+        query = self._query(searcher, body)
         rankings = [searcher.search(query, method, k=k) for method in searcher.methods]
         pairs = [
             Overlap(
@@ -102,7 +102,7 @@ class Engine:
         )
 
     def describe(self) -> GalleryAnswer:
-        """What is searched now, and the newest job that wrote to it."""
+        """The gallery as it is searched now, and the newest job that wrote to it."""
         searcher = self._searcher
         job = last_job(self.gallery.catalog)
         return GalleryAnswer(
@@ -114,7 +114,7 @@ class Engine:
         )
 
     def picture(self, image_id: int) -> tuple[bytes, str] | None:
-        """An image's thumbnail, or its tiny image where it has none, and the media type.
+        """An image's thumbnail, or its tiny image if it has none, and the media type.
 
         None if the gallery keeps neither. Raises NotInGallery.
         """
@@ -125,7 +125,7 @@ class Engine:
         return None if tiny is None else (encode_png(tiny), "image/png")
 
     def sample_ids(self, count: int) -> list[int]:
-        """Ids drawn evenly from the whole gallery, the same ones until it changes."""
+        """Random ids of the gallery; they stay the same until it changes."""
         searcher = self._searcher
         random = np.random.default_rng(searcher.generation)
         chosen: list[int] = random.choice(
@@ -133,14 +133,14 @@ class Engine:
         ).tolist()
         return chosen
 
-    def _query(self, searcher: Searcher, asked: bytes | QueryBody) -> Query:
-        if isinstance(asked, bytes):
+    def _query(self, searcher: Searcher, body: bytes | QueryBody) -> Query:
+        if isinstance(body, bytes):
             with self._decoding:
-                return searcher.query_by_image(asked)
-        if asked.id is not None:
-            return searcher.query_by_id(asked.id)
-        if asked.code is not None:
-            return searcher.query_by_code(code_from_hex(asked.code))
+                return searcher.query_by_image(body)
+        if body.id is not None:
+            return searcher.query_by_id(body.id)
+        if body.code is not None:
+            return searcher.query_by_code(code_from_hex(body.code))
         raise MalformedRequest("an image, an id or a code was wanted")
 
 

@@ -1,4 +1,4 @@
-"""Errors to responses: RFC 9457 problem+json, one table."""
+"""One table that turns errors into responses: problem+json, RFC 9457."""
 
 import logging
 from http import HTTPStatus
@@ -24,15 +24,15 @@ from service.schemas import Problem
 
 
 class BodyTooLarge(HashSearchError):
-    """A request with more bytes than the service reads."""
+    """A request with a larger body than the service reads."""
 
 
 class BodyTooSlow(HashSearchError):
-    """A request whose body does not come in time."""
+    """A request whose body does not arrive in time."""
 
 
 class MalformedRequest(HashSearchError):
-    """A body that is not what its content type says, or none at all."""
+    """An empty body, or one that does not match its content type."""
 
 
 class InvalidParameter(HashSearchError):
@@ -66,12 +66,12 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 def invalid_parameter(error: ValidationError | RequestValidationError) -> InvalidParameter:
-    """One sentence for pydantic's findings, without the values that were sent."""
+    """Describe pydantic's findings in one sentence, without the values that were sent."""
     parts = []
     for finding in error.errors():
         name = ".".join(str(part) for part in finding["loc"] if part not in ("query", "body"))
-        if finding["type"] == "extra_forbidden":  # its name is the sender's, so not repeated
-            parts.append("there is a parameter of a name that is not known")
+        if finding["type"] == "extra_forbidden":  # the name was sent, and is not repeated either
+            parts.append("unknown parameter")
         else:
             parts.append(f"{name}: {finding['msg']}" if name else finding["msg"])
     return InvalidParameter("; ".join(parts))
@@ -98,7 +98,7 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _on_disconnect(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # for the log: nobody is there to read it
+    return Response(status_code=400)  # for the log; the client is gone
 
 
 def _on_unknown(request: Request, error: Exception) -> JSONResponse:

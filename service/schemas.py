@@ -1,4 +1,4 @@
-"""What goes over the wire."""
+"""The parameters, bodies and answers of the HTTP interface."""
 
 from typing import Annotated, Any, Self
 
@@ -21,11 +21,11 @@ def _list_methods(schema: dict[str, Any]) -> None:
 
 
 Method = Annotated[str, AfterValidator(_known_method), Field(json_schema_extra=_list_methods)]
-K = Annotated[int, Field(ge=1, le=MAX_K, description="how many hits at most")]
+K = Annotated[int, Field(ge=1, le=MAX_K, description="largest number of hits")]
 
 
 class SearchParameters(BaseModel):
-    """The query string of a search; without k and radius, the nearest ten."""
+    """The query string of a search; without k and radius, the nearest ten are returned."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,7 +36,7 @@ class SearchParameters(BaseModel):
             ge=0,
             lt=2**31,
             description="greatest distance, inclusive, in the method's unit; "
-            f"alone, all within it but at most {MAX_K}",
+            f"without k, all images within it, at most {MAX_K}",
         ),
     ] = None
     method: Method = DEFAULT_METHOD
@@ -51,13 +51,15 @@ class CompareParameters(BaseModel):
 
 
 class QueryBody(BaseModel):
-    """A query as JSON: exactly one of these."""
+    """A query as JSON: exactly one of the fields is given."""
 
     model_config = ConfigDict(extra="forbid")
 
-    image_base64: str | None = Field(default=None, description="an image file, base64")
-    id: int | None = Field(default=None, ge=0, lt=2**63, description="an image of the gallery")
-    code: str | None = Field(default=None, description="64 hexadecimal digits")
+    image_base64: str | None = Field(default=None, description="an image file in base64")
+    id: int | None = Field(
+        default=None, ge=0, lt=2**63, description="id of an image of the gallery"
+    )
+    code: str | None = Field(default=None, description="a code, 64 hexadecimal digits")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -73,18 +75,18 @@ class Hit(BaseModel):
     distance: int = Field(description="in the method's unit")
     label: str | None
     uri: str = Field(description="source and path, percent-encoded")
-    thumbnail: str = Field(description="where its picture is, on this server")
+    thumbnail: str = Field(description="path of its picture on this server")
 
 
 class MethodAnswer(BaseModel):
     """The hits of one method, nearest first, equal distances in id order."""
 
     method: Method
-    title: str = Field(description="the method, for people")
-    unit: str = Field(description="of the distances; of 'squared ...', people are shown the root")
-    image_bytes: int = Field(description="bytes that the method compares of each image")
-    latency_ms: float = Field(description="of the search alone")
-    truncated: bool = Field(description="whether a cap cut off images within the radius")
+    title: str = Field(description="name of the method for people")
+    unit: str = Field(description="unit of the distances; the page shows the root of squared ones")
+    image_bytes: int = Field(description="bytes of each image that the method compares")
+    latency_ms: float = Field(description="time of the search, without decoding and encoding")
+    truncated: bool = Field(description="whether images within the radius were left out")
     hits: list[Hit]
 
 
@@ -98,7 +100,7 @@ class Overlap(BaseModel):
     """How much two methods' hits have in common."""
 
     methods: tuple[Method, Method]
-    share: float = Field(description="of the first k hits, those that both found")
+    share: float = Field(description="share of the first k hits that both methods found")
 
 
 class CompareAnswer(BaseModel):
@@ -111,25 +113,25 @@ class CompareAnswer(BaseModel):
 
 
 class JobAnswer(BaseModel):
-    """The newest job that wrote to the gallery, as it last told of itself."""
+    """The newest job that wrote to the gallery, as last recorded."""
 
     kind: str = Field(description="index, compact or reencode")
-    state: str = Field(description="running, done, stopped, failed or killed")
+    state: str = Field(description="running, done, stopped, failed, killed or silent")
     started: str = Field(description="ISO 8601, in UTC")
-    updated: str | None = Field(description="when the job last told of itself")
+    updated: str | None = Field(description="when the job was last recorded")
     ended: str | None
-    expected: int | None = Field(description="about how many images there are to go through")
-    counts: dict[str, int] = Field(description="images by what became of them")
+    expected: int | None = Field(description="estimated number of images to go through")
+    counts: dict[str, int] = Field(description="number of images by outcome")
     images_per_second: float
 
 
 class GalleryAnswer(BaseModel):
-    """What is searched."""
+    """The gallery that is searched."""
 
     images: int
-    generation: int = Field(description="grows with every change of the images")
+    generation: int = Field(description="increases with every change to the images")
     fingerprint: str = Field(description="of the model that made the codes")
-    methods: list[Method] = Field(description="those that the gallery has the data for")
+    methods: list[Method] = Field(description="methods that the gallery has data for")
     job: JobAnswer | None
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.hardware import usable_cores
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import copy_model
 from hashsearch.sources.folder import Folder
@@ -178,7 +179,7 @@ def test_a_gallery_that_was_damaged_meanwhile_is_answered_as_it_was(
         db.close()
         for _ in range(3):
             assert client.post("/v1/search", content=picture).json()["hits"] == before
-    assert caplog.text.count("the former one is served") == 1
+    assert caplog.text.count("its former state is served") == 1
 
 
 def test_the_gallery_and_its_job_are_told(client, gallery_folder):
@@ -265,7 +266,7 @@ def test_a_body_that_is_too_large_is_refused_with_413_announced_or_not(client):
 
     for content in (b"x" * (MAX_BODY + 1), pieces()):
         response = client.post("/v1/search", content=content)
-        assert f"{MAX_BODY:,} bytes" in problem(response, 413, "body-too-large")
+        assert "the upload is larger than 2 MB" in problem(response, 413, "body-too-large")
     response = client.post("/v1/search", files={"image": ("x.jpg", b"x" * MAX_BODY)})
     problem(response, 413, "body-too-large")
 
@@ -339,7 +340,7 @@ def test_a_parameter_that_cannot_be_used_is_refused_with_422(client, path, query
 
 def test_a_form_that_is_not_one_image_is_refused_with_400(client, picture):
     image = ("image", ("x.jpg", picture))
-    wanted = "a form of one file, in a field named image, was wanted"
+    wanted = "a form with one file, in a field named image, was wanted"
     for form in (
         {"files": {"photo": ("x.jpg", picture)}},
         {"files": [image, image]},
@@ -402,8 +403,21 @@ def test_a_failure_of_the_service_tells_nothing_but_its_id(
     app.state.engine.close()
 
 
-def test_the_service_lives_on_after_all_that(client, picture):
-    assert client.post("/v1/search", content=picture).status_code == 200
+def test_the_service_still_answers_after_bad_requests(client, picture):
+    expected = client.post("/v1/search", content=picture).json()["hits"]
+    deep = {"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}}
+    for request, status in (
+        ({"content": b"hello"}, 415),
+        ({"content": picture[:100]}, 422),
+        ({"content": png_header(10_000, 10_000)}, 413),
+        ({"content": b"x" * (MAX_BODY + 1)}, 413),
+        ({"files": {"photo": ("x.jpg", picture)}}, 400),
+        ({"json": {"id": 123456}}, 404),
+        (deep, 400),
+    ):
+        for _ in range(usable_cores() + 1):  # as many images as cores are decoded at once
+            assert client.post("/v1/search", **request).status_code == status
+    assert client.post("/v1/search", content=picture).json()["hits"] == expected
 
 
 def test_a_broken_gallery_fails_at_the_start(gallery_folder, other_model_folder, tmp_path):

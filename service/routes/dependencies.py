@@ -1,4 +1,4 @@
-"""What the routes share."""
+"""Dependencies that the routes share."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What the gallery holds, and what its job does."""
+"""The gallery's size, methods and newest job."""
 
 from fastapi import APIRouter
 
@@ -11,5 +11,5 @@ router = APIRouter(prefix="/v1/gallery", tags=["gallery"])
 @router.head("", include_in_schema=False)
 @router.get("")
 def gallery(engine: TheEngine) -> GalleryAnswer:
-    """What is searched now, and the newest job that wrote to it."""
+    """The gallery as it is searched now, and the newest job that wrote to it."""
     return engine.describe()

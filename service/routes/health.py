@@ -20,7 +20,7 @@ class Ready(BaseModel):
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def livez() -> Alive:
-    """The process answers; not a plain `def`, so that it waits for no search."""
+    """The process answers. `async`, so that it does not wait for searches."""
     return Alive()
 
 

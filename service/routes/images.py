@@ -10,8 +10,8 @@ from service.routes.dependencies import TheEngine
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 
-# Asked for again each time, and answered by 304 if it is the same picture: ids
-# are a gallery's own, and another gallery may be served at this address tomorrow.
+# A browser asks again each time, and gets 304 if the picture is the same: another
+# gallery, with other images under these ids, may be served at this address later.
 _CACHE = "private, no-cache"
 
 

@@ -18,7 +18,7 @@ _templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
 @router.head("/")
 @router.get("/")
 def index(request: Request, engine: TheEngine) -> HTMLResponse:
-    """The comparison page, with a few images of the gallery to begin from."""
+    """The comparison page, with some images of the gallery to start from."""
     context = {
         "images": len(engine),
         "titles": [_in_sentence(SERVED[name].title) for name in engine.methods],

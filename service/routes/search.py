@@ -27,5 +27,5 @@ def compare(
     query: TheQuery,
     parameters: Annotated[CompareParameters, Query()],
 ) -> CompareAnswer:
-    """Find the nearest images by each method, and how far the methods agree."""
+    """Find the nearest images by each method, and how much the methods agree."""
     return engine.compare(query, parameters.k)

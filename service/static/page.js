@@ -4,7 +4,7 @@ const K = 20;
 
 const byId = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
-let latest = 0; // an answer that a newer question has overtaken is dropped
+let latest = 0; // number of the newest query; answers to older ones are dropped
 let pictureUrl = null;
 
 async function ask(body, contentType, picture) {
@@ -43,12 +43,12 @@ function showById(id) {
 
 function showProblem(detail) {
   byId("problem").textContent = `No answer: ${detail}`;
-  clear(); // an older answer would look like this one's
+  clear(); // so that an older answer is not taken for this query's
   byId("problem").hidden = false;
 }
 
 function clear() {
-  latest++; // what is still on its way is not wanted any more
+  latest++; // answers that are still on their way are dropped
   byId("problem").hidden = true;
   byId("query").hidden = true;
   byId("columns").replaceChildren();
@@ -66,7 +66,7 @@ function showAnswer(answer, picture) {
   byId("query-picture").src = picture;
   drawCode(answer.code);
   const found = answer.methods.map((method) => new Set(method.hits.map((hit) => hit.id)));
-  const compared = found.length > 1; // a gallery without pixels is searched by code alone
+  const compared = found.length > 1; // a gallery without pixels is searched by code only
   const common = new Set(
     [...found[0]].filter((id) => compared && found.every((ids) => ids.has(id))),
   );
@@ -74,7 +74,7 @@ function showAnswer(answer, picture) {
   byId("agreement").textContent =
     (compared ? agreement(common.size, most) : "") + "Click any picture to search from it.";
   byId("columns").replaceChildren(...answer.methods.map((method) => column(method, common)));
-  byId("agreement").focus({ preventScroll: true }); // the picture that was activated is gone
+  byId("agreement").focus({ preventScroll: true }); // the picture that had the focus is gone
 }
 
 function agreement(common, most) {
@@ -100,13 +100,13 @@ function hitItem(hit, method, inBoth) {
   button.title = hit.uri;
   button.classList.toggle("both", inBoth);
   item.querySelector("img").src = hit.thumbnail;
-  item.querySelector("img").alt = hit.label ? "" : `image ${hit.id}`; // its label stands below
+  item.querySelector("img").alt = hit.label ? "" : `image ${hit.id}`; // its label is shown below
   item.querySelector(".distance").textContent = number.format(distance(hit, method));
   item.querySelector(".label").textContent = hit.label ?? "";
   return item;
 }
 
-// Some distances come squared, so that they are whole numbers; people read the root.
+// Squared distances are whole numbers; the page shows their roots.
 const SQUARED = "squared ";
 
 function distance(hit, method) {
@@ -129,7 +129,7 @@ function drawCode(hex) {
   }
 }
 
-// A format that is searched for, as TIFF, and that this browser cannot show.
+// The service reads formats that a browser cannot show, such as TIFF.
 byId("query-picture").addEventListener("error", (event) => {
   event.target.hidden = true;
 });
@@ -156,13 +156,13 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
   if (event.dataTransfer.files.length) askByFile(event.dataTransfer.files[0]);
-  else showProblem("what was dropped is no file; save the picture first");
+  else showProblem("only a file can be dropped; save the picture first");
 });
 document.addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) askByFile(event.clipboardData.files[0]);
 });
 
-// The address names a query by id, so that it can be shared, and Back goes back.
+// The address names a query by id, so that it can be shared and Back works.
 function showAddress() {
   const id = new URLSearchParams(location.search).get("id");
   if (id && /^\d{1,15}$/.test(id)) showById(Number(id));

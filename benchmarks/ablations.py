@@ -1,16 +1,16 @@
-"""The default's training and what could be in its place, each for the same time.
+"""Compare the default training with alternatives, each trained for the same time.
 
     python -m benchmarks.ablations --minutes 3 [--widths 32 64 128] [--plot FILE] [NAME…]
 
-Prints a row of docs/experiments.md a trial: retrieval by the 256 bits of the head as
-they were trained, then by the code that is made of their main directions and of pixels
-(of 256 directions and no pixels where reconstruction is trained as well). CIFAR-10's
-training images, one seed. Each trial's steps are what its minutes hold at a speed that is
-measured before any of them is trained, while nothing else should run; what runs beside the
-trainings then changes how long they take and nothing else. Where reconstruction is trained
-as well, a decoder reads all bits of the head, and PSNR is of those; elsewhere it is of the
-rounded coefficients alone, for which no decoder is trained. FILE: mAP of the code against
-PSNR, for each weight of reconstruction, and for the default, as SVG.
+Prints one row of docs/experiments.md for each trial: retrieval by the 256 trained bits of
+the head, then by the code that is made of their main directions and of pixels (of 256
+directions and no pixels if reconstruction is trained too). The images are CIFAR-10's
+training images, with one seed. The speed of each trial is measured before the first
+training, when nothing else should run, and gives the number of steps that fit into its
+minutes; later load changes how long the trainings take and nothing else. If reconstruction
+is trained, a decoder reads all bits of the head, and PSNR is measured on its output;
+otherwise PSNR is that of the rounded coefficients, without a decoder. FILE: an SVG plot of
+the code's mAP against PSNR, for each weight of reconstruction and for the default.
 """
 
 import argparse
@@ -46,23 +46,23 @@ from training.schedule import cosine, set_rate
 from training.sharpen import make_code
 from training.transform_coding import fit_transform
 
-# Logits of each view, and of each view by the teacher where there is one, to a loss.
+# From the logits of each view, and the teacher's logits of each if there is one, to a loss.
 Objective = Callable[[Sequence[Tensor], Sequence[Tensor] | None], Tensor]
 _QUERIES_EVERY = 5  # of the 10,000 test images
 _CHUNK = 500
-_SHOWN = 4  # one image of so many is decoded
+_SHOWN = 4  # one image in four is decoded
 _DEFAULT, _SHARED = "the default", "reconstruction from all bits, "
-_MEASURED_S = 5.0  # to measure a trial's speed
+_MEASURED_S = 5.0  # time to measure a trial's speed
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One row: what differs from the default.
+    """One row of the table, and how it differs from the default.
 
-    views: of each image; batch · views stays the same. teacher: whether a moving
-    average of the weights gives what the other view should be like. muon: whether it
-    trains the kernels; AdamW trains all otherwise. reconstruction: weight of the squared
-    error of what a quarter of the images, whole in one view, decode to; 0 for none.
+    views: number of views of each image; batch · views stays the same. teacher: whether a
+    moving average of the weights gives the targets for the other view. muon: whether Muon
+    trains the kernels; otherwise AdamW trains all weights. reconstruction: weight of the
+    squared error of decoded images (a quarter of them, whole in one view); 0 for none.
     """
 
     name: str
@@ -151,7 +151,7 @@ def bi_half(views: Sequence[Tensor], targets: Sequence[Tensor] | None) -> Tensor
 
 
 def trials(preset: ConvolutionalPreset) -> dict[str, Trial]:
-    """All of them by name; preset: the default."""
+    """All trials by name. preset: the default."""
     widths = preset.widths
     small = replace(preset, batch=64, views=Views(smallest=0.1))
     wide = replace(preset, widths=(widths[0], widths[1] * 3 // 2, widths[2] * 3 // 2))
@@ -178,7 +178,7 @@ def trials(preset: ConvolutionalPreset) -> dict[str, Trial]:
 
 
 class Training:
-    """A trial at work."""
+    """A trial's model, optimizers and data."""
 
     def __init__(self, trial: Trial, images: NDArray[np.uint8]):
         torch.manual_seed(0)
@@ -201,7 +201,7 @@ class Training:
             self.learners.append((decoder, preset.decoder_rate))
 
     def take(self, step: int, steps: int) -> bool:
-        """One step; whether its loss was a number."""
+        """Take one step; returns whether its loss was finite."""
         for optimizer, rate in self.learners:
             set_rate(optimizer, rate * cosine(step / steps))
         tiny, random = self.images[self.batches[step]], generator("cpu", 0, VIEWS, step)
@@ -209,7 +209,7 @@ class Training:
             random_views(tiny, self.trial.preset.views, random) for _ in range(self.trial.views)
         ]
         shown = len(tiny) // _SHOWN if self.trial.reconstruction else 0
-        views[0][:shown] = tiny[:shown].permute(0, 3, 1, 2)  # what is decoded are whole images
+        views[0][:shown] = tiny[:shown].permute(0, 3, 1, 2)  # whole images are decoded
         pixels = self.model.standardize(torch.cat(views).permute(0, 2, 3, 1))
         loss = self._loss(pixels, shown)
         for optimizer, _ in self.learners:
@@ -261,9 +261,9 @@ def _follow(teacher: nn.Module, model: nn.Module, rate: float) -> None:
 
 
 def seconds_a_step(trial: Trial, images: NDArray[np.uint8]) -> float:
-    """Of a few steps that come to nothing."""
+    """Measure the speed of a trial in a few steps, whose result is dropped."""
     training = Training(trial, images)
-    training.take(0, 1000)  # the first one is slow: memory is laid out
+    training.take(0, 1000)  # the first one is slow, since it allocates memory
     taken, started = 0, time.monotonic()
     while (spent := time.monotonic() - started) < _MEASURED_S:
         training.take(taken, 1000)
@@ -274,9 +274,9 @@ def seconds_a_step(trial: Trial, images: NDArray[np.uint8]) -> float:
 def row(
     trial: Trial, question: Question, steps: int, transform: Coefficients
 ) -> tuple[str, tuple[float, float] | None]:
-    """Train and measure. transform: fitted to the gallery, as the default has it.
+    """Train and measure. transform: fitted to the gallery, as in the default.
 
-    Returns the row, and PSNR and mAP of the code; None where there is none to measure.
+    Returns the row, and PSNR and mAP of the code, or None if there is no code to measure.
     """
     training = Training(trial, question.gallery)
     seen = trial.preset.batch * trial.views
@@ -304,9 +304,9 @@ def row(
 
 
 def trade_off(points: dict[str, tuple[float, float]]) -> Figure:
-    """A line through the weights of reconstruction, and the default apart from it.
+    """Plot a line through the weights of reconstruction, and the default as a point.
 
-    points: PSNR and mAP of trials by their names.
+    points: PSNR and mAP by name of the trial.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -330,7 +330,7 @@ def trade_off(points: dict[str, tuple[float, float]]) -> Figure:
 def _bits(
     model: ConvolutionalAutoencoder, images: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(n, 256) uint8 each: what the code would be, were it the head's, and what it is."""
+    """(n, 256) uint8 each: the bits of the head, and those of the code."""
     pairs = []
     with torch.inference_mode():
         for start in range(0, len(images), _CHUNK):
@@ -345,7 +345,7 @@ def _bits(
 
 
 def _three(found: dict[str, float]) -> list[float]:
-    """P@1, P@10 and mAP@1000; of a small gallery, at lower ranks."""
+    """P@1, P@10 and mAP@1000; at lower ranks if the gallery is small."""
     return [value for name, value in found.items() if name != "knn_accuracy"]
 
 
@@ -365,7 +365,7 @@ def main() -> None:
     every = trials(replace(preset, widths=tuple(options.widths)))
     unknown = set(options.names) - set(every)
     if unknown:
-        parser.error(f"no trial is called {', '.join(unknown)}; there are {', '.join(every)}")
+        parser.error(f"unknown trials: {', '.join(unknown)}; the trials are {', '.join(every)}")
     chosen = [every[name] for name in options.names or every]
     folders = DataFolders.of_environment()
     splits = [dataset_at_hand("cifar10", split, folders) for split in ("train", "test")]

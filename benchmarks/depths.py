@@ -1,10 +1,10 @@
-"""Deal bits out to principal components: the depths of `transform256` and `conv256`.
+"""Distribute bits over principal components: the depths of `transform256` and `conv256`.
 
     python -m benchmarks.depths BITS
 
-Each bit goes to the component of CIFAR-10's training images whose squared error,
-rounded to values by Lloyd's method, a further bit lowers most. Prints pairs of a
-number of components and their bits, as the preset has them.
+Each bit goes to the principal component of CIFAR-10's training images whose squared
+error falls most by one more bit; values are rounded by Lloyd's method. Prints pairs of
+a number of components and the bits of each, in the form of the preset.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from training.transform_coding import lloyd
 
 
 def deal(images: NDArray[np.uint8], bits: int) -> list[int]:
-    """The component that each bit goes to, in order; fewer bits are the first of more."""
-    model = TransformAutoencoder([(CODE_BITS, 1)], width=1)  # for its standardised pixels alone
+    """The component that each bit goes to, in order; a smaller number gives a prefix."""
+    model = TransformAutoencoder([(CODE_BITS, 1)], width=1)  # only its standardization is used
     fit_standardization(model, images)
     mean, components = principal_components(model, images, bits)
     chunks = standardized_chunks(model, images)
@@ -59,8 +59,8 @@ def deal(images: NDArray[np.uint8], bits: int) -> list[int]:
 def as_depths(dealt: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Pairs of a number of components and the bits of each, the most bits first.
 
-    A model gives the most bits to the first components, whichever of two neighbours in
-    variance it was that earned them.
+    A model gives the most bits to the first components, even if a component of slightly
+    less variance got them here.
     """
     alike = Counter(Counter(dealt).values())
     return tuple((count, depth) for depth, count in sorted(alike.items(), reverse=True))

@@ -1,7 +1,7 @@
-"""Images encoded a second, and the time for one, by the default model and the dense ones.
+"""Measure images encoded per second, and the time for one, by the default and dense models.
 
-Tiny images in, packed codes out, with as many threads as there are cores. The
-dense models are untrained: how fast they are does not depend on their weights.
+Input: tiny images; output: packed codes; one thread per core. The dense models
+are untrained, since their speed does not depend on their weights.
 """
 
 import statistics
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _median_s(encoder: Encoder, images: NDArray[np.uint8], rounds: int) -> float:
-    """Seconds to encode the images, the median of so many times after the first."""
+    """Seconds to encode the images: the median of `rounds` times, after one that does not count."""
     encoder.encode(images)
     seconds = []
     for _ in range(rounds):

@@ -1,15 +1,15 @@
-"""How near an indexing job comes to what its parts allow, on every core of this machine.
-
-Decoding, thumbnails and encoding are measured alone, each on all cores; a job that did
-nothing else, and never waited, would take the sum of their times an image. Beside it the
-command, as a person would run it. It is held every few seconds while they are measured:
+"""Compare the speed of an indexing job with the limit that its parts set.
 
     python -m benchmarks.indexing photographs [--copies 20000]
     python -m benchmarks.indexing cifar10
     python -m benchmarks.indexing thumbnails
 
-The photographs are those of the data folder, copied until there are enough, each copy
-with a number behind its last byte, so that no two files are alike.
+Decoding, thumbnails and encoding are measured alone, each on all cores; a job that did
+nothing else, and never waited, would take the sum of their times for each image. The
+command is run as a user runs it, and paused every few seconds for these measurements.
+
+The photographs of the data folder are copied until there are enough; a number is
+appended to each copy, so that no two files are equal.
 """
 
 import argparse
@@ -45,9 +45,9 @@ from hashsearch.sources.base import SourceImage
 CORES = usable_cores()
 _SECONDS = 1.5  # how long each part is measured alone
 _BETWEEN_PAUSES = 5.0
-_SAMPLE = 4000  # images that it is measured on, over and over,
-_FEW = 64  # and those whose pixels are at hand
-_turns = count()  # of this process: each measurement goes on where the last one ended
+_SAMPLE = 4000  # images that decoding is measured on, again and again
+_FEW = 64  # images that encoding and thumbnails are measured on
+_turns = count()  # of this process: each measurement continues where the last one ended
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def scratch() -> Iterator[Path]:
 
 
 def make_copies(files: Sequence[Path], folder: Path, count: int) -> Path:
-    """So many files, each with its number behind the last byte, which decoders pass over."""
+    """Write `count` copies, each with its number appended, which decoders ignore."""
     folder.mkdir()
     contents = [path.read_bytes() for path in files]
     for number in range(count):
@@ -91,41 +91,40 @@ def make_copies(files: Sequence[Path], folder: Path, count: int) -> Path:
 
 
 def compare(sources: Sequence[Source], specs: Sequence[str], folder: Path) -> None:
-    """Print what the parts allow, measured while the command is held, and what it reaches."""
+    """Print the limit that the parts set, measured in pauses of the command, and its speed."""
     started = time.perf_counter()
     total = sum(1 for source in sources for _ in source)
     reading = total / (time.perf_counter() - started)
     command = [sys.executable, "-m", "hashsearch.cli", "index", *specs, "--json"]
     command += ["--gallery", str(folder / "gallery")]
     with Parts(list(islice(sources[0], _SAMPLE))) as parts:
-        rates, summary, wall, held = run_with_pauses(command, parts.measure)
+        rates, summary, wall, paused = run_with_pauses(command, parts.measure)
     print("| alone, on every core | images/s | least and most |\n| --- | --- | --- |")
     for name in rates[0]:
-        seen = [rate[name] for rate in rates]
-        mean = statistics.harmonic_mean(seen)
-        print(f"| {name} | {mean:,.0f} | {min(seen):,.0f}, {max(seen):,.0f} |")
-    allowed = 1 / statistics.mean(sum(1 / rate for rate in every.values()) for every in rates)
-    print(f"| together, if nothing waited | {allowed:,.0f} | |")
+        measured = [rate[name] for rate in rates]
+        mean = statistics.harmonic_mean(measured)
+        print(f"| {name} | {mean:,.0f} | {min(measured):,.0f}, {max(measured):,.0f} |")
+    limit = 1 / statistics.mean(sum(1 / rate for rate in every.values()) for every in rates)
+    print(f"| together, if nothing waited | {limit:,.0f} | |")
     print(f"\nreading the source alone, one thread: {reading:,.0f} images/s")
     indexed = summary["indexed"]
-    for name, seconds in (("job", summary["seconds"] - held), ("whole command", wall - held)):
+    for name, seconds in (("job", summary["seconds"] - paused), ("whole command", wall - paused)):
         rate = indexed / seconds
         print(
             f"the {name}: {indexed:,} images in {seconds:.1f} s: "
-            f"{rate:,.0f} images/s, {rate / allowed:.0%} of what is allowed"
+            f"{rate:,.0f} images/s, {rate / limit:.0%} of the limit"
         )
 
 
 def run_with_pauses(
     command: Sequence[str], measure: Callable[[], dict[str, float]]
 ) -> tuple[list[dict[str, float]], dict[str, float], float, float]:
-    """Run a command, and measure something else every few seconds while it is held.
+    """Run a command, and pause it every few seconds to measure something else.
 
-    On a machine whose speed changes from minute to minute both then meet the same.
-    Returns what was measured, the command's summary, how long it took, and how
-    much of that it was held.
+    Thus both meet the same changes of the machine's speed. Returns the measurements, the
+    command's summary, and the seconds it took and was paused.
     """
-    measured, held = [measure()], 0.0
+    measured, paused = [measure()], 0.0
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as job:
         while True:
@@ -133,22 +132,22 @@ def run_with_pauses(
                 job.wait(_BETWEEN_PAUSES)
                 break
             began = time.perf_counter()
-            with holding(psutil.Process(job.pid)) as is_at_work:
-                if is_at_work:
+            with pausing(psutil.Process(job.pid)) as has_workers:
+                if has_workers:
                     measured.append(measure())
-            held += time.perf_counter() - began
+            paused += time.perf_counter() - began
         wall = time.perf_counter() - started
         assert job.returncode == 0
         assert job.stdout is not None
-        return [*measured, measure()], json.load(job.stdout), wall, held
+        return [*measured, measure()], json.load(job.stdout), wall, paused
 
 
 @contextmanager
-def holding(job: psutil.Process) -> Iterator[bool]:
-    """Hold a job and its workers; whether it has some, as before it begins and when it ends."""
+def pausing(job: psutil.Process) -> Iterator[bool]:
+    """Pause a job and its workers. Yields whether it has workers: not at its start and end."""
     stopped = []
     try:
-        with suppress(psutil.NoSuchProcess):  # it may come to its end at that moment
+        with suppress(psutil.NoSuchProcess):  # it may end at that moment
             children = job.children()
             workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
             for process in (job, *workers):
@@ -162,7 +161,7 @@ def holding(job: psutil.Process) -> Iterator[bool]:
 
 
 class Parts:
-    """The parts of the work, each ready to be measured alone on every core."""
+    """The parts of the work, ready to be measured one by one on every core."""
 
     def __init__(self, sample: Sequence[SourceImage]):
         files = [
@@ -173,7 +172,7 @@ class Parts:
         ]
         self._sample, self._tiny = sample, np.stack([decode(data).tiny for data in files])
         self._squares = [square for square in map(_square, files) if square.width > TINY_SIDE]
-        # Only some images may be large enough to have one.
+        # Not every image may be large enough to have a thumbnail.
         self._with_thumbnail = len(self._squares) / len(files)
         self._workers = ProcessPoolExecutor(CORES, get_context("spawn"), quiet_pillow)
         self._encoders = EncodingPool(lambda: Encoder.load(PRETRAINED), CORES)
@@ -188,7 +187,7 @@ class Parts:
         self._encoders.__exit__()
 
     def measure(self) -> dict[str, float]:
-        """Images a second of each."""
+        """Measure the images per second of each part."""
         rates = {
             "read, identify and decode": self._on_every_core(_decode, self._sample),
             "encode": self._encode(),
@@ -216,7 +215,7 @@ class Parts:
 
 
 def _warm(_: int) -> None:
-    time.sleep(0.5)  # so that every process gets one
+    time.sleep(0.5)  # so that every process gets one task
 
 
 def _rate(work: Callable[[object], object], items: Sequence[object]) -> float:
@@ -236,7 +235,7 @@ def _thumbnail(square: Image.Image) -> None:
 
 
 def _square(data: bytes) -> Image.Image:
-    """What a thumbnail is made of: the centre square as decoded, at some 128 px or more."""
+    """The centre square as decoded, about 128 px or more: the input of a thumbnail."""
     with Image.open(BytesIO(data)) as image:
         image.draft(None, (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         side = min(image.size)
@@ -245,7 +244,7 @@ def _square(data: bytes) -> Image.Image:
 
 
 def compare_thumbnails(files: Sequence[bytes]) -> None:
-    """Encoders and settings of a thumbnail: time, bytes, and how near it is to its original."""
+    """Print time, bytes and likeness to the original for several formats of thumbnails."""
     shrunk = [
         _square(data).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
         for data in files

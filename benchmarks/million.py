@@ -1,11 +1,11 @@
-"""A gallery of a million images: how it is filled, and how soon it answers.
+"""Measure how fast a gallery of a million images is filled, and how fast it answers.
 
     python -m benchmarks.million [--rows 1000000] [--keep FOLDER] [--model M]
 
-The images are CIFAR-10's and their augmented copies: mirrored, moved by up to four
-pixels, brighter or darker, so that no two are alike. They are written as a Tiny Images
-binary, indexed by the command, and searched for by it; what is measured are whole
-commands, from their start to their end, and the memory of the job with its workers.
+The images are augmented copies of CIFAR-10's: mirrored, moved by up to four pixels,
+brighter or darker, so that no two are equal. They are written as a Tiny Images binary,
+which `hashsearch index` and `hashsearch query` then use. Whole commands are timed, and
+the memory of the job and its workers is measured.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _BATCH = 10_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--keep", type=Path, help="make the gallery here, and leave it")
+    parser.add_argument("--keep", type=Path, help="create the gallery here, and keep it")
     parser.add_argument("--model", type=Path, default=PRETRAINED)
     options = parser.parse_args()
     folder = options.keep or Path(tempfile.mkdtemp(prefix="hashsearch-million-"))
@@ -59,13 +59,13 @@ def write_binary(path: Path, rows: int) -> None:
         for start in range(0, rows, _BATCH):
             numbers = np.arange(start, min(start + _BATCH, rows))
             batch = augmented(images[numbers % len(images)], numbers)
-            # Each plane column by column.
+            # Each colour plane is stored column by column.
             file.write(np.ascontiguousarray(batch.transpose(0, 3, 2, 1)).data)
     unfinished.rename(path)
 
 
 def augmented(images: NDArray[np.uint8], numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """(n, 32, 32, 3) uint8 images, each changed as its number tells; the same every time."""
+    """Augment (n, 32, 32, 3) uint8 images; the first number is the random seed."""
     random = np.random.default_rng(int(numbers[0]))
     padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
     tops, lefts = random.integers(0, 9, (2, len(images)))
@@ -79,7 +79,7 @@ def augmented(images: NDArray[np.uint8], numbers: NDArray[np.int64]) -> NDArray[
 
 
 def fill(binary: Path, gallery: Path, model: Path) -> None:
-    """Index the binary, and print the rate and the most memory that the job took."""
+    """Index the binary, and print the speed and the memory of the job."""
     command = [sys.executable, "-m", "hashsearch.cli", "index", binary, "--gallery", gallery]
     job = subprocess.Popen([*command, "--model", model, "--json"], stdout=subprocess.PIPE)
     memory: list[tuple[float, int]] = []
@@ -95,7 +95,7 @@ def fill(binary: Path, gallery: Path, model: Path) -> None:
     done = max(summary["indexed"], 1)
     rows = binary.stat().st_size // TINY_BYTES
     print(
-        f"{rows:,} images, {summary['duplicates']:,} alike; {summary['indexed']:,} indexed at "
+        f"{rows:,} images, {summary['duplicates']:,} duplicates; {summary['indexed']:,} indexed at "
         f"{done / summary['seconds']:,.0f} images/s in {summary['seconds']:,.0f} s"
     )
     quarters = [memory[len(memory) * part // 4][1] / 1e6 for part in (1, 2, 3)]
@@ -108,7 +108,7 @@ def fill(binary: Path, gallery: Path, model: Path) -> None:
 
 
 def _watch(process: psutil.Process, memory: list[tuple[float, int]], over: threading.Event) -> None:
-    """Note the memory of a process and its children, what they map of files left out."""
+    """Record the memory of a process and its children, without files that they map."""
     while not over.wait(0.5):
         try:
             family = [process, *process.children(recursive=True)]
@@ -132,8 +132,8 @@ def search(gallery: Path) -> None:
             wall = time.perf_counter() - started
             answer = json.loads(done.stdout)
             print(
-                f"hashsearch query by {method}, {turn}: {wall:.2f} s from its start to its end, "
-                f"of which the search {answer['latency_ms']:,.0f} ms",
+                f"hashsearch query by {method}, {turn}: {wall:.2f} s for the whole command, "
+                f"of which the search took {answer['latency_ms']:,.0f} ms",
                 flush=True,
             )
 

@@ -1,12 +1,12 @@
-"""Retrieval against pictures: how many of the 256 bits should tell of the picture.
+"""Retrieval against reconstruction: how many of the 256 bits should encode the picture.
 
     python -m benchmarks.tradeoff --minutes 3 --out FOLDER [--from MODEL] [--bits 64 96 …]
 
-Makes the code of a trained encoder (the bundled one's) anew for each number of bits, and
-trains a decoder for so long, all else alike, on CIFAR-10's training images. Prints a row of
-docs/experiments.md each and draws FOLDER/tradeoff.svg, the bundled model beside them, and
-FOLDER/tradeoff.png: test images, below them what each model makes of them. One that was
-finished in FOLDER before, with the same settings, is not trained again.
+For each number of bits, the code of a trained encoder (the bundled one) is fitted again, and a
+decoder is trained for the given minutes, with equal settings, on CIFAR-10's training images.
+Prints one row of docs/experiments.md for each. Draws FOLDER/tradeoff.svg, with the bundled model
+for comparison, and FOLDER/tradeoff.png: test images and each model's reconstructions. A model
+that is already in FOLDER, with the same settings, is not trained again.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from training.training_report import mosaic
 _PRESET = "conv256-reread"
 _BITS = (64, 96, 128, 160)
 _MEASURES = ("codes_precision_at_1", "codes_precision_at_10", "codes_map_at_1000", "psnr_db")
-_SHOWN = 16  # of the test images, evenly
+_SHOWN = 16  # number of test images, evenly spaced
 
 
 def main() -> None:
@@ -91,10 +91,11 @@ def _trained(
             questions=[question],
         )
     card = read_card(out)
-    told, wanted = card.training, json.loads(json.dumps(asdict(preset)))
-    origin, begun = (told["start"] or {}).get("fingerprint"), read_card(start).fingerprint
-    if (told["settings"], told["minutes_asked"], origin) != (wanted, minutes, begun):
-        raise SystemExit(f"{out} was trained otherwise than asked; delete it")
+    record, settings = card.training, json.loads(json.dumps(asdict(preset)))
+    recorded_start = (record["start"] or {}).get("fingerprint")
+    recorded = (record["settings"], record["minutes_asked"], recorded_start)
+    if recorded != (settings, minutes, read_card(start).fingerprint):
+        raise SystemExit(f"{out} was trained with other settings; delete it")
     return card
 
 
@@ -110,7 +111,7 @@ def _decoded(model: Path, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _rows(pictures: dict[str, NDArray[np.uint8]]) -> Figure:
-    """A row of pictures for each name, the name before it."""
+    """A row of pictures for each name, labelled with the name."""
     figure = Figure(figsize=(9, 0.5 * len(pictures)), layout="constrained")
     for axes, (name, row) in zip(figure.subplots(len(pictures)), pictures.items(), strict=True):
         axes.imshow(mosaic(row, columns=len(row)), interpolation="nearest")
@@ -120,7 +121,7 @@ def _rows(pictures: dict[str, NDArray[np.uint8]]) -> Figure:
 
 
 def _curve(cards: dict[str, Card], minutes: float) -> Figure:
-    """mAP against PSNR: a line through the numbers of bits, and the bundled model apart."""
+    """Plot mAP against PSNR: a line through the numbers of bits, and the bundled model."""
     points = {
         name: (card.metrics["cifar10_psnr_db"], card.metrics["cifar10_codes_map_at_1000"])
         for name, card in cards.items()

@@ -12,9 +12,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
-from hashsearch.errors import ArtifactMismatch, InvalidSource
+from hashsearch.errors import ArtifactMismatch, InvalidImage, InvalidSource
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
 from hashsearch.gallery.shards import ShardWriter
@@ -213,13 +214,58 @@ def test_an_image_that_never_ends_is_a_failure_and_no_more(gallery, pictures, mo
     """A codec that goes round in circles, as on a crafted file."""
     (pictures / "endless.jpg").write_bytes(b"endless")
     monkeypatch.setattr(workers, "prepare", prepare_or_hang)
-    monkeypatch.setattr(workers, "_CHUNK_LIMIT_S", 8.0)
-    monkeypatch.setattr(workers, "_IMAGE_LIMIT_S", 4.0)
+    limit_workers(monkeypatch)
     summary = index(gallery, pictures, workers=2)
     assert (summary.indexed, summary.failed) == (40, 1)
     ((failure, _),) = gallery.catalog.failures()
     assert failure.uri == "pictures/endless.jpg"
     assert failure.reason == "decoding it takes more than 4 seconds"
+
+
+def limit_workers(monkeypatch):
+    monkeypatch.setattr(workers, "_CHUNK_LIMIT_S", 8.0)
+    monkeypatch.setattr(workers, "_PER_IMAGE_S", 0.0)
+    monkeypatch.setattr(workers, "_IMAGE_LIMIT_S", 4.0)
+
+
+class KillsOnReceipt(bytes):
+    """A file's bytes that kill the process that receives them, as the kernel may for memory."""
+
+    def __reduce__(self):
+        return die, ()
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_while_it_receives_images_holds_nothing_up(image_files, monkeypatch):
+    """It leaves the pool's locks taken, so that nobody else gets an answer from it."""
+    limit_workers(monkeypatch)
+    good = [SourceImage("", None, 1, 0, path.read_bytes()) for path in files(image_files)[:6]]
+    deadly = SourceImage("/deadly.jpg", None, 1, 0, KillsOnReceipt())
+    with workers.Workers(2) as pool:
+        chunks = [[good[0], deadly, good[1]], good[2:4], good[4:]]
+        waiting = [pool.submit(chunk) for chunk in chunks]
+        results = [pool.result(pending) for pending in waiting]
+        again = pool.result(pool.submit(good))
+    assert [len(part) for part in results] == [3, 2, 2]
+    (failed,) = [one for part in results for one in part if isinstance(one, InvalidImage)]
+    assert failed is results[0][1]
+    assert [one.key for one in again] == [hashlib.sha256(image.content).digest() for image in good]
+
+
+def test_workers_that_are_killed_while_they_wait_are_replaced(image_files):
+    good = [SourceImage("", None, 1, 0, path.read_bytes()) for path in files(image_files)[:3]]
+    with workers.Workers(2) as pool:
+        assert len(pool.result(pool.submit(good))) == 3
+        for child in psutil.Process().children():
+            if "spawn_main" in " ".join(child.cmdline()):  # not the resource tracker
+                child.kill()
+        time.sleep(1)
+        for _ in range(2):
+            results = pool.result(pool.submit(good))
+            assert [isinstance(one, InvalidImage) for one in results] == [False] * 3
 
 
 def prepare_or_hang(images, thumbnails=True):

@@ -169,8 +169,8 @@ class _Job:
     ) -> Iterator[tuple[Chunk, list[Prepared | InvalidImage]]]:
         """Prepare chunks in worker processes, a few chunks ahead."""
         submitted = ((chunk, self.workers.submit(chunk.images)) for chunk in chunks)
-        for chunk, future in read_ahead(submitted, 2 * self.workers.count + 1):
-            yield chunk, self.workers.result(chunk.images, future)
+        for chunk, pending in read_ahead(submitted, 2 * self.workers.count + 1):
+            yield chunk, self.workers.result(pending)
 
     def _settle(
         self, waiting: deque[tuple[int, Future[None]]], left: int, report: ProgressReport

@@ -1,7 +1,9 @@
 """Worker processes that decode images; one that dies or hangs costs only its image."""
 
-from concurrent.futures import Future
+import time
+from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import get_context
 
 import numpy as np
@@ -12,68 +14,138 @@ from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared, prepare, start_worker
 from hashsearch.sources.base import SourceImage
 
-_CHUNK_LIMIT_S = 300.0  # 256 images; after it, they are tried one by one
-_IMAGE_LIMIT_S = 60.0  # the largest that are decoded take a few seconds
+_START_LIMIT_S = 60.0  # for a worker to start
+_IMAGE_LIMIT_S = 60.0  # the largest images that are decoded take a few seconds
+_CHUNK_LIMIT_S, _PER_IMAGE_S = 120.0, 2.0  # a chunk that takes longer is tried image by image
+_LOOK_EVERY_S = 1.0
 
 Results = list[Prepared | InvalidImage]
+_LOST = (ProcessExpired, BrokenProcessPool, CancelledError)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Images that are being prepared. pool: where, or None if they are done."""
+
+    images: list[SourceImage]
+    future: "Future[Results]"
+    pool: ProcessPool | None
 
 
 class Workers:
-    """A pool of processes that prepare images."""
+    """A pool of processes that prepare images. It is used by one thread that submits and one
+    that asks for results.
+
+    pebble's pool limits the time of a task and loses no other task with it. But a task whose
+    worker dies before it has received it stays without an answer for ever, and all others with
+    it; so results are waited for until a limit of our own, and then the pool is replaced.
+    """
 
     def __init__(self, count: int, *, thumbnails: bool = True):
         self.count = count
         self._thumbnails = thumbnails
-        context = get_context("spawn")
-        self._pool = ProcessPool(count, initializer=start_worker, context=context)
-        self._pool.schedule(prepare, ([],))  # so that workers start while the job itself starts
+        self._pool = _new_pool(count)
 
     def __enter__(self) -> "Workers":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._pool.stop()
-        self._pool.join()
+        _end(self._pool)
 
-    def submit(self, images: list[SourceImage]) -> "Future[Results]":
-        """Prepare images; `result` turns the future into their outcome."""
+    def submit(self, images: list[SourceImage]) -> Pending:
+        """Prepare images; `result` waits for their outcome."""
         if all(_is_tiny(image) for image in images):
             done: Future[Results] = Future()
             done.set_result(prepare(images))  # nothing to decode, so no process is needed
-            return done
-        return self._schedule(images, _CHUNK_LIMIT_S)
+            return Pending(images, done, None)
+        pool = self._pool
+        try:
+            return Pending(images, self._schedule(pool, images), pool)
+        except RuntimeError:  # the pool gave up, and `result` replaces it
+            lost: Future[Results] = Future()
+            lost.set_exception(BrokenProcessPool())
+            return Pending(images, lost, pool)
 
-    def result(self, images: list[SourceImage], future: "Future[Results]") -> Results:
+    def result(self, pending: Pending) -> Results:
         """The outcome of each image; one that kills its worker, or holds it up, fails alone.
 
         Raises WorkersFailed if no worker can be started.
         """
-        try:
-            return future.result()
-        except BrokenProcessPool as error:
-            raise WorkersFailed(
-                "worker processes failed to start; in a script, call index() under "
-                '`if __name__ == "__main__":`'
-            ) from error
-        except (ProcessExpired, TimeoutError):
-            return [self._alone(image) for image in images]
+        while pending.pool not in (None, self._pool) and not pending.future.done():
+            pending = self.submit(pending.images)  # its pool was replaced
+        ends = time.monotonic() + _chunk_limit_s(pending.images)
+        while True:
+            try:
+                return pending.future.result(_LOOK_EVERY_S)
+            except TimeoutError:
+                if not pending.future.done() and time.monotonic() < ends:
+                    continue
+            except _LOST:
+                pass
+            break
+        if not pending.future.done() or _is_broken(self._pool):
+            _end(self._pool)
+            self._pool = _new_pool(self.count)
+        return self._one_by_one(pending.images)
 
-    def _alone(self, image: SourceImage) -> Prepared | InvalidImage:
+    def _one_by_one(self, images: list[SourceImage]) -> Results:
+        results: Results = []
+        pool = _started_pool()
         try:
-            (result,) = self._schedule([image], _IMAGE_LIMIT_S).result()
-        except ProcessExpired:
-            return InvalidImage("decoding it killed a process, perhaps for want of memory")
-        except TimeoutError:
-            return InvalidImage(f"decoding it takes more than {_IMAGE_LIMIT_S:g} seconds")
-        return result
+            for image in images:
+                result: Prepared | InvalidImage | None = None
+                for _ in range(2):  # the first time, the machine may have been asleep
+                    future = self._schedule(pool, [image])
+                    try:
+                        (result,) = future.result(_IMAGE_LIMIT_S + _LOOK_EVERY_S)
+                        break
+                    except TimeoutError:
+                        reason = f"decoding it takes more than {_IMAGE_LIMIT_S:g} seconds"
+                    except _LOST:
+                        reason = "decoding it killed a process, perhaps for want of memory"
+                    _end(pool)
+                    pool = _started_pool()
+                results.append(result or InvalidImage(reason))
+        finally:
+            _end(pool)
+        return results
 
-    def _schedule(self, images: list[SourceImage], limit_s: float) -> "Future[Results]":
-        try:
-            return self._pool.schedule(prepare, (images, self._thumbnails), timeout=limit_s)
-        except RuntimeError as error:  # the pool gave up, since its workers cannot start
-            broken: Future[Results] = Future()
-            broken.set_exception(BrokenProcessPool(str(error)))
-            return broken
+    def _schedule(self, pool: ProcessPool, images: list[SourceImage]) -> "Future[Results]":
+        limit_s = _IMAGE_LIMIT_S if len(images) == 1 else _chunk_limit_s(images)
+        return pool.schedule(prepare, (images, self._thumbnails), timeout=limit_s)
+
+
+def _new_pool(count: int) -> ProcessPool:
+    pool = ProcessPool(count, initializer=start_worker, context=get_context("spawn"))
+    pool.schedule(prepare, ([],))  # so that workers start while the job itself starts
+    return pool
+
+
+def _started_pool() -> ProcessPool:
+    """A pool of one process, which has answered. Raises WorkersFailed if none can be started."""
+    pool = _new_pool(1)
+    try:
+        pool.schedule(prepare, ([],)).result(_START_LIMIT_S)
+    except (TimeoutError, RuntimeError, *_LOST) as error:
+        _end(pool)
+        raise WorkersFailed(
+            "worker processes failed to start; in a script, call index() under "
+            '`if __name__ == "__main__":`'
+        ) from error
+    return pool
+
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()
+    pool.join()
+
+
+def _is_broken(pool: ProcessPool) -> bool:
+    return not pool.active
+
+
+def _chunk_limit_s(images: list[SourceImage]) -> float:
+    return _CHUNK_LIMIT_S + _PER_IMAGE_S * len(images)
 
 
 def _is_tiny(image: SourceImage) -> bool:

@@ -44,14 +44,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'hashsearch' has no attribute {name!r}")
-    if name == "errors":
-        return import_module("hashsearch.errors")
-    found = getattr(import_module(_PLACES[name]), name)
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # a type checker is to refuse misspelt names
+
+    def __getattr__(name: str) -> Any:
+        if name not in _PLACES:
+            raise AttributeError(f"module 'hashsearch' has no attribute {name!r}")
+        if name == "errors":
+            return import_module("hashsearch.errors")
+        found = getattr(import_module(_PLACES[name]), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
 
 PathOrName: TypeAlias = str | PathLike[str]
-Picture: TypeAlias = PathOrName | bytes | Image.Image | NDArray[np.uint8]
-Queryable: TypeAlias = Picture | int
+Picture: TypeAlias = PathOrName | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
+Queryable: TypeAlias = Picture | int | np.integer
 
 _BATCH = 500  # records read at once by an iteration
 _LONGEST_SHOWN = 200  # characters of a value in a message
@@ -77,7 +78,11 @@ def open(
         )
         return Gallery(made)
     opened = GalleryFolder(path)
-    _require_same(opened, model, pixels, thumbnails, precision)
+    try:
+        _require_same(opened, model, pixels, thumbnails, precision)
+    except BaseException:
+        opened.close()
+        raise
     return Gallery(opened)
 
 
@@ -138,6 +143,7 @@ class Gallery:
         """storage: an open gallery folder; users call `hashsearch.open`."""
         self._opened = storage
         self._current: Searcher | None = None
+        self._lock = RLock()  # one thread reads the indexes, the others wait for it
         self._is_closed = False
 
     @property
@@ -167,6 +173,7 @@ class Gallery:
         >>> gallery.close()
         """
         self._is_closed = True
+        self._current = None
         self._opened.close()
 
     def __len__(self) -> int:
@@ -275,7 +282,7 @@ class Gallery:
         """
         from hashsearch.jobs.adding import add_image  # with torch, which takes seconds
 
-        storage, encoder = self._storage, self._searcher().encoder
+        storage, encoder = self._storage, self._encoder()
         if isinstance(image, bytes):
             return add_image(storage, encoder, image, label)[0]
         if not isinstance(image, str | PathLike):
@@ -339,17 +346,25 @@ class Gallery:
         >>> gallery.reconstruct(1).shape
         (32, 32, 3)
         """
-        searcher = self._searcher()
-        code = self._query(searcher, query).code
-        return searcher.encoder.reconstruct(code[np.newaxis])[0]
+        code = self._query(self._searcher(), query).code
+        return self._encoder().reconstruct(code[np.newaxis])[0]
 
     def _searcher(self) -> Searcher:
         """The indexes of the gallery as it is now."""
-        current = self._current
-        if current is None or current.generation != self._storage.catalog.generation():
-            known = None if current is None else current.loaded_encoder
-            self._current = current = Searcher(self._storage, known)
-        return current
+        with self._lock:
+            current = self._current
+            if current is None or current.generation != self._storage.catalog.generation():
+                known = None if current is None else current.loaded_encoder
+                self._current = current = Searcher(self._storage, known)
+            return current
+
+    def _encoder(self) -> "Encoder":
+        """The gallery's model, loaded once; the indexes need not be those of now."""
+        with self._lock:
+            current = self._current
+            if current is None or current.fingerprint != self._storage.fingerprint:
+                current = self._searcher()
+            return current.encoder
 
     def _query(self, searcher: Searcher, query: Queryable) -> Query:
         if isinstance(query, int | np.integer):

@@ -5,6 +5,9 @@ Queries and galleries use the same `decode`. Its rules have a version,
 `decode` returns other pixels for any file.
 """
 
+import errno
+import os
+import stat
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -135,11 +138,17 @@ def from_pixels(pixels: NDArray[np.uint8], *, thumbnail: bool = False) -> Decode
 
 
 def read_image_file(path: Path) -> bytes:
-    """A file's bytes. Raises ImageTooLarge before reading more than MAX_FILE_BYTES."""
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ImageTooLarge(f"the file has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
-    return path.read_bytes()
+    """Read a regular file's bytes. Raises OSError, and ImageTooLarge above MAX_FILE_BYTES."""
+    # Without O_NONBLOCK, opening a pipe waits until somebody writes into it.
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageTooLarge(
+                f"the file has {status.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
+            )
+        return file.read(MAX_FILE_BYTES)
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:

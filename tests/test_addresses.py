@@ -2,10 +2,13 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from hashsearch.gallery.changes import change_files
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.shards import sha256_of_file
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.index.indexing import index_sources
@@ -85,6 +88,20 @@ def test_a_gallery_of_an_earlier_version_gets_its_addresses_by_reencoding(galler
     assert reencode(gallery) == 300
     check(gallery)
     assert reencode(gallery) == 0
+
+
+def test_addresses_that_the_model_does_not_make_are_found(gallery):
+    (shard,) = gallery.every_shard().values()
+    wrong = 255 - np.load(shard.folder / "addresses.npy")
+    wrong[:, 3] &= 0xF0
+    np.save(shard.folder / "addresses.npy", wrong)
+    with gallery.catalog.transaction() as db:  # as if it had been committed so
+        digest = sha256_of_file(shard.folder / "addresses.npy")
+        change_files(db, 1, {**shard.checksums, "addresses.npy": digest})
+    found = verify(gallery, 50)
+    assert (found.different, found.most_bits) == (50, 28)
+    assert reencode(gallery) == 300
+    check(gallery)
 
 
 def test_a_damaged_file_of_addresses_is_found_and_mended(gallery):

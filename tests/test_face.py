@@ -4,10 +4,12 @@ import doctest
 import inspect
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import redirect_stderr, redirect_stdout
 from operator import attrgetter
 from pathlib import Path
@@ -130,10 +132,9 @@ def test_hits_tell_of_their_image(opened):
     record = opened.get(hit.id)
     assert (hit.label, hit.path, hit.uri) == (record.label, record.path, record.uri)
     assert hit.closeness is None
-    squared = opened.search(9, k=1, method="pixels")[0].distance
-    ours, theirs = (decode(Path(opened.get(n).path).read_bytes()).tiny for n in (9, opened.search(
-        9, k=1, method="pixels")[0].id))  # fmt: skip
-    assert squared == int(((ours.astype(int) - theirs) ** 2).sum())
+    (by_pixels,) = opened.search(9, k=1, method="pixels")
+    ours, theirs = (decode(Path(opened.get(n).path).read_bytes()).tiny for n in (9, by_pixels.id))
+    assert by_pixels.distance == int(((ours.astype(int) - theirs) ** 2).sum())
     within = opened.search(9, radius=100)
     assert within == [hit for hit in opened.search(9, k=300) if hit.distance <= 100]
 
@@ -196,7 +197,7 @@ def test_encode_takes_arrays_and_other_models(tiny_images, model_folder):
         (10**30, hs.errors.NotInGallery, "no image with this id"),
         ("x" * 5000, hs.errors.InvalidImage, "^x{200}… cannot be read: File name too long"),
         (str(ROOT), hs.errors.InvalidImage, "cannot be read: Is a directory"),
-        (str(ROOT / "README.md"), hs.errors.InvalidImage, r"README\.md: the .* no image in an acc"),
+        (str(ROOT / "README.md"), hs.errors.InvalidImage, r"README\.md: the .* not an image in an acc"),
         (Image.new("RGB", (0, 5)), hs.errors.InvalidImage, "has 0×5 pixels"),
     ],
 )
@@ -253,7 +254,7 @@ def test_an_image_that_is_added_by_its_path_keeps_it(opened, tmp_path, photograp
     for wrong, error, message in (
         (tmp_path / "none.jpg", hs.errors.InvalidImage, "none.jpg cannot be read: No such file"),
         (tmp_path, hs.errors.InvalidImage, "Is a directory"),
-        (ROOT / "README.md", hs.errors.InvalidImage, r"README\.md: the .* no image"),
+        (ROOT / "README.md", hs.errors.InvalidImage, r"README\.md: the .* not an image"),
         (Image.new("RGB", (9, 9)), hs.errors.InvalidQuery, "of type Image came"),
     ):
         with pytest.raises(error, match=message):
@@ -266,7 +267,7 @@ def test_failures_are_listed_with_their_reasons(opened, tmp_path):
     assert opened.index(tmp_path / "bad", workers=1).failed == 1
     ((failure),) = opened.failures()
     assert failure.uri == "bad/a.jpg"
-    assert "no image in an accepted format" in failure.reason
+    assert "not an image in an accepted format" in failure.reason
 
 
 @pytest.mark.parametrize(
@@ -331,6 +332,53 @@ def test_a_gallery_is_made_filled_and_changed(tmp_path, image_files, photograph,
     assert seen[-1][1] == 300
 
 
+def test_threads_share_a_gallery_that_changes(opened, gallery, image_files, photograph):
+    """Several search, one adds and removes; whoever notices a change, nobody meets an error."""
+    expected = {hit.id for hit in opened.search(9, k=300)}
+    errors, done = [], threading.Event()
+
+    def search(number: int) -> None:
+        try:
+            while not done.is_set():
+                found = {hit.id for hit in opened.search(number, k=10**6)}
+                assert found >= expected - {number}
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=search, args=(number,)) for number in (9, 9, 9)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        number = opened.add(photograph)
+        assert opened.search(photograph, k=1)[0].id == number
+        assert opened.remove([number]) == 1
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_adding_loads_the_model_once(opened, photograph, monkeypatch):
+    loaded = []
+    load = Encoder.load.__func__
+    monkeypatch.setattr(
+        Encoder, "load", classmethod(lambda cls, *a, **k: loaded.append(a) or load(cls, *a, **k))
+    )
+    opened.add(photograph)
+    opened.add(photograph + b"\0")
+    opened.search(photograph)
+    opened.reconstruct(9)
+    assert len(loaded) == 1
+
+
+def test_a_pipe_and_an_endless_file_are_refused(opened, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", "/dev/zero"):
+        for use in (opened.search, opened.add, lambda path: hs.encode([path])):
+            with pytest.raises(hs.errors.InvalidImage, match="it is not a regular file"):
+                use(path)
+
+
 def test_what_would_remove_everything_is_refused(opened):
     for arguments in (
         *({}, {"ids": [1], "label": "x"}, {"uri_prefix": ""}, {"ids": "12"}, {"ids": 7}),
@@ -348,7 +396,7 @@ def test_a_job_stops_when_it_is_asked_to(tmp_path, image_files, model_folder, mo
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 20)
     with hs.open(tmp_path / "g", create=True, model=model_folder) as gallery:
         asked = []
-        summary = gallery.index(image_files, stop=lambda: asked.append(1) or len(asked) > 3)
+        summary = gallery.index(image_files, stop=lambda: asked.append(1) or len(asked) == 3)
         assert summary.stopped
         assert 0 < summary.indexed == len(gallery) < 300
         assert gallery.index(image_files).unchanged == summary.indexed

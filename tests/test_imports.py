@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import hashsearch
+
 ROOT = Path(__file__).parents[1]
 # From the ground up; a module may import from its own floor and those below.
 FLOORS = (
@@ -32,7 +34,14 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             found.add(node.module)
+            if node.module == "hashsearch":  # of its modules, or of what __init__ offers
+                places = {name: hashsearch._PLACES.get(name) for name in names_in(node)}
+                found.update(place or f"hashsearch.{name}" for name, place in places.items())
     return found
+
+
+def names_in(node: ast.ImportFrom) -> list[str]:
+    return [alias.name for alias in node.names if alias.name != "__version__"]
 
 
 def floor_of(module: str) -> int:

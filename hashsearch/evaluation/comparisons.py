@@ -87,7 +87,8 @@ class Hamming:
 class SquaredPixels:
     """Pixels (n, 3072) uint8; int32 squared Euclidean distances."""
 
-    unit = "squared grey levels"
+    def __init__(self, unit: str = "squared grey levels"):
+        self.unit = unit
 
     def index(self, gallery: NDArray[np.uint8]) -> Searchable:
         rows = np.arange(len(gallery))

@@ -128,7 +128,8 @@ def _addresses(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
 
 def _pixels(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     image_bytes = SERVED["pixels"].image_bytes
-    return MeasuredMethod("pixels", "pixels", SquaredPixels(), image_bytes, lambda _: _flat)
+    comparison = SquaredPixels(SERVED["pixels"].unit)
+    return MeasuredMethod("pixels", "pixels", comparison, image_bytes, lambda _: _flat)
 
 
 def _served(name: str, model: Model, n_bits: int, seed: int) -> MeasuredMethod:

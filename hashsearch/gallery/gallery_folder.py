@@ -242,6 +242,13 @@ class GalleryFolder:
         """An image's stored code, (32,) uint8. Raises NotInGallery."""
         return self._read(image_id, lambda shard, row: np.array(shard.column("codes")[row]))
 
+    def columns(self, image_id: int) -> dict[str, NDArray[np.uint8]]:
+        """An image's values of each stored column, (width,) uint8. Raises NotInGallery."""
+        return self._read(
+            image_id,
+            lambda shard, row: {name: np.array(shard.column(name)[row]) for name in shard.columns},
+        )
+
     def thumbnail(self, image_id: int) -> bytes | None:
         """An image's thumbnail as JPEG, or None if it has none. Raises NotInGallery."""
         return self._read(image_id, lambda shard, row: shard.thumbnail(row))

@@ -1,6 +1,7 @@
 """Finding what is damaged in a gallery, and how to repair it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from hashsearch.encoder import Encoder
 from hashsearch.errors import HashSearchError
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.shards import Shard
+from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.reencoding import ROUNDING_BITS
 from hashsearch.progress import progress_report
 
@@ -134,17 +136,17 @@ def _codes(gallery: GalleryFolder, encoder: Encoder, sample: int) -> tuple[int, 
     count = min(sample, len(rows.ids))
     if count == 0 or not gallery.keeps("pixels"):
         return 0, 0, 0
-    tiny, stored = [], []
+    stored = []
     for image_id in rows.ids[np.linspace(0, len(rows.ids) - 1, count).astype(np.int64)].tolist():
-        try:
-            pixels, code = gallery.pixels(image_id), gallery.code(image_id)
-        except HashSearchError:
-            continue  # removed meanwhile, or damaged, which `_checksums` reports
-        assert pixels is not None, "the gallery keeps them"
-        tiny.append(pixels)
-        stored.append(code)
-    if not tiny:
+        with suppress(HashSearchError):  # removed meanwhile, or damaged, which `_checksums` reports
+            stored.append(gallery.columns(image_id))
+    if not stored:
         return 0, 0, 0
-    computed = encoder.encode(np.stack(tiny))
-    bits = np.bitwise_count(computed ^ np.stack(stored)).sum(axis=1)
-    return len(tiny), int(np.count_nonzero(bits)), int(bits.max())
+    pixels = np.stack([columns["pixels"] for columns in stored])
+    computed = encoder.columns(pixels.reshape(-1, TINY_SIDE, TINY_SIDE, 3))
+    bits = np.zeros(len(stored), np.int64)
+    for name, values in computed.items():
+        for number, columns in enumerate(stored):
+            if name in columns:  # galleries of earlier versions have no addresses
+                bits[number] += np.bitwise_count(values[number] ^ columns[name]).sum()
+    return len(stored), int(np.count_nonzero(bits)), int(bits.max())

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import CODE_BYTES, require_code_bytes
 from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery, NotInGallery
+from hashsearch.gallery.catalog import Rows
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import TINY_BYTES, decode
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
-from hashsearch.search import NO_POSITION, Index
+from hashsearch.search import NO_POSITION, Block, Index
 
 if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
@@ -97,7 +98,7 @@ class Searcher:
             rows = gallery.catalog.rows()
             try:
                 self._indexes: dict[str, Index] = {
-                    name: method.index(gallery.blocks(method.column, rows) or [])
+                    name: method.index(_blocks(gallery, method.column, rows))
                     for name, method in SERVED.items()
                     if gallery.has_column(method.column)
                 }
@@ -253,3 +254,10 @@ class Searcher:
         gone = [image_id for image_id in ids.tolist() if image_id not in known]
         present[np.searchsorted(self.ids, gone)] = False
         self._present = present  # replaced whole, since other threads read it
+
+
+def _blocks(gallery: GalleryFolder, column: str, rows: Rows) -> list[Block]:
+    blocks = gallery.blocks(column, rows)
+    if blocks is None:
+        raise InvalidGallery(f"{gallery.folder}: a shard lacks {column}, which the gallery keeps")
+    return blocks

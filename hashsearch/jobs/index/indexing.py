@@ -97,7 +97,6 @@ def index_sources(
                 job.run(
                     chunks_of_all(gallery.catalog, names, sources, relabel=relabel, retry=retry)
                 )
-                record.stopped = job.must_end()
                 if job.must_end() or not decider.must_repeat:
                     break
                 committer.begin_next_pass()
@@ -108,7 +107,7 @@ def index_sources(
                     f"{max_failures:,} failures were allowed; what was read is in the gallery, "
                     f"and hashsearch gallery failures {gallery.folder} lists the others"
                 )
-            if retry_failed and not stop():
+            if retry_failed and not record.stopped:
                 _forget_missing_files(gallery, names)
     passed_over: Counter[str] = Counter()
     for source in sources:
@@ -134,8 +133,10 @@ class _Job:
     record: JobRecord
 
     def must_end(self) -> bool:
-        """Whether no more images are to be taken."""
-        return self.has_failed_too_often() or bool(self.stop())
+        """Whether no more images are to be taken; once that is so, it stays so."""
+        if not self.record.stopped:
+            self.record.stopped = self.has_failed_too_often() or bool(self.stop())
+        return self.record.stopped
 
     def has_failed_too_often(self) -> bool:
         return self.max_failures is not None and self.decider.failed > self.max_failures

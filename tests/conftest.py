@@ -1,4 +1,4 @@
-"""Real images for every test: CIFAR-10 where HASHSEARCH_DATA has it, photographs otherwise."""
+"""Real images for every test: CIFAR-10 if HASHSEARCH_DATA has it, otherwise photographs."""
 
 import io
 import os
@@ -33,14 +33,14 @@ from training.families.dense import DensePreset
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 N_FILES = 300
-# Trained in seconds; good enough that like pictures get like codes.
+# Trained in seconds; good enough to give similar pictures similar codes.
 TINY_PRESET = DensePreset(
     widths=(3072, 128, 256), hidden="relu", steps=150, batch=64, learning_rate=2e-3
 )
 
 
 def cifar_archive() -> Path | None:
-    """The data folder's CIFAR-10 as JPEG files, or None where it is not."""
+    """The data folder's archive of CIFAR-10 as JPEG files, or None if it has none."""
     data = os.environ.get("HASHSEARCH_DATA")
     path = Path(data) / "cifar10.tar.gz" if data else None
     return path if path is not None and path.is_file() else None
@@ -57,7 +57,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def cifar10() -> Path:
-    """The CIFAR-10 archive; tests that need it say so by asking for this."""
+    """The CIFAR-10 archive; tests that use this fixture are skipped without it."""
     archive = cifar_archive()
     if archive is None:
         pytest.skip("CIFAR-10's JPEG archive is not under HASHSEARCH_DATA")
@@ -67,9 +67,9 @@ def cifar10() -> Path:
 def part_of_cifar10(
     archive: Path, folder: Path, *, train: int, test: int, also: Set[str] = frozenset()
 ) -> Path:
-    """A data folder with every so many of CIFAR-10's training and test images.
+    """A data folder with every `train`-th training and `test`-th test image of CIFAR-10.
 
-    also: members of the archive that it holds in any case.
+    also: members of the archive to include in any case.
     """
     folder.mkdir()
     counts = {"train": count(), "test": count()}
@@ -88,7 +88,7 @@ def part_of_cifar10(
 
 @pytest.fixture(scope="session")
 def image_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 300 real 32×32 image files, in folders named by what they show."""
+    """A folder of 300 real 32×32 image files, in folders named by their labels."""
     folder = tmp_path_factory.mktemp("files") / "pictures"
     archive = cifar_archive()
     if archive is not None:
@@ -143,7 +143,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_images: NDArray[
 def other_model_folder(
     tmp_path_factory: pytest.TempPathFactory, tiny_images: NDArray[np.uint8]
 ) -> Path:
-    """The same training from another seed: other weights, another fingerprint."""
+    """The same training with another seed: other weights and another fingerprint."""
     return train_tiny(tiny_images, tmp_path_factory.mktemp("model") / "other", seed=1)
 
 
@@ -151,7 +151,7 @@ def other_model_folder(
 def gallery_folder(
     tmp_path_factory: pytest.TempPathFactory, model_folder: Path, image_files: Path
 ) -> Path:
-    """A gallery of `image_files`. Tests that write make their own."""
+    """A gallery of `image_files`. Tests must not change it."""
     folder = tmp_path_factory.mktemp("gallery") / "gallery"
     gallery = GalleryFolder.create(folder, model_folder)
     index_sources(gallery, [Folder(image_files)], workers=2)
@@ -161,7 +161,7 @@ def gallery_folder(
 
 @pytest.fixture
 def gallery(gallery_folder, tmp_path):
-    """A copy of the session's gallery, which the test may change."""
+    """A copy of the session's gallery that the test may change."""
     shutil.copytree(gallery_folder, tmp_path / "gallery")
     opened = GalleryFolder(tmp_path / "gallery")
     yield opened
@@ -177,14 +177,14 @@ def empty_gallery(model_folder, tmp_path):
 
 @pytest.fixture
 def client(gallery):
-    """A service over `gallery`."""
+    """A client of a service that serves `gallery`."""
     with TestClient(create_app(Settings(gallery=gallery.folder))) as opened:
         yield opened
 
 
 @pytest.fixture
 def scattered(model_folder, image_files, tmp_path, monkeypatch, photograph):
-    """A gallery of small shards: 300 images and a photograph, of which 60 are removed."""
+    """A gallery of small shards: 300 images, of which 60 are removed, and a photograph."""
     monkeypatch.setattr(committing, "MAX_ROWS", 40)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 20)
     gallery = GalleryFolder.create(tmp_path / "scattered", model_folder)
@@ -197,12 +197,12 @@ def scattered(model_folder, image_files, tmp_path, monkeypatch, photograph):
 
 @pytest.fixture
 def folders(tmp_path: Path) -> DataFolders:
-    """The data folder of this run, and an empty cache."""
+    """The data folder of the test run, and an empty cache."""
     archive = cifar_archive()
     return DataFolders(archive.parent if archive else None, tmp_path / "cache")
 
 
 def open_searcher(folder: Path) -> Searcher:
-    """A searcher over a gallery folder that nobody changes."""
+    """A searcher of a gallery folder that does not change."""
     gallery = GalleryFolder(folder)
     return Searcher(gallery)

@@ -1,10 +1,10 @@
-"""Write to a gallery and be killed, many times over, without torch.
+"""Kill a process that writes to a gallery, many times, without torch.
 
 python die_writing.py EMPTY_GALLERY SCRATCH KILLS SEED
 
-Each trial is a child process that goes on writing rows to a gallery, as a job does,
-until it is killed by SIGKILL at a random moment; then the gallery is opened and
-compared with what should be in it. Prints what the kills met, as JSON.
+In each trial, a child process writes rows to a gallery as a job does, until SIGKILL
+ends it at a random moment; then the gallery is opened and compared with what it should
+hold. Prints statistics of the kills as JSON.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ ROWS, SHARD_ROWS = 240, 12
 
 
 def row(number: int) -> tuple[NewImage, np.ndarray, np.ndarray, bytes]:
-    """Image, code, pixels and thumbnail of a row, drawn from its number."""
+    """Image, code, pixels and thumbnail of a row; its number is the random seed."""
     drawn = np.random.default_rng(number).integers(0, 256, 32 + 3072, np.uint8)
     key = hashlib.sha256(drawn.tobytes()).digest()
     image = NewImage(key, f"rows#{number}", str(number % 7), 32, 32, 3072, number)
@@ -37,7 +37,7 @@ def row(number: int) -> tuple[NewImage, np.ndarray, np.ndarray, bytes]:
 
 
 def write(folder: Path, begun: Callable[[], object] = lambda: None) -> None:
-    """Add the rows that the gallery lacks, shard by shard; begun: called before the first."""
+    """Add the rows that the gallery lacks, shard by shard. begun: called before the first."""
     gallery = GalleryFolder(folder)
     with gallery.job_lock():
         begun()
@@ -55,7 +55,7 @@ def write(folder: Path, begun: Callable[[], object] = lambda: None) -> None:
 
 
 def check(folder: Path) -> int:
-    """Compare what is in the gallery with what should be; returns how many rows there are."""
+    """Compare the gallery with what it should hold; returns its number of rows."""
     gallery = GalleryFolder(folder)
     rows = gallery.catalog.rows()
     records = gallery.catalog.records(rows.ids.tolist())
@@ -78,7 +78,7 @@ def check(folder: Path) -> int:
 
 
 def has_no_litter(folder: Path) -> bool:
-    """Whether the shards' folders are those that the catalog names."""
+    """Whether the catalog names every folder of a shard."""
     gallery = GalleryFolder(folder)
     named = {str(number) for number in gallery.catalog.shard_rows()}
     gallery.close()
@@ -87,10 +87,10 @@ def has_no_litter(folder: Path) -> bool:
 
 def main(empty: Path, scratch: Path, kills: int, seed: int) -> None:
     rng = random.Random(seed)
-    met = {"kills": 0, "galleries": 0, "unfinished": 0, "orphans": 0, "least": ROWS, "rows": 0}
+    stats = {"kills": 0, "galleries": 0, "unfinished": 0, "orphans": 0, "least": ROWS, "rows": 0}
     folder = scratch / "gallery"
     shutil.copytree(empty, folder)
-    while met["kills"] < kills:
+    while stats["kills"] < kills:
         readable, writable = os.pipe()
         child = os.fork()
         if child == 0:
@@ -102,23 +102,23 @@ def main(empty: Path, scratch: Path, kills: int, seed: int) -> None:
         _, status = os.waitpid(child, 0)
         os.close(readable)
         os.close(writable)
-        if not os.WIFSIGNALED(status):  # it was done before
+        if not os.WIFSIGNALED(status):  # it had finished
             assert os.waitstatus_to_exitcode(status) == 0, "the writer failed"
             assert check(folder) == ROWS
             shutil.rmtree(folder)
             shutil.copytree(empty, folder)
-            met["galleries"] += 1
+            stats["galleries"] += 1
             continue
-        met["kills"] += 1
-        met["unfinished"] += any((folder / "unfinished" / "job").glob("*/*"))
+        stats["kills"] += 1
+        stats["unfinished"] += any((folder / "unfinished" / "job").glob("*/*"))
         before = check(folder)
-        met["orphans"] += not has_no_litter(folder)
-        met["least"], met["rows"] = min(met["least"], before), max(met["rows"], before)
+        stats["orphans"] += not has_no_litter(folder)
+        stats["least"], stats["rows"] = min(stats["least"], before), max(stats["rows"], before)
     write(folder)
     assert check(folder) == ROWS
     assert has_no_litter(folder)
     assert "torch" not in sys.modules
-    print(json.dumps(met))
+    print(json.dumps(stats))
 
 
 if __name__ == "__main__":

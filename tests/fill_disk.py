@@ -1,11 +1,11 @@
-"""Index into a gallery on a disk that is too small, and again once there is room.
+"""Index into a gallery on a disk that is too small, until the disk is large enough.
 
 unshare --map-root-user --mount python fill_disk.py SOURCE MODEL FOLDER
 
-FOLDER becomes a file system in memory, of this process alone. It is made larger
-step by step, so that it is full at another moment of the job each time; after each
-failure the gallery is opened and checked. Prints how often the disk was full, and
-the content in the end, as JSON.
+FOLDER becomes a file system in memory that only this process sees. It grows step by
+step, so that it is full at another moment of the job each time; after each failure the
+gallery is opened and checked. Prints as JSON how often the disk was full, the numbers
+of images after each failure, and a digest of the final content.
 """
 
 import errno

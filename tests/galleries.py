@@ -1,4 +1,4 @@
-"""What several tests of galleries ask, and do to them."""
+"""Helpers that several tests of galleries share."""
 
 import signal
 import subprocess
@@ -24,7 +24,7 @@ def index(gallery: GalleryFolder, folder: Path, workers: int = 1) -> IndexSummar
 
 
 def served(client: TestClient) -> int:
-    """How many images a service tells of."""
+    """Number of images that a service reports."""
     return int(client.get("/v1/gallery").json()["images"])
 
 
@@ -33,7 +33,7 @@ def ids(gallery: GalleryFolder) -> list[int]:
 
 
 def content(gallery: GalleryFolder) -> set[tuple]:
-    """What a gallery holds, whatever the ids: (key, uri, label, code, pixels)."""
+    """What a gallery holds, without ids: (key, uri, label, code, pixels)."""
     rows = gallery.catalog.rows()
     records = gallery.catalog.records(rows.ids.tolist())
     known = gallery.catalog.known_files([record.uri for record in records])
@@ -45,7 +45,7 @@ def content(gallery: GalleryFolder) -> set[tuple]:
 
 
 def everything(gallery: GalleryFolder) -> list[tuple]:
-    """What the gallery tells of every image, id by id."""
+    """(id, uri, code, pixels, thumbnail) of every image, in id order."""
     return [
         (one, gallery.catalog.record(one).uri, gallery.code(one).tobytes(),
          gallery.pixels(one).tobytes(), gallery.thumbnail(one))
@@ -58,14 +58,14 @@ def another_png() -> bytes:
 
 
 def damage(path: Path) -> None:
-    """Change one byte in the middle."""
+    """Change one byte in the middle of a file."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     path.write_bytes(data)
 
 
-def killed(job: str, subject: object, gallery: GalleryFolder, *point: str) -> None:
-    """Run a job in a process that SIGKILL strikes at a point of it."""
+def run_killed(job: str, subject: object, gallery: GalleryFolder, *point: str) -> None:
+    """Run a job in a process that kills itself with SIGKILL at a point of the job."""
     runner = Path(__file__).with_name("kill_at.py")
     done = subprocess.run(
         [sys.executable, runner, job, str(subject), gallery.folder, *point],
@@ -76,7 +76,7 @@ def killed(job: str, subject: object, gallery: GalleryFolder, *point: str) -> No
 
 
 def has_no_litter(gallery: GalleryFolder) -> bool:
-    """Whether nothing lies in the folder that the catalog does not name."""
+    """Whether the folder holds no files of shards or jobs that the catalog does not name."""
     shards = gallery.every_shard()
     named = {shard.folder / name for shard in shards.values() for name in shard.checksums}
     found = {path for path in (gallery.folder / "shards").rglob("*") if path.is_file()}

@@ -1,9 +1,9 @@
-"""Run a job on a gallery that is killed at one call of one function.
+"""Run a job on a gallery, and kill it at one call of one function.
 
 python kill_at.py JOB SUBJECT GALLERY MODULE OWNER.NAME before|after CALL
 
-JOB: index (SUBJECT: a folder of pictures), compact (none is needed) or reencode (a model).
-CALL: which call of the function, from 1.
+JOB: index (SUBJECT: a folder of pictures), compact (SUBJECT is ignored) or reencode (SUBJECT:
+a model). CALL: number of the call, from 1.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Single images, added beside whatever a job does."""
+"""Adding single images, also while a job runs."""
 
 import hashlib
 import threading
@@ -19,7 +19,7 @@ from hashsearch.sources.folder import Folder
 from tests.galleries import content, served
 
 
-def test_an_image_is_added_while_a_job_is_at_work(gallery, client, photograph):
+def test_an_image_is_added_while_a_job_runs(gallery, client, photograph):
     encoder = gallery.encoder()
     with gallery.job_lock():
         image_id, new = add_image(gallery, encoder, photograph, "rocket")
@@ -44,7 +44,7 @@ def test_the_same_bytes_are_added_once(gallery, image_files):
     assert gallery.catalog.count() == 300
 
 
-def test_what_is_no_image_is_not_added(gallery, photograph):
+def test_bytes_that_are_not_an_image_are_not_added(gallery, photograph):
     for data in (b"", b"hello", photograph[:3000]):
         with pytest.raises(InvalidImage):
             add_image(gallery, gallery.encoder(), data)
@@ -52,10 +52,10 @@ def test_what_is_no_image_is_not_added(gallery, photograph):
     assert gallery.catalog.failures() == []
 
 
-def test_images_added_during_a_job_are_kept_beside_its_own(
+def test_images_added_during_a_job_are_kept_and_stored_once(
     model_folder, image_files, tmp_path, monkeypatch
 ):
-    """Another thread adds pictures of the same folder, from its end, while the job indexes it."""
+    """Another thread adds the last pictures of the folder that the job indexes."""
     monkeypatch.setattr(committing, "MAX_ROWS", 30)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 10)
     gallery = GalleryFolder.create(tmp_path / "gallery", model_folder)
@@ -83,7 +83,7 @@ def test_images_added_during_a_job_are_kept_beside_its_own(
     adder.close()
 
 
-def test_codes_of_a_former_model_are_not_added(gallery, other_model_folder, photograph):
+def test_codes_of_the_former_model_are_not_added(gallery, other_model_folder, photograph):
     encoder = gallery.encoder()
     reencode(gallery, other_model_folder)
     with pytest.raises(ArtifactMismatch, match=f"the encoder is model {encoder.fingerprint[:12]};"):
@@ -91,7 +91,7 @@ def test_codes_of_a_former_model_are_not_added(gallery, other_model_folder, phot
     assert gallery.catalog.count() == 300
 
 
-def test_codes_are_not_added_if_the_gallery_moves_to_another_model_meanwhile(
+def test_a_code_is_not_added_if_the_gallery_moves_to_another_model_meanwhile(
     gallery, other_model_folder, photograph
 ):
     encoder = gallery.encoder()

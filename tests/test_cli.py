@@ -1,4 +1,4 @@
-"""The command: what it prints, where, and how it ends."""
+"""The command: its output, its errors and its exit status."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ COMMAND = Path(sys.executable).with_name("hashsearch")
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
-    """Run a command in this process, which has torch loaded already."""
+    """Run a command in this process, in which torch is loaded already."""
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
         status = main([str(argument) for argument in arguments])
@@ -45,7 +45,7 @@ def run_process(*arguments) -> subprocess.CompletedProcess:
 
 
 def error_of(done: subprocess.CompletedProcess) -> str:
-    """The one clear line of a command that failed."""
+    """The one line that a failed command prints."""
     assert done.returncode == 1, done
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -58,7 +58,7 @@ def picture(image_files) -> Path:
     return sorted(image_files.rglob("*.*"))[7]
 
 
-def test_index_query_and_info_go_together(image_files, model_folder, tmp_path, picture):
+def test_a_gallery_is_indexed_queried_and_described(image_files, model_folder, tmp_path, picture):
     gallery = tmp_path / "gallery"
     done = run_process("index", image_files, "--gallery", gallery, "--model", model_folder)
     assert done.returncode == 0, done.stderr
@@ -100,7 +100,7 @@ def test_a_query_by_image_id_or_code_gives_the_same_neighbours(gallery_folder, m
     assert by_code in ([], [by_image])
 
 
-def test_a_radius_takes_all_within(gallery_folder):
+def test_a_radius_without_k_returns_all_images_within_it(gallery_folder):
     hits = json.loads(run("query", 3, "--gallery", gallery_folder, "-k", 1000, "--json").stdout)
     distances = [hit["distance"] for hit in hits["hits"]]
     assert len(distances) == 299
@@ -111,12 +111,12 @@ def test_a_radius_takes_all_within(gallery_folder):
     assert len(within["hits"]) == sum(distance <= radius for distance in distances)
 
 
-def test_a_million_neighbours_are_all_there_are(gallery_folder):
+def test_k_above_the_gallerys_size_returns_all_images(gallery_folder):
     done = run("query", 3, "--gallery", gallery_folder, "-k", 1_000_000)
     assert len(done.stdout.splitlines()) == 1 + 299
 
 
-def test_a_path_that_is_not_utf8_is_printed_so_that_it_opens(picture, model_folder, tmp_path):
+def test_a_path_that_is_not_utf8_is_printed_as_its_own_bytes(picture, model_folder, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     name = os.fsdecode(b"caf\xe9.jpg")
@@ -146,9 +146,7 @@ def write(path: Path, data: bytes) -> Path:
         ("big.png", png_header(8_001, 8_000), "the image has 8001×8000 pixels; at most 64,000,000"),
     ],
 )
-def test_a_query_by_what_is_no_usable_image_is_refused(
-    gallery_folder, tmp_path, name, data, message
-):
+def test_a_query_by_an_unusable_image_is_refused(gallery_folder, tmp_path, name, data, message):
     path = write(tmp_path / name, data)
     assert re.search(message, error_of(run("query", path, "--gallery", gallery_folder)))
 
@@ -200,9 +198,7 @@ def test_a_source_without_images_makes_no_gallery(source, message, tmp_path, mod
     assert not (tmp_path / "g").exists()
 
 
-def test_a_new_gallery_is_made_with_the_bundled_model_unless_another_is_named(
-    image_files, tmp_path
-):
+def test_a_new_gallery_uses_the_bundled_model_by_default(image_files, tmp_path):
     gallery = tmp_path / "g"
     assert run("index", image_files, "--gallery", gallery).returncode == 0
     made_by = json.loads(run("gallery", "info", gallery, "--json").stdout)["model"]
@@ -216,7 +212,7 @@ def test_a_new_gallery_is_made_with_the_bundled_model_unless_another_is_named(
 
 
 @pytest.mark.parametrize("command", ["query 1 --gallery", "serve --gallery", "gallery info"])
-def test_a_folder_that_is_no_gallery_is_refused(command, tmp_path):
+def test_a_folder_that_is_not_a_gallery_is_refused(command, tmp_path):
     assert "is not a gallery" in error_of(run(*command.split(), tmp_path))
 
 
@@ -225,7 +221,7 @@ def test_failures_are_listed_with_their_reasons(image_files, model_folder, tmp_p
     folder.mkdir()
     (folder / "bad.jpg").write_bytes(b"hello")
     done = run("index", folder, "--gallery", tmp_path / "g", "--model", model_folder)
-    assert done.returncode == 1  # a gallery of nothing
+    assert done.returncode == 1  # the gallery is empty
     assert "1 failed" in done.stdout
     assert f"hashsearch gallery failures {tmp_path / 'g'}" in done.stdout
     done = run("gallery", "failures", tmp_path / "g")
@@ -234,7 +230,7 @@ def test_failures_are_listed_with_their_reasons(image_files, model_folder, tmp_p
     assert failure["uri"] == "pictures/bad.jpg"
 
 
-def test_what_failed_is_skipped_until_it_changes_or_is_asked_for(
+def test_failures_are_skipped_until_the_file_changes_or_a_retry_is_asked_for(
     image_files, model_folder, tmp_path, picture
 ):
     folder = tmp_path / "pictures"
@@ -245,9 +241,9 @@ def test_what_failed_is_skipped_until_it_changes_or_is_asked_for(
     command = ("index", folder, "--gallery", tmp_path / "g", "--model", model_folder, "--json")
 
     def counts(*more):
-        told = json.loads(run(*command, *more).stdout)
-        assert told["passed_over"] == {".txt": 1}
-        return told["indexed"], told["unchanged"], told["failed"], told["skipped"]
+        summary = json.loads(run(*command, *more).stdout)
+        assert summary["passed_over"] == {".txt": 1}
+        return tuple(summary[name] for name in ("indexed", "unchanged", "failed", "skipped"))
 
     assert counts() == (1, 0, 1, 0)
     assert counts() == (0, 1, 0, 1)
@@ -260,9 +256,7 @@ def test_what_failed_is_skipped_until_it_changes_or_is_asked_for(
     assert json.loads(run("gallery", "failures", tmp_path / "g", "--json").stdout) == []
 
 
-def test_a_job_stops_at_more_failures_than_it_is_to_bear(
-    image_files, model_folder, tmp_path, picture
-):
+def test_a_job_stops_after_more_failures_than_allowed(image_files, model_folder, tmp_path, picture):
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(picture.read_bytes())
@@ -276,7 +270,9 @@ def test_a_job_stops_at_more_failures_than_it_is_to_bear(
     assert run(*command, "--max-failures", 3, "--retry-failed").returncode == 0
 
 
-def test_what_a_new_gallery_leaves_out_stays_out(image_files, model_folder, tmp_path, photograph):
+def test_pixels_and_thumbnails_that_a_gallery_was_created_without_stay_out(
+    image_files, model_folder, tmp_path, photograph
+):
     (tmp_path / "photos").mkdir()
     rocket = tmp_path / "photos" / "rocket.jpg"
     rocket.write_bytes(photograph)
@@ -284,7 +280,7 @@ def test_what_a_new_gallery_leaves_out_stays_out(image_files, model_folder, tmp_
     command = ("index", *sources, "--gallery", gallery, "--model", model_folder)
     assert run(*command, "--no-pixels", "--no-thumbnails").returncode == 0
     assert {path.name for path in (gallery / "shards" / "1").iterdir()} == {"codes.npy"}
-    assert run(*command).returncode == 0  # no second pass brings them in
+    assert run(*command).returncode == 0  # a later run does not add them
     assert json.loads(run("gallery", "info", gallery, "--json").stdout)["keeps"] == []
     hits = json.loads(run("query", rocket, "--gallery", gallery, "--json").stdout)
     assert hits["hits"][0]["label"] is None
@@ -297,14 +293,14 @@ def test_what_a_new_gallery_leaves_out_stays_out(image_files, model_folder, tmp_
     assert "keeps thumbnails; this cannot be changed, so name a new gallery" in message
 
 
-def test_a_gallery_keeps_to_the_precision_it_was_made_with(image_files, model_folder, tmp_path):
+def test_a_gallery_keeps_the_precision_it_was_created_with(image_files, model_folder, tmp_path):
     command = ("index", image_files, "--gallery", tmp_path / "g", "--model", model_folder)
     assert run(*command, "--precision", "bfloat16").returncode == 0
     assert run(*command).returncode == 0
     assert "is encoded in bfloat16" in error_of(run(*command, "--precision", "float32"))
     info = json.loads(run("gallery", "info", tmp_path / "g", "--json").stdout)
     assert info["precision"] == "bfloat16"
-    # Queries follow: an image finds itself at no distance.
+    # Queries use it too: an image finds itself at distance 0.
     path = sorted(image_files.rglob("*.*"))[5]
     hits = json.loads(run("query", path, "--gallery", tmp_path / "g", "--json").stdout)["hits"]
     assert (hits[0]["path"], hits[0]["distance"]) == (str(path), 0)
@@ -328,7 +324,7 @@ def test_labels_come_from_a_csv_and_change_with_it(image_files, model_folder, tm
     done = run(*command, "--labels", table)
     assert "1 paths in" in done.stdout
     assert ("odd" in labels(), labels()["even"]) == (False, 9)
-    assert run(*command).returncode == 0  # without a table, labels stay as they are
+    assert run(*command).returncode == 0  # without a table, labels stay unchanged
     assert labels()["even"] == 9
     table.write_text("name,label\n")
     assert "path and label were wanted" in error_of(run(*command, "--labels", table))
@@ -338,19 +334,19 @@ def test_an_error_is_one_line_on_stderr_and_no_traceback(tmp_path):
     assert "is not a gallery" in error_of(run_process("query", "1", "--gallery", tmp_path))
 
 
-def test_model_info_tells_what_the_card_says(model_folder):
+def test_model_info_prints_the_card(model_folder):
     done = run("model", "info", model_folder)
     card = json.loads(run("model", "info", model_folder, "--json").stdout)
     assert card["fingerprint"] in done.stdout
     assert "psnr_db" in done.stdout
 
 
-def test_a_reader_that_goes_away_is_no_error(gallery_folder):
+def test_a_closed_pipe_ends_the_command_quietly(gallery_folder):
     pipeline = f"{COMMAND} query 3 --gallery {gallery_folder} -k 299 --json | true"
     done = subprocess.run(
         ["bash", "-c", f"{pipeline}; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True
     )
-    assert (done.stdout, done.stderr) == ("141\n", "")  # as SIGPIPE would have ended it
+    assert (done.stdout, done.stderr) == ("141\n", "")  # the status after SIGPIPE
 
 
 def test_commands_that_need_no_torch_start_without_it():
@@ -360,7 +356,7 @@ def test_commands_that_need_no_torch_start_without_it():
 
 
 def test_an_image_of_100_megapixels_is_never_decoded(gallery_folder, tmp_path):
-    """A whole, valid one: its pixels would take 300 MB; the process stays far below."""
+    """The image is valid; its pixels would take 300 MB, and the process stays far below."""
     side = 10_000
     with Image.new("1", (side, side)) as image:
         image.save(tmp_path / "huge.png")
@@ -386,7 +382,7 @@ def test_an_image_of_100_megapixels_is_never_decoded(gallery_folder, tmp_path):
 
 @contextlib.contextmanager
 def service(gallery: Path, **environment):
-    """`hashsearch serve` on a free port: the process, and its port."""
+    """Run `hashsearch serve` on a free port; yields the process and its port."""
     with subprocess.Popen(
         [COMMAND, "serve", "--port", "0", *(["--gallery", gallery] if gallery else [])],
         stdout=subprocess.PIPE,
@@ -399,7 +395,7 @@ def service(gallery: Path, **environment):
             process.kill()
 
 
-def test_a_body_that_never_ends_is_answered_and_does_not_hold_up_the_end(gallery_folder):
+def test_a_body_that_never_ends_gets_408_and_does_not_delay_the_shutdown(gallery_folder):
     settings = {"HASHSEARCH_GALLERY": str(gallery_folder), "HASHSEARCH_BODY_TIMEOUT_S": "1"}
     head = b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
     with service(None, **settings) as (process, port):
@@ -427,7 +423,7 @@ def test_a_client_that_goes_away_leaves_no_traceback(gallery_folder):
     assert "Traceback" not in log
 
 
-def test_an_address_in_use_is_told_in_one_line(gallery_folder):
+def test_an_address_in_use_is_an_error_of_one_line(gallery_folder):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = error_of(run("serve", "--gallery", gallery_folder, "--port", port))
@@ -435,13 +431,13 @@ def test_an_address_in_use_is_told_in_one_line(gallery_folder):
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
-def test_a_port_that_is_none_is_refused(gallery_folder, port, capsys):
+def test_an_invalid_port_is_refused(gallery_folder, port, capsys):
     with pytest.raises(SystemExit):
         main(["serve", "--gallery", str(gallery_folder), f"--port={port}"])
     assert "--port" in capsys.readouterr().err
 
 
-def test_settings_that_cannot_be_used_are_told(monkeypatch, gallery_folder):
+def test_invalid_settings_are_named(monkeypatch, gallery_folder):
     monkeypatch.delenv("HASHSEARCH_GALLERY", raising=False)
     assert "HASHSEARCH_GALLERY is missing" in error_of(run("serve"))
     monkeypatch.setenv("HASHSEARCH_MAX_BODY_BYTES", "many")

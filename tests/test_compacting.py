@@ -1,4 +1,4 @@
-"""Shards joined, and room given back, under readers."""
+"""Compaction, also while others read."""
 
 import itertools
 import json
@@ -25,12 +25,12 @@ from tests.galleries import (
     everything,
     has_no_litter,
     ids,
-    killed,
     run,
+    run_killed,
 )
 
 
-def test_compacting_changes_no_answer_and_gives_back_the_room(scattered):
+def test_compacting_frees_space_and_changes_no_answer(scattered):
     before, disk = everything(scattered), scattered.disk_bytes()
     assert len(scattered.catalog.shard_rows()) > 8
     summary = compact(scattered)
@@ -46,12 +46,12 @@ def test_compacting_changes_no_answer_and_gives_back_the_room(scattered):
     assert everything(scattered) == before
 
 
-def test_what_compacting_gives_back_is_never_less_than_nothing(gallery, capsys):
+def test_the_freed_space_is_that_of_the_removed_rows_and_never_negative(gallery, capsys):
     for command in (("remove", gallery.folder, "--id", 5, 9, 10**9), ("compact", gallery.folder)):
         assert run("gallery", *command) == 0
-    told = capsys.readouterr()
-    assert "not in the gallery: 1 of these ids" in told.err
-    assert "2 removed rows dropped, 6." in told.out  # kB: two of 3,072 bytes and their codes
+    output = capsys.readouterr()
+    assert "not in the gallery: 1 of these ids" in output.err
+    assert "2 removed rows dropped, 6." in output.out  # kB: two of 3,072 bytes and their codes
     assert run("gallery", "compact", gallery.folder, "--json") == 0
     assert json.loads(capsys.readouterr().out)["bytes_freed"] == 0
 
@@ -65,7 +65,7 @@ def test_full_shards_are_left_as_they_are(scattered, monkeypatch):
     assert number in scattered.catalog.shard_rows()
 
 
-def test_damaged_rows_are_not_copied_under_a_new_checksum(scattered):
+def test_damaged_rows_are_not_copied_to_a_new_shard(scattered):
     number = next(iter(scattered.catalog.shard_rows()))
     damage(scattered.shard_folder(number) / "pixels.npy")
     before = scattered.catalog.shard_rows()
@@ -75,7 +75,7 @@ def test_damaged_rows_are_not_copied_under_a_new_checksum(scattered):
     assert last_job(scattered.catalog).state == "failed"
 
 
-def test_a_reader_from_before_goes_on_and_a_new_one_finds_all(scattered):
+def test_searchers_from_before_and_after_compacting_give_the_same_answers(scattered):
     searcher = Searcher(scattered)
     query = searcher.query_by_id(ids(scattered)[0])
     before = searcher.search(query, "pixels", k=50)
@@ -86,10 +86,10 @@ def test_a_reader_from_before_goes_on_and_a_new_one_finds_all(scattered):
         assert_array_equal(again.distances, before.distances)
 
 
-def test_answers_stay_right_while_shards_are_joined_and_recoded(
+def test_answers_stay_right_during_compacting_and_reencoding(
     scattered, other_model_folder, model_folder
 ):
-    """Readers open the gallery and read images all the time; none meets an error."""
+    """Readers open the gallery and read images all the time, without any error."""
     expected = {one: scattered.catalog.record(one).uri for one in ids(scattered)}
     models = {read_card(folder).fingerprint for folder in (model_folder, other_model_folder)}
     stop, errors, opened = threading.Event(), [], []
@@ -144,9 +144,9 @@ def test_answers_stay_right_while_shards_are_joined_and_recoded(
         ("hashsearch.gallery.gallery_folder", "GalleryFolder.drop", "after", "3"),
     ],
 )
-def test_a_compacting_that_is_killed_anywhere_loses_nothing_and_goes_on(point, scattered):
+def test_a_killed_compacting_loses_nothing_and_is_completed_by_the_next(point, scattered):
     before = everything(scattered)
-    killed("compact", "-", scattered, *point)
+    run_killed("compact", "-", scattered, *point)
     assert everything(scattered) == before
     assert verify(scattered, 0).findings == []
     compact(scattered)

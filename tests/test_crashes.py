@@ -1,4 +1,4 @@
-"""Whatever happens to a job, the gallery is as it was before or after a commit."""
+"""After any crash, the gallery is as it was before or after a commit."""
 
 import hashlib
 import json
@@ -39,18 +39,18 @@ def run_script(name: str, *arguments: object, prefix: tuple[str, ...] = ()) -> d
 
 
 @pytest.mark.parametrize("kills", [50, pytest.param(1000, marks=pytest.mark.soak)])
-def test_a_writer_killed_at_any_moment_loses_nothing_and_doubles_nothing(kills, empty, tmp_path):
+def test_a_writer_killed_at_any_moment_neither_loses_nor_repeats_rows(kills, empty, tmp_path):
     (tmp_path / "scratch").mkdir()
-    met = run_script("die_writing", empty, tmp_path / "scratch", kills, 7)
-    assert met["kills"] == kills
-    # The moments were such as to hurt: shards half written, galleries half full.
-    assert met["unfinished"] > kills // 5
-    assert met["least"] < met["rows"]
+    stats = run_script("die_writing", empty, tmp_path / "scratch", kills, 7)
+    assert stats["kills"] == kills
+    # The moments were hard ones: shards were half written, and galleries half full.
+    assert stats["unfinished"] > kills // 5
+    assert stats["least"] < stats["rows"]
 
 
 @pytest.fixture
 def events(monkeypatch) -> list[tuple[str, int, int]]:
-    """What reaches the disk, in its order: ("fsync", inode, size) and ("rename", inode, 0)."""
+    """Flushes and renames in their order: ("fsync", inode, size) and ("rename", inode, 0)."""
     events: list[tuple[str, int, int]] = []
     fsync, replace = os.fsync, os.replace
 
@@ -73,7 +73,7 @@ def events(monkeypatch) -> list[tuple[str, int, int]]:
 def test_everything_is_on_the_disk_before_the_commit_that_names_it(
     job, scattered, other_model_folder, tmp_path, events
 ):
-    """What a power cut could take is what was not flushed; here is the order of it all."""
+    """A power cut may lose what was not flushed, so the order of flushes matters."""
 
     def trace(statement: str) -> None:
         if statement.startswith(("INSERT INTO shards", "UPDATE shards")):
@@ -92,12 +92,12 @@ def test_everything_is_on_the_disk_before_the_commit_that_names_it(
         compact(scattered)
     else:
         reencode(scattered, other_model_folder)
-    made = [path for path in scattered.folder.rglob("*") if path not in before]
-    made = [path for path in made if not path.name.startswith("catalog")]  # SQLite's own
-    assert len(made) >= 4
+    new = [path for path in scattered.folder.rglob("*") if path not in before]
+    new = [path for path in new if not path.name.startswith("catalog")]  # SQLite's own
+    assert len(new) >= 4
     committed = events.index(("commit", 0, 0), events.index(("name", 0, 0)))
     flushed = events[:committed]
-    for path in made:
+    for path in new:
         status = path.stat()
         if path.is_file():
             assert ("fsync", status.st_ino, status.st_size) in flushed, f"all bytes of {path}"
@@ -105,7 +105,7 @@ def test_everything_is_on_the_disk_before_the_commit_that_names_it(
 
 
 def check_entry(path: Path, flushed: list[tuple[str, int, int]]) -> None:
-    """After a file or folder got its name, the folder that holds it was flushed."""
+    """Check that the parent folder was flushed after a file or folder got its name."""
     inode, parent = path.stat().st_ino, path.parent.stat().st_ino
     renames = [n for n, (what, node, _) in enumerate(flushed) if (what, node) == ("rename", inode)]
     syncs = [n for n, (what, node, _) in enumerate(flushed) if (what, node) == ("fsync", inode)]
@@ -114,7 +114,7 @@ def check_entry(path: Path, flushed: list[tuple[str, int, int]]) -> None:
 
 
 def test_the_catalog_flushes_every_commit(empty, monkeypatch):
-    """SQLite's own promise: with WAL and synchronous FULL, a commit outlives a power cut."""
+    """With WAL and synchronous FULL, SQLite promises that a commit survives a power cut."""
     gallery = GalleryFolder(empty)
     for db in (gallery.catalog._writing, catalog._connect(empty / "catalog.sqlite")):
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -123,7 +123,7 @@ def test_the_catalog_flushes_every_commit(empty, monkeypatch):
 
 
 def can_mount() -> bool:
-    """Whether a process may have file systems of its own here."""
+    """Whether a process may mount file systems of its own here."""
     if shutil.which("unshare") is None:
         return False
     command = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
@@ -134,13 +134,13 @@ def can_mount() -> bool:
 def test_a_disk_that_is_full_at_any_moment_leaves_a_gallery_that_can_be_completed(
     image_files, model_folder, gallery_folder, tmp_path
 ):
-    """A real disk, of some 100 KB too little, then a little more each time."""
+    """A real file system that is too small, and grows a little each time."""
     (tmp_path / "disk").mkdir()
     namespace = ("unshare", "--map-root-user", "--mount")
-    met = run_script("fill_disk", image_files, model_folder, tmp_path / "disk", prefix=namespace)
-    assert met["full"] >= 3
-    assert len(met["counts"]) >= 2, "some of it was committed each time"
+    result = run_script("fill_disk", image_files, model_folder, tmp_path / "disk", prefix=namespace)
+    assert result["full"] >= 3
+    assert len(result["counts"]) >= 2, "each run committed something"
     unbroken = GalleryFolder(gallery_folder)
     expected = repr(sorted(content(unbroken), key=repr)).encode()
     unbroken.close()
-    assert met["content"] == hashlib.sha256(expected).hexdigest()
+    assert result["content"] == hashlib.sha256(expected).hexdigest()

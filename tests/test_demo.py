@@ -1,4 +1,4 @@
-"""The demonstration, from what is at hand to the printed search."""
+"""The demonstration: the choice of data, the gallery and the printed search."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from hashsearch.sources import DataFolders, datasets
 
 @pytest.fixture
 def cache(tmp_path) -> Path:
-    """A user's cache, empty."""
+    """An empty user's cache."""
     return tmp_path / "cache"
 
 
@@ -25,22 +25,20 @@ def rows_of(printed: str) -> list[str]:
     return lines[start + 2 :]
 
 
-def test_without_cifar10_or_network_the_samples_stand_in_and_that_is_said(
-    cache, monkeypatch, capfd
-):
+def test_without_cifar10_and_network_the_samples_are_used_with_a_note(cache, monkeypatch, capfd):
     monkeypatch.setattr(datasets, "CIFAR_URL", "http://127.0.0.1:9")
     folders = DataFolders(None, cache)
     gallery, dataset = demo.build_demo(None, folders)
     assert dataset == "samples"
-    said = [line for line in capfd.readouterr().err.splitlines() if "using crops" in line]
-    assert len(said) == 1
+    notes = [line for line in capfd.readouterr().err.splitlines() if "using crops" in line]
+    assert len(notes) == 1
     demo.show_search(gallery, dataset, folders)
     printed = capfd.readouterr().out
-    assert printed.startswith("Searching 4,1")  # 14 photographs × 300 crops, less doubles
+    assert printed.startswith("Searching 4,1")  # 14 photographs × 300 crops, without duplicates
     assert len(rows_of(printed)) == 10
 
 
-def test_a_second_demonstration_uses_what_the_first_one_made(cache, capfd):
+def test_a_second_demonstration_uses_the_gallery_of_the_first(cache, capfd):
     folders = DataFolders(None, cache)
     first, _ = demo.build_demo("samples", folders)
     generation = _generation(first)
@@ -49,11 +47,9 @@ def test_a_second_demonstration_uses_what_the_first_one_made(cache, capfd):
     assert _generation(again) == generation
 
 
-def test_a_folder_of_ones_own_is_searched_by_one_of_its_pictures(
-    cache, image_files, monkeypatch, capfd
-):
+def test_a_users_folder_is_searched_by_one_of_its_pictures(cache, image_files, monkeypatch, capfd):
     folders = DataFolders(None, cache)
-    monkeypatch.setattr(datasets, "_download_cifar", None)  # nobody asks for CIFAR-10
+    monkeypatch.setattr(datasets, "_download_cifar", None)  # CIFAR-10 must not be fetched
     gallery, dataset = demo.build_demo(str(image_files), folders)
     demo.show_search(gallery, dataset, folders)
     printed = capfd.readouterr().out
@@ -61,7 +57,9 @@ def test_a_folder_of_ones_own_is_searched_by_one_of_its_pictures(
     assert len(rows_of(printed)) == 10
 
 
-def test_a_folder_that_bears_a_data_sets_name_is_not_taken_for_it(cache, tmp_path, monkeypatch):
+def test_a_folder_with_the_name_of_a_data_set_is_not_used_instead_of_it(
+    cache, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     for name in ("cifar10", "samples"):
         (tmp_path / name).mkdir()
@@ -70,8 +68,8 @@ def test_a_folder_that_bears_a_data_sets_name_is_not_taken_for_it(cache, tmp_pat
     demo.show_search(gallery, dataset, DataFolders(None, cache))
 
 
-def test_the_demonstration_starts_from_nothing_at_all(tmp_path):
-    """The command as it is, with no data folder and an empty cache."""
+def test_the_demonstration_runs_without_data_and_cache(tmp_path):
+    """The command itself, with no data folder and an empty cache."""
     command = Path(sys.executable).with_name("hashsearch")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     environment.pop("HASHSEARCH_DATA", None)
@@ -83,7 +81,7 @@ def test_the_demonstration_starts_from_nothing_at_all(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = rows_of(done.stdout)
-    # A crop's neighbours are other crops of its photograph far beyond chance, 1 in 14.
+    # Neighbours are crops of the same photograph far more often than by chance, 1 in 14.
     assert sum("chelsea" in row[:40] for row in found) >= 3
 
 

@@ -1,4 +1,4 @@
-"""What earlier versions wrote is read for ever: one saved gallery for each format."""
+"""Galleries of earlier formats are read for ever: one of each format is saved here."""
 
 import io
 import shutil
@@ -15,7 +15,7 @@ from hashsearch.sources.folder import Folder
 from tests.conftest import PHOTOGRAPHS
 
 SAVED = Path(__file__).with_name("data")
-# Of a folder /photos: a crop of 32×32, and two photographs.
+# The codes of a folder /photos with a crop of 32×32 and two photographs.
 CODES = {
     "photos/cat%20fur.png": "a2d540558a5e71d516f6a9e5f96f4b1d4030e374a26e66bb54c5605186a70596",
     "photos/space/astronaut.png": (
@@ -33,7 +33,7 @@ def gallery(tmp_path):
     opened.close()
 
 
-def test_a_gallery_of_format_1_tells_what_was_put_in(gallery):
+def test_a_gallery_of_format_1_holds_what_was_indexed(gallery):
     rows = gallery.catalog.rows()
     records = gallery.catalog.records(rows.ids.tolist())
     codes = gallery.column("codes", rows)
@@ -54,7 +54,7 @@ def test_todays_decoder_and_encoder_agree_with_format_1(gallery):
     query = searcher.query_by_image((PHOTOGRAPHS / "rocket.jpg").read_bytes())
     ranking = searcher.search(query, k=1)
     assert ranking.ids.tolist() == [3]
-    assert ranking.distances[0] <= 1  # another processor may round a logit near 0 otherwise
+    assert ranking.distances[0] <= 1  # another processor may round a logit near 0 differently
     assert searcher.search(query, "pixels", k=1).distances[0] == 0
 
 

@@ -1,4 +1,4 @@
-"""The gallery folder: shards, catalog, and what a reader finds."""
+"""The gallery folder: its shards, its catalog, and reading from it."""
 
 import hashlib
 import io
@@ -80,7 +80,7 @@ def test_columns_that_are_not_kept_are_absent(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"x" * 500, b"PK\x05\x06" + bytes(18)])
-def test_a_damaged_column_is_told(tmp_path, content):
+def test_a_damaged_column_is_refused(tmp_path, content):
     checksums = write_shard(tmp_path / "s", 5)["checksums"]
     (tmp_path / "s" / "codes.npy").write_bytes(content)
     with pytest.raises(InvalidGallery, match=r"codes\.npy is missing or damaged"):
@@ -98,7 +98,7 @@ def test_a_column_of_another_shape_or_of_pickles_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("offsets", [np.zeros(3, np.uint64), np.array([9] * 5 + [2**40], "<u8")])
-def test_thumbnail_offsets_that_cannot_be_are_refused(tmp_path, offsets):
+def test_impossible_thumbnail_offsets_are_refused(tmp_path, offsets):
     checksums = write_shard(tmp_path / "s", 5)["checksums"]
     np.save(tmp_path / "s" / "thumbnail_offsets.npy", offsets)
     with pytest.raises(InvalidGallery, match=r"thumbnail_offsets\.npy"):
@@ -106,7 +106,7 @@ def test_thumbnail_offsets_that_cannot_be_are_refused(tmp_path, offsets):
 
 
 @pytest.mark.parametrize("change", ["row = row + 1000", "shard = shard + 7"])
-def test_a_catalog_that_names_what_no_shard_has_is_refused(gallery, change):
+def test_a_catalog_that_names_rows_that_no_shard_has_is_refused(gallery, change):
     with sqlite3.connect(gallery.folder / "catalog.sqlite") as db:
         db.execute(f"UPDATE images SET {change} WHERE id = 300")
     db.close()
@@ -141,17 +141,19 @@ def test_a_new_gallery_is_empty_and_holds_its_model(tmp_path, model_folder):
         assert len(searcher.search(query, method, radius=10**6).ids) == 0
 
 
-def test_a_gallery_is_made_in_an_empty_folder_and_over_a_broken_attempt(tmp_path, model_folder):
+def test_a_gallery_is_created_in_an_empty_folder_and_after_an_interrupted_attempt(
+    tmp_path, model_folder
+):
     """An empty folder may be a volume's mount point, which cannot be renamed over."""
     (tmp_path / "g" / "lost+found").mkdir(parents=True)
-    (tmp_path / "g" / "incomplete").touch()  # what a crash left
+    (tmp_path / "g" / "incomplete").touch()  # left by a crash
     (tmp_path / "g" / "model").mkdir()
     (tmp_path / "g" / "model" / "card.json").write_text("{")
     GalleryFolder.create(tmp_path / "g", model_folder).close()
     GalleryFolder(tmp_path / "g").close()
 
 
-def test_a_gallery_is_not_made_over_other_things(tmp_path, model_folder):
+def test_a_gallery_is_not_created_in_a_folder_of_other_files(tmp_path, model_folder):
     (tmp_path / "g").mkdir()
     (tmp_path / "g" / "letter.txt").write_text("dear")
     with pytest.raises(InvalidGallery, match="exists and is not a gallery"):
@@ -159,7 +161,7 @@ def test_a_gallery_is_not_made_over_other_things(tmp_path, model_folder):
     assert [path.name for path in (tmp_path / "g").iterdir()] == ["letter.txt"]
 
 
-def test_making_a_gallery_deletes_nothing_that_is_not_its_own(gallery, model_folder, tmp_path):
+def test_creating_a_gallery_deletes_no_other_files(gallery, model_folder, tmp_path):
     shutil.copytree(model_folder, tmp_path / "w" / "model")
     for model in (tmp_path / "w" / "model", model_folder):
         with pytest.raises(InvalidGallery, match=r"is inside|exists and is not a gallery"):
@@ -171,7 +173,7 @@ def test_making_a_gallery_deletes_nothing_that_is_not_its_own(gallery, model_fol
     assert any((gallery.folder / "shards").iterdir())
 
 
-def test_of_two_that_make_one_gallery_the_second_is_told(tmp_path, model_folder):
+def test_a_gallery_that_another_process_is_creating_is_busy(tmp_path, model_folder):
     (tmp_path / "g").mkdir()
     with (
         FileLock(tmp_path / "g" / "job.lock"),
@@ -180,7 +182,7 @@ def test_of_two_that_make_one_gallery_the_second_is_told(tmp_path, model_folder)
         GalleryFolder.create(tmp_path / "g", model_folder)
 
 
-def test_a_gallery_is_not_made_without_a_whole_model(tmp_path):
+def test_a_gallery_is_not_created_without_a_model(tmp_path):
     with pytest.raises(InvalidModel):
         GalleryFolder.create(tmp_path / "g", tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
@@ -196,7 +198,7 @@ def test_a_gallery_whose_model_was_exchanged_is_refused_naming_both(gallery, oth
     assert card["fingerprint"][:12] in str(caught.value)
 
 
-def test_a_folder_that_is_no_gallery_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_gallery_is_refused(tmp_path):
     with pytest.raises(InvalidGallery, match=r"is not a gallery: it holds no catalog\.sqlite"):
         GalleryFolder(tmp_path)
     (tmp_path / "catalog.sqlite").write_bytes(b"no database" * 1000)
@@ -211,7 +213,7 @@ def test_a_catalog_of_another_format_is_refused(gallery):
         GalleryFolder(gallery.folder)
 
 
-def test_a_gallery_tells_where_each_image_came_from(gallery_folder, image_files):
+def test_a_gallery_knows_the_path_of_each_image(gallery_folder, image_files):
     gallery = GalleryFolder(gallery_folder)
     records = gallery.catalog.records(gallery.catalog.rows().ids.tolist())
     paths = {str(path) for path in image_files.rglob("*") if path.is_file()}
@@ -231,7 +233,7 @@ def test_keys_are_sha256_of_the_files(gallery_folder):
         assert known[record.uri].key == digest
 
 
-def test_stored_codes_and_pixels_are_those_of_the_files(gallery_folder):
+def test_stored_codes_and_pixels_are_what_the_files_decode_to(gallery_folder):
     gallery = GalleryFolder(gallery_folder)
     rows = gallery.catalog.rows()
     records = gallery.catalog.records(rows.ids.tolist())
@@ -260,7 +262,7 @@ def test_a_removed_image_is_gone_from_every_answer(gallery):
         assert victim not in searcher.search(query, method, radius=10**8).ids
 
 
-def test_an_orphaned_shard_is_replaced_and_what_no_row_names_does_not_exist(gallery):
+def test_a_shard_that_was_never_committed_is_replaced(gallery):
     """As after a crash between the renaming and the commit."""
     number = max(gallery.catalog.shard_rows()) + 1
     orphan = gallery.folder / "shards" / str(number)
@@ -278,7 +280,7 @@ def test_an_orphaned_shard_is_replaced_and_what_no_row_names_does_not_exist(gall
     assert_array_equal(np.load(orphan / "codes.npy"), rows["codes"])
 
 
-def test_a_job_begins_by_removing_what_no_transaction_made_exist(gallery):
+def test_a_job_begins_by_deleting_shards_that_were_never_committed(gallery):
     orphan = gallery.folder / "shards" / "77"
     orphan.mkdir()
     (orphan / "codes.npy").write_bytes(b"left by a full disk")
@@ -301,7 +303,7 @@ def test_a_commit_needs_an_image_for_every_row(gallery):
         writer.discard()
 
 
-def test_a_disk_that_fills_up_during_the_transaction_is_told_as_that(gallery):
+def test_a_disk_that_fills_up_during_a_transaction_raises_sqlites_error(gallery):
     """SQLite ends the transaction itself then; there is nothing left to roll back."""
 
     def fill() -> None:
@@ -317,7 +319,7 @@ def test_a_disk_that_fills_up_during_the_transaction_is_told_as_that(gallery):
     gallery.catalog.generation()
 
 
-def test_an_image_whose_key_came_in_meanwhile_is_left_out(gallery):
+def test_an_image_whose_key_was_added_meanwhile_is_left_out(gallery):
     uri = gallery.catalog.record(1).uri
     known = gallery.catalog.known_files([uri])[uri]
     with gallery.job_lock():
@@ -331,7 +333,7 @@ def test_an_image_whose_key_came_in_meanwhile_is_left_out(gallery):
     assert uri in gallery.catalog.known_files([uri])
 
 
-def test_a_generation_is_new_when_the_images_are(gallery):
+def test_the_generation_increases_when_images_change(gallery):
     before = gallery.catalog.generation()
     gallery.commit(Changes(failures=[Failure("pictures/x.jpg", "because", 1, 2)]))
     assert gallery.catalog.generation() == before
@@ -345,8 +347,8 @@ def test_a_generation_is_new_when_the_images_are(gallery):
     assert gallery.catalog.generation() == before + 2
 
 
-def test_places_are_those_that_a_look_at_each_row_gives(gallery):
-    """Of whole shards they are worked out; here with images removed, moved and of some shards."""
+def test_rows_are_the_same_as_read_one_by_one(gallery):
+    """Rows of unchanged shards are computed; here images are removed and moved, too."""
 
     def slow(where=""):
         query = f"SELECT id, shard, row FROM images WHERE removed = 0 {where} ORDER BY id"
@@ -381,7 +383,7 @@ def test_places_are_those_that_a_look_at_each_row_gives(gallery):
     assert found() == slow()
 
 
-def test_two_roots_of_one_name_get_two_names(gallery):
+def test_roots_with_the_same_name_get_different_names(gallery):
     names = [
         gallery.catalog.source_name(Path(root))
         for root in ("/a/my photos", "/b/my photos", "/c/my photos", "/a/my photos")
@@ -389,7 +391,7 @@ def test_two_roots_of_one_name_get_two_names(gallery):
     assert names == ["my%20photos", "my%20photos~2", "my%20photos~3", "my%20photos"]
 
 
-def test_a_second_job_is_told_who_holds_the_lock(gallery):
+def test_a_second_job_fails_and_names_the_holder_of_the_lock(gallery):
     script = (
         "import sys; from pathlib import Path\n"
         "from hashsearch.gallery.gallery_folder import GalleryFolder\n"
@@ -412,7 +414,7 @@ def test_a_second_job_is_told_who_holds_the_lock(gallery):
             gallery.job_lock(),
         ):
             pass
-        holder.kill()  # the lock goes with its holder
+        holder.kill()  # the system frees the lock of a killed process
         holder.wait()
     with gallery.job_lock():
         pass
@@ -440,7 +442,7 @@ def test_a_catalog_is_shared_between_threads_and_with_other_writers(gallery):
     assert errors == []
 
 
-def test_a_thumbnail_is_kept_for_what_is_larger_than_a_tiny_image(
+def test_a_thumbnail_is_kept_of_images_larger_than_the_tiny_image(
     tmp_path, model_folder, photograph
 ):
     from hashsearch.jobs.index.indexing import index_sources

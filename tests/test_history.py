@@ -1,4 +1,4 @@
-"""What a job tells others of itself."""
+"""Records of jobs, and what commands show of them."""
 
 import os
 import re
@@ -24,14 +24,14 @@ def gallery(empty_gallery):
     return empty_gallery
 
 
-def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monkeypatch):
+def test_a_running_job_records_its_progress(gallery, image_files, monkeypatch):
     monkeypatch.setattr(history, "UPDATE_EVERY_S", 0.05)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 20)
     other, seen = GalleryFolder(gallery.folder), []
     original = committing.Committer.take
 
-    def slowly(self, batch, codes):
-        original(self, batch, codes)
+    def slowly(self, outcome, encoded):
+        original(self, outcome, encoded)
         time.sleep(0.1)
         seen.append(last_job(other.catalog))
 
@@ -40,9 +40,9 @@ def test_others_are_told_of_a_job_while_it_is_at_work(gallery, image_files, monk
     assert {job.state for job in seen} == {"running"}
     assert (seen[-1].kind, seen[-1].pid, seen[-1].sources) == ("index", os.getpid(), ["pictures"])
     assert seen[-1].expected == 300
-    told = [job.counts["indexed"] for job in seen]
-    assert told == sorted(told)
-    assert 0 < told[-1] <= 300
+    indexed = [job.counts["indexed"] for job in seen]
+    assert indexed == sorted(indexed)
+    assert 0 < indexed[-1] <= 300
     after = last_job(other.catalog)
     assert (after.state, after.counts["indexed"], after.seen) == ("done", 300, 300)
     other.close()
@@ -56,15 +56,15 @@ def test_a_job_whose_process_is_gone_was_killed(gallery):
     with gallery.catalog.transaction() as db:
         db.execute("UPDATE jobs SET pid = ?", (child.pid,))
     assert last_job(gallery.catalog).state == "killed"
-    with gallery.catalog.transaction() as db:  # elsewhere, nobody here can tell
+    with gallery.catalog.transaction() as db:  # the process of another host cannot be checked
         db.execute("UPDATE jobs SET host = 'elsewhere'")
     assert last_job(gallery.catalog).state == "running"
-    with gallery.catalog.transaction() as db:  # but for what it has not said for long
+    with gallery.catalog.transaction() as db:  # it has not recorded itself for long
         db.execute("UPDATE jobs SET updated = '2026-01-01T00:00:00+00:00'")
     assert last_job(gallery.catalog).state == "silent"
 
 
-def test_a_job_tells_how_far_it_is_by_plain_lines_where_there_is_no_terminal(
+def test_progress_is_printed_as_lines_if_there_is_no_terminal(
     gallery, image_files, monkeypatch, capsys
 ):
     (image_files.parent / "bad").mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def test_a_job_tells_how_far_it_is_by_plain_lines_where_there_is_no_terminal(
     assert re.fullmatch(r"indexing: 301 of 301  [\d,]+ images/s  1 failed", lines[-1])
 
 
-def test_info_tells_of_everything_in_ten_lines(scattered, image_files, capsys):
+def test_info_describes_a_gallery_in_ten_lines(scattered, image_files, capsys):
     assert run("gallery", "info", scattered.folder) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10

@@ -36,14 +36,14 @@ def astronaut() -> Image.Image:
 
 
 def heic(image: Image.Image, **options) -> bytes:
-    """What a telephone writes, by libheif's own encoder."""
+    """A HEIC file as a telephone writes it, by libheif's encoder."""
     buffer = io.BytesIO()
     pillow_heif.from_pillow(image).save(buffer, **options)
     return buffer.getvalue()
 
 
 def png_header(width: int, height: int) -> bytes:
-    """The beginning of a PNG that claims a size and holds no pixel."""
+    """The beginning of a PNG that claims a size and has no pixels."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 1000) + b"IDAT"
@@ -81,9 +81,9 @@ def test_a_smaller_picture_is_enlarged(side):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_rotated_photograph_is_set_upright(astronaut, orientation):
-    """A file stored any way round with its EXIF tag decodes to the same picture."""
+    """A file in any orientation, with its EXIF tag, decodes to the same picture."""
     upright = astronaut.crop((0, 0, 480, 320))
-    # How a camera stores the picture so that the tag brings it back.
+    # How a camera stores a picture with this tag.
     back = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -164,11 +164,11 @@ def test_a_thumbnail_is_the_centre_square_of_at_most_128_pixels(photograph):
     assert np.abs(np.asarray(small, float) - decode(photograph).tiny).mean() < 3
 
 
-def test_there_is_no_thumbnail_of_what_is_no_larger_than_the_tiny_image(tiny_images):
+def test_a_picture_no_larger_than_the_tiny_image_has_no_thumbnail(tiny_images):
     assert decode(encode_png(tiny_images[0]), thumbnail=True).thumbnail is None
 
 
-def test_thumbnails_or_not_the_tiny_image_is_the_same(photograph):
+def test_the_tiny_image_is_the_same_with_and_without_a_thumbnail(photograph):
     assert_array_equal(decode(photograph, thumbnail=True).tiny, decode(photograph).tiny)
 
 
@@ -185,12 +185,12 @@ def test_a_truncated_file_is_refused(astronaut, format, share):
     "data",
     [b"", b"hello", b"%PDF-1.7\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\0" * 1000],
 )
-def test_what_is_no_image_is_refused_with_the_accepted_formats(data):
+def test_bytes_that_are_not_an_image_are_refused_with_the_accepted_formats(data):
     with pytest.raises(UnsupportedFormat, match="accepted are JPEG, PNG"):
         decode(data)
 
 
-def test_a_format_that_pillow_reads_and_we_do_not_is_refused(astronaut):
+def test_a_format_that_is_not_accepted_is_refused_even_if_pillow_reads_it(astronaut):
     for format in ("PPM", "ICO", "JPEG2000"):
         with pytest.raises(UnsupportedFormat):
             decode(saved(astronaut.resize((64, 64)), format))
@@ -198,7 +198,7 @@ def test_a_format_that_pillow_reads_and_we_do_not_is_refused(astronaut):
 
 @pytest.mark.parametrize("size", [(10_000, 10_000), (8_001, 8_000), (2**31 - 1, 1), (50_000,) * 2])
 def test_too_many_pixels_are_refused_by_the_header_alone(size):
-    """The file ends after its header: had a pixel been asked for, it would be 'cut short'."""
+    """The file ends after its header, so that decoding would raise 'cut short'."""
     with pytest.raises(ImageTooLarge, match="64,000,000"):
         decode(png_header(*size))
 
@@ -208,7 +208,7 @@ def test_32_bit_samples_are_refused(astronaut):
         decode(saved(astronaut.convert("F"), "TIFF"))
 
 
-def test_garbage_in_the_middle_never_escapes_as_another_error(photograph, tiny_images):
+def test_garbage_in_a_file_raises_no_error_but_invalid_image(photograph, tiny_images):
     rng = np.random.default_rng(0)
     for data in (photograph, encode_png(tiny_images[0])):
         for _ in range(150):
@@ -230,7 +230,7 @@ def test_a_file_of_too_many_bytes_is_not_read(tmp_path):
         read_image_file(path)
 
 
-def test_pixels_are_treated_as_a_file_of_them_is(astronaut, photograph):
+def test_pixels_are_treated_like_a_file_of_them(astronaut, photograph):
     for picture in (astronaut, Image.open(io.BytesIO(photograph)).convert("RGB")):
         expected = decode(saved(picture, "PNG"), thumbnail=True)
         decoded = from_pixels(np.asarray(picture), thumbnail=True)
@@ -249,7 +249,7 @@ def test_32_by_32_pixels_are_left_untouched_and_too_many_refused(tiny_images):
         from_pixels(many)
 
 
-def test_a_heic_photograph_is_decoded_as_the_same_jpeg_is(photograph):
+def test_a_heic_photograph_is_decoded_like_the_same_jpeg(photograph):
     picture = Image.open(io.BytesIO(photograph)).convert("RGB")
     decoded = decode(heic(picture, quality=95), thumbnail=True)
     assert np.abs(decoded.tiny - decode(photograph).tiny.astype(float)).mean() < 1
@@ -260,7 +260,7 @@ def test_a_heic_photograph_is_decoded_as_the_same_jpeg_is(photograph):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_rotated_heic_photograph_is_set_upright_once(astronaut, orientation):
-    """libheif turns the picture itself; the EXIF tag beside it tells the same once more."""
+    """libheif rotates the picture itself, and the EXIF tag must not rotate it again."""
     stored = astronaut.crop((0, 0, 480, 320))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -270,7 +270,7 @@ def test_a_rotated_heic_photograph_is_set_upright_once(astronaut, orientation):
     assert (decoded.width, decoded.height) == (upright.width, upright.height)
 
 
-def test_a_thumbnail_within_a_heic_photograph_is_not_taken_for_it(astronaut, monkeypatch):
+def test_a_thumbnail_embedded_in_a_heic_photograph_is_ignored(astronaut, monkeypatch):
     without = decode(heic(astronaut, quality=95))
     holding = heic(astronaut, quality=95, thumbnails=[256])
     assert_array_equal(decode(holding).tiny, without.tiny)
@@ -284,7 +284,7 @@ def test_a_thumbnail_within_a_heic_photograph_is_not_taken_for_it(astronaut, mon
         ((8001, 8000), ImageTooLarge),
         ((10**5, 10**5), ImageTooLarge),
         ((2**31, 1), InvalidImage),
-        ((16, 16), InvalidImage),  # fewer than there are: refused before they are decoded
+        ((16, 16), InvalidImage),  # fewer than the file has: refused before decoding
     ],
 )
 def test_a_heic_header_that_lies_about_the_size_is_refused(astronaut, size, error):
@@ -302,8 +302,8 @@ def test_a_truncated_heic_photograph_is_refused(astronaut, share):
         decode(data[: max(16, int(len(data) * share))])
 
 
-def test_garbage_in_a_heic_photograph_never_escapes_as_another_error(astronaut, tmp_path):
-    """In a process of its own, so that a crash in libheif would be seen."""
+def test_garbage_in_a_heic_photograph_raises_no_error_but_invalid_image(astronaut, tmp_path):
+    """The decoder runs in a process of its own, so that a crash in libheif is noticed."""
     (tmp_path / "a.heic").write_bytes(heic(astronaut.resize((96, 96))))
     code = """
 import sys
@@ -326,7 +326,7 @@ for trial in range(300):
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_heic_is_accepted_where_its_library_is_installed(astronaut, tmp_path, installed):
+def test_heic_is_accepted_only_if_its_library_is_installed(astronaut, tmp_path, installed):
     (tmp_path / "a.heic").write_bytes(heic(astronaut.resize((64, 64))))
     code = f"""
 import sys
@@ -349,7 +349,7 @@ except Exception as error:
     assert printed == expected
 
 
-def test_a_broken_library_for_heic_is_no_obstacle_to_other_files(astronaut, monkeypatch):
+def test_a_broken_heic_library_does_not_affect_other_files(astronaut, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # its import fails
     monkeypatch.setattr(images, "_register_heif", images._register_heif.__wrapped__)
     with pytest.raises(InvalidImage):

@@ -1,4 +1,4 @@
-"""The batch job: what it adds, what it skips, and what is left when it is stopped."""
+"""The indexing job: what it adds, what it skips, and what remains if it fails."""
 
 import errno
 import hashlib
@@ -48,7 +48,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.*") if path.is_file())
 
 
-def test_a_model_that_is_damaged_ends_the_job_and_no_image_is_lost(gallery, pictures):
+def test_a_damaged_model_fails_the_job_and_loses_no_image(gallery, pictures):
     index(gallery, pictures / files(pictures)[0].parent.name)
     before = content(gallery)
     damage(gallery.model_folder / "weights.safetensors")
@@ -58,7 +58,7 @@ def test_a_model_that_is_damaged_ends_the_job_and_no_image_is_lost(gallery, pict
     assert not list(gallery.unfinished.glob("*"))
 
 
-def test_a_second_run_finds_everything_there(gallery, pictures):
+def test_a_second_run_finds_all_images_unchanged(gallery, pictures):
     first = index(gallery, pictures)
     before = content(gallery)
     second = index(gallery, pictures)
@@ -98,7 +98,7 @@ def test_a_changed_file_replaces_its_image(gallery, pictures, photograph):
     changed = files(pictures)[3]
     old = changed.read_bytes()
     changed.write_bytes(photograph)
-    # Its old content, elsewhere and later in the order, is a new image again.
+    # Its old content, in a later file, is a new image again.
     (pictures / "zz.jpg").write_bytes(old)
     summary = index(gallery, pictures)
     assert (summary.indexed, summary.unchanged, summary.duplicates) == (2, 39, 0)
@@ -125,7 +125,7 @@ def test_files_that_change_places_are_both_kept(gallery, pictures):
     assert index(gallery, pictures).unchanged == 40
 
 
-def test_another_look_counts_and_tries_no_failure_twice(gallery, pictures):
+def test_a_second_pass_neither_counts_nor_retries_a_failure_again(gallery, pictures):
     (pictures / "0-bad.jpg").write_bytes(b"bad")
     index(gallery, pictures)
     first, second = files(pictures)[1:3]
@@ -150,7 +150,7 @@ def test_a_source_named_twice_is_indexed_once(gallery, pictures, photograph, mon
     assert gallery.catalog.count() == 40
 
 
-def test_a_touched_file_is_known_again_without_being_stored_again(gallery, pictures):
+def test_a_touched_file_is_unchanged_and_its_mtime_is_updated(gallery, pictures):
     index(gallery, pictures)
     before, touched = content(gallery), files(pictures)[0]
     os.utime(touched, ns=(1, 1))
@@ -162,7 +162,7 @@ def test_a_touched_file_is_known_again_without_being_stored_again(gallery, pictu
     assert known.mtime == 1
 
 
-def test_bad_images_are_recorded_and_stop_nothing(gallery, pictures, photograph):
+def test_bad_images_are_recorded_and_the_job_continues(gallery, pictures, photograph):
     (pictures / "none.jpg").write_bytes(b"hello")
     (pictures / "cut.jpg").write_bytes(photograph[:5000])
     (pictures / "empty.png").write_bytes(b"")
@@ -177,7 +177,7 @@ def test_bad_images_are_recorded_and_stop_nothing(gallery, pictures, photograph)
     assert "not an image in an accepted format" in reasons["pictures/none.jpg"]
 
 
-def test_a_bad_image_that_was_mended_is_no_failure_any_more(gallery, pictures, photograph):
+def test_a_repaired_image_is_no_longer_a_failure(gallery, pictures, photograph):
     (pictures / "cut.jpg").write_bytes(photograph[:5000])
     index(gallery, pictures)
     (pictures / "cut.jpg").write_bytes(photograph)
@@ -185,7 +185,7 @@ def test_a_bad_image_that_was_mended_is_no_failure_any_more(gallery, pictures, p
     assert gallery.catalog.failures() == []
 
 
-def test_a_bad_image_that_became_a_duplicate_or_itself_again_is_no_failure(gallery, pictures):
+def test_a_failure_that_becomes_a_duplicate_or_is_restored_is_forgotten(gallery, pictures):
     index(gallery, pictures)
     victim, other = files(pictures)[:2]
     good = victim.read_bytes()
@@ -198,8 +198,8 @@ def test_a_bad_image_that_became_a_duplicate_or_itself_again_is_no_failure(galle
         assert gallery.catalog.failures() == []
 
 
-def test_an_image_that_kills_its_worker_is_a_failure_and_no_more(gallery, pictures, monkeypatch):
-    """A worker of ours that dies on one picture, as for want of memory or by a codec's fault."""
+def test_an_image_that_kills_its_worker_fails_alone(gallery, pictures, monkeypatch):
+    """A worker may die for lack of memory, or by a fault in a codec."""
     (pictures / "deadly.jpg").write_bytes(b"deadly")
     monkeypatch.setattr(workers, "prepare", prepare_or_die)
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 3)
@@ -210,8 +210,8 @@ def test_an_image_that_kills_its_worker_is_a_failure_and_no_more(gallery, pictur
     assert failure.reason == "decoding it killed a process, perhaps for want of memory"
 
 
-def test_an_image_that_never_ends_is_a_failure_and_no_more(gallery, pictures, monkeypatch):
-    """A codec that goes round in circles, as on a crafted file."""
+def test_an_image_whose_decoding_never_ends_fails_alone(gallery, pictures, monkeypatch):
+    """A codec may loop for ever on a crafted file."""
     (pictures / "endless.jpg").write_bytes(b"endless")
     monkeypatch.setattr(workers, "prepare", prepare_or_hang)
     limit_workers(monkeypatch)
@@ -281,7 +281,7 @@ def prepare_or_die(images, thumbnails=True):
     return prepare(images, thumbnails)
 
 
-def test_a_batch_of_nothing_but_bad_images_ends_as_any_other(gallery, tmp_path):
+def test_a_job_of_bad_images_only_ends_normally(gallery, tmp_path):
     (tmp_path / "bad").mkdir()
     for number in range(300):  # more than one chunk
         (tmp_path / "bad" / f"{number}.png").write_bytes(b"bad %d" % number)
@@ -291,7 +291,7 @@ def test_a_batch_of_nothing_but_bad_images_ends_as_any_other(gallery, tmp_path):
     assert gallery.catalog.count() == 0
 
 
-def test_a_file_that_vanishes_or_may_not_be_read_is_a_failure(gallery, pictures, monkeypatch):
+def test_a_file_that_vanishes_is_a_failure(gallery, pictures, monkeypatch):
     victim = files(pictures)[5]
     original = workers.Workers.submit
 
@@ -316,7 +316,7 @@ def test_a_file_name_that_is_not_utf8_is_indexed(gallery, pictures, photograph):
     assert os.fsencode(path) == name
 
 
-def test_an_empty_folder_is_refused_and_tells_what_is_there(tmp_path):
+def test_a_folder_without_images_is_refused_with_the_kinds_of_its_files(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidSource, match=r"holds no image files$"):
         require_images(Folder(tmp_path / "empty"))
@@ -335,7 +335,7 @@ def test_shards_are_committed_as_they_fill(gallery, image_files, monkeypatch):
     assert len(content(gallery)) == 300
 
 
-def test_a_source_that_breaks_off_leaves_what_was_read(gallery, image_files, tmp_path):
+def test_images_before_the_damage_of_a_source_are_kept(gallery, image_files, tmp_path):
     whole = tar_of(image_files, tmp_path / "a.tar.gz").read_bytes()
     (tmp_path / "a.tar.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InvalidSource, match="damaged"):
@@ -348,7 +348,7 @@ def test_a_source_that_breaks_off_leaves_what_was_read(gallery, image_files, tmp
     assert (summary.indexed, summary.unchanged) == (300 - partial, partial)
 
 
-def test_a_source_that_breaks_off_keeps_no_other_back(gallery, image_files, pictures, tmp_path):
+def test_a_damaged_source_does_not_stop_the_others(gallery, image_files, pictures, tmp_path):
     whole = tar_of(image_files, tmp_path / "a.tar.gz").read_bytes()
     (tmp_path / "a.tar.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InvalidSource, match="damaged"):
@@ -365,8 +365,8 @@ def test_a_job_does_not_wait_for_a_folder_to_be_counted(gallery, pictures, monke
     counted.set()
 
 
-def test_large_files_make_small_chunks(gallery, tmp_path):
-    """What waits for the workers is bounded in bytes, however large the files are."""
+def test_a_chunk_of_large_files_has_few_images(gallery, tmp_path):
+    """The bytes that wait for the workers are bounded, however large the files are."""
     with tarfile.open(tmp_path / "large.tar", "w") as archive:
         for number in range(5):
             member = tarfile.TarInfo(f"{number}.png")
@@ -377,7 +377,7 @@ def test_large_files_make_small_chunks(gallery, tmp_path):
     assert sizes == [1] * 5
 
 
-def test_few_photographs_are_work_for_many_workers_and_many_make_large_chunks(gallery):
+def test_few_photographs_make_small_chunks_and_many_make_large_ones(gallery):
     photographs = [SourceImage(f"/{n}", None, 110_000, 0, b"") for n in range(4000)]
     few, many = (
         [len(c) * 110_000 for c in reading.chunks(gallery.catalog, "photographs", source)]
@@ -390,7 +390,7 @@ def test_few_photographs_are_work_for_many_workers_and_many_make_large_chunks(ga
 
 
 @pytest.mark.parametrize("failing", ["append", "seal"])
-def test_a_full_disk_leaves_the_last_commit_and_no_litter(
+def test_a_full_disk_leaves_the_last_commit_and_no_unfinished_files(
     gallery, image_files, monkeypatch, failing
 ):
     monkeypatch.setattr(committing, "MAX_ROWS", 100)

@@ -1,4 +1,4 @@
-"""A job that is killed or stopped, and the same command after it."""
+"""Killed and stopped jobs, which the same command completes."""
 
 import random
 import shutil
@@ -39,7 +39,7 @@ POINTS = {
 def test_a_job_killed_at_any_point_of_a_commit_is_completed(
     point, gallery, image_files, gallery_folder
 ):
-    """SIGKILL strikes while the second of the shards is committed."""
+    """The job is killed while it commits the second shard."""
     runner = Path(__file__).with_name("kill_at.py")
     done = subprocess.run(
         [sys.executable, runner, "index", image_files, gallery.folder, *POINTS[point], "2"],
@@ -61,7 +61,7 @@ def test_a_job_killed_at_any_point_of_a_commit_is_completed(
 
 
 def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
-    """`hashsearch index` in a process of its own, with small shards: more to break."""
+    """Start `hashsearch index` in a process of its own, with small shards and many commits."""
     script = (
         "import sys\n"
         "from hashsearch.jobs.index import committing, reading\n"
@@ -84,23 +84,23 @@ def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
 def test_a_killed_job_is_completed_by_the_same_command(
     kills, image_files, model_folder, gallery_folder, tmp_path
 ):
-    """SIGKILL at random moments; the gallery ends the same as one made without a break."""
+    """After kills at random moments, the gallery equals one of an undisturbed job."""
     rng = random.Random(kills)
     target = tmp_path / "gallery"
     unbroken = GalleryFolder(gallery_folder)
     expected = content(unbroken)
     unbroken.close()
-    met, killed = [], 0
+    counts, killed = [], 0
     while killed < kills:
         job = start_index(image_files, target, model_folder)
-        # Every other one is struck once it has committed something more.
+        # Every other job is killed after it has committed something more.
         before = _count(target) if GalleryFolder.exists(target) else 0
         while job.poll() is None and (
             not GalleryFolder.exists(target) or (killed % 2 and _count(target) == before)
         ):
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, 0.05))
-        if job.poll() is not None:  # it was done before; begin another gallery
+        if job.poll() is not None:  # it had finished; begin another gallery
             check_complete(target, expected, job)
             shutil.rmtree(target)
             continue
@@ -111,15 +111,15 @@ def test_a_killed_job_is_completed_by_the_same_command(
         _, alive = psutil.wait_procs(workers, timeout=10)
         assert not alive, "workers outlive a killed job"
         partial = GalleryFolder(target)
-        met.append(len(content(partial)))
+        counts.append(len(content(partial)))
         assert content(partial) <= expected
         partial.close()
-    assert any(0 < count < len(expected) for count in met), "some struck a job at work"
+    assert any(0 < count < len(expected) for count in counts), "some kills hit a running job"
     check_complete(target, expected, start_index(image_files, target, model_folder))
 
 
 def check_complete(target: Path, expected: set[tuple], job: subprocess.Popen) -> None:
-    """Once the job has ended, the gallery is whole, with no litter beside it."""
+    """Wait for the job; then the gallery is complete, without unfinished files."""
     _, errors = job.communicate()
     assert job.returncode == 0, errors
     finished = GalleryFolder(target)
@@ -132,7 +132,7 @@ def check_complete(target: Path, expected: set[tuple], job: subprocess.Popen) ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_job_commits_what_was_read_and_says_so(number, model_folder, tmp_path):
-    """Many images and small shards: some are committed, and some not, when the signal comes."""
+    """Images are many and shards small: some are committed when the signal comes."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for seed in range(4000):

@@ -1,4 +1,4 @@
-"""The page, in a real Chromium, against a real server process."""
+"""The page in a real Chromium, with a real server process."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from hashsearch.sources.folder import Folder
 pytestmark = pytest.mark.browser
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# No request leaves for Chromium's own servers; root needs --no-sandbox.
+# Chromium must not contact its own servers; root needs --no-sandbox.
 _SWITCHES = (
     "--no-sandbox",
     "--disable-gpu",
@@ -46,7 +46,7 @@ def browser():
 
 @contextmanager
 def server_of(gallery: Path):
-    """A server process; yields its address."""
+    """Run a server process; yields its address."""
     command = Path(sys.executable).with_name("hashsearch")
     with subprocess.Popen(
         [command, "serve", "--gallery", gallery, "--port", "0"],
@@ -61,7 +61,7 @@ def server_of(gallery: Path):
 
 @pytest.fixture(scope="module")
 def address(gallery_folder):
-    """That of a server of the session's gallery."""
+    """The address of a server of the session's gallery."""
     with server_of(gallery_folder) as found:
         yield found
 
@@ -106,7 +106,7 @@ def test_an_uploaded_picture_is_answered_by_both_methods_side_by_side(page, pict
     assert broken == 0
 
 
-def test_the_outlined_pictures_are_those_that_both_methods_found(page, picture):
+def test_pictures_that_both_methods_found_are_outlined(page, picture):
     page.set_input_files("#file", picture)
     expect(columns(page)).to_have_count(2)
     found = [
@@ -117,11 +117,11 @@ def test_the_outlined_pictures_are_those_that_both_methods_found(page, picture):
     ]
     outlined = page.locator(".hits .both").evaluate_all("all => all.map(b => b.dataset.id)")
     assert set(outlined) == found[0] & found[1]
-    said = re.search(r"agree on (\d+) of 20", page.locator("#agreement").inner_text())
-    assert int(said[1]) == len(found[0] & found[1])
+    agreement = re.search(r"agree on (\d+) of 20", page.locator("#agreement").inner_text())
+    assert int(agreement[1]) == len(found[0] & found[1])
 
 
-def test_a_gallery_without_pixels_is_searched_by_code_alone_and_says_so(
+def test_a_gallery_without_pixels_is_searched_by_code_only_and_the_page_says_so(
     page, picture, model_folder, image_files, tmp_path
 ):
     gallery = GalleryFolder.create(tmp_path / "g", model_folder, pixels=False)
@@ -138,15 +138,15 @@ def test_a_gallery_without_pixels_is_searched_by_code_alone_and_says_so(
         page.wait_for_load_state("networkidle")
 
 
-def test_any_picture_is_the_next_query_and_its_address_can_be_shared(page, address):
+def test_a_click_on_a_picture_searches_from_it_and_changes_the_address(page, address):
     example = page.locator("#examples button").first
     example.click()
     expect(columns(page)).to_have_count(2)
-    asked = example.get_attribute("data-id")
-    assert page.url.endswith(f"?id={asked}")
+    chosen = example.get_attribute("data-id")
+    assert page.url.endswith(f"?id={chosen}")
     first = columns(page).first.locator("button").first
     following = first.get_attribute("data-id")
-    assert following != asked
+    assert following != chosen
     first.click()
     expect(page).to_have_url(f"{address}/?id={following}")
     page.reload()
@@ -154,13 +154,15 @@ def test_any_picture_is_the_next_query_and_its_address_can_be_shared(page, addre
     shown = page.locator("#query-picture")
     expect(shown).to_have_attribute("src", f"/v1/images/{following}/thumbnail")
     page.go_back()
-    expect(page).to_have_url(f"{address}/?id={asked}")
-    expect(shown).to_have_attribute("src", f"/v1/images/{asked}/thumbnail")
+    expect(page).to_have_url(f"{address}/?id={chosen}")
+    expect(shown).to_have_attribute("src", f"/v1/images/{chosen}/thumbnail")
     page.go_back()
     expect(columns(page)).to_have_count(0)
 
 
-def test_what_is_no_image_gets_a_sentence_and_the_page_lives_on(page, picture, tmp_path):
+def test_a_file_that_is_not_an_image_shows_a_problem_and_the_page_stays_usable(
+    page, picture, tmp_path
+):
     (tmp_path / "notes.txt").write_text("hello")
     page.set_input_files("#file", tmp_path / "notes.txt")
     expect(page.locator("#problem")).to_contain_text("not an image in an accepted format")

@@ -1,4 +1,4 @@
-"""A gallery moved to another model, or its codes mended."""
+"""Reencoding: moving a gallery to another model, and repairing codes."""
 
 import shutil
 import threading
@@ -18,7 +18,7 @@ from hashsearch.jobs.reencoding import reencode
 from hashsearch.jobs.verifying import verify
 from hashsearch.models.card import read_card
 from hashsearch.sources.folder import Folder
-from tests.galleries import another_png, content, damage, has_no_litter, killed, run
+from tests.galleries import another_png, content, damage, has_no_litter, run, run_killed
 
 
 @pytest.mark.parametrize(
@@ -32,14 +32,14 @@ from tests.galleries import another_png, content, damage, has_no_litter, killed,
         ("hashsearch.jobs.reencoding", "_clean", "before", "1"),
     ],
 )
-def test_a_reencoding_that_is_killed_anywhere_leaves_old_codes_or_new_ones(
+def test_a_killed_reencoding_leaves_either_the_old_codes_or_the_new_ones(
     point, scattered, other_model_folder
 ):
     before = content(scattered)
-    killed("reencode", other_model_folder, scattered, *point)
+    run_killed("reencode", other_model_folder, scattered, *point)
     reopened = GalleryFolder(scattered.folder)
-    changed_over = point[1] == "_clean"
-    assert (content(reopened) == before) is not changed_over
+    switched = point[1] == "_clean"
+    assert (content(reopened) == before) is not switched
     assert verify(reopened, 300).findings == []
     reopened.close()
     reencode(scattered, other_model_folder)
@@ -49,12 +49,12 @@ def test_a_reencoding_that_is_killed_anywhere_leaves_old_codes_or_new_ones(
     assert len(list(scattered.folder.glob("model*"))) == 1
 
 
-def test_a_mending_that_is_killed_goes_on_too(scattered):
+def test_a_killed_repair_is_completed_by_the_next(scattered):
     number = list(scattered.catalog.shard_rows())[2]
     before = content(scattered)
     damage(scattered.shard_folder(number) / "codes.npy")
     point = ("hashsearch.jobs.reencoding", "write_column", "after", "1")
-    killed("reencode", scattered.model_folder, scattered, *point)
+    run_killed("reencode", scattered.model_folder, scattered, *point)
     assert len(verify(scattered, 0).findings) == 1
     reencode(scattered)
     assert verify(scattered, 300).findings == []
@@ -62,24 +62,24 @@ def test_a_mending_that_is_killed_goes_on_too(scattered):
     assert has_no_litter(scattered)
 
 
-def test_reencoding_gives_the_codes_that_indexing_anew_would(
+def test_reencoding_gives_the_same_codes_as_indexing_again(
     gallery, other_model_folder, image_files, tmp_path, client, capsys
 ):
     before = {(key, uri, label, pixels) for key, uri, label, _, pixels in content(gallery)}
     assert run("gallery", "reencode", gallery.folder, "--model", other_model_folder) == 0
     assert "300 codes computed again, moved from model" in capsys.readouterr().out
-    anew = GalleryFolder.create(tmp_path / "anew", other_model_folder)
-    index_sources(anew, [Folder(image_files)], workers=1)
-    assert content(gallery) == content(anew)
+    other = GalleryFolder.create(tmp_path / "other", other_model_folder)
+    index_sources(other, [Folder(image_files)], workers=1)
+    assert content(gallery) == content(other)
     assert {(key, uri, label, pixels) for key, uri, label, _, pixels in content(gallery)} == before
-    assert gallery.fingerprint == anew.fingerprint == read_card(gallery.model_folder).fingerprint
-    anew.close()
-    # The running service has the new model, and ranks by it.
+    assert gallery.fingerprint == other.fingerprint == read_card(gallery.model_folder).fingerprint
+    other.close()
+    # The running service uses the new model.
     record = gallery.catalog.record(1)
     answer = client.post("/v1/search?k=1", content=Path(record.path).read_bytes()).json()
     assert [(hit["id"], hit["distance"]) for hit in answer["hits"]] == [(1, 0)]
     assert client.get("/v1/gallery").json()["fingerprint"] == gallery.fingerprint
-    # Nothing of the former model is left, and the gallery can be added to.
+    # Nothing of the former model is left.
     assert [path.name for path in gallery.folder.glob("model*")] == [gallery.model_folder.name]
     for number in gallery.catalog.shard_rows():
         assert len(list(gallery.shard_folder(number).glob("codes*"))) == 1
@@ -87,14 +87,14 @@ def test_reencoding_gives_the_codes_that_indexing_anew_would(
     assert GalleryFolder(gallery.folder).card().fingerprint == gallery.fingerprint
 
 
-def test_a_reencoding_that_goes_on_makes_what_was_not_made(
+def test_a_continued_reencoding_encodes_only_what_is_missing(
     scattered, other_model_folder, monkeypatch
 ):
     wanted = sum(scattered.catalog.shard_rows().values())
     point = ("hashsearch.jobs.reencoding", "write_column", "before", "4")
-    killed("reencode", other_model_folder, scattered, *point)
+    run_killed("reencode", other_model_folder, scattered, *point)
     shards = list(scattered.every_shard().values())
-    # One of the three that were made is damaged since: its name tells.
+    # One of the three finished files is damaged: its checksum no longer matches its name.
     (staged,) = shards[1].folder.glob("codes-*")
     damage(staged)
     encoded = reencode(scattered, other_model_folder)
@@ -103,7 +103,7 @@ def test_a_reencoding_that_goes_on_makes_what_was_not_made(
 
 
 @pytest.mark.parametrize("few", [0, 256])
-def test_an_image_added_during_the_reencoding_gets_a_code_of_the_new_model(
+def test_an_image_added_during_reencoding_gets_a_code_of_the_new_model(
     few, scattered, other_model_folder, monkeypatch
 ):
     encoder, original = scattered.encoder(), reencoding.write_column
@@ -123,7 +123,7 @@ def test_an_image_added_during_the_reencoding_gets_a_code_of_the_new_model(
     assert verify(scattered, 1000).different == 0
 
 
-def test_an_empty_gallery_is_moved_to_another_model_too(model_folder, other_model_folder, tmp_path):
+def test_an_empty_gallery_is_moved_to_another_model(model_folder, other_model_folder, tmp_path):
     gallery = GalleryFolder.create(tmp_path / "g", model_folder)
     assert reencode(gallery, other_model_folder) == 0
     assert gallery.fingerprint == read_card(other_model_folder).fingerprint
@@ -140,8 +140,8 @@ def test_a_gallery_without_pixels_cannot_be_reencoded(
     gallery.close()
 
 
-def test_a_gallery_is_opened_while_it_is_moved_to_another_model(gallery, other_model_folder):
-    """Its fingerprint and its card are read one after the other, and both change at once."""
+def test_a_gallery_can_be_opened_while_it_moves_to_another_model(gallery, other_model_folder):
+    """Opening reads the fingerprint and then the card, and both may change in between."""
     stop, errors = threading.Event(), []
 
     def open_again_and_again() -> None:
@@ -164,7 +164,7 @@ def test_a_gallery_is_opened_while_it_is_moved_to_another_model(gallery, other_m
     assert errors == []
 
 
-def test_jobs_of_every_kind_keep_each_other_out(gallery, other_model_folder):
+def test_only_one_job_at_a_time_runs_on_a_gallery(gallery, other_model_folder):
     second = GalleryFolder(gallery.folder)
     with gallery.job_lock():
         for job in (compact, lambda g: reencode(g, other_model_folder)):

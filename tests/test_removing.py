@@ -1,4 +1,4 @@
-"""Images taken out of a gallery."""
+"""Removing images from a gallery."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.galleries import content, ids, run, served
 
 
 @pytest.mark.parametrize("by", ["id", "uri", "label", "shard"])
-def test_images_are_removed_by_what_tells_them(by, gallery, client, capsys):
+def test_images_are_removed_by_id_uri_label_or_shard(by, gallery, client, capsys):
     records = gallery.catalog.records(ids(gallery))
     label = records[0].label
     chosen, arguments = {
@@ -30,14 +30,14 @@ def test_images_are_removed_by_what_tells_them(by, gallery, client, capsys):
         assert client.get(f"/v1/images/{image_id}/thumbnail").status_code == 404
 
 
-def test_what_no_image_is_meant_by_removes_nothing_and_says_so(gallery, capsys):
+def test_a_label_that_no_image_has_removes_nothing_and_fails(gallery, capsys):
     generation = gallery.catalog.generation()
     assert run("gallery", "remove", gallery.folder, "--label", "unicorn") == 1
     assert "no image matches 'unicorn'" in capsys.readouterr().err
     assert gallery.catalog.generation() == generation
 
 
-def test_many_images_are_removed_a_part_at_a_time(gallery, monkeypatch):
+def test_many_images_are_removed_in_several_transactions(gallery, monkeypatch):
     monkeypatch.setattr(removing, "_AT_ONCE", 7)
     assert removing.remove(gallery.catalog, Selection(shard=1)) == 300
     assert ids(gallery) == []
@@ -46,10 +46,10 @@ def test_many_images_are_removed_a_part_at_a_time(gallery, monkeypatch):
 @pytest.mark.parametrize(
     "arguments", [("--uri", ""), ("--id", "-1"), ("--id", 10**30), ("--shard", "x"), ()]
 )
-def test_a_removal_that_makes_no_sense_is_refused(arguments, gallery, capsys):
+def test_a_removal_without_a_valid_criterion_is_refused(arguments, gallery, capsys):
     try:
         status = run("gallery", "remove", gallery.folder, *arguments)
-    except SystemExit as stopped:  # as argparse does
+    except SystemExit as stopped:  # raised by argparse
         status = stopped.code
     assert status != 0
     assert len(capsys.readouterr().err) > 20
@@ -64,7 +64,7 @@ def test_a_prefix_may_be_typed_as_a_path(gallery, image_files, tmp_path, photogr
     assert gallery.catalog.count() == 300
 
 
-def test_what_was_removed_comes_back_with_its_source(gallery, image_files):
+def test_removed_images_come_back_if_their_source_is_indexed_again(gallery, image_files):
     before = content(gallery)
     run("gallery", "remove", gallery.folder, "--id", *ids(gallery)[:10])
     summary = index_sources(gallery, [Folder(image_files)], workers=1)
@@ -72,7 +72,7 @@ def test_what_was_removed_comes_back_with_its_source(gallery, image_files):
     assert content(gallery) == before
 
 
-def test_one_image_is_told_as_one(gallery, capsys):
+def test_a_single_image_is_counted_in_the_singular(gallery, capsys):
     first, *others = ids(gallery)
     assert run("gallery", "remove", gallery.folder, "--id", *others) == 0
     assert f"{gallery.folder}: 1 image; 299 removed" in capsys.readouterr().out

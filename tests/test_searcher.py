@@ -1,4 +1,4 @@
-"""Questions put to a gallery, and what bounds their answers."""
+"""Queries of a gallery, and the limits of their answers."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_k_and_radius_bound_the_answer_together(searcher):
     assert len(searcher.search(query).ids) == 10
 
 
-def test_the_ranking_by_code_is_by_counted_bits_then_by_id(searcher):
+def test_ranking_by_code_orders_by_differing_bits_then_by_id(searcher):
     rows = searcher.gallery.catalog.rows()
     codes = searcher.gallery.column("codes", rows)
     query = searcher.query_by_image(Path(searcher.gallery.catalog.record(3).path).read_bytes())
@@ -83,7 +83,7 @@ def test_a_code_of_31_bytes_is_refused(searcher):
         searcher.query_by_code(np.zeros(31, np.uint8))
 
 
-def test_a_picture_that_is_none_is_refused(searcher):
+def test_bytes_that_are_not_a_picture_are_refused(searcher):
     with pytest.raises(InvalidImage):
         searcher.query_by_image(b"hello")
 
@@ -93,7 +93,7 @@ def test_an_unknown_method_is_refused(searcher):
         searcher.search(searcher.query_by_id(1), "scent")
 
 
-def test_images_removed_since_make_room_for_others(gallery):
+def test_removed_images_make_room_for_the_next_nearest(gallery):
     searcher = Searcher(gallery)
     query = searcher.query_by_id(9)
     nearest = {name: searcher.search(query, name, k=40).ids for name in searcher.methods}

@@ -76,7 +76,7 @@ def test_every_way_to_send_an_image_gives_the_same_answer(client, picture):
     expected = hits(content=picture)
     assert len(expected) == 7
     assert hits(content=picture, headers={"Content-Type": "image/jpeg"}) == expected
-    # What curl --data-binary says unless told otherwise.
+    # The content type that curl --data-binary sends by default.
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert hits(content=picture, headers=form) == expected
     assert hits(files={"image": ("any name.jpg", picture)}) == expected
@@ -98,7 +98,7 @@ def test_pixels_rank_by_squared_euclidean_distance(client, picture, tiny_images)
     assert answer["unit"] == "squared grey levels"
 
 
-def test_k_and_radius_go_together(client):
+def test_k_and_radius_limit_the_answer_together(client):
     everything = client.post("/v1/search?k=299", json={"id": 5}).json()["hits"]
     radius = everything[30]["distance"]
     within = [hit for hit in everything if hit["distance"] <= radius]
@@ -108,7 +108,7 @@ def test_k_and_radius_go_together(client):
     assert both["hits"] == within[:4]
 
 
-def test_compare_puts_the_methods_side_by_side(client, picture):
+def test_compare_gives_each_methods_hits_and_their_overlap(client, picture):
     answer = client.post("/v1/compare?k=9", content=picture).json()
     assert [method["method"] for method in answer["methods"]] == ["codes", "pixels"]
     assert [method["image_bytes"] for method in answer["methods"]] == [32, 3072]
@@ -122,7 +122,7 @@ def test_compare_puts_the_methods_side_by_side(client, picture):
     assert overlap == {"methods": ["codes", "pixels"], "share": len(found[0] & found[1]) / 9}
 
 
-def test_a_thumbnail_is_the_picture_itself_where_that_is_tiny(client, tiny_images):
+def test_the_thumbnail_of_a_tiny_picture_is_the_picture_itself(client, tiny_images):
     hit = client.post("/v1/search?k=1&method=pixels", json={"id": 30}).json()["hits"][0]
     response = client.get(hit["thumbnail"])
     assert response.headers["content-type"] == "image/png"
@@ -130,7 +130,7 @@ def test_a_thumbnail_is_the_picture_itself_where_that_is_tiny(client, tiny_image
     assert (pixels == tiny_images[hit["id"] - 1]).all()
 
 
-def test_a_thumbnail_is_sent_again_only_if_it_is_another(client):
+def test_a_thumbnail_is_sent_again_only_if_it_changed(client):
     first = client.get("/v1/images/30/thumbnail")
     tag = {"If-None-Match": first.headers["etag"]}
     again = client.get("/v1/images/30/thumbnail", headers=tag)
@@ -167,7 +167,7 @@ def test_a_changed_gallery_is_served_without_a_restart(
         assert len(everything) == 291
 
 
-def test_a_gallery_that_was_damaged_meanwhile_is_answered_as_it_was(
+def test_a_gallery_that_is_damaged_meanwhile_is_served_in_its_former_state(
     gallery_folder, tmp_path, picture, caplog
 ):
     shutil.copytree(gallery_folder, tmp_path / "g")
@@ -182,20 +182,20 @@ def test_a_gallery_that_was_damaged_meanwhile_is_answered_as_it_was(
     assert caplog.text.count("its former state is served") == 1
 
 
-def test_the_gallery_and_its_job_are_told(client, gallery_folder):
-    told = client.get("/v1/gallery").json()
-    assert (told["images"], told["methods"]) == (300, ["codes", "pixels"])
+def test_the_gallery_and_its_job_are_described(client, gallery_folder):
+    answer = client.get("/v1/gallery").json()
+    assert (answer["images"], answer["methods"]) == (300, ["codes", "pixels"])
     assert (
-        told["fingerprint"]
+        answer["fingerprint"]
         == json.loads((gallery_folder / "model" / "card.json").read_text())["fingerprint"]
     )
-    assert (told["job"]["kind"], told["job"]["state"]) == ("index", "done")
-    assert told["job"]["counts"]["indexed"] == 300
-    assert not {"pid", "host", "sources"} & told["job"].keys()
+    assert (answer["job"]["kind"], answer["job"]["state"]) == ("index", "done")
+    assert answer["job"]["counts"]["indexed"] == 300
+    assert not {"pid", "host", "sources"} & answer["job"].keys()
     assert client.head("/v1/gallery").status_code == 200
 
 
-def test_many_requests_at_once_are_all_answered_alike(client, picture):
+def test_many_requests_at_once_get_the_same_answer(client, picture):
     def ask(_):
         return client.post("/v1/compare?k=5", content=picture).json()["methods"][1]["hits"]
 
@@ -204,7 +204,7 @@ def test_many_requests_at_once_are_all_answered_alike(client, picture):
     assert all(answer == answers[0] for answer in answers)
 
 
-def test_the_documentation_needs_nothing_from_elsewhere(client):
+def test_the_documentation_loads_nothing_from_other_servers(client):
     page = client.get("/docs").text
     addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert len(addresses) >= 3
@@ -234,7 +234,7 @@ def test_the_page_shows_the_gallerys_size_and_examples(client):
 # Bad input
 
 
-def test_what_is_no_image_is_refused_with_415(client):
+def test_bytes_that_are_not_an_image_are_refused_with_415(client):
     detail = problem(client.post("/v1/search", content=b"hello"), 415, "unsupported-format")
     assert "hello" not in detail
     assert "accepted are JPEG" in detail
@@ -259,7 +259,7 @@ def test_an_empty_body_is_refused_with_400(client):
         assert "the body is empty" in problem(response, 400, "malformed-request")
 
 
-def test_a_body_that_is_too_large_is_refused_with_413_announced_or_not(client):
+def test_a_body_that_is_too_large_is_refused_with_413_with_or_without_its_length(client):
     def pieces():
         for _ in range(4):
             yield b"x" * (MAX_BODY // 3)
@@ -271,7 +271,7 @@ def test_a_body_that_is_too_large_is_refused_with_413_announced_or_not(client):
     problem(response, 413, "body-too-large")
 
 
-def test_a_body_of_just_the_limit_is_read(client):
+def test_a_body_of_exactly_the_limit_is_read(client):
     response = client.post("/v1/search", content=b"x" * MAX_BODY)
     problem(response, 415, "unsupported-format")
 
@@ -300,13 +300,13 @@ def test_a_body_of_just_the_limit_is_read(client):
         (b'{"image_base64": "aGVsbG8="}', 415, "unsupported-format"),
     ],
 )
-def test_json_that_is_no_query_is_refused(client, body, status, code):
+def test_json_that_is_not_a_query_is_refused(client, body, status, code):
     response = client.post("/v1/search", content=body, headers={"Content-Type": "application/json"})
     assert "secret" not in problem(response, status, code)
 
 
 @pytest.mark.parametrize("code", ["ab" * 31, "ab" * 33, "zz" * 32, ""])
-def test_a_code_that_is_none_is_refused_with_422(client, code):
+def test_an_invalid_code_is_refused_with_422(client, code):
     response = client.post("/v1/search", json={"code": code})
     assert "a code is 32 bytes" in problem(response, 422, "invalid-code")
 
@@ -356,7 +356,7 @@ def test_a_form_that_is_not_one_image_is_refused_with_400(client, picture):
 def test_a_long_json_body_is_an_image(client, picture):
     text = base64.b64encode(picture * 10).decode()
     plain = json.dumps({"image_base64": text})
-    for body in (plain, plain.replace("/", "\\/")):  # some write a slash so
+    for body in (plain, plain.replace("/", "\\/")):  # some programs escape a slash
         assert len(body) > 4096
         response = client.post(
             "/v1/search", content=body, headers={"Content-Type": "application/json"}
@@ -380,7 +380,7 @@ def test_no_error_repeats_what_was_sent(client):
         assert secret not in response.text
 
 
-def test_unknown_paths_methods_and_images_are_problems_too(client):
+def test_unknown_paths_methods_and_images_are_answered_with_problems(client):
     problem(client.get("/nowhere"), 404, "not-found")
     problem(client.get("/v1/search"), 405, "method-not-allowed")
     problem(client.get("/v1/images/9999/thumbnail"), 404, "not-in-gallery")
@@ -388,7 +388,7 @@ def test_unknown_paths_methods_and_images_are_problems_too(client):
     problem(client.get("/static/%2e%2e/app.py"), 404, "not-found")
 
 
-def test_a_failure_of_the_service_tells_nothing_but_its_id(
+def test_an_internal_error_shows_its_request_id_and_nothing_else(
     gallery_folder, picture, monkeypatch, caplog
 ):
     app = create_app(Settings(gallery=gallery_folder))

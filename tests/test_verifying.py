@@ -1,4 +1,4 @@
-"""What is damaged is told, with what mends it."""
+"""Verification: it finds damage, and the command it names repairs it."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from tests.galleries import (
 )
 
 
-def test_a_whole_gallery_is_found_whole(gallery, capsys):
+def test_an_undamaged_gallery_has_no_findings(gallery, capsys):
     assert run("gallery", "verify", gallery.folder) == 0
     out = capsys.readouterr().out
     assert "are whole; of 256 codes computed again, none differs" in out
@@ -22,24 +22,24 @@ def test_a_whole_gallery_is_found_whole(gallery, capsys):
 
 @pytest.mark.parametrize("name", ["codes.npy", "pixels.npy", "thumbnails.bin"])
 @pytest.mark.parametrize("how", ["changed", "missing"])
-def test_a_damaged_file_is_told_and_mended_by_what_verify_says(
+def test_a_damaged_file_is_found_and_repaired_by_the_command_that_verify_names(
     name, how, scattered, image_files, capsys
 ):
-    number, size = list(scattered.catalog.shard_rows().items())[-1]  # that of the photograph
+    number, size = list(scattered.catalog.shard_rows().items())[-1]  # the shard of the photograph
     path = scattered.shard_folder(number) / name
     before = {one[1:] for one in everything(scattered)}
     damage(path) if how == "changed" else path.unlink()
     assert run("gallery", "verify", scattered.folder) == 1
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     state = "differs from what was committed" if how == "changed" else "is missing"
-    assert f"{path} {state} ({size:,} images)" in told
+    assert f"{path} {state} ({size:,} images)" in output
     if name == "codes.npy":
-        assert f"hashsearch gallery reencode {scattered.folder}" in told
+        assert f"hashsearch gallery reencode {scattered.folder}" in output
         assert run("gallery", "reencode", scattered.folder) == 0
         assert f"{size:,} codes computed again, same model" in capsys.readouterr().out
         assert {one[1:] for one in everything(scattered)} == before
     else:
-        assert f"hashsearch gallery remove {scattered.folder} --shard {number}" in told
+        assert f"hashsearch gallery remove {scattered.folder} --shard {number}" in output
         assert run("gallery", "remove", scattered.folder, "--shard", number) == 0
         assert scattered.catalog.count() == 241 - size
         assert run("gallery", "verify", scattered.folder) == 1
@@ -48,8 +48,8 @@ def test_a_damaged_file_is_told_and_mended_by_what_verify_says(
     assert run("gallery", "verify", scattered.folder) == 0
 
 
-def test_codes_that_the_model_does_not_make_are_told(gallery, capsys):
-    """As after a restore of another gallery's shards, checksums and all."""
+def test_codes_of_another_model_are_found(gallery, capsys):
+    """As if the shards and checksums of another gallery had been restored."""
     path = gallery.shard_folder(1) / "codes.npy"
     codes = np.load(path)
     np.save(path, codes[::-1].copy())
@@ -59,22 +59,22 @@ def test_codes_that_the_model_does_not_make_are_told(gallery, capsys):
         checksums = json.dumps(json.loads(text) | {"codes.npy": digest})
         db.execute("UPDATE shards SET checksums = ?", (checksums,))
     assert run("gallery", "verify", gallery.folder, "--json") == 1
-    told = json.loads(capsys.readouterr().out)
-    assert (told["encoded"], len(told["findings"])) == (256, 1)
-    assert told["different"] > 200
-    assert "codes computed again differ from the stored ones" in told["findings"][0]["what"]
-    assert told["findings"][0]["mend"] == f"hashsearch gallery reencode {gallery.folder}"
+    result = json.loads(capsys.readouterr().out)
+    assert (result["encoded"], len(result["findings"])) == (256, 1)
+    assert result["different"] > 200
+    assert "codes computed again differ from the stored ones" in result["findings"][0]["what"]
+    assert result["findings"][0]["mend"] == f"hashsearch gallery reencode {gallery.folder}"
     assert run("gallery", "reencode", gallery.folder) == 0
     assert run("gallery", "verify", gallery.folder) == 0
 
 
-def test_a_damaged_model_is_told(gallery, capsys):
+def test_a_damaged_model_is_found(gallery, capsys):
     damage(gallery.model_folder / "weights.safetensors")
     assert run("gallery", "verify", gallery.folder) == 1
     assert f"copy model {gallery.fingerprint[:12]} to" in capsys.readouterr().out
 
 
-def test_a_catalog_whose_rows_make_no_sense_is_told(gallery):
+def test_impossible_rows_in_the_catalog_are_found(gallery):
     with gallery.catalog.transaction() as db:
         db.execute("UPDATE images SET row = 5000 WHERE id = 7")
         db.execute("UPDATE images SET row = 0 WHERE id = 9")

@@ -130,7 +130,7 @@ class GalleryAnswer(BaseModel):
 
     images: int
     generation: int = Field(description="increases with every change to the images")
-    fingerprint: str = Field(description="of the model that made the codes")
+    fingerprint: str = Field(description="fingerprint of the model that made the codes")
     methods: list[Method] = Field(description="methods that the gallery has data for")
     job: JobAnswer | None
 

@@ -197,7 +197,11 @@ def test_encode_takes_arrays_and_other_models(tiny_images, model_folder):
         (10**30, hs.errors.NotInGallery, "no image with this id"),
         ("x" * 5000, hs.errors.InvalidImage, "^x{200}… cannot be read: File name too long"),
         (str(ROOT), hs.errors.InvalidImage, "cannot be read: Is a directory"),
-        (str(ROOT / "README.md"), hs.errors.InvalidImage, r"README\.md: the .* not an image in an acc"),
+        (
+            str(ROOT / "README.md"),
+            hs.errors.InvalidImage,
+            r"README\.md: the .* not an image in an acc",
+        ),
         (Image.new("RGB", (0, 5)), hs.errors.InvalidImage, "has 0×5 pixels"),
     ],
 )

@@ -15,7 +15,7 @@ from hashsearch.encoder import Encoder
 from hashsearch.hardware import describe, usable_cores
 from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.card import PRETRAINED
-from hashsearch.models.storage import load_model
+from hashsearch.models.storage import read_model
 from training.device import has_bfloat16
 from training.families import PRESETS
 
@@ -26,7 +26,7 @@ def main() -> None:
     torch.set_num_threads(usable_cores())
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (_MANY, 32, 32, 3), np.uint8)
-    bundled, _ = load_model(PRETRAINED)
+    bundled, _ = read_model(PRETRAINED)
     models: dict[str, Autoencoder] = {"conv256, bundled": bundled}
     models |= {name: PRESETS[name].build() for name in ("dense256-quick", "kh256-small", "kh256")}
     print(f"{describe('cpu')}; medians of {_ROUNDS} and of {_SINGLES}\n")

@@ -22,7 +22,7 @@ from benchmarks.depths import as_depths, deal
 from hashsearch.codes import CODE_BITS
 from hashsearch.encoder import Encoder
 from hashsearch.models.card import PRETRAINED, Card, read_card
-from hashsearch.models.storage import load_model
+from hashsearch.models.storage import read_model
 from hashsearch.sources import DataFolders, dataset_at_hand
 from hashsearch.sources.loading import load_labelled_images
 from training.families import PRESETS
@@ -106,7 +106,7 @@ def _row(name: str, card: Card) -> str:
 
 
 def _decoded(model: Path, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    encoder = Encoder(load_model(model)[0])
+    encoder = Encoder(read_model(model)[0])
     return encoder.reconstruct(encoder.encode(images))
 
 

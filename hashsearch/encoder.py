@@ -12,7 +12,7 @@ from torch import Tensor
 from hashsearch.codes import pack_bits, unpack_bits
 from hashsearch.errors import ArtifactMismatch
 from hashsearch.models.autoencoder import Autoencoder
-from hashsearch.models.storage import load_model
+from hashsearch.models.storage import read_model
 
 # Every batch has this many images; the last one is padded with black images. Products of
 # another shape may round differently, and a bit near its threshold would then depend on the
@@ -47,8 +47,8 @@ class Encoder:
         device: str = "cpu",
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> "Encoder":
-        """Read a model folder. Raises InvalidModel or ArtifactMismatch, as `load_model` does."""
-        model, card = load_model(folder)
+        """Read a model folder. Raises InvalidModel or ArtifactMismatch, as `read_model` does."""
+        model, card = read_model(folder)
         encoder = cls(model, device, precision)
         encoder.fingerprint = card.fingerprint
         return encoder

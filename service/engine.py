@@ -20,7 +20,7 @@ from service.schemas import (
     MAX_K,
     CompareAnswer,
     GalleryAnswer,
-    Hit,
+    HitAnswer,
     JobAnswer,
     MethodAnswer,
     Overlap,
@@ -40,7 +40,7 @@ class Engine:
     """
 
     def __init__(self, folder: Path):
-        """Open a gallery. Raises what `GalleryFolder` and `load_model` raise."""
+        """Open a gallery. Raises what `GalleryFolder` and `read_model` raise."""
         self.gallery = GalleryFolder(folder)
         self._current = Searcher.with_model(self.gallery)
         self._tried = self._current.generation  # newest generation that was read or failed to be
@@ -154,7 +154,7 @@ def _answer(ranking: Ranking) -> MethodAnswer:
         latency_ms=round(ranking.latency_ms, 3),
         truncated=ranking.truncated,
         hits=[
-            Hit(
+            HitAnswer(
                 id=hit.id,
                 distance=hit.distance,
                 label=hit.label,

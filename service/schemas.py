@@ -68,7 +68,7 @@ class QueryBody(BaseModel):
         return self
 
 
-class Hit(BaseModel):
+class HitAnswer(BaseModel):
     """An image of the gallery that was found."""
 
     id: int
@@ -87,7 +87,7 @@ class MethodAnswer(BaseModel):
     image_bytes: int = Field(description="bytes of each image that the method compares")
     latency_ms: float = Field(description="time of the search, without decoding and encoding")
     truncated: bool = Field(description="whether images within the radius were left out")
-    hits: list[Hit]
+    hits: list[HitAnswer]
 
 
 class SearchAnswer(MethodAnswer):

@@ -14,7 +14,7 @@ from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.reencoding import reencode
-from hashsearch.models.storage import load_model
+from hashsearch.models.storage import read_model
 from hashsearch.sources.folder import Folder
 from tests.galleries import content, served
 
@@ -111,7 +111,7 @@ def test_a_code_is_not_added_if_the_gallery_moves_to_another_model_meanwhile(
 def test_an_encoder_that_was_not_loaded_from_a_folder_adds_nothing(
     gallery, other_model_folder, photograph
 ):
-    model, _ = load_model(other_model_folder)
+    model, _ = read_model(other_model_folder)
     with pytest.raises(ArtifactMismatch, match="the encoder was not loaded from a model folder"):
         add_image(gallery, Encoder(model), photograph)
     assert gallery.catalog.count() == 300

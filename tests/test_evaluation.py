@@ -17,20 +17,21 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import average_precision_score
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from hashsearch import progress
 from hashsearch.cli import main
+from hashsearch.commands import console
 from hashsearch.errors import EvaluationError
 from hashsearch.evaluation import evaluate as evaluation
-from hashsearch.evaluation import methods
+from hashsearch.evaluation import measured
 from hashsearch.evaluation.comparisons import Euclidean, Hamming, SquaredPixels
 from hashsearch.evaluation.dependencies import imported_files, sources_sha256
 from hashsearch.evaluation.measure import intervals, measure
-from hashsearch.evaluation.methods import MEASURED, Examples, Model, method_named
+from hashsearch.evaluation.measured import MEASURED, Examples, Model, method_named
 from hashsearch.evaluation.report import Report, to_markdown
 from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.evaluation.tasks import LabelledImages, split_task
 from hashsearch.evaluation.threads import chunks
 from hashsearch.models.card import PRETRAINED
+from hashsearch.progress import reports_opened_by
 from tests.conftest import part_of_cifar10
 
 ROOT = Path(__file__).parents[1]
@@ -164,7 +165,7 @@ def test_a_picture_that_stays_the_same_is_found_first_and_a_lost_one_by_chance(
     method = method_named("codes", model, 64, seed=0)
     describe = method.learn(Examples(task.gallery.images, 0))
     monkeypatch.setattr(
-        methods,
+        measured,
         "changed",
         lambda images, seed: [("same", images), ("black", np.zeros_like(images))],
     )
@@ -215,9 +216,10 @@ def test_measuring_computes_on_one_thread_each_and_then_gives_the_threads_back(t
 
 
 def test_progress_says_of_what_and_how_much(task, model, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0)
+    monkeypatch.setattr(console, "_LINE_EVERY_S", 0)
     method = method_named("lsh", model, 16, seed=0)
-    measure(method, Examples(task.gallery.images, 0), task, ks=KS, seed=0, date=TODAY)
+    with reports_opened_by(console.open_report):
+        measure(method, Examples(task.gallery.images, 0), task, ks=KS, seed=0, date=TODAY)
     lines = [
         re.sub(r"[\d,]+ (\w+/s)", r"N \1", line) for line in capsys.readouterr().err.split("\n")
     ]
@@ -380,10 +382,10 @@ def test_what_was_measured_is_read_back_until_something_else_is_asked(
     assert len(counted) == 8
 
 
-def test_a_cache_that_cannot_be_written_costs_nothing_but_time(evaluate, tmp_path, capsys):
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(evaluate, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     assert evaluate(cache=tmp_path / "file" / "cache")[0].measures
-    assert "lsh was measured, but is not kept: " in capsys.readouterr().err
+    assert "the result of lsh was not kept: " in caplog.text
 
 
 def test_as_many_images_are_retrieved_as_were_asked_for_or_as_there_are(task):

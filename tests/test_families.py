@@ -12,7 +12,7 @@ from torch import nn
 from hashsearch.encoder import Encoder
 from hashsearch.models import AUTOENCODERS
 from hashsearch.models.autoencoder import Autoencoder
-from hashsearch.models.storage import load_model
+from hashsearch.models.storage import read_model
 from tests.galleries import run
 from tests.test_imports import imports_without
 from training import job
@@ -84,7 +84,7 @@ def test_a_line_in_each_table_adds_a_family(tiny_images, tmp_path, monkeypatch, 
     monkeypatch.setitem(PRESETS, "toy8", ToyPreset(gain=2.0))
     folder = tmp_path / "model"
     job.train("toy8", PRESETS["toy8"], tiny_images, folder, data="tests", seed=0, device="cpu")
-    model, card = load_model(folder)
+    model, card = read_model(folder)
     assert type(model) is ToyAutoencoder
     assert (card.kind, card.bits, card.address_bits) == ("toy", 8, 12)
     assert card.training["steps"] == {"toy": 1}

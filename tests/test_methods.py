@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import hashsearch as hs
-from hashsearch.evaluation.methods import measured
+from hashsearch.evaluation.measured import measured
 from hashsearch.retrieval.methods import SERVED, ServedMethod
 from hashsearch.search import gathered
 from service.app import create_app

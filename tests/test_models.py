@@ -13,7 +13,7 @@ from hashsearch.models.card import PRETRAINED, copy_model, fingerprint, read_car
 from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
-from hashsearch.models.storage import load_model, round_as_stored, save_model
+from hashsearch.models.storage import read_model, round_as_stored, save_model
 from training.binarize import binarize
 from training.transform_coding import fit_transform
 
@@ -83,7 +83,7 @@ def test_hidden_units_that_are_not_known_are_refused():
 
 
 def test_a_saved_model_loads_with_the_same_weights_and_card(saved):
-    model, card = load_model(saved)
+    model, card = read_model(saved)
     for name, tensor in small().state_dict().items():
         assert_array_equal(model.state_dict()[name], tensor)
     assert card.metrics == {"psnr_db": 12.5}
@@ -114,7 +114,7 @@ def test_weights_kept_in_fewer_bits_compute_in_float32(saved, kind):
     save_file(weights, saved / "weights.safetensors")
     card = json.loads((saved / "card.json").read_text())
     rewrite_card(saved, fingerprint=fingerprint("dense", card["architecture"], weights))
-    model, _ = load_model(saved)
+    model, _ = read_model(saved)
     for name, tensor in model.state_dict().items():
         assert tensor.dtype == torch.float32
         assert_array_equal(tensor, weights[name].float())
@@ -122,7 +122,7 @@ def test_weights_kept_in_fewer_bits_compute_in_float32(saved, kind):
 
 def test_a_copy_of_a_model_is_the_model(saved, tmp_path):
     copy_model(saved, tmp_path / "copy")
-    assert load_model(tmp_path / "copy")[1] == load_model(saved)[1]
+    assert read_model(tmp_path / "copy")[1] == read_model(saved)[1]
 
 
 def test_weights_that_are_not_the_cards_are_refused(saved):
@@ -130,7 +130,7 @@ def test_weights_that_are_not_the_cards_are_refused(saved):
     weights["pixel_mean"][7] += 1
     save_file(weights, saved / "weights.safetensors")
     with pytest.raises(ArtifactMismatch, match="the weights have fingerprint"):
-        load_model(saved)
+        read_model(saved)
 
 
 @pytest.mark.parametrize(
@@ -153,20 +153,20 @@ def test_weights_that_are_not_the_cards_are_refused(saved):
 def test_a_card_that_does_not_fit_is_refused(saved, changes, message):
     rewrite_card(saved, **changes)
     with pytest.raises(InvalidModel, match=message):
-        load_model(saved)
+        read_model(saved)
 
 
 def test_a_model_for_other_image_rules_is_refused(saved):
     rewrite_card(saved, preprocessing="0")
     with pytest.raises(ArtifactMismatch, match="version 0 of the image rules"):
-        load_model(saved)
+        read_model(saved)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"not json", b"[1]", b"[" * 99_999])
 def test_a_damaged_card_is_refused(saved, content):
     (saved / "card.json").write_bytes(content)
     with pytest.raises(InvalidModel, match=r"card\.json"):
-        load_model(saved)
+        read_model(saved)
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, 1000])
@@ -174,16 +174,16 @@ def test_truncated_weights_are_refused(saved, size):
     whole = (saved / "weights.safetensors").read_bytes()
     (saved / "weights.safetensors").write_bytes(whole[:size])
     with pytest.raises(InvalidModel, match="no usable weights"):
-        load_model(saved)
+        read_model(saved)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
     with pytest.raises(InvalidModel, match=r"no model folder: card\.json cannot be read"):
-        load_model(tmp_path)
+        read_model(tmp_path)
 
 
 def test_codes_are_the_packed_signs_of_the_logits(model_folder, tiny_images):
-    model, _ = load_model(model_folder)
+    model, _ = read_model(model_folder)
     logits = model.code_logits(torch.from_numpy(tiny_images)).numpy()
     clear = np.abs(logits) > 1e-4  # no rounding reaches these
     codes = Encoder.load(model_folder).encode(tiny_images)
@@ -257,7 +257,7 @@ def test_a_convolutional_model_is_loaded_as_it_was_saved(convolutional, tiny_ima
     before = Encoder(convolutional).encode(tiny_images)
     round_as_stored(convolutional)
     card = save_model(tmp_path / "model", convolutional, training={}, metrics={})
-    loaded, _ = load_model(tmp_path / "model")
+    loaded, _ = read_model(tmp_path / "model")
     assert (card.kind, card.bits, card.address_bits) == ("convolutional", 256, 28)
     ours, theirs = Encoder(convolutional), Encoder(loaded)
     codes = ours.encode(tiny_images)
@@ -367,7 +367,7 @@ def test_weights_of_another_kind_are_refused(convolutional, tmp_path, name, chan
     changed = fingerprint(card.kind, card.architecture, weights)
     rewrite_card(tmp_path / "model", fingerprint=changed)
     with pytest.raises(InvalidModel, match=f"holds no usable weights.safetensors: .*{message}"):
-        load_model(tmp_path / "model")
+        read_model(tmp_path / "model")
 
 
 def test_the_first_bits_tell_of_the_picture_whatever_the_precision(convolutional, tiny_images):

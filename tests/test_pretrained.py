@@ -8,7 +8,7 @@ from hashsearch.codes import unpack_bits
 from hashsearch.encoder import Encoder
 from hashsearch.metrics import psnr_db
 from hashsearch.models.card import PRETRAINED
-from hashsearch.models.storage import load_model
+from hashsearch.models.storage import read_model
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.loading import load_labelled_images
 from training.retrieval import Question, retrieval_by_bits
@@ -40,12 +40,12 @@ def bits_of(images: np.ndarray) -> np.ndarray:
 
 def test_it_is_small_and_of_256_bits_with_an_address():
     assert sum(file.stat().st_size for file in PRETRAINED.rglob("*")) < 12_000_000
-    _, card = load_model(PRETRAINED)
+    _, card = read_model(PRETRAINED)
     assert (card.bits, card.address_bits) == (256, 28)
 
 
 def test_it_was_trained_on_training_images_alone():
-    _, card = load_model(PRETRAINED)
+    _, card = read_model(PRETRAINED)
     assert set(card.training["data"].split(" + ")) <= {"cifar10", "tinyimagenet32"}
 
 
@@ -62,14 +62,14 @@ def test_its_codes_find_images_of_a_kind_more_often_than_pixels_do(question):
 def test_pictures_come_back_from_its_codes(question):
     encoder = Encoder.load(PRETRAINED)
     images = question.queries[::100]
-    _, card = load_model(PRETRAINED)
+    _, card = read_model(PRETRAINED)
     found = psnr_db(images, encoder.reconstruct(encoder.encode(images)))
     assert found == pytest.approx(card.metrics["psnr_db"], abs=1.0)  # another 100 images
 
 
 @pytest.mark.soak
 def test_the_figures_of_its_card_are_measured_again(question):
-    _, card = load_model(PRETRAINED)
+    _, card = read_model(PRETRAINED)
     measured = retrieval_by_bits(question, bits_of(question.gallery), bits_of(question.queries))
     for name in ("precision_at_1", "precision_at_10", "map_at_1000"):
         value = measured[name]

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from hashsearch.errors import TrainingError
-from hashsearch.models.storage import load_model
+from hashsearch.models.storage import read_model
 from hashsearch.models.transform import TransformAutoencoder
 from training import budget, job, run
 from training.components import principal_components
@@ -240,7 +240,7 @@ def test_a_training_from_a_model_that_stopped_ends_as_an_unbroken_one(
 
 def test_the_linear_autoencoder_is_principal_component_analysis(tiny_images, tmp_path):
     train(tiny_images, tmp_path / "model", LinearPreset(bits=256))
-    model, _ = load_model(tmp_path / "model")
+    model, _ = read_model(tmp_path / "model")
     images, _ = job.split_off(tiny_images, job.HELD_OUT, np.random.default_rng(3))
     flat = images.reshape(len(images), -1).astype(float)
     centred = (flat - flat.mean(axis=0)) / (flat - flat.mean(axis=0)).std()

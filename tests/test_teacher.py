@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from hashsearch.cli import main
 from hashsearch.errors import InvalidModel, TrainingError
 from hashsearch.models.card import PRETRAINED
-from hashsearch.models.storage import load_model, load_saved, save_model
+from hashsearch.models.storage import load_saved, read_model, save_model
 from tests.test_run import (
     CONVOLUTIONAL,
     StopAfter,
@@ -76,7 +76,7 @@ def test_a_teacher_leaves_its_weights_targets_report_and_where_to_go_on(teacher,
 
 def test_a_teacher_is_no_model_to_search_with(teacher):
     with pytest.raises(InvalidModel, match="a model of kind 'teacher'; expected convolutional"):
-        load_model(teacher)
+        read_model(teacher)
 
 
 def test_model_info_shows_a_teacher_and_who_taught_a_student(
@@ -308,7 +308,7 @@ def test_features_are_measured_beside_the_bundled_models(tiny_images, tmp_path):
     question = Question("shade", tiny_images[:250], labels[:250], tiny_images[250:], labels[250:])
     card = train(tiny_images, tmp_path / "model", TEACHER, questions=[question], baseline=True)
     assert 0.5 < card.metrics["shade_features_knn_accuracy"] <= 1
-    bundled, _ = load_model(PRETRAINED)
+    bundled, _ = read_model(PRETRAINED)
     with torch.no_grad():
         parts = [
             bundled.features(bundled.standardize(torch.from_numpy(part)))
@@ -348,7 +348,7 @@ def test_a_student_learns_from_the_targets_and_its_card_says_from_whom(
         "training": theirs["training"],
         "targets_sha256": read_targets(teacher).sha256,
     }
-    load_model(tmp_path / "model")
+    read_model(tmp_path / "model")
 
 
 def test_a_students_logits_are_spread_by_a_rate_of_their_own(teacher, tiny_images, tmp_path):

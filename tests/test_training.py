@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from hashsearch.encoder import Encoder
 from hashsearch.errors import InvalidModel, TrainingError
 from hashsearch.metrics import psnr_db
-from hashsearch.models.storage import load_model
+from hashsearch.models.storage import read_model
 from tests.conftest import TINY_PRESET
 from training import job
 from training.data import split_off
@@ -36,7 +36,7 @@ def train(images, out, preset=TINY_PRESET, seed=0, start=None):
 def test_training_lowers_the_error_of_reconstruction(model_folder, tiny_images, tmp_path):
     untrained = DensePreset(**{**_settings(TINY_PRESET), "steps": 1, "learning_rate": 1e-9})
     before = train(tiny_images, tmp_path / "before", untrained).metrics["psnr_db"]
-    after = load_model(model_folder)[1].metrics["psnr_db"]
+    after = read_model(model_folder)[1].metrics["psnr_db"]
     assert after > before + 2
 
 
@@ -142,8 +142,8 @@ def test_a_training_from_a_model_begins_with_its_weights_and_pixel_means(
     for name, theirs in load_file(model_folder / "weights.safetensors").items():
         np.testing.assert_allclose(ours[name], theirs, atol=1e-9)
     assert card.training["start"] == {
-        "fingerprint": load_model(model_folder)[1].fingerprint,
-        "training": load_model(model_folder)[1].training,
+        "fingerprint": read_model(model_folder)[1].fingerprint,
+        "training": read_model(model_folder)[1].training,
     }
 
 
@@ -189,7 +189,7 @@ def _settings(preset: DensePreset) -> dict:
 
 def test_a_convolutional_code_is_made_of_its_images_as_they_are(tiny_images, tmp_path):
     train(tiny_images, tmp_path / "model", CONVOLUTIONAL)
-    model, _ = load_model(tmp_path / "model")
+    model, _ = read_model(tmp_path / "model")
     train_images, _ = split_off(tiny_images, 1000, np.random.default_rng(0))
     with torch.no_grad():
         logits = model.eval().code_logits(torch.from_numpy(train_images))

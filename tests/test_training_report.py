@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hashsearch.models.storage import load_model
+from hashsearch.models.storage import read_model
 from tests.test_run import CONVOLUTIONAL, DENSE, train
 from training.families.linear import LinearPreset
 from training.retrieval import Question
@@ -40,7 +40,7 @@ def test_a_report_stands_in_the_models_folder(tiny_images, question, tmp_path, p
         assert f"]({name})" in page
         with Image.open(report / name) as picture:
             assert len(picture.convert("RGB").getcolors(2**24)) > 20
-    load_model(tmp_path / "model")
+    read_model(tmp_path / "model")
 
 
 def test_the_log_has_a_row_for_each_step_of_each_stage(tiny_images, tmp_path):

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from hashsearch.encoder import Encoder
 from hashsearch.errors import InvalidModel
 from hashsearch.metrics import psnr_db
-from hashsearch.models.storage import load_model, save_model
+from hashsearch.models.storage import read_model, save_model
 from hashsearch.models.transform import TransformAutoencoder
 from training import job
 from training.data import fit_standardization
@@ -120,7 +120,7 @@ def test_a_card_that_tells_of_no_depths_is_refused(model, tmp_path, architecture
     with pytest.raises(
         InvalidModel, match="transform model that this version of hashsearch cannot"
     ):
-        load_model(tmp_path / "model")
+        read_model(tmp_path / "model")
 
 
 def _bits(model, coefficients):

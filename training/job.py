@@ -16,7 +16,7 @@ from hashsearch.errors import TrainingError
 from hashsearch.hardware import describe
 from hashsearch.models.autoencoder import StoredModel
 from hashsearch.models.card import PRETRAINED, Card
-from hashsearch.models.storage import load_model, require_free, round_as_stored, save_model
+from hashsearch.models.storage import read_model, require_free, round_as_stored, save_model
 from training.data import fit_standardization, sha256_of_images, split_off, without
 from training.device import has_bfloat16
 from training.families import PRESETS
@@ -221,7 +221,7 @@ def _describe(preset: Preset[M], model: M) -> Describe:
 
 def _describe_bundled(device: str) -> Describe:
     """`describe` of the bundled model, by the preset that it was trained with."""
-    model, card = load_model(PRETRAINED)
+    model, card = read_model(PRETRAINED)
     return _describe(PRESETS[card.training["preset"]], model.to(device))
 
 

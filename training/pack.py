@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFile:
+class PackedFile:
     """A member of an archive: its name there, its class, and its bytes."""
 
     name: str
@@ -63,7 +63,7 @@ class Archive:
     """`<name>.tar.gz`: its files and its bytes."""
 
     name: str
-    files: Sequence[ImageFile]
+    files: Sequence[PackedFile]
     data: bytes
 
 
@@ -113,7 +113,7 @@ def choose(folders: DataFolders, limit_bytes: int, quality: int) -> list[Archive
     return [archive for archive in (cifar10, tiny_imagenet, cifar100) if archive.files]
 
 
-def packed(name: str, files: Sequence[ImageFile]) -> Archive:
+def packed(name: str, files: Sequence[PackedFile]) -> Archive:
     """Make a tar.gz archive with members sorted by name, without times and owners."""
     buffer = BytesIO()
     with (
@@ -128,7 +128,7 @@ def packed(name: str, files: Sequence[ImageFile]) -> Archive:
 
 
 def filled(
-    name: str, kept: Sequence[ImageFile], candidates: Sequence[ImageFile], limit_bytes: int
+    name: str, kept: Sequence[PackedFile], candidates: Sequence[PackedFile], limit_bytes: int
 ) -> Archive:
     """Add as many evenly spaced candidates as fit into an archive of `limit_bytes`."""
     fits, too_many = 0, len(candidates) + 1
@@ -149,7 +149,7 @@ def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
     return [items[number * len(items) // count] for number in range(count)]
 
 
-def recompressed(files: Sequence[ImageFile], quality: int) -> list[ImageFile]:
+def recompressed(files: Sequence[PackedFile], quality: int) -> list[PackedFile]:
     """The images as 32×32 JPEG files of this quality, under the same names."""
     return [replace(file, data=_jpeg(file.data, quality)) for file in files]
 
@@ -160,10 +160,10 @@ def _jpeg(data: bytes, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _split_classes(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
+def _split_classes(files: Sequence[PackedFile]) -> tuple[list[PackedFile], list[PackedFile]]:
     """UNSEEN_IMAGES of each of UNSEEN_CLASSES, and all images of the other classes."""
-    unseen: list[ImageFile] = []
-    others: list[ImageFile] = []
+    unseen: list[PackedFile] = []
+    others: list[PackedFile] = []
     for label, group in groupby(files, lambda file: file.label):
         if label in UNSEEN_CLASSES:
             unseen += evenly_spaced(list(group), UNSEEN_IMAGES)
@@ -172,7 +172,7 @@ def _split_classes(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[Im
     return unseen, others
 
 
-def _files(name: str, folders: DataFolders, excluded: set[bytes]) -> list[ImageFile]:
+def _files(name: str, folders: DataFolders, excluded: set[bytes]) -> list[PackedFile]:
     """A data set's training images, sorted by class and name, without the excluded ones."""
     source = dataset_at_hand(name, "train", folders)
     if not isinstance(source, TarArchive):
@@ -184,7 +184,7 @@ def _files(name: str, folders: DataFolders, excluded: set[bytes]) -> list[ImageF
         for image in source:
             if isinstance(image.content, bytes) and _is_allowed(image.content, excluded):
                 path = decode_path(image.place.removeprefix("!/"))
-                files.append(ImageFile(path, image.label or "", image.content))
+                files.append(PackedFile(path, image.label or "", image.content))
             else:
                 left_out += 1
             report.advance(1)

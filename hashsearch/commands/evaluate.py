@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hashsearch.evaluation.methods import MeasuredMethod, Model
+    from hashsearch.evaluation.measured import MeasuredMethod, Model
     from hashsearch.evaluation.tasks import LabelledImages, Task
     from hashsearch.gallery.gallery_folder import GalleryFolder
 
@@ -85,7 +85,7 @@ def add(commands: Commands) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from hashsearch.evaluation.evaluate import evaluate, numbers_retrieved, require_measurable
-    from hashsearch.evaluation.methods import Model
+    from hashsearch.evaluation.measured import Model
     from hashsearch.evaluation.report import Report, require_room, to_text, write_report
     from hashsearch.models.card import PRETRAINED
 
@@ -187,7 +187,7 @@ def _asked(
     options: argparse.Namespace, model: "Model"
 ) -> "tuple[list[MeasuredMethod], dict[str, str]] | None":
     """The methods that --methods names, with none left out; None without --methods."""
-    from hashsearch.evaluation.methods import method_named
+    from hashsearch.evaluation.measured import method_named
 
     if not options.methods:
         return None
@@ -200,7 +200,7 @@ def _measurable(
 ) -> "tuple[list[MeasuredMethod], dict[str, str]]":
     """The methods that can be measured, and why each of the others cannot."""
     from hashsearch.evaluation.evaluate import require_measurable
-    from hashsearch.evaluation.methods import measured, method_named
+    from hashsearch.evaluation.measured import measured, method_named
 
     methods, left_out = [], {}
     for name, row in measured().items():

@@ -18,12 +18,12 @@ def add(commands: Commands) -> None:
 def _info(options: argparse.Namespace) -> int:
     from hashsearch.models import AUTOENCODERS
     from hashsearch.models.card import PRETRAINED, read_card
-    from hashsearch.models.storage import load_model
+    from hashsearch.models.storage import read_model
 
     folder = options.model or PRETRAINED
     card = read_card(folder)
     if card.kind in AUTOENCODERS:  # other kinds, such as a teacher, make no codes
-        load_model(folder)  # fails if the weights do not match the card
+        read_model(folder)  # fails if the weights do not match the card
     if options.json:
         print(card.to_json(), end="")
         return 0

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from hashsearch.durable import write_whole
 from hashsearch.errors import EvaluationError
 from hashsearch.evaluation.dependencies import sources_sha256
 from hashsearch.evaluation.measure import Result, measure
-from hashsearch.evaluation.methods import Examples, MeasuredMethod
+from hashsearch.evaluation.measured import Examples, MeasuredMethod
 from hashsearch.evaluation.tasks import Task
 
 USUAL_KS = (1, 10, 100, 1000)
-_MEASURING = Path(__file__).with_name(
-    "measure.py"
-)  # a cached result depends on all that this imports
+# A cached result depends on everything that this imports.
+_MEASURING = Path(__file__).with_name("measure.py")
+_log = logging.getLogger(__name__)
 
 
 def require_measurable(method: MeasuredMethod, task: Task) -> None:
@@ -94,4 +94,4 @@ def _keep(path: Path, result: Result) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(result.to_dict()))
     except OSError as error:
-        print(f"{result.method} was measured, but is not kept: {error}", file=sys.stderr)
+        _log.warning("the result of %s was not kept: %s", result.method, error)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import unpack_bits
 from hashsearch.evaluation.comparisons import Searchable
-from hashsearch.evaluation.methods import Describe, Examples, MeasuredMethod
+from hashsearch.evaluation.measured import Describe, Examples, MeasuredMethod
 from hashsearch.evaluation.ranking import rank
 from hashsearch.evaluation.robustness import evenly
 from hashsearch.evaluation.tasks import Task

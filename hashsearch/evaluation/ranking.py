@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.evaluation.comparisons import Hamming
-from hashsearch.evaluation.methods import MeasuredMethod
+from hashsearch.evaluation.measured import MeasuredMethod
 from hashsearch.evaluation.tasks import Task
 from hashsearch.evaluation.threads import chunks
 from hashsearch.evaluation.tiers import Tiers

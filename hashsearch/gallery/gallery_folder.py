@@ -86,7 +86,7 @@ class GalleryFolder:
         the gallery keeps them beside the codes. precision: of the encoder's products,
         for these codes and for queries. Raises InvalidGallery if the folder holds
         anything else, GalleryBusy if another process is creating a gallery in it,
-        and what `load_model` raises if the model is not whole.
+        and what `read_model` raises if the model is not whole.
         """
         if precision not in PRECISIONS:
             raise InvalidGallery(
@@ -160,7 +160,7 @@ class GalleryFolder:
         return read_card(self.model_folder)
 
     def encoder(self) -> "Encoder":
-        """Load the encoder that makes the codes. Raises what `load_model` raises."""
+        """Load the encoder that makes the codes. Raises what `read_model` raises."""
         from hashsearch.encoder import Encoder
 
         return Encoder.load(self.model_folder, precision=self.precision)
@@ -390,12 +390,12 @@ def _size(path: Path) -> int:
 def require_model(folder: Path) -> Card:
     """Check that a gallery can keep a model's codes, and return the model's card.
 
-    Raises what `load_model` raises if the model is not whole, and ArtifactMismatch if
+    Raises what `read_model` raises if the model is not whole, and ArtifactMismatch if
     its codes or addresses have another width.
     """
-    from hashsearch.models.storage import load_model
+    from hashsearch.models.storage import read_model
 
-    _, card = load_model(folder)
+    _, card = read_model(folder)
     if card.bits != CODE_BITS:
         raise ArtifactMismatch(
             f"{folder} makes codes of {card.bits} bits; a gallery keeps {CODE_BITS}"

@@ -39,7 +39,7 @@ def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
     transaction then switches the gallery to the new files and model. A killed job leaves the
     old codes, and the same call continues where it stopped.
     Returns the number of rows encoded. Raises InvalidGallery if the gallery keeps no pixels or
-    they are damaged, GalleryBusy if another job is running, and what `load_model` raises.
+    they are damaged, GalleryBusy if another job is running, and what `read_model` raises.
     """
     if not gallery.keeps("pixels"):
         raise InvalidGallery(

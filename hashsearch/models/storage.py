@@ -78,7 +78,7 @@ def _stored(model: StoredModel) -> dict[str, Tensor]:
     }
 
 
-def load_model(folder: Path) -> tuple[Autoencoder, Card]:
+def read_model(folder: Path) -> tuple[Autoencoder, Card]:
     """Read an autoencoder's folder; the model is on the CPU and in evaluation mode.
 
     Raises InvalidModel if the folder is missing, damaged or of an unknown format, and
@@ -90,7 +90,7 @@ def load_model(folder: Path) -> tuple[Autoencoder, Card]:
 
 
 def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
-    """Like `load_model`, for a model of one of these kinds."""
+    """Like `read_model`, for a model of one of these kinds."""
     card = read_card(folder)
     if card.kind not in kinds:
         raise InvalidModel(

@@ -117,7 +117,7 @@ class Searcher:
     def with_model(cls, gallery: GalleryFolder, encoder: "Encoder | None" = None) -> "Searcher":
         """A Searcher whose model is loaded at once, or kept from an earlier one.
 
-        Raises InvalidGallery, and what `load_model` raises.
+        Raises InvalidGallery, and what `read_model` raises.
         """
         while True:
             searcher = cls(gallery, encoder)
@@ -133,7 +133,7 @@ class Searcher:
     def encoder(self) -> "Encoder":
         """The gallery's model, loaded for the first query by image.
 
-        Raises what `load_model` raises, also if the gallery was moved to another model since.
+        Raises what `read_model` raises, also if the gallery was moved to another model since.
         """
         from hashsearch.encoder import Encoder  # with torch, which takes seconds
 

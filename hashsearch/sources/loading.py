@@ -1,6 +1,6 @@
 """The images of a source, decoded: one, or all of them in memory."""
 
-import sys
+import logging
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,8 @@ from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import DecodedImage, decode, from_pixels, read_image_file
 from hashsearch.progress import progress_report
 from hashsearch.sources.base import Source, SourceImage
+
+_log = logging.getLogger(__name__)
 
 
 def load_tiny_images(source: Source) -> NDArray[np.uint8]:
@@ -37,7 +39,7 @@ def load_labelled_images(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.
     if not images:
         raise InvalidSource(f"{source.root} holds no image that can be read")
     if failed:
-        print(f"{failed:,} images of {source.root} cannot be read; left out", file=sys.stderr)
+        _log.warning("%s images of %s cannot be read; left out", f"{failed:,}", source.root)
     return np.stack(images), np.array(labels)
 
 

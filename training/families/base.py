@@ -16,7 +16,7 @@ from hashsearch.errors import TrainingError
 from hashsearch.metrics import psnr_db
 from hashsearch.models.autoencoder import Autoencoder, StoredModel
 from hashsearch.models.card import Card
-from hashsearch.models.storage import load_model
+from hashsearch.models.storage import read_model
 from training.budget import Stateful
 from training.data import Batches
 from training.run import Run
@@ -170,7 +170,7 @@ class AutoencoderPreset(Preset[A]):
 
         Raises as `start` does.
         """
-        trained, card = load_model(folder)
+        trained, card = read_model(folder)
         with torch.device("meta"):
             wanted = self.build()
         ours, theirs = wanted.architecture(), trained.architecture()

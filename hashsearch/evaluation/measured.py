@@ -90,7 +90,7 @@ class Model:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """Raises what `load_model` raises."""
+        """Raises what `read_model` raises."""
         return Encoder.load(self.folder)
 
 

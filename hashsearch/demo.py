@@ -6,6 +6,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+from hashsearch.columns import aligned
 from hashsearch.errors import InvalidSource
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
@@ -58,10 +59,8 @@ def show_search(folder: Path, dataset: str, folders: DataFolders) -> None:
         ranking, method = searcher.search(query, name, k=10), SERVED[name]
         title = f"by {name}: {method.image_bytes:,} bytes an image, {ranking.latency_ms:.1f} ms"
         columns.append(_column(title, method.unit, ranking.hits))
-    widths = [max(map(len, column)) + 4 for column in columns]
-    for lines in zip(*columns, strict=True):
-        row = (f"{line:<{width}}" for line, width in zip(lines, widths, strict=True))
-        print("".join(row).rstrip())
+    side_by_side = list(zip(*columns, strict=True))
+    print("\n".join(aligned(side_by_side, "<" * len(columns), gap="    ")))
     gallery.close()
 
 
@@ -101,7 +100,4 @@ def _sample_query(dataset: str, searcher: Searcher, folders: DataFolders) -> tup
 def _column(title: str, unit: str, hits: list[Hit]) -> list[str]:
     """Lines of a table: distance and the end of the path."""
     rows = [(f"{hit.distance:,}", "/".join(hit.path.split("/")[-2:])) for hit in hits]
-    width = max([len(unit), *(len(distance) for distance, _ in rows)])
-    lines = [title, f"{unit:>{width}}  image"]
-    lines += [f"{distance:>{width}}  {path}" for distance, path in rows]
-    return lines
+    return [title, *aligned([(unit, "image"), *rows], "><")]

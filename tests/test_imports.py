@@ -12,7 +12,17 @@ import hashsearch
 ROOT = Path(__file__).parents[1]
 # From the ground up; a module may import from its own floor and those below.
 FLOORS = (
-    ("errors", "codes", "metrics", "images", "progress", "durable", "hardware", "stopping"),
+    (
+        "errors",
+        "codes",
+        "metrics",
+        "images",
+        "progress",
+        "durable",
+        "hardware",
+        "stopping",
+        "columns",
+    ),
     ("sources", "models"),
     ("encoder",),
     ("baselines", "search"),

@@ -4,16 +4,19 @@ import json
 import sys
 from typing import Any
 
+from hashsearch.columns import aligned
+
 
 def print_entries(entries: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(entries, indent=2))
         return
-    width = max(map(len, entries))
+    rows = []
     for name, value in entries.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {part}" for key, part in value.items())
-        print(f"{name:<{width}}  {value}")
+        rows.append((name, str(value)))
+    print("\n".join(aligned(rows, "<<")))
 
 
 def readable(n_bytes: int) -> str:

@@ -8,6 +8,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from hashsearch.codes import CODE_BYTES, code_from_hex
+from hashsearch.columns import aligned
 from hashsearch.commands.arguments import Commands, add_command
 from hashsearch.commands.output import shown
 from hashsearch.errors import InvalidQuery
@@ -86,6 +87,4 @@ def _print_hits(ranking: "Ranking", *, as_json: bool) -> None:
         (f"{hit.distance:,}", str(hit.id), shown(hit.label or ""), shown(hit.path))
         for hit in ranking.hits
     ]
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    for distance, image_id, label, path in table:
-        print(f"{distance:>{widths[0]}}  {image_id:>{widths[1]}}  {label:<{widths[2]}}  {path}")
+    print("\n".join(aligned(table, ">><<")))

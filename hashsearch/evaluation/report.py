@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from hashsearch.columns import aligned
 from hashsearch.durable import write_whole
 from hashsearch.errors import EvaluationError
 from hashsearch.evaluation.measure import (
@@ -124,11 +125,8 @@ def to_markdown(report: Report) -> str:
 def to_text(report: Report) -> str:
     """The table of retrieval, in columns for a terminal."""
     rows = tables(report)["Retrieval"]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{report.task}: means over queries, and their 95% confidence", ""]
-    for row in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([f"{row[0]:<{widths[0]}}", *cells]).rstrip())
+    lines += aligned(rows, "<" + ">" * (len(rows[0]) - 1))
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ import argparse
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 
@@ -22,7 +23,7 @@ from hashsearch.progress import reports_opened_by
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    options = argparse.Namespace(when_stopped="stopped")
+    options = argparse.Namespace(when_stopped="stopped", started=time.monotonic())
     quiet_pillow()
     if isinstance(sys.stdout, TextIOWrapper):  # file names may not be UTF-8
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")

@@ -1,7 +1,6 @@
 """`train`: make a model."""
 
 import argparse
-import time
 from pathlib import Path
 
 from hashsearch.commands.arguments import (
@@ -14,8 +13,6 @@ from hashsearch.commands.arguments import (
 from hashsearch.errors import TrainingError
 from hashsearch.sources import DataFolders, dataset_at_hand, open_source
 from hashsearch.stopping import stop_on_sigterm
-
-_STARTED = time.monotonic()  # of the command, before torch is imported
 
 
 def add(commands: Commands) -> None:
@@ -111,7 +108,7 @@ def _make_model(options: argparse.Namespace) -> int:
         seed=options.seed,
         device=device,
         minutes=options.minutes,
-        started=_STARTED,
+        started=options.started,
         resume=options.resume,
         start=options.start,
         teacher=options.teacher,

@@ -219,13 +219,13 @@ def test_an_image_whose_decoding_never_ends_fails_alone(gallery, pictures, monke
     assert (summary.indexed, summary.failed) == (40, 1)
     ((failure, _),) = gallery.catalog.failures()
     assert failure.uri == "pictures/endless.jpg"
-    assert failure.reason == "decoding it takes more than 4 seconds"
+    assert failure.reason == "decoding it takes more than 2 seconds"
 
 
 def limit_workers(monkeypatch):
-    monkeypatch.setattr(workers, "_CHUNK_LIMIT_S", 8.0)
+    monkeypatch.setattr(workers, "_CHUNK_LIMIT_S", 4.0)
     monkeypatch.setattr(workers, "_PER_IMAGE_S", 0.0)
-    monkeypatch.setattr(workers, "_IMAGE_LIMIT_S", 4.0)
+    monkeypatch.setattr(workers, "_IMAGE_LIMIT_S", 2.0)
 
 
 class KillsOnReceipt(bytes):

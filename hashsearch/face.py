@@ -289,12 +289,13 @@ class Gallery:
             raise InvalidQuery(
                 f"{_described(image)} came; an image file's path or bytes was wanted"
             )
-        source = ImageFile(_path(image))
         try:
+            source = ImageFile(_path(image))
             (found,) = source
+        except (OSError, ValueError) as error:
+            raise InvalidImage(f"{_described(str(image))} cannot be read: {error}") from error
+        try:
             return add_image(storage, encoder, found, label, source=source.root)[0]
-        except OSError as error:
-            raise InvalidImage(f"{image} cannot be read: {error.strerror}") from error
         except InvalidImage as error:
             raise InvalidImage(f"{image}: {error}") from error
 

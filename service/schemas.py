@@ -20,7 +20,7 @@ def _list_methods(schema: dict[str, Any]) -> None:
     schema["enum"] = list(SERVED)
 
 
-Method = Annotated[str, AfterValidator(_known_method), Field(json_schema_extra=_list_methods)]
+MethodName = Annotated[str, AfterValidator(_known_method), Field(json_schema_extra=_list_methods)]
 K = Annotated[int, Field(ge=1, le=MAX_K, description="largest number of hits")]
 
 
@@ -39,7 +39,7 @@ class SearchParameters(BaseModel):
             f"without k, all images within it, at most {MAX_K}",
         ),
     ] = None
-    method: Method = DEFAULT_METHOD
+    method: MethodName = DEFAULT_METHOD
 
 
 class CompareParameters(BaseModel):
@@ -81,7 +81,7 @@ class HitAnswer(BaseModel):
 class MethodAnswer(BaseModel):
     """The hits of one method, nearest first, equal distances in id order."""
 
-    method: Method
+    method: MethodName
     title: str = Field(description="name of the method for people")
     unit: str = Field(description="unit of the distances; the page shows the root of squared ones")
     image_bytes: int = Field(description="bytes of each image that the method compares")
@@ -99,7 +99,7 @@ class SearchAnswer(MethodAnswer):
 class Overlap(BaseModel):
     """How much two methods' hits have in common."""
 
-    methods: tuple[Method, Method]
+    methods: tuple[MethodName, MethodName]
     share: float = Field(description="share of the first k hits that both methods found")
 
 
@@ -131,7 +131,7 @@ class GalleryAnswer(BaseModel):
     images: int
     generation: int = Field(description="increases with every change to the images")
     fingerprint: str = Field(description="fingerprint of the model that made the codes")
-    methods: list[Method] = Field(description="methods that the gallery has data for")
+    methods: list[MethodName] = Field(description="methods that the gallery has data for")
     job: JobAnswer | None
 
 

@@ -23,7 +23,7 @@ from hashsearch.errors import EvaluationError
 from hashsearch.evaluation import evaluate as evaluation
 from hashsearch.evaluation import measured
 from hashsearch.evaluation.comparisons import Euclidean, Hamming, SquaredPixels
-from hashsearch.evaluation.dependencies import imported_files, sources_sha256
+from hashsearch.evaluation.imported import imported_files, sources_sha256
 from hashsearch.evaluation.measure import intervals, measure
 from hashsearch.evaluation.measured import MEASURED, Examples, Model, method_named
 from hashsearch.evaluation.report import Report, to_markdown

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hashsearch.durable import write_whole
 from hashsearch.errors import EvaluationError
-from hashsearch.evaluation.dependencies import sources_sha256
+from hashsearch.evaluation.imported import sources_sha256
 from hashsearch.evaluation.measure import Result, measure
 from hashsearch.evaluation.measured import Examples, MeasuredMethod
 from hashsearch.evaluation.tasks import Task

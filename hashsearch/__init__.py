@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hashsearch.face import Gallery, encode, load_model, open
     from hashsearch.gallery.catalog import ImageRecord
     from hashsearch.jobs.index.indexing import IndexSummary
-    from hashsearch.retrieval.searcher import Hit
+    from hashsearch.retrieval.searcher import Hit, Ranking
 
 __version__ = "0.1.0"
 
@@ -26,6 +26,7 @@ _PLACES = {
     "Hit": "hashsearch.retrieval.searcher",
     "ImageRecord": "hashsearch.gallery.catalog",
     "IndexSummary": "hashsearch.jobs.index.indexing",
+    "Ranking": "hashsearch.retrieval.searcher",
     "encode": "hashsearch.face",
     "errors": "hashsearch",
     "load_model": "hashsearch.face",
@@ -37,6 +38,7 @@ __all__ = [
     "Hit",
     "ImageRecord",
     "IndexSummary",
+    "Ranking",
     "encode",
     "errors",
     "load_model",

@@ -47,15 +47,16 @@ def folder(tmp_path, image_files, photograph, monkeypatch) -> Path:
 
 
 def test_the_face_is_this():
-    assert hs.__all__ == sorted(
-        ["Gallery", "Hit", "ImageRecord", "IndexSummary", "encode", "errors", "load_model", "open"]
-    )
+    assert hs.__all__ == [
+        *("Gallery", "Hit", "ImageRecord", "IndexSummary", "Ranking"),
+        *("encode", "errors", "load_model", "open"),
+    ]
     assert set(hs.__all__) <= set(dir(hs))
     for name in hs.__all__:
         assert getattr(hs, name) is not None
     public = {name for name in vars(hs.Gallery) if not name.startswith("_")}
     assert public == {
-        *("add", "close", "failures", "get", "index", "reconstruct", "remove", "search"),
+        *("add", "close", "failures", "get", "index", "rank", "reconstruct", "remove", "search"),
     }
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = hs.nothing

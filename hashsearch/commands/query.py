@@ -12,11 +12,13 @@ from hashsearch.columns import aligned
 from hashsearch.commands.arguments import Commands, add_command
 from hashsearch.commands.output import shown
 from hashsearch.errors import InvalidQuery
-from hashsearch.images import read_image_file
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 
 if TYPE_CHECKING:
-    from hashsearch.retrieval.searcher import Query, Ranking, Searcher
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hashsearch.retrieval.searcher import Ranking
 
 _MAX_ID_DIGITS = 18  # a longer number is a code that happens to have no letter
 
@@ -32,30 +34,26 @@ def add(commands: Commands) -> None:
 
 
 def _query(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.gallery_folder import GalleryFolder
-    from hashsearch.retrieval.searcher import Searcher
+    from hashsearch.face import open as open_gallery
 
-    if Path(
-        options.query
-    ).is_file():  # torch takes seconds to import; the indexes are built meanwhile
+    if Path(options.query).is_file():
+        # Torch takes seconds to import; the indexes are built meanwhile.
         Thread(target=import_module, args=("hashsearch.encoder",), daemon=True).start()
-    gallery = GalleryFolder(options.gallery)
-    searcher = Searcher(gallery)
-    query = _parse_query(options.query, searcher)
-    ranking = searcher.search(query, options.method, k=options.k, radius=options.radius)
-    gallery.close()
+    with open_gallery(options.gallery) as gallery:
+        query = _parse_query(options.query)
+        ranking = gallery.rank(query, options.k, radius=options.radius, method=options.method)
     _print_hits(ranking, as_json=options.json)
     return 0
 
 
-def _parse_query(text: str, searcher: "Searcher") -> "Query":
+def _parse_query(text: str) -> "Path | int | NDArray[np.uint8]":
     """Read a query as a path of an image file, as an id or as a code, in this order."""
     if Path(text).is_file():
-        return searcher.query_by_image(read_image_file(Path(text)))
+        return Path(text)
     if text.isascii() and text.isdigit() and len(text) <= _MAX_ID_DIGITS:
-        return searcher.query_by_id(int(text))
+        return int(text)
     if len(text) >= CODE_BYTES and all(c in "0123456789abcdefABCDEF" for c in text):
-        return searcher.query_by_code(code_from_hex(text))
+        return code_from_hex(text)
     raise InvalidQuery(
         f"{text} is neither an image file, an id of the gallery, nor a code of "
         f"{2 * CODE_BYTES} hexadecimal digits"

@@ -67,6 +67,9 @@ class Ranking:
     """The hits of one method, nearest first, equal distances in order of id.
 
     truncated: whether `cap` cut off images within the radius. latency_ms: time of the search.
+
+    >>> len(gallery.rank(7, k=3).hits)
+    3
     """
 
     method: str

@@ -150,7 +150,7 @@ def test_a_stopped_job_commits_what_was_read_and_says_so(number, model_folder, t
         .splitlines()[-1]
         .endswith("stopped; what was committed is safe, and the same command continues")
     )
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors, errors
     gallery = GalleryFolder(tmp_path / "gallery")
     assert last_job(gallery.catalog).state == "stopped"
     stored = content(gallery)

@@ -10,6 +10,7 @@ import warnings
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from threading import Thread
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +43,10 @@ def prepare(images: list[SourceImage], thumbnails: bool = True) -> list[Prepared
     return [_prepare_or_error(image, thumbnails) for image in images]
 
 
-def start_worker() -> None:
+def start_worker(started: Any) -> None:
     """Set up a worker process: it leaves Ctrl-C to its parent, and ends with it.
 
+    started: a semaphore, released at the end.
     Its priority is lower than its parent's, so that decoded images are encoded and
     written at once, and the two displace each other from core and caches less often.
     """
@@ -53,6 +55,7 @@ def start_worker() -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     quiet_pillow()
     warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata; nobody reads them here
+    started.release()
 
 
 def _end_with_parent() -> None:

@@ -15,6 +15,7 @@ from hashsearch.jobs.index.prepare import Prepared, prepare, start_worker
 from hashsearch.sources.base import SourceImage
 
 _START_LIMIT_S = 60.0  # for a worker to start
+_START_PATIENCE_S = 3.0  # before a pool is stopped whose workers have not started
 _IMAGE_LIMIT_S = 60.0  # the largest images that are decoded take a few seconds
 _CHUNK_LIMIT_S, _PER_IMAGE_S = 120.0, 2.0  # a chunk that takes longer is tried image by image
 _LOOK_EVERY_S = 1.0
@@ -29,7 +30,7 @@ class Pending:
 
     images: list[SourceImage]
     future: "Future[Results]"
-    pool: ProcessPool | None
+    pool: "_Pool | None"
 
 
 class Workers:
@@ -44,13 +45,13 @@ class Workers:
     def __init__(self, count: int, *, thumbnails: bool = True):
         self.count = count
         self._thumbnails = thumbnails
-        self._pool = _new_pool(count)
+        self._pool = _Pool(count)
 
     def __enter__(self) -> "Workers":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _end(self._pool)
+        self._pool.end()
 
     def submit(self, images: list[SourceImage]) -> Pending:
         """Prepare images; `result` waits for their outcome."""
@@ -83,9 +84,9 @@ class Workers:
             except _LOST:
                 pass
             break
-        if not pending.future.done() or _is_broken(self._pool):
-            _end(self._pool)
-            self._pool = _new_pool(self.count)
+        if not pending.future.done() or not self._pool.active:
+            self._pool.end()
+            self._pool = _Pool(self.count)
         return self._one_by_one(pending.images)
 
     def _one_by_one(self, images: list[SourceImage]) -> Results:
@@ -103,45 +104,51 @@ class Workers:
                         reason = f"decoding it takes more than {_IMAGE_LIMIT_S:g} seconds"
                     except _LOST:
                         reason = "decoding it killed a process, perhaps for want of memory"
-                    _end(pool)
+                    pool.end()
                     pool = _started_pool()
                 results.append(result or InvalidImage(reason))
         finally:
-            _end(pool)
+            pool.end()
         return results
 
-    def _schedule(self, pool: ProcessPool, images: list[SourceImage]) -> "Future[Results]":
+    def _schedule(self, pool: "_Pool", images: list[SourceImage]) -> "Future[Results]":
         limit_s = _IMAGE_LIMIT_S if len(images) == 1 else _chunk_limit_s(images)
         return pool.schedule(prepare, (images, self._thumbnails), timeout=limit_s)
 
 
-def _new_pool(count: int) -> ProcessPool:
-    pool = ProcessPool(count, initializer=start_worker, context=get_context("spawn"))
-    pool.schedule(prepare, ([],))  # so that workers start while the job itself starts
-    return pool
+class _Pool(ProcessPool):
+    """Worker processes, which start while the job itself starts."""
+
+    def __init__(self, count: int):
+        context = get_context("spawn")
+        self._started, self._count = context.Semaphore(0), count  # each worker releases it
+        super().__init__(
+            count, initializer=start_worker, initargs=(self._started,), context=context
+        )
+        self.schedule(prepare, ([],))
+
+    def end(self) -> None:
+        """Stop; a process that is stopped while it starts may print a traceback, so wait for it."""
+        ends = time.monotonic() + _START_PATIENCE_S
+        for _ in range(self._count):
+            if not self._started.acquire(timeout=max(0.0, ends - time.monotonic())):
+                break
+        self.stop()  # type: ignore[no-untyped-call]
+        self.join()
 
 
-def _started_pool() -> ProcessPool:
+def _started_pool() -> "_Pool":
     """A pool of one process, which has answered. Raises WorkersFailed if none can be started."""
-    pool = _new_pool(1)
+    pool = _Pool(1)
     try:
         pool.schedule(prepare, ([],)).result(_START_LIMIT_S)
     except (TimeoutError, RuntimeError, *_LOST) as error:
-        _end(pool)
+        pool.end()
         raise WorkersFailed(
             "worker processes failed to start; in a script, call index() under "
             '`if __name__ == "__main__":`'
         ) from error
     return pool
-
-
-def _end(pool: ProcessPool) -> None:
-    pool.stop()
-    pool.join()
-
-
-def _is_broken(pool: ProcessPool) -> bool:
-    return not pool.active
 
 
 def _chunk_limit_s(images: list[SourceImage]) -> float:

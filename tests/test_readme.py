@@ -96,7 +96,7 @@ def test_make_demo_prints_what_the_readme_shows(data, cifar10, tmp_path):
         found = re.findall(r"[a-z]+/\d{4}\.jpg", "\n".join(shown[2:]))
         assert len(found) == 20
         also = {f"cifar10/train/{name}" for name in found}
-        folder = part_of_cifar10(cifar10, tmp_path / "data", train=10, test=1, also=also)
+        folder = part_of_cifar10(cifar10, tmp_path / "data", train=50, test=1, also=also)
         with tarfile.open(folder / cifar10.name) as archive:
             count = sum(name.startswith("cifar10/train/") for name in archive.getnames())
         assert shown[0].startswith("Searching 50,000 images for ")

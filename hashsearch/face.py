@@ -1,7 +1,5 @@
 """The library's face: what `import hashsearch` offers, documented in docs/python.md."""
 
-import operator
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,13 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hashsearch.codes import CODE_BYTES, code_from_hex
+from hashsearch.codes import code_from_hex
 from hashsearch.errors import ArtifactMismatch, InvalidGallery, InvalidImage, InvalidQuery
 from hashsearch.gallery.catalog import Failure, ImageRecord
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder, Precision
 from hashsearch.hardware import usable_cores
-from hashsearch.images import decode, from_picture, from_pixels, read_image_file
+from hashsearch.inputs import (
+    PathOrName,
+    Picture,
+    checked_path,
+    described,
+    is_code,
+    tiny_image,
+    whole,
+    whole_numbers,
+)
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources, require_images
 from hashsearch.jobs.removing import remove
 from hashsearch.models.card import PRETRAINED, read_card
@@ -33,13 +40,9 @@ from hashsearch.sources.labels import LabelledSource, Labels
 if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
 
-PathOrName: TypeAlias = str | PathLike[str]
-Picture: TypeAlias = PathOrName | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 Queryable: TypeAlias = Picture | int | np.integer
 
 _BATCH = 500  # records read at once by an iteration
-_LONGEST_SHOWN = 200  # characters of a value in a message
-_MAX = 2**62  # larger than any id, number of images or distance
 
 
 def open(
@@ -65,7 +68,7 @@ def open(
     >>> hashsearch.open("new gallery", create=True)
     <hashsearch.Gallery 'new gallery'>
     """
-    path = _path(folder)
+    path = checked_path(folder)
     if not create and not path.exists():
         raise InvalidGallery(f"{path} does not exist; open(…, create=True) makes a gallery")
     if create and not GalleryFolder.exists(path):
@@ -231,9 +234,9 @@ class Gallery:
             return index_sources(
                 storage,
                 opened,
-                workers=usable_cores() if workers is None else _whole("workers", workers, 1),
+                workers=usable_cores() if workers is None else whole("workers", workers, 1),
                 max_failures=(
-                    None if max_failures is None else _whole("max_failures", max_failures, 0)
+                    None if max_failures is None else whole("max_failures", max_failures, 0)
                 ),
                 retry_failed=retry_failed,
                 relabel=labels is not None,
@@ -282,8 +285,8 @@ class Gallery:
         return searcher.search(
             self._query(searcher, query),
             method,
-            k=None if k is None else _whole("k", k, 1),
-            radius=None if radius is None else _whole("a radius", radius, 0),
+            k=None if k is None else whole("k", k, 1),
+            radius=None if radius is None else whole("a radius", radius, 0),
         )
 
     def add(self, image: "PathOrName | bytes", label: str | None = None) -> int:
@@ -301,14 +304,12 @@ class Gallery:
         if isinstance(image, bytes):
             return add_image(storage, encoder, image, label)[0]
         if not isinstance(image, str | PathLike):
-            raise InvalidQuery(
-                f"{_described(image)} came; an image file's path or bytes was wanted"
-            )
+            raise InvalidQuery(f"{described(image)} came; an image file's path or bytes was wanted")
         try:
-            source = ImageFile(_path(image))
+            source = ImageFile(checked_path(image))
             (found,) = source
         except (OSError, ValueError) as error:
-            raise InvalidImage(f"{_described(str(image))} cannot be read: {error}") from error
+            raise InvalidImage(f"{described(str(image))} cannot be read: {error}") from error
         try:
             return add_image(storage, encoder, found, label, source=source.root)[0]
         except InvalidImage as error:
@@ -329,7 +330,7 @@ class Gallery:
         >>> gallery.remove(ids=[7])
         1
         """
-        chosen = None if ids is None else _ids(ids)
+        chosen = None if ids is None else whole_numbers(ids)
         if sum(part is not None for part in (chosen, label, uri_prefix)) != 1:
             raise InvalidQuery("remove() takes exactly one of ids, label and uri_prefix")
         if uri_prefix == "":
@@ -344,7 +345,7 @@ class Gallery:
         >>> gallery.get(1).width
         32
         """
-        return self._storage.catalog.record(_whole("an id", image_id))
+        return self._storage.catalog.record(whole("an id", image_id))
 
     def failures(self) -> list[Failure]:
         """The files that could not be read, by uri, each with the reason.
@@ -384,36 +385,12 @@ class Gallery:
 
     def _query(self, searcher: Searcher, query: Queryable) -> Query:
         if isinstance(query, int | np.integer):
-            return searcher.query_by_id(_whole("an id", query))
+            return searcher.query_by_id(whole("an id", query))
         if isinstance(query, np.ndarray) and query.ndim == 1:
             return searcher.query_by_code(query)
-        if isinstance(query, str) and _is_code(query):
+        if isinstance(query, str) and is_code(query):
             return searcher.query_by_code(code_from_hex(query))
         return searcher.query_by_tiny(tiny_image(query, "an id, a code"))
-
-
-def tiny_image(image: Picture, *others: str) -> NDArray[np.uint8]:
-    """Turn anything that names an image into its (32, 32, 3) uint8 tiny image.
-
-    others: what else the caller takes, for the message. Raises InvalidImage, with the path if
-    there is one, and InvalidQuery for anything else.
-    """
-    if isinstance(image, bytes | bytearray | memoryview):
-        return decode(bytes(image)).tiny
-    if isinstance(image, str | PathLike):
-        data = _file_bytes(image)
-        try:
-            return decode(data).tiny
-        except InvalidImage as error:
-            raise type(error)(f"{image}: {error}") from error
-    if isinstance(image, Image.Image):
-        return from_picture(image).tiny
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise InvalidImage(f"{_described(image)} came; (height, width, 3) uint8 RGB was wanted")
-        return from_pixels(image).tiny
-    wanted = ", ".join(("a path", "bytes", "a PIL image", "an array", *others))  # type: ignore[unreachable]
-    raise InvalidQuery(f"{_described(image)} came; an image was wanted: {wanted}")
 
 
 def model_folder(model: PathOrName | None) -> Path:
@@ -421,59 +398,12 @@ def model_folder(model: PathOrName | None) -> Path:
     return PRETRAINED if model is None or str(model) == "bundled" else Path(model)
 
 
-def _file_bytes(path: PathOrName) -> bytes:
-    shown = str(path) if len(str(path)) <= _LONGEST_SHOWN else f"{str(path)[:_LONGEST_SHOWN]}…"
-    try:
-        return read_image_file(_path(path))
-    except OSError as error:
-        raise InvalidImage(f"{shown} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a zero byte
-        raise InvalidImage(f"{shown!r} is no path: {error}") from error
-
-
-def _path(path: PathOrName) -> Path:
-    if not os.fspath(path):
-        raise InvalidQuery("an empty path came; the path of a file or folder was wanted")
-    return Path(path)
-
-
-def _whole(name: str, value: object, least: int | None = None) -> int:
-    """A whole number of any type, such as NumPy's. Raises InvalidQuery for anything else."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError
-    except TypeError as error:
-        raise InvalidQuery(f"{name} is a whole number; got {_described(value)}") from error
-    if isinstance(value, bool) or (least is not None and number < least):
-        wanted = "a whole number" if least is None else f"at least {least}"
-        raise InvalidQuery(f"{name} is {wanted}; got {value}")
-    return min(max(number, -_MAX), _MAX)  # beyond it, there is nothing more
-
-
-def _ids(ids: Iterable[int]) -> list[int]:
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        raise InvalidQuery(f"ids is a list of whole numbers; got {_described(ids)}")
-    return [_whole("an id", one) for one in ids]
-
-
-def _described(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype} {value.shape}"
-    text = repr(value)
-    if isinstance(value, str | int | float | None) and len(text) < _LONGEST_SHOWN:
-        return text
-    return f"an object of type {type(value).__name__}"
-
-
-def _is_code(text: str) -> bool:
-    return len(text) == 2 * CODE_BYTES and not Path(text).exists() and text.isalnum()
-
-
 def _source(source: "PathOrName | Source", folders: DataFolders) -> Source:
     if isinstance(source, str | PathLike):
-        return open_source(str(_path(source)), folders)
+        return open_source(str(checked_path(source)), folders)
     if not hasattr(source, "passed_over"):
         raise InvalidQuery(
-            f"{_described(source)} came as a source; give each path as an argument of its own"
+            f"{described(source)} came as a source; give each path as an argument of its own"
         )
     return source
 

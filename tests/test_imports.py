@@ -22,6 +22,7 @@ FLOORS = (
         "hardware",
         "stopping",
         "columns",
+        "inputs",
     ),
     ("sources", "models"),
     ("encoder",),

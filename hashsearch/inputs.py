@@ -1,0 +1,100 @@
+"""What users of the library pass: paths, images and numbers of many types, checked."""
+
+import operator
+import os
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hashsearch.codes import CODE_BYTES
+from hashsearch.errors import InvalidImage, InvalidQuery
+from hashsearch.images import decode, from_picture, from_pixels, read_image_file
+
+PathOrName: TypeAlias = str | PathLike[str]
+Picture: TypeAlias = PathOrName | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
+
+_LONGEST_SHOWN = 200  # characters of a value in a message
+_MAX = 2**62  # larger than any id, number of images or distance
+
+
+def tiny_image(image: Picture, *others: str) -> NDArray[np.uint8]:
+    """Turn anything that names an image into its (32, 32, 3) uint8 tiny image.
+
+    others: what else the caller takes, for the message. Raises InvalidImage, with the path if
+    there is one, and InvalidQuery for anything else.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode(bytes(image)).tiny
+    if isinstance(image, str | PathLike):
+        data = _file_bytes(image)
+        try:
+            return decode(data).tiny
+        except InvalidImage as error:
+            raise type(error)(f"{image}: {error}") from error
+    if isinstance(image, Image.Image):
+        return from_picture(image).tiny
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise InvalidImage(f"{described(image)} came; (height, width, 3) uint8 RGB was wanted")
+        return from_pixels(image).tiny
+    wanted = ", ".join(("a path", "bytes", "a PIL image", "an array", *others))  # type: ignore[unreachable]
+    raise InvalidQuery(f"{described(image)} came; an image was wanted: {wanted}")
+
+
+def _file_bytes(path: PathOrName) -> bytes:
+    shown = str(path) if len(str(path)) <= _LONGEST_SHOWN else f"{str(path)[:_LONGEST_SHOWN]}…"
+    try:
+        return read_image_file(checked_path(path))
+    except OSError as error:
+        raise InvalidImage(f"{shown} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a zero byte
+        raise InvalidImage(f"{shown!r} is no path: {error}") from error
+
+
+def checked_path(path: PathOrName) -> Path:
+    """Raises InvalidQuery if the path is empty, which would mean the working folder."""
+    if not os.fspath(path):
+        raise InvalidQuery("an empty path came; the path of a file or folder was wanted")
+    return Path(path)
+
+
+def whole(name: str, value: object, least: int | None = None) -> int:
+    """Check a whole number of any type, such as NumPy's.
+
+    name: what it is, for the message. Raises InvalidQuery for anything else, and below `least`.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError
+    except TypeError as error:
+        raise InvalidQuery(f"{name} is a whole number; got {described(value)}") from error
+    if isinstance(value, bool) or (least is not None and number < least):
+        wanted = "a whole number" if least is None else f"at least {least}"
+        raise InvalidQuery(f"{name} is {wanted}; got {value}")
+    return min(max(number, -_MAX), _MAX)  # beyond it, there is nothing more
+
+
+def whole_numbers(ids: Iterable[int]) -> list[int]:
+    """Check a list of ids. Raises InvalidQuery, also for a text of digits."""
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise InvalidQuery(f"ids is a list of whole numbers; got {described(ids)}")
+    return [whole("an id", one) for one in ids]
+
+
+def described(value: object) -> str:
+    """A value in a message: itself if it is short, otherwise its type."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} {value.shape}"
+    text = repr(value)
+    if isinstance(value, str | int | float | None) and len(text) < _LONGEST_SHOWN:
+        return text
+    return f"an object of type {type(value).__name__}"
+
+
+def is_code(text: str) -> bool:
+    """Whether a text is as long as a code in hexadecimal digits, and not an existing path."""
+    return len(text) == 2 * CODE_BYTES and not Path(text).exists() and text.isalnum()

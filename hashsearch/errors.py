@@ -45,6 +45,10 @@ class GalleryBusy(HashSearchError):
     """Another job holds the gallery's lock."""
 
 
+class GalleryReadOnly(HashSearchError):
+    """A gallery on a disk, or in a folder, that cannot be written to."""
+
+
 class TooManyFailures(HashSearchError):
     """More unreadable images than a job's limit."""
 

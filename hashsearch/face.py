@@ -16,6 +16,7 @@ from hashsearch.errors import ArtifactMismatch, InvalidGallery, InvalidImage, In
 from hashsearch.gallery.catalog import Failure, ImageRecord
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder, Precision
+from hashsearch.gallery.places import present, uri_named
 from hashsearch.hardware import usable_cores
 from hashsearch.inputs import (
     PathOrName,
@@ -28,6 +29,7 @@ from hashsearch.inputs import (
     whole_numbers,
 )
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources, require_images
+from hashsearch.jobs.relocating import relocate
 from hashsearch.jobs.removing import remove
 from hashsearch.models.card import PRETRAINED, read_card
 from hashsearch.progress import Progress, reported_to
@@ -190,7 +192,8 @@ class Gallery:
         """Every image's record, in order of id."""
         ids = self._storage.catalog.rows().ids
         for start in range(0, len(ids), _BATCH):
-            yield from self._storage.catalog.records(ids[start : start + _BATCH].tolist())
+            records = self._storage.catalog.records(ids[start : start + _BATCH].tolist())
+            yield from present(self._storage.catalog, records)
 
     def index(
         self,
@@ -199,6 +202,9 @@ class Gallery:
         workers: int | None = None,
         max_failures: int | None = None,
         retry_failed: bool = False,
+        prune: bool = False,
+        exclude: Sequence[str] = (),
+        include: Sequence[str] = (),
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> IndexSummary:
@@ -207,7 +213,10 @@ class Gallery:
         sources: folders, archives, files of images, or names such as "cifar10:test". labels: a
         CSV file with the columns path and label. workers: processes that decode; one per core
         by default. max_failures: give up after more unreadable images. retry_failed: try
-        files again that could not be read before. progress: is called now and then as
+        files again that could not be read before. prune: at the end, remove the images that are
+        gone from these sources. exclude: patterns as in a .gitignore file, such as
+        "Screenshots/" or "*.gif"; the gallery remembers them, and leaves out what they match
+        from now on. include: remembered patterns to forget. progress: is called now and then as
         `progress(what, done, total)`, where total may be None. stop: is called between chunks;
         once it returns True, the job commits what was read and returns.
 
@@ -230,6 +239,7 @@ class Gallery:
         if labels is not None:
             listed = labels if isinstance(labels, Labels) else Labels(Path(labels))
             opened = [LabelledSource(source, listed) for source in opened]
+        storage.change_excludes(exclude, include)
         with reported_to(progress):
             return index_sources(
                 storage,
@@ -240,6 +250,7 @@ class Gallery:
                 ),
                 retry_failed=retry_failed,
                 relabel=labels is not None,
+                prune=prune,
                 stop=stop or (lambda: False),
             )
 
@@ -293,7 +304,7 @@ class Gallery:
         """Add one image file, given by its path or its bytes; a job may run meanwhile.
 
         Returns its id. If the gallery holds the same bytes already, it returns the older image's
-        id and leaves that image, with its label, as it is. Raises InvalidImage.
+        id, leaves its label as it is, and remembers the path too. Raises InvalidImage.
 
         >>> gallery.add("new.jpg", label="cat")
         301
@@ -322,10 +333,12 @@ class Gallery:
         label: str | None = None,
         uri_prefix: str | None = None,
     ) -> int:
-        """Remove images by exactly one of ids, label, and the beginning of their uri.
+        """Remove images by exactly one of ids, label, and a file or folder.
 
-        ids: whole numbers. Returns how many were removed, 0 if none matched. They are gone from
-        every answer; `hashsearch gallery compact` frees their disk space. Raises InvalidQuery.
+        ids: whole numbers. uri_prefix: a uri, or the path of a file, a folder, an archive or what
+        is in it; an image that was also found elsewhere stays in the gallery, and has that place.
+        Returns how many were removed, 0 if none matched. They are gone from every answer;
+        `hashsearch gallery compact` frees their disk space. Raises InvalidQuery.
 
         >>> gallery.remove(ids=[7])
         1
@@ -335,17 +348,46 @@ class Gallery:
             raise InvalidQuery("remove() takes exactly one of ids, label and uri_prefix")
         if uri_prefix == "":
             raise InvalidQuery("an empty uri_prefix would remove every image")
-        return remove(self._storage.catalog, Selection(chosen, uri_prefix, label))
+        catalog = self._storage.catalog
+        prefix = None if uri_prefix is None else uri_named(catalog, uri_prefix)
+        return remove(catalog, Selection(chosen, prefix, label)).images
+
+    def relocate(self, old: PathOrName, new: PathOrName) -> int:
+        """Record that a file or folder, with everything in it, was moved from `old` to `new`.
+
+        No image is read. Returns how many files have another path now. Raises InvalidSource if
+        `new` does not exist, or if nothing in the gallery lies at `old`.
+
+        >>> gallery.index("pictures").failed
+        0
+        >>> import os
+        >>> os.rename("pictures", "photographs")
+        >>> gallery.relocate("pictures", "photographs")
+        300
+        """
+        return relocate(self._storage, checked_path(old), checked_path(new))
+
+    def paths(self, image_id: int) -> list[str]:
+        """Every path where an image's bytes were found, the oldest first.
+
+        Raises NotInGallery.
+
+        >>> gallery.paths(1) == [gallery.get(1).path]
+        True
+        """
+        record = self._storage.catalog.record(whole("an id", image_id))
+        return [place.path for place in self._storage.catalog.places([record.id])[record.id]]
 
     def get(self, image_id: int) -> ImageRecord:
-        """Return an image's record: id, uri, path, label, width and height.
+        """Return an image's record: id, uri, path, label, width, height, and whether it is missing.
 
         Raises NotInGallery.
 
         >>> gallery.get(1).width
         32
         """
-        return self._storage.catalog.record(whole("an id", image_id))
+        record = self._storage.catalog.record(whole("an id", image_id))
+        return present(self._storage.catalog, [record])[0]
 
     def failures(self) -> list[Failure]:
         """The files that could not be read, by uri, each with the reason.

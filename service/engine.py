@@ -159,6 +159,7 @@ def _answer(ranking: Ranking) -> MethodAnswer:
                 distance=hit.distance,
                 label=hit.label,
                 uri=hit.uri,
+                missing=hit.missing,
                 thumbnail=f"/v1/images/{hit.id}/thumbnail",
             )
             for hit in ranking.hits

@@ -75,6 +75,7 @@ class HitAnswer(BaseModel):
     distance: int = Field(description="in the method's unit")
     label: str | None
     uri: str = Field(description="source and path, percent-encoded")
+    missing: bool = Field(description="whether the file is gone from its place, with all copies")
     thumbnail: str = Field(description="path of its picture on this server")
 
 

@@ -1,5 +1,6 @@
 """Helpers that several tests of galleries share."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 from fastapi.testclient import TestClient
 
 from hashsearch.cli import main
+from hashsearch.gallery.catalog import ImageRecord
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import encode_png
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources
@@ -30,6 +32,10 @@ def served(client: TestClient) -> int:
 
 def ids(gallery: GalleryFolder) -> list[int]:
     return gallery.catalog.rows().ids.tolist()
+
+
+def records(gallery: GalleryFolder) -> list[ImageRecord]:
+    return gallery.catalog.records(ids(gallery))
 
 
 def content(gallery: GalleryFolder) -> set[tuple]:
@@ -81,3 +87,11 @@ def has_no_litter(gallery: GalleryFolder) -> bool:
     named = {shard.folder / name for shard in shards.values() for name in shard.checksums}
     found = {path for path in (gallery.folder / "shards").rglob("*") if path.is_file()}
     return found == named and not any((gallery.folder / "unfinished").glob("job/*"))
+
+
+def can_mount() -> bool:
+    """Whether a process may mount file systems of its own here."""
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(command, capture_output=True).returncode == 0

@@ -3,20 +3,19 @@
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hashsearch.gallery import catalog
+from hashsearch.gallery import opening
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.reencoding import reencode
 from hashsearch.sources.folder import Folder
-from tests.galleries import another_png, content
+from tests.galleries import another_png, can_mount, content
 
 TESTS = Path(__file__).parent
 
@@ -116,18 +115,10 @@ def check_entry(path: Path, flushed: list[tuple[str, int, int]]) -> None:
 def test_the_catalog_flushes_every_commit(empty, monkeypatch):
     """With WAL and synchronous FULL, SQLite promises that a commit survives a power cut."""
     gallery = GalleryFolder(empty)
-    for db in (gallery.catalog._writing, catalog._connect(empty / "catalog.sqlite")):
+    for db in (gallery.catalog._writing, opening.connect(empty / "catalog.sqlite")):
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)
     gallery.close()
-
-
-def can_mount() -> bool:
-    """Whether a process may mount file systems of its own here."""
-    if shutil.which("unshare") is None:
-        return False
-    command = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 @pytest.mark.skipif(not can_mount(), reason="no file system can be mounted here")

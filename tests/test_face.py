@@ -56,7 +56,8 @@ def test_the_face_is_this():
         assert getattr(hs, name) is not None
     public = {name for name in vars(hs.Gallery) if not name.startswith("_")}
     assert public == {
-        *("add", "close", "failures", "get", "index", "rank", "reconstruct", "remove", "search"),
+        *("add", "close", "failures", "get", "index", "paths", "rank", "reconstruct"),
+        *("relocate", "remove", "search"),
     }
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = hs.nothing

@@ -25,7 +25,7 @@ from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import SourceImage
 from hashsearch.sources.folder import Folder
-from tests.galleries import content, damage, index
+from tests.galleries import content, damage, index, records
 from tests.test_archive import tar_of
 
 
@@ -82,8 +82,13 @@ def test_equal_files_are_stored_once_under_the_first_uri(gallery, pictures):
     shutil.copy(first, pictures / "zz-copy.jpg")
     summary = index(gallery, pictures)
     assert (summary.indexed, summary.duplicates) == (40, 1)
-    assert gallery.catalog.known_files(["pictures/zz-copy.jpg"]) == {}
-    assert index(gallery, pictures).duplicates == 1
+    again = index(gallery, pictures)
+    assert (again.indexed, again.duplicates, again.unchanged) == (0, 0, 41)
+    record = next(r for r in records(gallery) if r.path == str(first))
+    assert [place.path for place in gallery.catalog.places([record.id])[record.id]] == [
+        str(first),
+        str(pictures / "zz-copy.jpg"),
+    ]
 
 
 def test_new_files_are_added(gallery, pictures, photograph):
@@ -98,16 +103,19 @@ def test_a_changed_file_replaces_its_image(gallery, pictures, photograph):
     changed = files(pictures)[3]
     old = changed.read_bytes()
     changed.write_bytes(photograph)
-    # Its old content, in a later file, is a new image again.
+    # Its old content, in a later file, is the same image as before.
     (pictures / "zz.jpg").write_bytes(old)
+    (old_id,) = [record.id for record in records(gallery) if record.path == str(changed)]
     summary = index(gallery, pictures)
-    assert (summary.indexed, summary.unchanged, summary.duplicates) == (2, 39, 0)
-    paths = {record.path for record in gallery.catalog.records(gallery.catalog.rows().ids.tolist())}
-    assert paths == {str(path) for path in files(pictures)}
+    assert (summary.indexed, summary.unchanged, summary.moved) == (1, 39, 1)
+    assert {record.path for record in records(gallery)} == {str(path) for path in files(pictures)}
+    assert gallery.catalog.record(old_id).path == str(pictures / "zz.jpg")
+    assert gallery.catalog.count() == 41
 
 
 def test_files_that_change_places_are_both_kept(gallery, pictures):
     index(gallery, pictures)
+    before = {r.path: (r.id, gallery.code(r.id).tobytes()) for r in records(gallery)}
     first, second = files(pictures)[:2]
     one, other = first.read_bytes(), second.read_bytes()
     first.write_bytes(other)
@@ -115,7 +123,9 @@ def test_files_that_change_places_are_both_kept(gallery, pictures):
     os.utime(first, ns=(1, 1))  # the same second, perhaps the same size
     os.utime(second, ns=(2, 2))
     summary = index(gallery, pictures)
-    assert (summary.indexed, summary.unchanged, summary.duplicates) == (2, 38, 0)
+    assert (summary.indexed, summary.unchanged, summary.failed) == (0, 38, 0)
+    after = {r.path: (r.id, gallery.code(r.id).tobytes()) for r in records(gallery)}
+    assert after == before | {str(first): before[str(second)], str(second): before[str(first)]}
     known = gallery.catalog.known_files(
         [f"pictures/{p.relative_to(pictures)}" for p in (first, second)]
     )
@@ -125,20 +135,28 @@ def test_files_that_change_places_are_both_kept(gallery, pictures):
     assert index(gallery, pictures).unchanged == 40
 
 
-def test_a_second_pass_neither_counts_nor_retries_a_failure_again(gallery, pictures):
-    (pictures / "0-bad.jpg").write_bytes(b"bad")
+@pytest.mark.parametrize("chunk", [1, 2, 40])
+def test_files_that_change_places_in_a_ring_are_kept_whatever_is_committed_between(
+    chunk, gallery, pictures, monkeypatch
+):
+    monkeypatch.setattr(committing, "COMMIT_EVERY_S", 0.0)
+    monkeypatch.setattr(reading, "CHUNK_IMAGES", chunk)
+    monkeypatch.setattr(reading, "_WHOLE", chunk)
     index(gallery, pictures)
-    first, second = files(pictures)[1:3]
-    one, other = first.read_bytes(), second.read_bytes()
-    first.write_bytes(other)
-    second.write_bytes(one)
-    os.utime(first, ns=(1, 1))
-    os.utime(second, ns=(2, 2))
-    summary = index_sources(
-        gallery, [Folder(pictures)], workers=1, retry_failed=True, max_failures=1
-    )
-    counts = (summary.indexed, summary.unchanged, summary.failed, summary.skipped)
-    assert counts == (2, 38, 1, 0)
+    keys = sorted(hashlib.sha256(path.read_bytes()).digest() for path in files(pictures))
+    ring = files(pictures)[:7]
+    contents = [path.read_bytes() for path in ring]
+    for number, path in enumerate(ring):
+        path.write_bytes(contents[number - 3])
+        os.utime(path, ns=(number, number))
+    index(gallery, pictures)
+    now = gallery.catalog.known_files([record.uri for record in records(gallery)])
+    assert sorted(known.key for known in now.values()) == keys
+    assert {record.path for record in records(gallery)} == {str(path) for path in files(pictures)}
+    for record in records(gallery):
+        known = gallery.catalog.known_files([record.uri])[record.uri]
+        assert hashlib.sha256(Path(record.path).read_bytes()).digest() == known.key
+    assert index(gallery, pictures).unchanged == 40
 
 
 def test_a_source_named_twice_is_indexed_once(gallery, pictures, photograph, monkeypatch):

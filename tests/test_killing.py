@@ -29,7 +29,7 @@ POINTS = {
     "after the shard is durable": (_SHARDS, "ShardWriter.seal", "after"),
     "before the shard is renamed": (_FOLDER, "GalleryFolder.adopt", "before"),
     "after the shard is renamed": (_FOLDER, "GalleryFolder.adopt", "after"),
-    "after the images are inserted": (_FOLDER, "insert_images", "after"),
+    "after the images are inserted": (_FOLDER, "apply", "after"),
     "before the commit": (_FOLDER, "next_generation", "after"),
     "after the commit": (_FOLDER, "GalleryFolder.commit", "after"),
 }

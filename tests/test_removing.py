@@ -1,5 +1,10 @@
 """Removing images from a gallery."""
 
+import os
+import pty
+import subprocess
+import sys
+
 import pytest
 
 from hashsearch.gallery.changes import Selection
@@ -16,8 +21,8 @@ def test_images_are_removed_by_id_uri_label_or_shard(by, gallery, client, capsys
     chosen, arguments = {
         "id": ({records[3].id, records[7].id}, [records[3].id, records[7].id]),
         "uri": (
-            {r.id for r in records if r.uri.startswith(f"pictures/{label}/0")},
-            [f"pictures/{label}/0"],
+            {r.id for r in records if r.uri.startswith(f"pictures/{label}/")},
+            [f"pictures/{label}"],
         ),
         "label": ({r.id for r in records if r.label == label}, [label]),
         "shard": ({r.id for r in records}, [1]),
@@ -39,7 +44,7 @@ def test_a_label_that_no_image_has_removes_nothing_and_fails(gallery, capsys):
 
 def test_many_images_are_removed_in_several_transactions(gallery, monkeypatch):
     monkeypatch.setattr(removing, "_AT_ONCE", 7)
-    assert removing.remove(gallery.catalog, Selection(shard=1)) == 300
+    assert removing.remove(gallery.catalog, Selection(shard=1)).images == 300
     assert ids(gallery) == []
 
 
@@ -70,6 +75,34 @@ def test_removed_images_come_back_if_their_source_is_indexed_again(gallery, imag
     summary = index_sources(gallery, [Folder(image_files)], workers=1)
     assert (summary.indexed, summary.unchanged) == (10, 290)
     assert content(gallery) == before
+
+
+@pytest.mark.parametrize(
+    ("answer", "extra", "left"), [("n", (), 300), ("y", (), 0), (None, ("--yes",), 0)]
+)
+def test_on_a_terminal_it_asks_before_it_removes_more_than_a_few(answer, extra, left, gallery):
+    ours, theirs = pty.openpty()
+    command = (sys.executable, "-m", "hashsearch.cli", "gallery", "remove", gallery.folder)
+    with subprocess.Popen(
+        [*command, "--shard", "1", *extra],
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        if answer is not None:
+            os.write(ours, f"{answer}\n".encode())
+        _, err = process.communicate()
+    os.close(ours)
+    os.close(theirs)
+    assert ("remove 300 images? [y/N]" in err) == (answer is not None)
+    assert ("nothing was removed" in err) == (left > 0)
+    assert gallery.catalog.count() == left
+
+
+def test_a_few_images_are_removed_without_a_question(gallery, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)  # it would fail if it were read
+    assert run("gallery", "remove", gallery.folder, "--id", *ids(gallery)[:3]) == 0
 
 
 def test_a_single_image_is_counted_in_the_singular(gallery, capsys):

@@ -74,6 +74,7 @@ class _ClassSubset:
     def __init__(self, source: Source, labels: Collection[str]):
         self.root: Path = source.root
         self.passed_over: Counter[str] = source.passed_over
+        self.is_whole = False
         self._source, self._labels = source, labels
 
     def estimate(self) -> int | None:

@@ -5,11 +5,10 @@ import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from hashsearch.codes import CODE_BYTES
 from hashsearch.commands.arguments import CONTINUES, Commands, add_command, whole
-from hashsearch.commands.output import counted, escaped, print_entries, readable, shown
+from hashsearch.commands.output import counted, print_entries, readable, shown
 from hashsearch.errors import InvalidQuery
 from hashsearch.stopping import stop_on_sigterm
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 _LISTED = 5  # the most labels and sources that `info` names
 _SAMPLE = 256
+_FEW = 10  # images that are removed without asking
+_SHOWN = 10  # paths that a dry run names
 _ID_BYTES = 8  # in memory, beside each code
 
 
@@ -30,6 +31,7 @@ def add(commands: Commands) -> None:
         ("failures", _failures, "list images that could not be read, and why"),
         ("verify", _verify, "check every checksum, and a sample of the codes"),
         ("remove", _remove, "remove images from a gallery"),
+        ("relocate", _relocate, "record that files have moved to another folder"),
         ("compact", _compact, "free the space of removed images, and join small shards"),
         ("reencode", _reencode, "compute the codes again from the stored pixels"),
     ):
@@ -48,12 +50,22 @@ def add(commands: Commands) -> None:
             chosen = command.add_mutually_exclusive_group(required=True)
             chosen.add_argument("--id", metavar="ID", type=whole, nargs="+")
             chosen.add_argument(
-                "--uri", metavar="PREFIX", help="all images whose uri begins with this"
+                "--uri", metavar="PATH", help="a file, a folder, an archive or what is in it"
             )
             chosen.add_argument("--label", metavar="L")
             chosen.add_argument(
                 "--shard", metavar="N", type=whole, help="all images of a damaged shard"
             )
+            command.add_argument(
+                "--dry-run", action="store_true", help="only say what would be removed"
+            )
+            command.add_argument(
+                "--yes", action="store_true", help=f"remove more than {_FEW} without asking"
+            )
+            command.set_defaults(when_stopped="nothing was removed")
+        if name == "relocate":
+            command.add_argument("old", metavar="OLD", type=Path, help="former path")
+            command.add_argument("new", metavar="NEW", type=Path, help="path now")
         if name == "reencode":
             command.set_defaults(when_stopped=CONTINUES)
             command.add_argument(
@@ -87,6 +99,7 @@ def _as_json(gallery: "GalleryFolder", job: "Job | None") -> dict[str, Any]:
         "failures": catalog.failure_count(),
         "labels": catalog.labels(),
         "sources": {name: str(root) for name, root in catalog.sources().items()},
+        "excludes": catalog.excludes(),
         "shards": len(rows),
         "disk_bytes": sum(gallery.disk_bytes().values()) + gallery.model_bytes(),
         "model": {"kind": card.kind, "bits": card.bits, "fingerprint": card.fingerprint},
@@ -108,6 +121,7 @@ def _as_lines(gallery: "GalleryFolder", job: "Job | None") -> dict[str, str]:
         + (f", and {removed:,} rows of removed images, which compact deletes" if removed else ""),
         "labels": _some([f"{shown(name)} {n:,}" for name, n in info["labels"].items()]),
         "sources": _some([shown(root) for root in info["sources"].values()]),
+        **({"excluded": ", ".join(info["excludes"])} if info["excludes"] else {}),
         "failures": f"{info['failures']:,}",
         "in memory": f"{readable(images * (CODE_BYTES + _ID_BYTES))} of codes and ids",
         "on disk": f"{readable(sum(disk.values()))}: {parts}",
@@ -177,32 +191,72 @@ def _verify(options: argparse.Namespace) -> int:
 def _remove(options: argparse.Namespace) -> int:
     from hashsearch.gallery.changes import Selection
     from hashsearch.gallery.gallery_folder import GalleryFolder
-    from hashsearch.jobs.removing import remove
+    from hashsearch.gallery.places import uri_named
+    from hashsearch.jobs.removing import remove, selected
 
-    prefix = options.uri
-    if prefix == "":
-        raise InvalidQuery("an empty prefix matches every image; name what to remove")
-    if prefix is not None:  # percent-encoded, as it is printed, or plain, as it is typed
-        prefix = quote(prefix.encode("utf-8", "surrogateescape"), safe="/!#%~+")
-    selection = Selection(options.id, prefix, options.label, options.shard)
+    if options.uri == "":
+        raise InvalidQuery("an empty path matches every image; name what to remove")
     gallery = GalleryFolder(options.gallery)
+    prefix = None if options.uri is None else uri_named(gallery.catalog, options.uri)
+    selection = Selection(options.id, prefix, options.label, options.shard)
+    count, paths = selected(gallery.catalog, selection, _SHOWN)
+    if count == 0:
+        given = (*(options.id or ()), options.uri, options.label, options.shard)
+        asked = ", ".join(str(value) for value in given if value is not None)
+        raise InvalidQuery(f"no image matches '{asked}'")
+    if options.dry_run:
+        _print_selected(options, count, paths)
+        return 0
+    if count > _FEW and not options.yes and not _confirmed(f"remove {counted(count, 'image')}?"):
+        raise KeyboardInterrupt
     removed = remove(gallery.catalog, selection)
     total = gallery.catalog.count()
     gallery.close()
     if options.json:
-        print(json.dumps({"removed": removed, "total": total}))
-        return 0 if removed else 1
-    print(f"{options.gallery}: {counted(total, 'image')}; {removed:,} removed")
-    missing = len(set(options.id or ())) - removed
-    if options.id and removed and missing:
+        print(json.dumps({"removed": removed.images, "kept": removed.kept, "total": total}))
+        return 0
+    print(f"{options.gallery}: {counted(total, 'image')}; {removed.images:,} removed")
+    if removed.kept:
+        print(f"{counted(removed.kept, 'image')} kept, found elsewhere too")
+    missing = len(set(options.id or ())) - removed.images
+    if missing and options.id:
         print(f"not in the gallery: {missing:,} of these ids", file=sys.stderr)
-    if removed:
+    if removed.images:
         print(f"to free their space: hashsearch gallery compact {options.gallery}")
-    else:
-        given = (*(options.id or ()), options.uri, options.label, options.shard)
-        asked = ", ".join(str(value) for value in given if value is not None)
-        print(f"no image matches '{escaped(asked)}'", file=sys.stderr)
-    return 0 if removed else 1
+    return 0
+
+
+def _print_selected(options: argparse.Namespace, count: int, paths: list[str]) -> None:
+    if options.json:
+        print(json.dumps({"selected": count, "paths": paths}))
+        return
+    print(f"{options.gallery}: {counted(count, 'image')} would be removed")
+    for path in paths:
+        print(f"  {shown(path)}")
+    if count > len(paths):
+        print(f"  and {count - len(paths):,} more")
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on a terminal; without one, a program has decided already."""
+    if not sys.stdin.isatty():
+        return True
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _relocate(options: argparse.Namespace) -> int:
+    from hashsearch.gallery.gallery_folder import GalleryFolder
+    from hashsearch.jobs.relocating import relocate
+
+    gallery = GalleryFolder(options.gallery)
+    moved = relocate(gallery, options.old, options.new)
+    gallery.close()
+    if options.json:
+        print(json.dumps({"relocated": moved}))
+        return 0
+    print(f"{options.gallery}: {counted(moved, 'image')} relocated to {options.new}")
+    return 0
 
 
 def _compact(options: argparse.Namespace) -> int:

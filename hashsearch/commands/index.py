@@ -51,6 +51,23 @@ def add(commands: Commands) -> None:
         "--retry-failed", action="store_true", help="try files again that could not be read before"
     )
     index.add_argument(
+        "--prune", action="store_true", help="remove images that are gone from these sources"
+    )
+    index.add_argument(
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="leave out paths, as in .gitignore: '*.gif', 'Screenshots/'; the gallery remembers it",
+    )
+    index.add_argument(
+        "--include",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="forget this pattern of an earlier --exclude",
+    )
+    index.add_argument(
         "--no-thumbnails",
         action="store_true",
         help="for a new gallery: keep no thumbnails of 128 px",
@@ -95,6 +112,9 @@ def _index(options: argparse.Namespace) -> int:
             workers=options.workers,
             max_failures=options.max_failures,
             retry_failed=options.retry_failed,
+            prune=options.prune,
+            exclude=options.exclude,
+            include=options.include,
             stop=stop,
         )
         total = len(gallery)
@@ -120,12 +140,18 @@ def _print_summary(
         }
         print(json.dumps(entries))
         return
-    skipped = f"{summary.skipped:,} failed before, " if summary.skipped else ""
-    print(
-        f"{options.gallery}: {counted(total, 'image')}; {summary.indexed:,} new, "
-        f"{summary.unchanged:,} already there, {counted(summary.duplicates, 'duplicate')}, "
-        f"{summary.failed:,} failed, {skipped}in {summary.seconds:.1f} s"
+    parts = (
+        f"{summary.indexed:,} new",
+        f"{summary.unchanged:,} already there",
+        f"{summary.moved:,} moved" if summary.moved else "",
+        counted(summary.duplicates, "duplicate"),
+        f"{summary.failed:,} failed",
+        f"{summary.skipped:,} failed before" if summary.skipped else "",
+        f"{summary.excluded:,} excluded" if summary.excluded else "",
+        f"{summary.pruned:,} removed" if summary.pruned else "",
     )
+    counts = ", ".join(filter(None, parts))
+    print(f"{options.gallery}: {counted(total, 'image')}; {counts}, in {summary.seconds:.1f} s")
     if summary.passed_over:
         kinds = ", ".join(
             f"{n:,} {suffix or '(no suffix)'}" for suffix, n in summary.passed_over.items()

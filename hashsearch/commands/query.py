@@ -74,6 +74,7 @@ def _print_hits(ranking: "Ranking", *, as_json: bool) -> None:
                     "label": hit.label,
                     "uri": hit.uri,
                     "path": hit.path,
+                    "missing": hit.missing,
                 }
                 for hit in ranking.hits
             ],
@@ -82,7 +83,12 @@ def _print_hits(ranking: "Ranking", *, as_json: bool) -> None:
         return
     table = [(unit, "id", "label", "image")]
     table += [
-        (f"{hit.distance:,}", str(hit.id), shown(hit.label or ""), shown(hit.path))
+        (
+            f"{hit.distance:,}",
+            str(hit.id),
+            shown(hit.label or ""),
+            shown(hit.path) + (" (gone)" if hit.missing else ""),
+        )
         for hit in ranking.hits
     ]
     print("\n".join(aligned(table, ">><<")))

@@ -8,7 +8,6 @@ writers (WAL).
 
 import json
 import os
-import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,11 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.errors import InvalidGallery, NotInGallery
-from hashsearch.gallery.schema import bring_up_to_date, make_tables
-from hashsearch.sources.base import encode_path, locate
-
-_BUSY_TIMEOUT_S = 30  # how long a writer waits for another's transaction
+from hashsearch.errors import GalleryReadOnly, InvalidGallery, NotInGallery
+from hashsearch.gallery.opening import connect, open_catalog
+from hashsearch.gallery.schema import make_tables
+from hashsearch.sources.base import encode_path, locate, split_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,31 @@ class NewImage:
     height: int
     size: int
     mtime: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPlace:
+    """A further place where an image's content was found.
+
+    key: the image's. leads: whether this place becomes the image's first, because the file at
+    its first place is gone.
+    """
+
+    key: bytes
+    uri: str
+    label: str | None
+    size: int
+    mtime: int
+    leads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place where an image's content was found. uri, path, label: as in ImageRecord."""
+
+    uri: str
+    path: str
+    label: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +90,8 @@ class ImageRecord:
 
     uri: the name of its source and the path within it, percent-encoded. path: the path of its
     file, not encoded. label: None if it has none. width, height: of the original, in pixels.
-    shard, row: the shard that holds its data, and the row within it.
+    shard, row: the shard that holds its data, and the row within it. missing: whether no file of
+    it exists any more.
 
     >>> gallery.get(1).id
     1
@@ -81,6 +105,7 @@ class ImageRecord:
     height: int
     shard: int
     row: int
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +133,20 @@ class Catalog:
             raise InvalidGallery(f"{path.parent} is not a gallery: it holds no {path.name}")
         self._path = path
         self._lock, self._write_lock = threading.RLock(), threading.RLock()
+        self._open()
+
+    def _open(self) -> None:
         try:
+            self._opened = open_catalog(self._path)
             # Two connections, so that no reader waits for a transaction of this process.
-            self._db, self._writing = _connect(path), _connect(path)
-            bring_up_to_date(self._writing, str(path))
-        except sqlite3.DatabaseError as error:
-            raise InvalidGallery(f"{path} cannot be read: {error}") from error
+            self._db, self._writing = self._opened.connect(), self._opened.connect()
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise InvalidGallery(f"{self._path} cannot be read: {error}") from error
 
     @classmethod
     def create(cls, path: Path, settings: Mapping[str, str]) -> "Catalog":
         """Make an empty catalog of generation 0 with these settings."""
-        db = _connect(path)
+        db = connect(path)
         db.execute("PRAGMA journal_mode = WAL")  # kept by the file
         make_tables(db)
         rows = {**settings, "generation": "0"}
@@ -130,13 +158,23 @@ class Catalog:
         with self._lock, self._write_lock:
             self._db.close()
             self._writing.close()
+            self._opened.close()
+
+    def require_writable(self) -> None:
+        """Raise GalleryReadOnly if the catalog cannot be changed."""
+        if not self._opened.is_writable:
+            raise GalleryReadOnly(
+                f"{self._path.parent} cannot be written to, so it can be searched but not changed"
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold SQLite's write lock; commit at the end, or roll back on any error.
 
         Until the commit, the catalog's own methods return the former state.
+        Raises GalleryReadOnly.
         """
+        self.require_writable()
         with self._write_lock:
             self._writing.execute("BEGIN IMMEDIATE")
             try:
@@ -187,8 +225,10 @@ class Catalog:
 
     def rows(self, shards: Sequence[int] | None = None) -> Rows:
         """The rows of all images, or of the images in `shards`, read in one transaction."""
-        condition = "" if shards is None else f" AND shard IN ({_marks(shards)})"
-        db = _connect(self._path)  # its own connection, since reading ten million rows takes long
+        condition = "" if shards is None else f" AND shard IN ({marks(shards)})"
+        with self._lock:  # its own connection, since reading ten million rows takes long
+            self._renew()
+            db = self._opened.connect()
         try:
             db.execute("BEGIN")
             settings = dict(db.execute("SELECT name, value FROM settings"))
@@ -234,7 +274,7 @@ class Catalog:
     def source_names(self, shard: int) -> list[str]:
         """Names of the sources that a shard's images came from, sorted."""
         query = "SELECT uri FROM images WHERE removed = 0 AND shard = ?"
-        return sorted({_source_name(uri) for (uri,) in self._rows(query, (shard,))})
+        return sorted({split_uri(uri)[0] for (uri,) in self._rows(query, (shard,))})
 
     def integrity_problems(self) -> list[str]:
         """Problems that SQLite finds in its file; an empty list if there are none."""
@@ -254,10 +294,10 @@ class Catalog:
         wanted = [int(one) for one in ids]
         roots = dict(self._rows("SELECT name, root FROM sources"))
         found: dict[int, ImageRecord] = {}
-        for part in _parts(wanted):
+        for part in parts(wanted):
             query = (
                 "SELECT id, uri, label, width, height, shard, row FROM images "
-                f"WHERE removed = 0 AND id IN ({_marks(part)})"
+                f"WHERE removed = 0 AND id IN ({marks(part)})"
             )
             for number, uri, *rest in self._rows(query, part):
                 found[number] = ImageRecord(number, uri, _path(uri, roots), *rest)
@@ -273,28 +313,86 @@ class Catalog:
     def known_files(self, uris: Sequence[str]) -> dict[str, KnownFile]:
         """The recorded files at these uris, by uri, without uris that the gallery does not hold."""
         found = {}
-        for part in _parts(uris):
+        for part in parts(uris, 250):
             query = (
                 "SELECT uri, size, mtime, key, label FROM images "
-                f"WHERE removed = 0 AND uri IN ({_marks(part)})"
+                f"WHERE removed = 0 AND uri IN ({marks(part)}) UNION ALL "
+                "SELECT p.uri, p.size, p.mtime, i.key, p.label FROM places p "
+                f"JOIN images i ON i.id = p.image WHERE p.uri IN ({marks(part)})"
             )
-            for uri, *rest in self._rows(query, part):
+            for uri, *rest in self._rows(query, (*part, *part)):
                 found[uri] = KnownFile(*rest)
         return found
 
-    def ids_of_keys(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Ids of the images that have these keys, by key."""
-        found: dict[bytes, int] = {}
-        for part in _parts(keys):
-            query = f"SELECT key, id FROM images WHERE removed = 0 AND key IN ({_marks(part)})"
-            found.update(self._rows(query, part))
+    def places(self, ids: Sequence[int]) -> dict[int, list[Place]]:
+        """Every place of these images' contents, by id, the first place first."""
+        roots = dict(self._rows("SELECT name, root FROM sources"))
+        found: dict[int, list[Place]] = {}
+        for part in parts(ids, 250):
+            query = (
+                f"SELECT id, 0, uri, label FROM images WHERE removed = 0 AND id IN ({marks(part)})"
+                " UNION ALL SELECT image, id, uri, label FROM places "
+                f"WHERE image IN ({marks(part)}) ORDER BY 2"
+            )
+            for image_id, _, uri, label in self._rows(query, (*part, *part)):
+                found.setdefault(image_id, []).append(Place(uri, _path(uri, roots), label))
+        return found
+
+    def path(self, uri: str) -> str:
+        """The path that a uri stands for, for people."""
+        return _path(uri, dict(self._rows("SELECT name, root FROM sources")))
+
+    def uris_under(self, prefix: str, after: str = "", most: int = 10_000) -> list[str]:
+        """Uris of all places at or below a prefix, sorted; at most `most` that follow `after`."""
+        where, values = at_or_below("uri", prefix)
+        query = (
+            f"SELECT uri FROM images WHERE removed = 0 AND ({where}) AND uri > ? UNION "
+            f"SELECT uri FROM places WHERE ({where}) AND uri > ? ORDER BY uri LIMIT ?"
+        )
+        return [uri for (uri,) in self._rows(query, (*values, after, *values, after, most))]
+
+    def count_under(self, prefix: str) -> int:
+        """Number of places at or below a prefix."""
+        where, values = at_or_below("uri", prefix)
+        query = (
+            f"SELECT (SELECT count(*) FROM images WHERE removed = 0 AND ({where})) + "
+            f"(SELECT count(*) FROM places WHERE {where})"
+        )
+        return int(self._rows(query, (*values, *values))[0][0])
+
+    def ids_at(self, uris: Sequence[str]) -> list[int]:
+        """Ids of the images that have a place at these uris, in no order, perhaps repeatedly."""
+        found: list[int] = []
+        for part in parts(uris, 250):
+            query = (
+                f"SELECT id FROM images WHERE removed = 0 AND uri IN ({marks(part)}) "
+                f"UNION ALL SELECT image FROM places WHERE uri IN ({marks(part)})"
+            )
+            found += [image_id for (image_id,) in self._rows(query, (*part, *part))]
+        return found
+
+    def ids_where(self, where: str, values: Sequence[Any]) -> list[int]:
+        """Ids of the images for which an SQL condition holds, sorted."""
+        query = f"SELECT id FROM images WHERE removed = 0 AND ({where}) ORDER BY id"
+        return [image_id for (image_id,) in self._rows(query, values)]
+
+    def excludes(self) -> list[str]:
+        """Patterns of the paths that indexing leaves out, sorted."""
+        return [pattern for (pattern,) in self._rows("SELECT pattern FROM excludes ORDER BY 1")]
+
+    def images_of_keys(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, str]]:
+        """(id, uri) of the images that have these keys, by key."""
+        found = {}
+        for part in parts(keys):
+            query = f"SELECT key, id, uri FROM images WHERE removed = 0 AND key IN ({marks(part)})"
+            found.update({key: (number, uri) for key, number, uri in self._rows(query, part)})
         return found
 
     def known_failures(self, uris: Sequence[str]) -> dict[str, tuple[int, int]]:
         """(size, mtime) of these uris that are recorded as failures, by uri."""
         found = {}
-        for part in _parts(uris):
-            query = f"SELECT uri, size, mtime FROM failures WHERE uri IN ({_marks(part)})"
+        for part in parts(uris):
+            query = f"SELECT uri, size, mtime FROM failures WHERE uri IN ({marks(part)})"
             found.update({uri: (size, mtime) for uri, size, mtime in self._rows(query, part)})
         return found
 
@@ -316,7 +414,14 @@ class Catalog:
 
     def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         with self._lock:
+            self._renew()
             return self._db.execute(query, parameters).fetchall()
+
+    def _renew(self) -> None:
+        """Open the catalog again if it was changed by another program, unseen by this one."""
+        if self._opened.is_outdated():
+            self.close()
+            self._open()
 
 
 _SHARD_FILES = "SELECT number, rows, checksums FROM shards ORDER BY number"
@@ -354,34 +459,34 @@ def _shard_files(rows: list[Any]) -> dict[int, tuple[int, dict[str, str]]]:
     return {number: (count, json.loads(checksums)) for number, count, checksums in rows}
 
 
-def prefix_range(prefix: str) -> tuple[str, str]:
-    """Bounds of the texts that begin with a prefix: first inclusive, second exclusive."""
-    return prefix, prefix + "\U0010ffff"
+def at_or_below(column: str, prefix: str) -> tuple[str, tuple[str, ...]]:
+    """An SQL condition for uris at or below a prefix, and its parameters.
+
+    A prefix ends where a part of a path ends: `photos/Urlaub` has `photos/Urlaub/1.jpg` below it,
+    and neither `photos/Urlaub 2024/1.jpg` nor `photos/Urlaub.jpg`.
+    """
+    if prefix.endswith(("/", "!", "#")):
+        return f"{column} >= ? AND {column} < ?", _range(prefix)
+    ranges = [_range(prefix + end) for end in ("/", "!", "#")]
+    condition = " OR ".join([f"{column} = ?"] + [f"({column} >= ? AND {column} < ?)"] * len(ranges))
+    return condition, (prefix, *chain.from_iterable(ranges))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(
-        path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-    )
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA foreign_keys = ON")
-    return db
+def _range(beginning: str) -> tuple[str, str]:
+    """Bounds of the texts with this beginning: first inclusive, second exclusive."""
+    return beginning, beginning + "\U0010ffff"
 
 
 def _path(uri: str, roots: Mapping[str, bytes]) -> str:
-    name = _source_name(uri)
-    return locate(os.fsdecode(roots[name]), uri.removeprefix(name)) if name in roots else uri
+    name, place = split_uri(uri)
+    return locate(os.fsdecode(roots[name]), place) if name in roots else uri
 
 
-def _source_name(uri: str) -> str:
-    return re.split("[/!#]", uri, maxsplit=1)[0]
-
-
-def _parts(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
+def parts(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
     """Cut values into parts within SQLite's limit of bound parameters (999 in old builds)."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
 
-def _marks(values: Sequence[Any]) -> str:
+def marks(values: Sequence[Any]) -> str:
     return ", ".join("?" * len(values))

@@ -6,20 +6,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 
-from hashsearch.gallery.catalog import Failure, NewImage, prefix_range
+from hashsearch.gallery.catalog import Failure, FoundPlace, NewImage, marks, parts
+
+# The generation that the current transaction makes.
+_NEXT = "(SELECT value + 1 FROM settings WHERE name = 'generation')"
 
 
 @dataclass(slots=True)
 class Changes:
     """Changes that one commit makes to the catalog.
 
-    images: new images, one for each row of a new shard, in its order. replaced: (uri, key) of
-    images whose content is no longer at this uri. touched: (uri, size, mtime) of files whose
-    content is the same. relabelled: (uri, label). readable: uris of former failures.
+    images: new images, one for each row of a new shard, in its order. found: further places of
+    images. dropped: (uri, key) of images whose content is no longer at this uri. touched: (uri,
+    size, mtime) of files whose content is the same. relabelled: (uri, label). readable: uris of
+    former failures.
     """
 
     images: list[NewImage] = field(default_factory=list)
-    replaced: list[tuple[str, bytes]] = field(default_factory=list)
+    found: list[FoundPlace] = field(default_factory=list)
+    dropped: list[tuple[str, bytes]] = field(default_factory=list)
     touched: list[tuple[str, int, int]] = field(default_factory=list)
     relabelled: list[tuple[str, str | None]] = field(default_factory=list)
     readable: list[str] = field(default_factory=list)
@@ -38,7 +43,8 @@ class Changes:
 class Selection:
     """A choice of images, by exactly one of these criteria; the others are None.
 
-    uri_prefix: beginning of the uri, percent-encoded as uris are.
+    uri_prefix: a uri, or the beginning of uris up to the end of a folder's or archive's name,
+    percent-encoded as uris are.
     """
 
     ids: Sequence[int] | None = None
@@ -47,23 +53,138 @@ class Selection:
     shard: int | None = None
 
 
-def apply(db: sqlite3.Connection, changes: Changes) -> None:
-    """Apply all changes except the new images, which `insert_images` adds with their shard."""
+def apply(db: sqlite3.Connection, changes: Changes, shard: int | None = None) -> None:
+    """Apply changes. shard: the number of the new images' shard.
+
+    A place is dropped before it is given to another image, so an image that lost its last place
+    and was found at another one, as when two files change places, is first removed and then
+    restored, with its id.
+    """
+    for uri, key in changes.dropped:
+        drop_place(db, uri, key)
+    found = changes.found
+    if shard is not None:
+        found = [*_insert_images(db, shard, changes.images), *found]
+    _restore(db, [place for place in found if not _add_place(db, place)])
+    for table, alive in (("images", " AND removed = 0"), ("places", "")):
+        db.executemany(
+            f"UPDATE {table} SET size = ?2, mtime = ?3 WHERE uri = ?1{alive}", changes.touched
+        )
+    db.executemany("UPDATE places SET label = ?2 WHERE uri = ?1", changes.relabelled)
     db.executemany(
-        "UPDATE images SET removed = 1 WHERE uri = ? AND key = ? AND removed = 0",
-        changes.replaced,
+        f"UPDATE images SET label = ?2, generation = {_NEXT} WHERE uri = ?1 AND removed = 0",
+        changes.relabelled,
     )
-    db.executemany(
-        "UPDATE images SET size = ?2, mtime = ?3 WHERE uri = ?1 AND removed = 0", changes.touched
-    )
-    db.executemany(
-        "UPDATE images SET label = ?2 WHERE uri = ?1 AND removed = 0", changes.relabelled
-    )
-    _forget_failures(db, changes.readable)
+    forget_failures(db, changes.readable)
     db.executemany(
         "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
         ((f.uri, f.reason, f.size, f.mtime, now()) for f in changes.failures),
     )
+
+
+def drop_place(db: sqlite3.Connection, uri: str, key: bytes | None = None) -> bool:
+    """Forget that an image was found at a uri; returns whether it is removed.
+
+    An image with other places keeps them; the oldest becomes its first. key: of the image; None
+    means any.
+    """
+    owner = "SELECT id FROM images WHERE removed = 0 AND (?2 IS NULL OR key = ?2)"
+    db.execute(f"DELETE FROM places WHERE uri = ?1 AND image IN ({owner})", (uri, key))
+    found = db.execute(f"{owner} AND uri = ?1", (uri, key)).fetchone()
+    if found is None:
+        return False
+    columns = "id, uri, label, size, mtime"
+    other = db.execute(
+        f"SELECT {columns} FROM places WHERE image = ? ORDER BY id LIMIT 1", found
+    ).fetchone()
+    if other is None:
+        db.execute(f"UPDATE images SET removed = 1, generation = {_NEXT} WHERE id = ?", found)
+        return True
+    place, *values = other
+    db.execute("DELETE FROM places WHERE id = ?", (place,))
+    _lead(db, found[0], values)
+    return False
+
+
+def move_place(db: sqlite3.Connection, uri: str, new: str) -> None:
+    """Record that a file is at another uri now. A place that is known there already stays."""
+    known = (
+        "SELECT EXISTS (SELECT 1 FROM images WHERE removed = 0 AND uri = ?1) "
+        "OR EXISTS (SELECT 1 FROM places WHERE uri = ?1)"
+    )
+    if db.execute(known, (new,)).fetchone()[0]:
+        drop_place(db, uri)
+        return
+    db.execute("UPDATE places SET uri = ?2 WHERE uri = ?1", (uri, new))
+    db.execute(
+        f"UPDATE images SET uri = ?2, generation = {_NEXT} WHERE uri = ?1 AND removed = 0",
+        (uri, new),
+    )
+
+
+def change_root(db: sqlite3.Connection, name: str, root: bytes) -> None:
+    """Record that a source is at another path now."""
+    db.execute("UPDATE sources SET root = ? WHERE name = ?", (root, name))
+
+
+def change_excludes(
+    db: sqlite3.Connection, added: Iterable[str] = (), dropped: Iterable[str] = ()
+) -> None:
+    """Add and drop patterns of the paths that indexing leaves out."""
+    db.executemany("INSERT OR IGNORE INTO excludes VALUES (?)", ((one,) for one in added))
+    db.executemany("DELETE FROM excludes WHERE pattern = ?", ((one,) for one in dropped))
+
+
+def _lead(db: sqlite3.Connection, image_id: int, place: Sequence[str | int | None]) -> None:
+    """Make a place an image's first one; an image that was removed is restored.
+
+    place: uri, label, size and mtime.
+    """
+    db.execute(
+        "UPDATE images SET uri = ?, label = ?, size = ?, mtime = ?, removed = 0, "
+        f"generation = {_NEXT} WHERE id = ?",
+        (*place, image_id),
+    )
+
+
+def _add_place(db: sqlite3.Connection, place: FoundPlace) -> bool:
+    """Give a place to the image with its key; returns False if there is no such image."""
+    found = db.execute(
+        "SELECT id, uri FROM images WHERE key = ? AND removed = 0", (place.key,)
+    ).fetchone()
+    if found is None:
+        return False
+    image_id, first = found
+    if first == place.uri:  # another writer recorded it meanwhile
+        return True
+    drop_place(db, place.uri)
+    if place.leads:
+        db.execute(
+            "INSERT INTO places (image, uri, label, size, mtime) "
+            "SELECT id, uri, label, size, mtime FROM images WHERE id = ?",
+            (image_id,),
+        )
+        _lead(db, image_id, (place.uri, place.label, place.size, place.mtime))
+    else:
+        db.execute(
+            "INSERT INTO places (image, uri, label, size, mtime) VALUES (?, ?, ?, ?, ?)",
+            (image_id, place.uri, place.label, place.size, place.mtime),
+        )
+    return True
+
+
+def _restore(db: sqlite3.Connection, places: Sequence[FoundPlace]) -> None:
+    """Restore removed images whose content was found at these places."""
+    wanted = {place.key for place in places}
+    removed = {}
+    if wanted:
+        rows = db.execute("SELECT key, id FROM images WHERE removed = 1 ORDER BY id")
+        removed = {key: image_id for key, image_id in rows if key in wanted}
+    for place in places:
+        if not _add_place(db, place) and place.key in removed:
+            drop_place(db, place.uri)
+            values = (place.uri, place.label, place.size, place.mtime)
+            _lead(db, removed[place.key], values)
 
 
 def insert_shard(db: sqlite3.Connection, rows: int, checksums: Mapping[str, str]) -> int:
@@ -76,25 +197,42 @@ def insert_shard(db: sqlite3.Connection, rows: int, checksums: Mapping[str, str]
     return cursor.lastrowid
 
 
-def insert_images(db: sqlite3.Connection, shard: int, images: Sequence[NewImage]) -> None:
+def _insert_images(
+    db: sqlite3.Connection, shard: int, images: Sequence[NewImage]
+) -> list[FoundPlace]:
     """Add the images of a new shard, in the order of its rows.
 
-    An image with the same uri is replaced. An image whose key the gallery already holds,
-    because another writer was first, is left out; its row in the shard stays unused.
+    Returns the images that the gallery already holds, because another writer was first, as
+    further places; their rows in the shard stay unused.
     """
+    held, used = set[bytes](), set[str]()
+    for part in parts(images):
+        keys, uris = [image.key for image in part], [image.uri for image in part]
+        alive = f"SELECT key FROM images WHERE removed = 0 AND key IN ({marks(part)})"
+        held.update(key for (key,) in db.execute(alive, keys))
+        at = (
+            f"SELECT uri FROM images WHERE removed = 0 AND uri IN ({marks(part)}) "
+            f"UNION ALL SELECT uri FROM places WHERE uri IN ({marks(part)})"
+        )
+        used.update(uri for (uri,) in db.execute(at, (*uris, *uris)))
+    for image in images:
+        if image.uri in used and image.key not in held:
+            drop_place(db, image.uri)
     db.executemany(
-        "UPDATE images SET removed = 1 WHERE uri = ? AND removed = 0",
-        ((image.uri,) for image in images),
-    )
-    db.executemany(
-        "INSERT INTO images (key, uri, label, width, height, size, mtime, shard, row) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO images (key, uri, label, width, height, size, mtime, shard, row, generation) "
+        f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {_NEXT}) ON CONFLICT DO NOTHING",
         (
             (i.key, i.uri, i.label, i.width, i.height, i.size, i.mtime, shard, row)
             for row, i in enumerate(images)
+            if i.key not in held
         ),
     )
-    _forget_failures(db, (image.uri for image in images))
+    forget_failures(db, (image.uri for image in images))
+    return [
+        FoundPlace(image.key, image.uri, image.label, image.size, image.mtime)
+        for image in images
+        if image.key in held
+    ]
 
 
 def move_images(db: sqlite3.Connection, ids: Sequence[int], shard: int) -> None:
@@ -118,20 +256,26 @@ def change_model(db: sqlite3.Connection, fingerprint: str) -> None:
     db.execute("UPDATE settings SET value = ? WHERE name = 'fingerprint'", (fingerprint,))
 
 
-def remove_some(db: sqlite3.Connection, selection: Selection, most: int) -> int:
-    """Mark at most `most` of the selected images as removed; returns their number."""
-    values: tuple[int | str | None, ...]
+def condition(selection: Selection) -> tuple[str, tuple[int | str | None, ...]]:
+    """The SQL condition of a selection by ids, label or shard, and its parameters."""
     if selection.ids is not None:
-        where, values = f"id IN ({', '.join('?' * len(selection.ids))})", tuple(selection.ids)
-    elif selection.uri_prefix is not None:
-        where, values = "uri >= ? AND uri < ?", prefix_range(selection.uri_prefix)
-    elif selection.label is not None:
-        where, values = "label = ?", (selection.label,)
-    else:
-        where, values = "shard = ?", (selection.shard,)
-    selected = f"SELECT id FROM images WHERE removed = 0 AND {where} LIMIT ?"
-    update = f"UPDATE images SET removed = 1 WHERE id IN ({selected})"
-    return db.execute(update, (*values, most)).rowcount
+        return f"id IN ({marks(selection.ids)})", tuple(selection.ids)
+    if selection.label is not None:
+        return "label = ?", (selection.label,)
+    return "shard = ?", (selection.shard,)
+
+
+def remove_some(db: sqlite3.Connection, selection: Selection, most: int) -> int:
+    """Mark at most `most` images as removed, with all their places; returns their number.
+
+    The selection is by ids, label or shard.
+    """
+    where, values = condition(selection)
+    chosen = f"SELECT id FROM images WHERE removed = 0 AND {where} LIMIT ?"
+    found = db.execute(chosen, (*values, most)).fetchall()
+    db.executemany("DELETE FROM places WHERE image = ?", found)
+    db.executemany(f"UPDATE images SET removed = 1, generation = {_NEXT} WHERE id = ?", found)
+    return len(found)
 
 
 def next_generation(db: sqlite3.Connection) -> None:
@@ -139,10 +283,20 @@ def next_generation(db: sqlite3.Connection) -> None:
     db.execute("UPDATE settings SET value = value + 1 WHERE name = 'generation'")
 
 
+def has_changed_images(db: sqlite3.Connection) -> bool:
+    """Whether this transaction has changed the row of an image."""
+    return bool(
+        db.execute(f"SELECT EXISTS (SELECT 1 FROM images WHERE generation >= {_NEXT})").fetchone()[
+            0
+        ]
+    )
+
+
 def now() -> str:
     """The time as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _forget_failures(db: sqlite3.Connection, uris: Iterable[str]) -> None:
+def forget_failures(db: sqlite3.Connection, uris: Iterable[str]) -> None:
+    """Delete the records of failures at these uris."""
     db.executemany("DELETE FROM failures WHERE uri = ?", ((uri,) for uri in uris))

@@ -6,7 +6,7 @@ Torch is imported only by the functions that load a model.
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
@@ -17,12 +17,19 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import ADDRESS_BITS, CODE_BITS
 from hashsearch.durable import sync_folder, sync_tree
-from hashsearch.errors import ArtifactMismatch, GalleryBusy, HashSearchError, InvalidGallery
+from hashsearch.errors import (
+    ArtifactMismatch,
+    GalleryBusy,
+    HashSearchError,
+    InvalidGallery,
+    InvalidSource,
+)
 from hashsearch.gallery.catalog import Catalog, Rows
 from hashsearch.gallery.changes import (
     Changes,
     apply,
-    insert_images,
+    change_excludes,
+    has_changed_images,
     insert_shard,
     next_generation,
 )
@@ -30,6 +37,7 @@ from hashsearch.gallery.history import last_job
 from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter
 from hashsearch.models.card import Card, copy_model, read_card
 from hashsearch.search import Block, gathered
+from hashsearch.sources.excluding import require_pattern
 
 if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
@@ -290,8 +298,9 @@ class GalleryFolder:
     def job_lock(self) -> Iterator[None]:
         """Keep other jobs out, and delete what a killed one left unfinished.
 
-        Raises GalleryBusy, naming the holder, if another job is running.
+        Raises GalleryBusy, naming the holder, if another job is running, and GalleryReadOnly.
         """
+        self.catalog.require_writable()
         try:
             with FileLock(self.folder / _LOCK, timeout=0):
                 shutil.rmtree(self.unfinished, ignore_errors=True)
@@ -309,7 +318,9 @@ class GalleryFolder:
         """Let one program at a time add images; a job may run meanwhile.
 
         Yields the folder to write them to, after deleting what a killed program left in it.
+        Raises GalleryReadOnly.
         """
+        self.catalog.require_writable()
         folder = self.folder / _UNFINISHED / "additions"
         with FileLock(self.folder / _ADDITIONS_LOCK):
             shutil.rmtree(folder, ignore_errors=True)
@@ -360,13 +371,31 @@ class GalleryFolder:
                     f"{self.folder}: the codes were made by model {str(made_by)[:12]}, but the "
                     f"gallery's model is {self.fingerprint[:12]}"
                 )
-            apply(db, changes)
+            number = None
             if writer:
                 number = insert_shard(db, writer.rows, checksums)
                 self.adopt(writer.folder, number)
-                insert_images(db, number, changes.images)
-            if writer or changes.replaced or changes.relabelled:
+            apply(db, changes, number)
+            if writer or has_changed_images(db):
                 next_generation(db)
+
+    def change_excludes(self, added: Sequence[str], dropped: Sequence[str]) -> None:
+        """Remember more patterns of paths that indexing leaves out, and forget others.
+
+        Raises InvalidSource, before anything changes, if an added one is no pattern or a dropped
+        one is not remembered; and GalleryReadOnly.
+        """
+        if not added and not dropped:
+            return
+        for pattern in added:
+            require_pattern(pattern)
+        remembered = self.catalog.excludes()
+        for pattern in dropped:
+            if pattern not in remembered:
+                known = ", ".join(map(repr, remembered)) or "none"
+                raise InvalidSource(f"{pattern!r} is not excluded; excluded are: {known}")
+        with self.catalog.transaction() as db:
+            change_excludes(db, added, dropped)
 
     def adopt(self, finished: Path, number: int) -> None:
         """Rename a finished shard to the number that a transaction is about to commit.

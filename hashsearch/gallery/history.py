@@ -17,7 +17,16 @@ from hashsearch.gallery.changes import now
 Kind = Literal["index", "compact", "reencode"]
 UPDATE_EVERY_S = 2.0
 _SILENT_AFTER_S = 60.0
-COUNTS = ("indexed", "duplicates", "unchanged", "failed", "skipped")
+COUNTS = (
+    "indexed",
+    "duplicates",
+    "moved",
+    "unchanged",
+    "failed",
+    "skipped",
+    "excluded",
+    "pruned",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Job:
     @property
     def seen(self) -> int:
         """Number of images that the job has gone through."""
-        return sum(self.counts.values())
+        return sum(self.counts.values()) - self.counts["pruned"]
 
     @property
     def images_per_second(self) -> float:

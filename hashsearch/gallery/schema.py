@@ -4,9 +4,22 @@ import sqlite3
 
 from hashsearch.errors import InvalidGallery
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
-TABLES = """
+_SINCE_FORMAT_3 = """
+CREATE TABLE places (  -- the further places of an image's content, after that in images
+    id INTEGER PRIMARY KEY,
+    image INTEGER NOT NULL REFERENCES images (id),
+    uri TEXT NOT NULL UNIQUE,
+    label TEXT,
+    size INTEGER NOT NULL,
+    mtime INTEGER NOT NULL
+) STRICT;
+CREATE INDEX places_by_image ON places (image);
+CREATE TABLE excludes (pattern TEXT PRIMARY KEY) STRICT;
+"""
+
+TABLES = f"""
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE sources (name TEXT PRIMARY KEY, root BLOB NOT NULL UNIQUE) STRICT;
 CREATE TABLE shards (
@@ -25,12 +38,15 @@ CREATE TABLE images (
     mtime INTEGER NOT NULL,  -- nanoseconds
     shard INTEGER NOT NULL REFERENCES shards (number),
     row INTEGER NOT NULL,
-    removed INTEGER NOT NULL DEFAULT 0
+    removed INTEGER NOT NULL DEFAULT 0,
+    generation INTEGER NOT NULL DEFAULT 0  -- of the last change of this row
 ) STRICT;
 CREATE UNIQUE INDEX images_by_key ON images (key) WHERE removed = 0;
 CREATE UNIQUE INDEX images_by_uri ON images (uri) WHERE removed = 0;
 CREATE INDEX images_by_label ON images (label) WHERE removed = 0;
 CREATE INDEX images_by_shard ON images (shard, row, id, removed);
+CREATE INDEX images_by_generation ON images (generation);
+{_SINCE_FORMAT_3}
 CREATE TABLE failures (
     uri TEXT PRIMARY KEY,
     reason TEXT NOT NULL,
@@ -53,12 +69,16 @@ CREATE TABLE jobs (
     kind TEXT NOT NULL DEFAULT 'index',  -- or compact, reencode
     skipped INTEGER NOT NULL DEFAULT 0,  -- known failures that were not tried again
     expected INTEGER,  -- estimated number of images to go through
-    updated TEXT  -- time of the last update of this row
+    updated TEXT,  -- time of the last update of this row
+    moved INTEGER NOT NULL DEFAULT 0,  -- found at another place than before
+    excluded INTEGER NOT NULL DEFAULT 0,  -- left out, since their path matches a pattern
+    pruned INTEGER NOT NULL DEFAULT 0  -- removed, since they are gone from their source
 ) STRICT;
 """
 
-# Adds what format 1 lacks.
-_TO_FORMAT_2 = """
+# What each earlier format lacks, by the format that has it.
+_UPGRADES = {
+    2: """
 ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'index';
 ALTER TABLE jobs ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN expected INTEGER;
@@ -66,7 +86,16 @@ ALTER TABLE jobs ADD COLUMN updated TEXT;
 CREATE INDEX images_by_shard ON images (shard, row, id, removed);
 INSERT INTO settings VALUES ('pixels', 'kept');
 INSERT INTO settings VALUES ('thumbnails', 'kept');
-"""
+""",
+    3: f"""
+ALTER TABLE images ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX images_by_generation ON images (generation);
+{_SINCE_FORMAT_3}
+ALTER TABLE jobs ADD COLUMN moved INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN excluded INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;
+""",
+}
 
 
 def make_tables(db: sqlite3.Connection) -> None:
@@ -78,23 +107,34 @@ def bring_up_to_date(db: sqlite3.Connection, name: str) -> None:
 
     name: how messages call the catalog. Raises InvalidGallery if the format is unknown.
     """
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version == FORMAT_VERSION:
+    if is_current(db, name):
         return
-    if version != 1:
-        raise InvalidGallery(
-            f"{name} is of format {version}; this version of hashsearch reads "
-            f"1 and {FORMAT_VERSION}"
-        )
     db.execute("BEGIN IMMEDIATE")
     try:
-        # Another process may have upgraded it meanwhile.
-        if db.execute("PRAGMA user_version").fetchone()[0] == 1:
-            for statement in filter(str.strip, _TO_FORMAT_2.split(";")):
+        # Another process may have upgraded it meanwhile, so the version is read again.
+        for version in range(_version(db) + 1, FORMAT_VERSION + 1):
+            for statement in filter(str.strip, _UPGRADES[version].split(";")):
                 db.execute(statement)
-            db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+            db.execute(f"PRAGMA user_version = {version}")
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def is_current(db: sqlite3.Connection, name: str) -> bool:
+    """Whether a catalog is of the current format; False if it is of an earlier one.
+
+    Raises InvalidGallery if the format is unknown.
+    """
+    version = _version(db)
+    if not 1 <= version <= FORMAT_VERSION:
+        raise InvalidGallery(
+            f"{name} is of format {version}; this version of hashsearch reads 1 to {FORMAT_VERSION}"
+        )
+    return version == FORMAT_VERSION
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])

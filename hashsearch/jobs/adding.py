@@ -6,7 +6,7 @@ import numpy as np
 
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidImage
-from hashsearch.gallery.catalog import NewImage
+from hashsearch.gallery.catalog import FoundPlace, NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import TINY_BYTES
@@ -29,8 +29,8 @@ def add_image(
 
     encoder: the gallery's model, loaded from its folder. image: a file's bytes, or the image of
     a source, whose root is `source`; indexing the same source later finds it unchanged.
-    Returns the image's id, and whether it is new: equal bytes are stored once, under their
-    first uri.
+    Returns the image's id, and whether it is new: equal bytes are stored once, with every place
+    where they were found.
     Raises InvalidImage, and ArtifactMismatch if the encoder is not the gallery's model.
     """
     if encoder.fingerprint != gallery.fingerprint:
@@ -46,20 +46,23 @@ def add_image(
     (result,) = prepare([image], gallery.keeps("thumbnails"))
     if isinstance(result, InvalidImage):
         raise result
-    known = gallery.catalog.ids_of_keys([result.key])
-    if known:
-        return known[result.key], False
-    columns = encoder.columns(result.tiny[np.newaxis])
-    if gallery.keeps("pixels"):
-        columns["pixels"] = result.tiny.reshape(1, TINY_BYTES)
+    size, mtime = image.size, image.mtime
     uri = f"{ADDED}/{result.key.hex()}"
     if source is not None:
         uri = gallery.catalog.source_name(source) + image.place
-    row = NewImage(result.key, uri, label, result.width, result.height, image.size, image.mtime)
+    known = gallery.catalog.images_of_keys([result.key])
+    if known:
+        if source is not None:
+            gallery.commit(Changes(found=[FoundPlace(result.key, uri, label, size, mtime)]))
+        return known[result.key][0], False
+    columns = encoder.columns(result.tiny[np.newaxis])
+    if gallery.keeps("pixels"):
+        columns["pixels"] = result.tiny.reshape(1, TINY_BYTES)
+    row = NewImage(result.key, uri, label, result.width, result.height, size, mtime)
     with gallery.additions_lock() as folder:
         writer = gallery.new_shard(columns, folder)
         writer.append(columns, [result.thumbnail])
         gallery.commit(Changes(images=[row]), writer, encoder.fingerprint)
     # Another writer may have added it while its code was computed.
-    record = gallery.catalog.record(gallery.catalog.ids_of_keys([result.key]).get(result.key, -1))
-    return record.id, record.uri == uri
+    image_id, first_uri = gallery.catalog.images_of_keys([result.key]).get(result.key, (-1, ""))
+    return gallery.catalog.record(image_id).id, first_uri == uri

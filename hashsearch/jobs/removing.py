@@ -1,23 +1,59 @@
 """Removing images from a gallery."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from hashsearch.gallery.catalog import Catalog
-from hashsearch.gallery.changes import Selection, next_generation, remove_some
+from hashsearch.gallery.changes import (
+    Selection,
+    condition,
+    drop_place,
+    next_generation,
+    remove_some,
+)
 
 _AT_ONCE = 20_000  # images of one transaction, which blocks other writers for half a second
 
 
-def remove(catalog: Catalog, selection: Selection) -> int:
-    """Remove the selected images from every answer; returns their number.
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Number of removed images, and of images that stay, because they have other places."""
 
-    Many are removed in several transactions. Their rows stay on disk until `compact`.
+    images: int = 0
+    kept: int = 0
+
+
+def remove(catalog: Catalog, selection: Selection) -> Removal:
+    """Remove the selected images from every answer.
+
+    By a beginning of uris, the places there are removed, and the images that have no other place.
+    Many are removed in several transactions. Their rows stay on disk until `compact`. Raises
+    GalleryReadOnly.
     """
-    if selection.ids is not None:
-        parts = [selection.ids[start : start + 500] for start in range(0, len(selection.ids), 500)]
-        return sum(_remove_all(catalog, Selection(ids=part)) for part in parts)
-    return _remove_all(catalog, selection)
+    if selection.uri_prefix is not None:
+        return _remove_places(catalog, selection.uri_prefix)
+    return Removal(sum(_remove_images(catalog, part) for part in _parts(selection)))
 
 
-def _remove_all(catalog: Catalog, selection: Selection) -> int:
+def selected(catalog: Catalog, selection: Selection, most: int) -> tuple[int, list[str]]:
+    """How many images, or places of images, are selected, and the paths of at most `most`."""
+    if selection.uri_prefix is not None:
+        uris = catalog.uris_under(selection.uri_prefix, most=most)
+        return catalog.count_under(selection.uri_prefix), [catalog.path(uri) for uri in uris]
+    ids = [one for part in _parts(selection) for one in catalog.ids_where(*condition(part))]
+    return len(ids), [record.path for record in catalog.records(ids[:most])]
+
+
+def _parts(selection: Selection) -> Iterator[Selection]:
+    """Cut ids into parts within SQLite's limit of parameters."""
+    if selection.ids is None:
+        yield selection
+        return
+    for start in range(0, len(selection.ids), 500):
+        yield Selection(ids=selection.ids[start : start + 500])
+
+
+def _remove_images(catalog: Catalog, selection: Selection) -> int:
     removed = 0
     while True:
         with catalog.transaction() as db:
@@ -27,3 +63,20 @@ def _remove_all(catalog: Catalog, selection: Selection) -> int:
         if not some:
             return removed
         removed += some
+
+
+def _remove_places(catalog: Catalog, prefix: str) -> Removal:
+    before, images = set[int](), 0
+    for uris in _batches(catalog, prefix):
+        before.update(catalog.ids_at(uris))
+        with catalog.transaction() as db:
+            images += sum(drop_place(db, uri) for uri in uris)
+            next_generation(db)
+    return Removal(images, len(before) - images)
+
+
+def _batches(catalog: Catalog, prefix: str) -> Iterator[list[str]]:
+    last = ""
+    while uris := catalog.uris_under(prefix, last, _AT_ONCE):
+        last = uris[-1]
+        yield uris

@@ -12,6 +12,7 @@ from hashsearch.codes import CODE_BYTES, require_code_bytes
 from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery, NotInGallery
 from hashsearch.gallery.catalog import Rows
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.places import present
 from hashsearch.images import TINY_BYTES, decode
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.search import NO_POSITION, Block, Index
@@ -48,7 +49,8 @@ class Hit:
 
     distance: in bits with the method "codes", squared with "pixels". label: None if the image
     has none. path: of the image's file. uri: the name of its source and the path within it,
-    percent-encoded. closeness: what the distance means; None, since no model says so yet.
+    percent-encoded. closeness: what the distance means; None, since no model says so yet. missing:
+    whether the file is gone, and no other file with the same bytes is known.
 
     >>> gallery.search(7, k=1)[0].id != 7
     True
@@ -60,6 +62,7 @@ class Hit:
     path: str
     uri: str
     closeness: str | None = None
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +249,17 @@ class Searcher:
 
     def _hits(self, ids: NDArray[np.int64], distances: NDArray[np.int32]) -> list[Hit]:
         by_id = dict(zip(ids.tolist(), distances.tolist(), strict=True))
-        records = self.gallery.catalog.records(by_id)
+        records = present(self.gallery.catalog, self.gallery.catalog.records(by_id))
         return [
-            Hit(image.id, by_id[image.id], image.label, image.path, image.uri) for image in records
+            Hit(
+                image.id,
+                by_id[image.id],
+                image.label,
+                image.path,
+                image.uri,
+                missing=image.missing,
+            )
+            for image in records
         ]
 
     def _note_removed(self, ids: NDArray[np.int64], known: set[int]) -> None:

@@ -29,6 +29,7 @@ class NpyArray:
     def __init__(self, root: Path):
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
+        self.is_whole = True
 
     def estimate(self) -> int | None:
         try:

@@ -1,6 +1,7 @@
 """What every source of images yields, and how an image is named within it."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class Source(Protocol):
     """The source's absolute path."""
     passed_over: Counter[str]
     """How many files of other kinds were met so far, by suffix; see `pass_over`."""
+    is_whole: bool
+    """Whether it yields every image under its root, so that one it does not yield is gone."""
 
     def __iter__(self) -> Iterator[SourceImage]: ...
 
@@ -87,6 +90,29 @@ def encode_path(path: str) -> str:
 def decode_path(encoded: str) -> str:
     """The inverse of `encode_path`, as a name that the file system takes."""
     return os.fsdecode(unquote_to_bytes(encoded))
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """The name of a uri's source, and the place within it."""
+    name = re.split("[/!#]", uri, maxsplit=1)[0]
+    return name, uri.removeprefix(name)
+
+
+def file_at(root: Path, place: str) -> Path:
+    """The file that holds an image: its own, an archive, or a file of many images."""
+    within = re.split("[!#]", place, maxsplit=1)[0]
+    return root / decode_path(within.removeprefix("/")) if within else root
+
+
+def is_gone(path: Path) -> bool:
+    """Whether there is no such file or folder; False if that cannot be found out."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def locate(root: str, place: str) -> str:

@@ -110,6 +110,7 @@ class CifarBatches:
         self.dataset = dataset
         self.split = split
         self.passed_over: Counter[str] = Counter()
+        self.is_whole = False
 
     def estimate(self) -> int:
         return self.dataset.images[self.split]

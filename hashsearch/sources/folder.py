@@ -22,6 +22,7 @@ class Folder:
     def __init__(self, root: Path):
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
+        self.is_whole = True
         self._candidates: int | None = None
 
     def estimate(self) -> int:
@@ -84,6 +85,7 @@ class ImageFile:
     def __init__(self, path: Path):
         self.root = path.parent.resolve()
         self.passed_over: Counter[str] = Counter()
+        self.is_whole = False
         self._path = self.root / path.name
 
     def estimate(self) -> int:

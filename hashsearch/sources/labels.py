@@ -54,6 +54,7 @@ class LabelledSource:
     def __init__(self, source: Source, labels: Labels):
         self.root = source.root
         self.passed_over = source.passed_over
+        self.is_whole = source.is_whole
         self._source, self._labels = source, labels
 
     def estimate(self) -> int | None:

@@ -49,6 +49,7 @@ class ParquetImages:
             )
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
+        self.is_whole = True
 
     def estimate(self) -> int | None:
         try:

@@ -48,6 +48,7 @@ class Samples:
             self.root = Path(folder).resolve()
         self.split = split
         self.passed_over: Counter[str] = Counter()
+        self.is_whole = False
 
     def estimate(self) -> int:
         return CROPS[self.split] * len(PHOTOGRAPHS)

@@ -27,6 +27,7 @@ class TinyImagesFile:
     def __init__(self, root: Path):
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
+        self.is_whole = True
 
     def estimate(self) -> int:
         return self.root.stat().st_size // TINY_BYTES

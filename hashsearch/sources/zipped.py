@@ -44,6 +44,7 @@ class ZipArchive:
     def __init__(self, root: Path):
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
+        self.is_whole = True
         self._entries: int | None = None
         self._left_out = 0
 

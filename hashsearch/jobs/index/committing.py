@@ -76,16 +76,8 @@ class Committer:
             self._writer.discard()
         self.counts["indexed"] -= len(self._waiting.images)
         self.counts["failed"] -= len(self._waiting.failures)
-
-    def begin_next_pass(self) -> None:
-        """Count from the start, except for new images and failures, which are known by now."""
-        done = self.counts
-        self.counts = Counter(
-            indexed=done["indexed"],
-            failed=done["failed"],
-            unchanged=-done["indexed"],
-            skipped=-done["failed"],
-        )
+        for place in self._waiting.found:
+            self.counts["moved" if place.leads else "duplicates"] -= 1
 
     def _write(self, outcome: Outcome, encoded: dict[str, NDArray[np.uint8]]) -> None:
         columns = dict(encoded)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidImage
-from hashsearch.gallery.catalog import Failure, KnownFile, NewImage
+from hashsearch.gallery.catalog import Failure, FoundPlace, KnownFile, NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.places import is_gone_at
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared
 from hashsearch.jobs.index.reading import Chunk
@@ -34,7 +35,7 @@ class Outcome:
 
 
 class Decider:
-    """Distinguishes new images from duplicates and replacements, also among uncommitted ones.
+    """Distinguishes new images from known ones, also among those that are not committed yet.
 
     One thread decides while another commits.
     """
@@ -44,28 +45,17 @@ class Decider:
         self._relabel = relabel
         self._lock = Lock()  # guards the next two, which hold what is not committed yet
         self._keys: set[bytes] = set()
-        self._freed: Counter[bytes] = Counter()
-        self._duplicates: set[bytes] = set()  # keys that were duplicates in this pass
-        self.must_repeat = False  # see decide
+        self._moved: set[bytes] = set()
         self.failed = 0
 
-    def begin_pass(self) -> None:
-        """Begin to go through the sources."""
-        self._duplicates.clear()
-        self.must_repeat = False
-
     def decide(self, chunk: Chunk, results: list[Prepared | InvalidImage]) -> Outcome:
-        """Decide about each image of a chunk; chunks come in the sources' order.
-
-        `must_repeat` becomes True if an image was left out as a duplicate of one that is
-        replaced now, as when two files change places: then the sources must be gone through
-        once more.
-        """
+        """Decide about each image of a chunk; chunks come in the sources' order."""
         keys = [result.key for result in results if isinstance(result, Prepared)]
         with self._lock:  # before the catalog is queried, since a commit may follow
-            pending = self._keys.intersection(keys)
-            freed = {key for key in keys if key in self._freed}
-        taken = pending | (self._catalog.ids_of_keys(keys).keys() - freed)
+            pending, moved = self._keys.intersection(keys), self._moved.intersection(keys)
+        committed = self._catalog.images_of_keys(keys)
+        taken = pending | committed.keys()
+        lost = self._lost({key: committed[key][1] for key in committed.keys() - pending - moved})
         outcome = Outcome()
         changes = outcome.changes
         changes.relabelled += chunk.relabelled
@@ -78,7 +68,7 @@ class Decider:
                 continue
             if uri in chunk.failed:
                 changes.readable.append(uri)
-            if self._is_new(outcome, image, uri, result.key, taken, chunk.known.get(uri)):
+            if self._is_new(outcome, image, uri, result.key, taken, lost, chunk.known.get(uri)):
                 changes.images.append(_new_image(image, uri, result))
                 outcome.thumbnails.append(result.thumbnail)
                 tiny.append(result.tiny)
@@ -89,14 +79,19 @@ class Decider:
         self.failed += len(changes.failures)
         with self._lock:
             self._keys.update(image.key for image in changes.images)
-            self._freed.update(key for _, key in changes.replaced)
+            self._moved.update(place.key for place in changes.found if place.leads)
         return outcome
 
     def committed(self, changes: Changes) -> None:
         """Forget changes that the catalog has by now. Called by the committing thread."""
         with self._lock:
             self._keys.difference_update(image.key for image in changes.images)
-            self._freed -= Counter(key for _, key in changes.replaced)
+            self._moved.difference_update(place.key for place in changes.found)
+
+    def _lost(self, first_uris: dict[bytes, str]) -> set[bytes]:
+        """The keys whose first place's file is gone."""
+        roots = self._catalog.sources() if first_uris else {}
+        return {key for key, uri in first_uris.items() if is_gone_at(uri, roots)}
 
     def _is_new(
         self,
@@ -105,9 +100,14 @@ class Decider:
         uri: str,
         key: bytes,
         taken: set[bytes],
+        lost: set[bytes],
         old: KnownFile | None,
     ) -> bool:
-        """Whether the gallery lacks this content; if not, record the image's outcome."""
+        """Whether the gallery lacks this content; if not, record the image's outcome.
+
+        taken: keys that the gallery has or will have. lost: those of them whose first place is
+        gone; the next place becomes the first.
+        """
         changes = outcome.changes
         if old is not None and old.key == key:
             changes.touched.append((uri, image.size, image.mtime))
@@ -116,14 +116,17 @@ class Decider:
             outcome.counts["unchanged"] += 1
             return False
         if old is not None:
-            changes.replaced.append((uri, old.key))
-            taken.discard(old.key)
-            self.must_repeat |= old.key in self._duplicates
-        if key in taken:
-            outcome.counts["duplicates"] += 1
-            self._duplicates.add(key)
-            return False
-        return True
+            changes.dropped.append((uri, old.key))
+            lost.add(old.key)
+        if key not in taken:
+            return True
+        is_moved = key in lost
+        changes.found.append(
+            FoundPlace(key, uri, image.label, image.size, image.mtime, leads=is_moved)
+        )
+        lost.discard(key)
+        outcome.counts["moved" if is_moved else "duplicates"] += 1
+        return False
 
 
 def _new_image(image: SourceImage, uri: str, result: Prepared) -> NewImage:

@@ -22,10 +22,13 @@ from hashsearch.jobs.index.committing import Committer
 from hashsearch.jobs.index.deciding import Decider
 from hashsearch.jobs.index.encoding import EncodingPool
 from hashsearch.jobs.index.prepare import Prepared
+from hashsearch.jobs.index.pruning import SeenSource
+from hashsearch.jobs.index.pruning import prune as prune_source
 from hashsearch.jobs.index.reading import Chunk, chunks_of_all, read_ahead
 from hashsearch.jobs.index.workers import Workers
 from hashsearch.progress import ProgressReport, progress_report
-from hashsearch.sources.base import Source, decode_path
+from hashsearch.sources.base import Source, file_at, is_gone, split_uri
+from hashsearch.sources.excluding import Excludes, RestOfSource
 
 _COMMITS_BEHIND = 16  # outcomes that may wait while a full shard is committed
 
@@ -39,10 +42,13 @@ class IndexSummary:
     """
 
     indexed: int
-    duplicates: int  # the gallery has the same bytes under another uri
+    duplicates: int  # the gallery has the same bytes from another place, and now knows both
+    moved: int  # the gallery has the same bytes from a place that no longer exists
     unchanged: int  # the gallery had them already
     failed: int
     skipped: int  # failed in an earlier job, and not tried again
+    excluded: int  # their path matches a pattern that the gallery excludes
+    pruned: int  # removed from the gallery, since they are gone from their source
     passed_over: Counter[str]  # files of other kinds, by suffix
     seconds: float
     stopped: bool  # by request; the same job continues later
@@ -65,14 +71,17 @@ def index_sources(
     max_failures: int | None = None,
     retry_failed: bool = False,
     relabel: bool = False,
+    prune: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> IndexSummary:
     """Add every image of the sources that the gallery does not hold yet.
 
+    Images whose path matches a pattern that the gallery excludes are left out.
     max_failures: give up after more failures. retry_failed: try files again that earlier jobs
     could not read; otherwise they are skipped until they change. relabel: give unchanged
-    images the sources' labels. stop: is called between chunks; once it returns True, what was
-    read is committed and the job ends.
+    images the sources' labels. prune: at the end, remove the images that are gone from these
+    sources, but only if all were read to their ends. stop: is called between chunks; once it
+    returns True, what was read is committed and the job ends.
     Raises GalleryBusy if another job runs, TooManyFailures after what was read is committed,
     and InvalidSource if a source breaks off, after the rest of it and the other sources were
     taken. After an error of the disk, the last commit stands.
@@ -80,6 +89,9 @@ def index_sources(
     started = time.monotonic()
     with gallery.job_lock():
         names = [gallery.catalog.source_name(source.root) for source in sources]
+        excludes = Excludes(gallery.catalog.excludes())
+        seen = [SeenSource(source) for source in sources] if prune else []
+        taken = [RestOfSource(source, excludes) for source in seen or sources]
         decider = Decider(gallery, relabel=relabel)
         committer = Committer(gallery, decider)
         with (
@@ -91,24 +103,21 @@ def index_sources(
             # A daemon, since it may be walking through a large folder when the job ends.
             Thread(target=_estimate, args=(sources, record), name="estimate", daemon=True).start()
             job = _Job(decider, committer, pool, encoders, stop, max_failures, record)
-            retry = retry_failed
-            while True:
-                decider.begin_pass()
-                job.run(
-                    chunks_of_all(gallery.catalog, names, sources, relabel=relabel, retry=retry)
-                )
-                if job.must_end() or not decider.must_repeat:
-                    break
-                committer.begin_next_pass()
-                retry = False  # the failures have just been tried
+            job.run(
+                chunks_of_all(gallery.catalog, names, taken, relabel=relabel, retry=retry_failed)
+            )
+            job.must_end()
+            committer.counts["excluded"] = sum(rest.excluded for rest in taken)
             if job.has_failed_too_often():
                 raise TooManyFailures(
                     f"stopped: {decider.failed:,} images could not be read, and at most "
                     f"{max_failures:,} failures were allowed; what was read is in the gallery, "
                     f"and hashsearch gallery failures {gallery.folder} lists the others"
                 )
-            if retry_failed and not record.stopped:
-                _forget_missing_files(gallery, names)
+            if not record.stopped:
+                for name, one in zip(names, seen, strict=False):  # none without `prune`
+                    committer.counts["pruned"] += prune_source(gallery, name, one)
+                _forget_failures(gallery, names, excludes, missing=retry_failed or prune)
     passed_over: Counter[str] = Counter()
     for source in sources:
         passed_over.update(source.passed_over)
@@ -195,14 +204,20 @@ def _estimate(sources: Sequence[Source], record: JobRecord) -> None:
         time.sleep(UPDATE_EVERY_S)
 
 
-def _forget_missing_files(gallery: GalleryFolder, names: Sequence[str]) -> None:
-    """Drop the failures of these sources whose file no longer exists."""
+def _forget_failures(
+    gallery: GalleryFolder, names: Sequence[str], excludes: Excludes, *, missing: bool
+) -> None:
+    """Drop the failures of these sources that are excluded.
+
+    missing: drop also those whose file no longer exists.
+    """
     roots = gallery.catalog.sources()
     gone = []
     for failure, _ in gallery.catalog.failures():
-        name, _, place = failure.uri.partition("#")[0].partition("/")
-        with suppress(PermissionError):  # then it may still exist
-            if name in names and not (roots[name] / decode_path(place)).exists():
-                gone.append(failure.uri)
+        name, place = split_uri(failure.uri)
+        if name in names and (
+            excludes.match(place) or (missing and is_gone(file_at(roots[name], place)))
+        ):
+            gone.append(failure.uri)
     if gone:
         gallery.commit(Changes(readable=gone))

@@ -1,14 +1,14 @@
 """The job's first stage: cut the sources into chunks, and leave out unchanged images."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from hashsearch.errors import InvalidSource
 from hashsearch.gallery.catalog import Catalog, KnownFile
-from hashsearch.sources.base import Source, SourceImage
+from hashsearch.sources.base import SourceImage
 
 T = TypeVar("T")
 
@@ -43,7 +43,12 @@ class Chunk:
 
 
 def chunks(
-    catalog: Catalog, name: str, source: Source, *, relabel: bool = False, retry: bool = False
+    catalog: Catalog,
+    name: str,
+    source: Iterable[SourceImage],
+    *,
+    relabel: bool = False,
+    retry: bool = False,
 ) -> Iterator[Chunk]:
     """Cut a source into chunks of bounded numbers of images and bytes.
 
@@ -74,7 +79,7 @@ def chunks(
 def chunks_of_all(
     catalog: Catalog,
     names: Sequence[str],
-    sources: Sequence[Source],
+    sources: Sequence[Iterable[SourceImage]],
     *,
     relabel: bool,
     retry: bool,

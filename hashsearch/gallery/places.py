@@ -1,0 +1,88 @@
+"""The places of a gallery's images on this machine: which exist, and which a person names."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+from hashsearch.gallery.catalog import Catalog, ImageRecord
+from hashsearch.sources.base import encode_path, file_at, is_gone, split_uri
+
+
+def present(catalog: Catalog, records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """The records, each with the first of its places whose file exists.
+
+    If none exists, the first place stays, and `missing` is True.
+    """
+    roots = catalog.sources()
+    gone = {record.id for record in records if is_gone_at(record.uri, roots)}
+    if not gone:
+        return list(records)
+    places = catalog.places(sorted(gone))
+    shown = []
+    for record in records:
+        if record.id in gone:
+            others = (
+                place for place in places.get(record.id, ()) if not is_gone_at(place.uri, roots)
+            )
+            place = next(others, None)
+            record = (
+                replace(record, missing=True)
+                if place is None
+                else replace(record, uri=place.uri, path=place.path, label=place.label)
+            )
+        shown.append(record)
+    return shown
+
+
+def uri_named(catalog: Catalog, text: str) -> str:
+    """The uri, or the beginning of uris, that a person means: a uri, or a path of any kind.
+
+    text: a uri as it is stored or with its names as they are typed; or the path of a file, a
+    folder, an archive, or what is in it, absolute or relative to the working folder. Returns the
+    text as a uri if it names nothing in the gallery.
+    """
+    typed = quote(os.fsencode(text), safe="/!#%~+")
+    for uri in (typed, *_uris_of_path(catalog, text)):
+        if catalog.uris_under(uri, most=1):
+            return uri
+    return typed
+
+
+def _uris_of_path(catalog: Catalog, text: str) -> list[str]:
+    """The uris that a path may have, one for each source that it may be in."""
+    path = Path(text)
+    paths = [path.absolute()]
+    with suppress(OSError, ValueError, RuntimeError):  # what resolving an odd path may raise
+        # Sources are named by their resolved paths, and what they hold may be links.
+        paths += [path.parent.resolve() / path.name, path.resolve()]
+    return [
+        uri
+        for one in dict.fromkeys(paths)
+        for name, root in catalog.sources().items()
+        for uri in _uris_within(name, os.fspath(root), os.fspath(one))
+    ]
+
+
+def _uris_within(name: str, root: str, path: str) -> list[str]:
+    if path == root:
+        return [name]
+    rest = path.removeprefix(root if root != "/" else "")
+    if rest == path and root != "/":
+        return []
+    if rest.startswith("!/"):
+        return [name + "!" + encode_path(rest[1:])]
+    if rest.startswith("#"):
+        return [name + rest]
+    if not rest.startswith("/"):
+        return []
+    file, _, row = rest.rpartition("#")  # of a file of many images, or part of a file's name
+    return [name + encode_path(rest), *([f"{name}{encode_path(file)}#{row}"] if file else [])]
+
+
+def is_gone_at(uri: str, roots: Mapping[str, Path]) -> bool:
+    """Whether the file at a uri is gone; False for an image that was added without a file."""
+    name, place = split_uri(uri)
+    return name in roots and is_gone(file_at(roots[name], place))

@@ -1,0 +1,75 @@
+"""Recording that the files of a gallery have moved to another folder."""
+
+import os
+from pathlib import Path
+
+from hashsearch.errors import InvalidSource
+from hashsearch.gallery.catalog import Catalog
+from hashsearch.gallery.changes import change_root, move_place, next_generation
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.sources.base import encode_path
+
+_AT_ONCE = 20_000  # places of one transaction, which blocks other writers for half a second
+
+
+def relocate(gallery: GalleryFolder, old: Path, new: Path) -> int:
+    """Record that a file or folder, with everything in it, was moved or renamed.
+
+    old: its former path: a source, a folder above sources, or what lies in a source. new: its
+    path now. No image is read, and indexing the new place later finds the images unchanged. A
+    killed call leaves every image with its old or its new place, and the same call continues.
+    Returns the number of places that have another path now. Raises InvalidSource if `new` does
+    not exist, lies in `old`, or if nothing of the gallery lies at `old`; GalleryBusy; and
+    GalleryReadOnly.
+    """
+    if not new.exists():
+        raise InvalidSource(f"{new} does not exist; name the path where the files are now")
+    old, new = old.parent.resolve() / old.name, new.resolve()
+    if new.is_relative_to(old):
+        raise InvalidSource(f"{new} lies in {old}; move the files out of it first")
+    catalog, moved = gallery.catalog, 0
+    with gallery.job_lock():
+        for name, root in catalog.sources().items():
+            if root.is_relative_to(old):
+                moved += _move_source(catalog, name, new / root.relative_to(old))
+            elif old.is_relative_to(root):
+                inside = name + "/" + encode_path(os.fspath(old.relative_to(root)))
+                if catalog.uris_under(inside, most=1):
+                    moved += _move_places(catalog, inside, _uri_at(catalog, new))
+    if not moved:
+        raise InvalidSource(f"no image of {gallery.folder} lies at {old}")
+    return moved
+
+
+def _move_source(catalog: Catalog, name: str, root: Path) -> int:
+    others = {other: path for other, path in catalog.sources().items() if path == root}
+    for other in others:  # the new place was indexed before
+        return _move_places(catalog, name, other)
+    with catalog.transaction() as db:
+        change_root(db, name, os.fsencode(root))
+        next_generation(db)
+    return catalog.count_under(name)
+
+
+def _move_places(catalog: Catalog, former: str, now: str) -> int:
+    """Give every place at or below one uri the corresponding place at or below another."""
+    moved, last = 0, ""
+    while uris := catalog.uris_under(former, last, _AT_ONCE):
+        last = uris[-1]
+        with catalog.transaction() as db:
+            for uri in uris:
+                move_place(db, uri, now + uri.removeprefix(former))
+            next_generation(db)
+        moved += len(uris)
+    return moved
+
+
+def _uri_at(catalog: Catalog, path: Path) -> str:
+    """The uri of a path: within the innermost source that holds it, or as a new source."""
+    roots = {root: name for name, root in catalog.sources().items()}
+    for folder in path.parents:
+        if folder in roots:
+            return roots[folder] + "/" + encode_path(os.fspath(path.relative_to(folder)))
+    if path.is_dir():
+        return catalog.source_name(path)
+    return catalog.source_name(path.parent) + "/" + encode_path(path.name)

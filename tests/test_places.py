@@ -1,0 +1,388 @@
+"""Files that move, are copied, go, and are kept out: the places of a gallery's images."""
+
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import hashsearch as hs
+from hashsearch.errors import InvalidQuery, InvalidSource
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.jobs.relocating import relocate
+from hashsearch.sources import DataFolders, open_source
+from hashsearch.sources.archive import TarArchive
+from hashsearch.sources.folder import Folder, ImageFile
+from tests.galleries import index, records, run
+
+NO_FOLDERS = DataFolders(None, Path("/nonexistent"))
+
+
+@pytest.fixture
+def pictures(tmp_path, image_files) -> Path:
+    """Eight real pictures in two folders, and a copy of the first in a third one."""
+    chosen = sorted(image_files.rglob("*.*"))[:8]
+    for number, path in enumerate(chosen):
+        target = tmp_path / "pictures" / ("Urlaub" if number < 5 else "Urlaub 2024") / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    (tmp_path / "pictures" / "copies").mkdir()
+    shutil.copy(chosen[0], tmp_path / "pictures" / "copies" / "zz.jpg")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def gallery(empty_gallery, pictures):
+    index(empty_gallery, pictures)
+    return empty_gallery
+
+
+def shown(gallery: GalleryFolder, image_id: int) -> hs.ImageRecord:
+    """The record as a search shows it."""
+    with hs.open(gallery.folder) as opened:
+        return opened.get(image_id)
+
+
+def id_at(gallery: GalleryFolder, path: Path) -> int:
+    (found,) = [
+        image_id
+        for image_id, places in gallery.catalog.places(
+            [record.id for record in records(gallery)]
+        ).items()
+        if str(path) in {place.path for place in places}
+    ]
+    return found
+
+
+def paths(gallery: GalleryFolder) -> set[str]:
+    places = gallery.catalog.places([record.id for record in records(gallery)])
+    return {place.path for found in places.values() for place in found}
+
+
+def on_disk(*folders: Path) -> set[str]:
+    return {str(path) for folder in folders for path in folder.rglob("*.*")}
+
+
+# Moving
+
+
+def test_a_renamed_file_is_the_same_image_at_its_new_path(gallery, pictures):
+    old, new = next((pictures / "Urlaub 2024").iterdir()), pictures / "Urlaub" / "new.jpg"
+    image_id, count = id_at(gallery, old), gallery.catalog.count()
+    generation = gallery.catalog.generation()
+    old.rename(new)
+    summary = index(gallery, pictures)
+    assert (summary.indexed, summary.moved, summary.duplicates) == (0, 1, 0)
+    assert gallery.catalog.count() == count
+    assert gallery.catalog.generation() > generation
+    record = gallery.catalog.record(image_id)
+    assert (record.path, record.label) == (str(new), "Urlaub")
+    assert not shown(gallery, image_id).missing
+    again = index(gallery, pictures)
+    assert (again.moved, again.duplicates, again.unchanged) == (0, 0, 9)
+
+
+def test_a_renamed_folder_moves_its_images_and_their_labels(gallery, pictures):
+    before = {record.id for record in records(gallery)}
+    (pictures / "Urlaub").rename(pictures / "Ferien")
+    summary = index(gallery, pictures)
+    assert (summary.indexed, summary.moved) == (0, 5)
+    assert {record.id for record in records(gallery)} == before
+    for record in records(gallery):
+        assert Path(shown(gallery, record.id).path).exists()
+    assert set(gallery.catalog.labels()) <= {"Ferien", "Urlaub 2024", "copies"}
+
+
+def test_a_search_shows_the_copy_that_exists_before_and_after_indexing_again(
+    gallery, pictures, capsys
+):
+    copy = pictures / "copies" / "zz.jpg"
+    first = next(p for p in (pictures / "Urlaub").iterdir() if p.read_bytes() == copy.read_bytes())
+    image_id = id_at(gallery, first)
+    assert image_id == id_at(gallery, copy)
+    first.unlink()
+    for _ in range(2):
+        assert run("query", copy, "--gallery", gallery.folder, "-k1") == 0
+        out = capsys.readouterr().out
+        assert str(copy) in out
+        assert str(first) not in out
+        record = shown(gallery, image_id)
+        assert (record.path, record.label, record.missing) == (str(copy), "copies", False)
+        index(gallery, pictures)
+    copy.unlink()
+    record = shown(gallery, image_id)
+    assert record.missing
+    with hs.open(gallery.folder) as opened:
+        (hit,) = opened.search(gallery.code(image_id), k=1)
+        assert (hit.id, hit.missing) == (image_id, True)
+    assert run("query", gallery.code(image_id).tobytes().hex(), "--gallery", gallery.folder) == 0
+    assert "(gone)" in capsys.readouterr().out.splitlines()[1]
+
+
+def test_a_file_that_replaces_another_by_its_move_keeps_only_its_own_image(gallery, pictures):
+    one, other = sorted((pictures / "Urlaub 2024").iterdir())[:2]
+    image_id, lost = id_at(gallery, one), id_at(gallery, other)
+    one.replace(other)
+    summary = index(gallery, pictures)
+    assert (summary.indexed, summary.moved) == (0, 1)
+    assert gallery.catalog.record(image_id).path == str(other)
+    assert lost not in {record.id for record in records(gallery)}
+
+
+def test_an_added_copy_is_known_under_both_paths(gallery, pictures, tmp_path):
+    original = next((pictures / "Urlaub 2024").iterdir())
+    shutil.copy(original, tmp_path / "elsewhere.jpg")
+    with hs.open(gallery.folder) as opened:
+        image_id = opened.add(tmp_path / "elsewhere.jpg", label="other")
+        assert opened.paths(image_id) == [str(original), str(tmp_path / "elsewhere.jpg")]
+        assert opened.get(image_id).label == "Urlaub 2024"
+        original.unlink()
+        assert opened.get(image_id).label == "other"
+
+
+# Pruning
+
+
+def test_without_prune_what_is_gone_stays(gallery, pictures):
+    shutil.rmtree(pictures / "Urlaub 2024")
+    assert index(gallery, pictures).pruned == 0
+    assert gallery.catalog.count() == 8
+
+
+def test_prune_removes_what_is_gone_and_nothing_else(gallery, pictures):
+    shutil.rmtree(pictures / "Urlaub 2024")
+    copy = pictures / "copies" / "zz.jpg"
+    first = next(p for p in (pictures / "Urlaub").iterdir() if p.read_bytes() == copy.read_bytes())
+    first.unlink()
+    summary = index_sources(gallery, [Folder(pictures)], workers=1, prune=True)
+    assert summary.pruned == 3
+    assert gallery.catalog.count() == 5
+    assert paths(gallery) == on_disk(pictures)
+    assert gallery.catalog.record(id_at(gallery, copy)).label == "copies"
+
+
+@pytest.mark.parametrize("harm", ["missing", "empty"])
+def test_prune_removes_nothing_if_the_source_itself_is_missing(harm, gallery, pictures):
+    shutil.rmtree(pictures)
+    if harm == "empty":  # a mount point that is not mounted
+        pictures.mkdir()
+    assert run("index", pictures, "--gallery", gallery.folder, "--prune") == 1
+    assert gallery.catalog.count() == 8
+
+
+def test_prune_of_one_file_or_of_another_source_removes_nothing(gallery, pictures, tmp_path):
+    one = next((pictures / "Urlaub").iterdir())
+    shutil.rmtree(pictures / "Urlaub 2024")
+    (tmp_path / "other").mkdir()
+    shutil.copy(one, tmp_path / "other")
+    sources = [ImageFile(one), Folder(tmp_path / "other")]
+    assert index_sources(gallery, sources, workers=1, prune=True).pruned == 0
+    assert gallery.catalog.count() == 8
+
+
+def test_prune_removes_nothing_after_a_stop(gallery, pictures):
+    shutil.rmtree(pictures / "Urlaub 2024")
+    summary = index_sources(gallery, [Folder(pictures)], workers=1, prune=True, stop=lambda: True)
+    assert (summary.stopped, summary.pruned) == (True, 0)
+
+
+def tar_of_folder(path: Path, folder: Path, leave_out: str = "none") -> None:
+    with tarfile.open(path, "w") as archive:
+        for file in sorted(folder.rglob("*.*")):
+            if leave_out not in file.parts:
+                archive.add(file, file.relative_to(folder))
+
+
+def test_prune_removes_members_that_an_archive_no_longer_has(empty_gallery, pictures, tmp_path):
+    archive = tmp_path / "a.tar"
+    tar_of_folder(archive, pictures)
+    index_sources(empty_gallery, [TarArchive(archive)], workers=1)
+    assert empty_gallery.catalog.count() == 8
+    tar_of_folder(archive, pictures, leave_out="Urlaub")
+    part = [TarArchive(archive, under="Urlaub 2024/")]
+    assert index_sources(empty_gallery, part, workers=1, prune=True).pruned == 0
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: len(whole) // 4])  # cut short, so what it held is unknown
+    with pytest.raises(InvalidSource):
+        index_sources(empty_gallery, [TarArchive(archive)], workers=1, prune=True)
+    assert empty_gallery.catalog.count() == 8
+    archive.write_bytes(whole)
+    summary = index_sources(empty_gallery, [TarArchive(archive)], workers=1, prune=True)
+    assert summary.pruned == 4  # the fifth has a copy
+    assert empty_gallery.catalog.count() == 4
+
+
+def test_a_folder_that_cannot_be_read_is_not_pruned(gallery, pictures, monkeypatch):
+    """As root reads everything, the disk's error is made here."""
+    unreadable = pictures / "Urlaub"
+    scandir = os.scandir
+
+    def failing(path):
+        if path == unreadable:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    summary = index_sources(gallery, [Folder(pictures)], workers=1, prune=True)
+    assert (summary.failed, summary.pruned) == (1, 0)
+    assert gallery.catalog.count() == 8
+
+
+# Excluding
+
+
+def test_excluded_paths_are_left_out_now_and_later(pictures, tmp_path, model_folder, capsys):
+    g = tmp_path / "g"
+    arguments = ("index", pictures, "--gallery", g, "--model", model_folder)
+    assert run(*arguments, "--exclude", "Urlaub 2024/", "--exclude", "zz.*") == 0
+    assert "5 images; 5 new, 0 already there, 0 duplicates, 0 failed, 4 excluded" in (
+        capsys.readouterr().out
+    )
+    assert run("index", pictures, "--gallery", g) == 0
+    assert "5 images; 0 new, 5 already there" in capsys.readouterr().out
+    assert run("gallery", "info", g) == 0
+    assert "Urlaub 2024/, zz.*" in capsys.readouterr().out
+    assert run("index", pictures, "--gallery", g, "--include", "Urlaub 2024/") == 0
+    assert "8 images; 3 new" in capsys.readouterr().out
+    assert run("index", pictures, "--gallery", g, "--include", "*.png") == 1
+    assert "'*.png' is not excluded; excluded are: 'zz.*'" in capsys.readouterr().err
+
+
+def test_removed_images_stay_out_if_they_are_excluded(gallery, pictures):
+    (pictures / "Urlaub 2024" / "broken.jpg").write_bytes(b"broken")
+    index(gallery, pictures)
+    assert gallery.catalog.failure_count() == 1
+    assert run("gallery", "remove", gallery.folder, "--uri", pictures / "Urlaub 2024") == 0
+    with hs.open(gallery.folder) as opened:
+        summary = opened.index(pictures, exclude=["Urlaub 2024"], workers=1)
+        assert (len(opened), summary.excluded, opened.failures()) == (5, 4, [])
+
+
+def test_members_of_archives_are_excluded_and_not_pruned(empty_gallery, pictures, tmp_path):
+    tar_of_folder(tmp_path / "a.tar", pictures)
+    source = open_source(str(tmp_path / "a.tar"), NO_FOLDERS)
+    index_sources(empty_gallery, [source], workers=1)
+    empty_gallery.change_excludes(["/Urlaub"], [])
+    summary = index_sources(empty_gallery, [source], workers=1, prune=True)
+    assert (summary.excluded, summary.pruned) == (5, 0)
+
+
+@pytest.mark.parametrize("pattern", ["", " ", "#x", "!"])
+def test_what_is_no_pattern_is_refused_and_not_remembered(pattern, gallery, pictures):
+    with hs.open(gallery.folder) as opened, pytest.raises(InvalidSource):
+        opened.index(pictures, exclude=["*.gif", pattern])
+    assert gallery.catalog.excludes() == []
+
+
+# Removing
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["uri", "path", "relative", "trailing slash", "within a link"],
+)
+def test_a_folder_is_removed_by_any_of_its_names(named, gallery, pictures, monkeypatch):
+    monkeypatch.chdir(pictures.parent)
+    Path("link").symlink_to(pictures)
+    name = {
+        "uri": "pictures/Urlaub",
+        "path": pictures / "Urlaub",
+        "relative": "./pictures/Urlaub",
+        "trailing slash": f"{pictures}/Urlaub/",
+        "within a link": "link/Urlaub",
+    }[named]
+    assert run("gallery", "remove", gallery.folder, "--uri", name) == 0
+    # The images of `Urlaub 2024`, and the copy of one of those removed.
+    assert paths(gallery) == on_disk(pictures / "Urlaub 2024", pictures / "copies")
+    assert gallery.catalog.count() == 4
+
+
+def test_every_printed_path_can_be_removed(empty_gallery, pictures, tmp_path, capsys):
+    strange = pictures / "Urlaub" / "50% #1 ü!.jpg"
+    next((pictures / "Urlaub").iterdir()).rename(strange)
+    tar_of_folder(tmp_path / "a.tar", pictures, leave_out="copies")
+    shutil.rmtree(pictures / "Urlaub 2024")
+    sources = [Folder(pictures), TarArchive(tmp_path / "a.tar")]
+    index_sources(empty_gallery, sources, workers=1)
+    for record in records(empty_gallery):
+        for place in empty_gallery.catalog.places([record.id])[record.id]:
+            assert run("gallery", "remove", empty_gallery.folder, "--uri", place.path) == 0
+        assert record.id not in {one.id for one in records(empty_gallery)}
+    assert empty_gallery.catalog.count() == 0
+
+
+def test_removing_a_place_keeps_the_image_at_its_other_place(gallery, pictures, capsys):
+    copy = pictures / "copies" / "zz.jpg"
+    image_id = id_at(gallery, copy)
+    first = gallery.catalog.record(image_id).path
+    with hs.open(gallery.folder) as opened:
+        assert opened.remove(uri_prefix=str(Path(first).parent)) == 4
+        assert opened.paths(image_id) == [first] if first == str(copy) else [str(copy)]
+    assert run("gallery", "remove", gallery.folder, "--uri", copy) == 0
+    assert "1 removed" in capsys.readouterr().out
+
+
+def test_a_dry_run_removes_nothing(gallery, pictures, capsys):
+    target = pictures / "Urlaub 2024"
+    assert run("gallery", "remove", gallery.folder, "--uri", target, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "3 images would be removed" in out
+    assert all(str(path) in out for path in target.iterdir())
+    assert run("gallery", "remove", gallery.folder, "--label", "Urlaub", "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["selected"] == 5
+    assert gallery.catalog.count() == 8
+
+
+# Relocating
+
+
+def test_a_moved_source_is_found_at_its_new_path(gallery, pictures, tmp_path):
+    before = {record.id for record in records(gallery)}
+    pictures.rename(tmp_path / "photos")
+    assert relocate(gallery, pictures, tmp_path / "photos") == 9
+    assert paths(gallery) == on_disk(tmp_path / "photos")
+    summary = index(gallery, tmp_path / "photos")
+    assert (summary.unchanged, summary.indexed, summary.moved) == (9, 0, 0)
+    assert {record.id for record in records(gallery)} == before
+
+
+def test_a_folder_above_and_a_folder_within_a_source_are_relocated(gallery, pictures, tmp_path):
+    (tmp_path / "disk").mkdir()
+    pictures.rename(tmp_path / "disk" / "pictures")
+    shutil.move(tmp_path / "disk", tmp_path / "mount")
+    assert relocate(gallery, pictures, tmp_path / "mount" / "pictures") == 9
+    root = tmp_path / "mount" / "pictures"
+    (root / "Urlaub").rename(root / "Ferien")
+    assert relocate(gallery, root / "Urlaub", root / "Ferien") == 5
+    (root / "Urlaub 2024").rename(tmp_path / "2024")
+    assert relocate(gallery, root / "Urlaub 2024", tmp_path / "2024") == 3
+    assert paths(gallery) == on_disk(root, tmp_path / "2024")
+    assert index(gallery, tmp_path / "2024").unchanged == 3
+    shutil.move(tmp_path / "mount", tmp_path / "again")
+    assert relocate(gallery, tmp_path / "mount", tmp_path / "again") == 6
+    assert paths(gallery) == on_disk(tmp_path / "again", tmp_path / "2024")
+
+
+def test_a_relocation_to_a_place_that_was_indexed_joins_both(gallery, pictures, tmp_path):
+    pictures.rename(tmp_path / "photos")
+    index(gallery, tmp_path / "photos")
+    assert relocate(gallery, pictures, tmp_path / "photos") == 9
+    assert paths(gallery) == on_disk(tmp_path / "photos")
+    assert gallery.catalog.count() == 8
+
+
+def test_an_impossible_relocation_changes_nothing(gallery, pictures, tmp_path):
+    before = paths(gallery)
+    for old, new, reason in (
+        (pictures, tmp_path / "nowhere", "does not exist"),
+        (tmp_path / "nowhere", pictures, "no image of .* lies at"),
+        (pictures, pictures / "Urlaub", "lies in"),
+    ):
+        with pytest.raises(InvalidSource, match=reason):
+            relocate(gallery, old, new)
+    with hs.open(gallery.folder) as opened, pytest.raises(InvalidQuery):
+        opened.relocate("", pictures)
+    assert paths(gallery) == before

@@ -241,3 +241,17 @@ except MissingPackage as error:
 """
     run = [sys.executable, "-c", code, tmp_path / "a.parquet"]
     assert "pip install 'hashsearch[parquet]'" in subprocess.check_output(run, text=True)
+
+
+def test_a_number_of_rows_that_no_file_has_is_not_believed(pictures, tmp_path):
+    """Two sources that claim 2**62 rows each have more than the catalog counts."""
+    path = written(tmp_path, pa.table({"image": pictures[:1]}), store_schema=False)
+    data = path.read_bytes()
+    begin = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    claim = b"\x16" + b"\x80" * 8 + b"\x80\x01" + b"\x19"  # Thrift's 2**62
+    footer = data[begin:-8].replace(b"\x16\x02\x19", claim, 1)
+    path.write_bytes(data[:begin] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    assert pq.ParquetFile(path).metadata.num_rows == 2**62
+    source = ParquetImages(path)
+    assert source.estimate() == 2**48
+    assert [image.content for image in source] == pictures[:1]

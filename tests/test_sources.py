@@ -1,8 +1,13 @@
+import ctypes
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +20,11 @@ from numpy.testing import assert_array_equal
 
 from hashsearch.cli import main
 from hashsearch.errors import InvalidSource
+from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.sources import locate, open_source, open_test_split
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.arrays import NpyArray
-from hashsearch.sources.base import decode_path, encode_path
+from hashsearch.sources.base import SourceImage, decode_path, encode_path
 from hashsearch.sources.datasets import DATASETS
 from hashsearch.sources.folder import Folder, ImageFile
 from hashsearch.sources.kinds import KINDS
@@ -185,3 +191,67 @@ def test_the_table_of_kinds_imports_no_extra():
     done = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True)
     assert "hashsearch.sources.parquet" in done.stdout.split()
     assert not {"pyarrow", "pillow_heif", "pooch", "torch"} & set(done.stdout.split())
+
+
+FAR = 10_413_792_000 * 10**9  # 2300-01-01, which ext4 stores and 64 bits of nanoseconds do not
+
+
+@pytest.mark.parametrize("mtime", [FAR, FAR + 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**80])
+def test_any_date_and_size_fit_the_catalog(mtime):
+    image = SourceImage("/a.jpg", None, 2**64 - 1, mtime, b"")
+    assert image.size == 2**63 - 1
+    assert image.mtime == ctypes.c_int64(mtime).value  # wrapped as C does
+    assert replace(image, label="cat") == replace(image, label="cat", mtime=image.mtime)
+
+
+def test_files_of_any_date_are_indexed_whole_and_then_unchanged(
+    empty_gallery, image_files, tiny_images, tmp_path, folders
+):
+    """A single file whose numbers the catalog refused took its whole commit with it."""
+    made = make_of_each_kind(tmp_path, image_files, tiny_images)
+    paths = [path for path in tmp_path.rglob("*") if path.name in made or path.parent.name in made]
+    for path in paths:
+        os.utime(path, ns=(FAR, FAR))
+        if path.stat().st_mtime_ns != FAR:
+            pytest.skip("this file system stores no date beyond 2262")
+    expected = sum(len(list(open_source(str(tmp_path / name), folders))) for name in made)
+    sources = [open_source(str(tmp_path / name), folders) for name in made]
+    first = index_sources(empty_gallery, sources, workers=1)
+    assert (first.failed, first.indexed + first.duplicates) == (0, expected)
+    again = index_sources(empty_gallery, sources, workers=1)
+    assert (again.indexed, again.failed) == (0, 0)
+    assert (again.unchanged, again.duplicates) == (first.indexed, first.duplicates)
+
+
+def test_a_member_that_claims_any_size_is_a_failure_of_its_own(
+    empty_gallery, image_files, tmp_path
+):
+    picture = sorted(image_files.rglob("*.*"))[0].read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        large = zipfile.ZipInfo("large.jpg")
+        archive.writestr(large, picture)
+        archive.writestr("whole.jpg", picture)
+        large.file_size = 2**64 - 1
+    holes = tarfile.TarInfo("holes.jpg")
+    holes.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "holes.jpg",
+        "GNU.sparse.realsize": str(2**70),
+    }
+    part = b"0\n".ljust(512, b"\0")  # a map of no parts
+    holes.size = len(part)
+    member = tarfile.TarInfo("whole.jpg")
+    member.size = len(picture)
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(holes, io.BytesIO(part))
+        archive.addfile(member, io.BytesIO(picture))
+    sources = [ZipArchive(tmp_path / "a.zip"), TarArchive(tmp_path / "a.tar")]
+    summary = index_sources(empty_gallery, sources, workers=1)
+    assert (summary.indexed, summary.duplicates, summary.failed) == (1, 1, 2)
+    reasons = [failure.reason for failure, _ in empty_gallery.catalog.failures()]
+    assert sorted(reasons) == [
+        "it is stored as a file with holes",
+        "the file has 18,446,744,073,709,551,615 bytes; at most 268,435,456 are read",
+    ]
+    assert index_sources(empty_gallery, sources, workers=1).skipped == 2

@@ -1,5 +1,6 @@
 """Images in one array, in NumPy's own file format."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class NpyArray:
     def __iter__(self) -> Iterator[SourceImage]:
         mtime = self.root.stat().st_mtime_ns
         array = _open_array(self.root)
-        row_bytes = int(np.prod(array.shape[1:]))
+        row_bytes = math.prod(array.shape[1:])  # np.prod wraps at 64 bits
         if refused := _why_not_read(array):
             for row in range(len(array)):
                 yield SourceImage(f"#{row}", None, row_bytes, mtime, refused)

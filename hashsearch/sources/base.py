@@ -16,6 +16,7 @@ from hashsearch.errors import InvalidImage
 
 SPLITS = ("train", "test")
 
+_LIMIT = 2**63  # SQLite stores integers from -2**63 to 2**63 - 1
 _MOST_KINDS = 20
 _MOST_SUFFIX = 9  # characters, the dot among them
 
@@ -28,7 +29,9 @@ class SourceImage:
     folder, `!/a/b.jpg` in an archive, either followed by `#<row>` in a file of
     many. The image's uri is the source's name followed by this.
     label: None if the source gives none.
-    size, mtime: of the file, in bytes and nanoseconds.
+    size, mtime: of the file, in bytes and nanoseconds, as signed 64-bit numbers,
+    which are all that a catalog stores: a larger size becomes the largest, and a
+    date after 2262 is wrapped, so that different dates remain different.
     content: the file to read, its bytes, its pixels as (height, width, 3)
     uint8 RGB, or the reason why it cannot be read.
     """
@@ -38,6 +41,11 @@ class SourceImage:
     size: int
     mtime: int
     content: Path | bytes | NDArray[np.uint8] | InvalidImage
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.size < _LIMIT and -_LIMIT <= self.mtime < _LIMIT):
+            object.__setattr__(self, "size", min(self.size, _LIMIT - 1))
+            object.__setattr__(self, "mtime", (self.mtime + _LIMIT) % (2 * _LIMIT) - _LIMIT)
 
 
 class Source(Protocol):

@@ -26,6 +26,7 @@ _LABEL_NAMES = ("label", "labels", "fine_label", "class")
 _BATCH_ROWS = 64
 _BATCH_ROWS_OF_DICTIONARY = 4  # each may repeat the largest value
 _BATCH_BYTES = 16 * 2**20
+_MOST_ROWS = 2**48  # that are believed; the number is the file's own claim
 _READ_BYTES = 2**20  # of a column at a time; without it, a whole row group is read
 
 
@@ -54,7 +55,7 @@ class ParquetImages:
     def estimate(self) -> int | None:
         try:
             with self._open() as file:
-                return file.metadata.num_rows
+                return min(max(file.metadata.num_rows, 0), _MOST_ROWS)
         except InvalidSource:  # iterating raises it again
             return None
 

@@ -181,6 +181,12 @@ def test_an_archives_estimate_is_none_at_first_then_near_and_exact_at_the_end(
         ("json", b'{"label": "' + b"x" * 2**20 + b'"}', "shard"),
         ("json", b'{"label": "\\ud800 cat"}', "? cat"),
         ("json", b'{"label": "a\\u0000b"}', "a\0b"),
+        ("json", b'{"label": 7.0}', "7"),
+        ("json", b'{"label": -0.5}', "-0.5"),
+        ("json", b'{"label": 1e400}', "shard"),
+        ("json", b'{"label": NaN}', "shard"),
+        ("json", b'{"label": %d}' % 2**200, str(2**200)),
+        ("json", b'{"label": ' + b"1" * 5000 + b"}", "shard"),
         ("json", b'{"label": "' + b"x" * 1024 + b'"}', "x" * 1024),
         ("json", b'{"label": "' + b"x" * 1025 + b'"}', "shard"),
         ("cls", b"x" * 1025, "shard"),
@@ -214,6 +220,51 @@ def test_all_images_of_a_sample_have_its_label_and_cls_comes_before_json(image_f
         ("!/3.jpg", None),
     ]
     assert source.passed_over == Counter({".npy": 1, ".cls": 1, ".json": 1})
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("note", ["cls", "json"])
+@pytest.mark.parametrize(
+    ("images", "notes", "expected"),
+    [
+        (["v1.a", "v1.b"], {"v1.a": "cat", "v1.b": "dog"}, ["cat", "dog"]),
+        (["v1.a", "v1.b"], {"v1.b": "dog"}, [None, "dog"]),
+        (["v1.a", "v1.b"], {"v1": "cat"}, ["cat", "cat"]),
+        (["v1.a", "v1.b"], {"v1": "cat", "v1.b": "dog"}, ["cat", "dog"]),
+        (["x", "x.seg"], {"x": "cat"}, ["cat", "cat"]),
+        (["x", "x.seg"], {"x": "cat", "x.seg": "mask"}, ["cat", "mask"]),
+        (["x", "x.seg"], {"x.seg": "mask"}, [None, "mask"]),
+        (["x", "x.seg"], {"x.meta": "cat"}, ["cat", None]),
+        (["2024.01.1", "2024.01.1.seg"], {"2024.01.1": "cat"}, ["cat", "cat"]),
+        (["1.2.3.left", "1.2.4.left"], {"1.2.3": "cat", "1.2": "dog"}, ["cat", "dog"]),
+        (["a.b/1", "a.b/2"], {"a.b/1": "cat"}, ["cat", "a.b"]),
+        (["x" + ".y" * 1000], {"x": "cat", "x" + ".y" * 900: "dog"}, ["cat"]),
+    ],
+)
+def test_a_note_belongs_to_the_image_whose_name_it_shares_longest(
+    images, notes, expected, note, backwards, image_files, tmp_path
+):
+    picture = sorted(image_files.rglob("*.*"))[0].read_bytes()
+    files = [(f"{name}.jpg", picture) for name in images]
+    for name, label in notes.items():
+        content = label if note == "cls" else json.dumps({"label": label})
+        files.append((f"{name}.{note}", content.encode()))
+    # In the order of their names, as they are written, or all notes first.
+    files.sort(key=lambda file: (backwards and file[0].endswith("jpg"), file[0]))
+    found = {i.place: i.label for i in TarArchive(tar_with(tmp_path / "a.tar", files))}
+    assert found == {f"!/{name}.jpg": label for name, label in zip(images, expected, strict=True)}
+
+
+@pytest.mark.parametrize("notes_first", [False, True])
+def test_notes_with_dots_are_found_in_a_sample_of_several_parts(notes_first, tmp_path, monkeypatch):
+    monkeypatch.setattr(webdataset, "_MAX_SAMPLE_BYTES", 2**20)
+    images = [(f"IMG.{number}.jpg", bytes(2**17)) for number in range(40)]
+    notes = [(f"IMG.{number}.cls", b"class %d" % number) for number in range(40)]
+    both = [pair for pairs in zip(notes, images, strict=True) for pair in pairs]
+    files = [*notes, *images] if notes_first else both
+    source = TarArchive(tar_with(tmp_path / "a.tar", files))
+    assert [image.label for image in source] == [f"class {number}" for number in range(40)]
+    assert source.passed_over == Counter()
 
 
 def test_a_sample_without_end_is_not_kept_in_memory(tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from hashsearch.errors import ImageTooLarge, InvalidImage
@@ -12,7 +11,7 @@ from hashsearch.images import ACCEPTED_SUFFIXES, MAX_FILE_BYTES
 from hashsearch.sources.base import SourceImage, encode_path, is_hidden, pass_over
 from hashsearch.sources.folder import printable
 from hashsearch.sources.tarball import TarReader, mtime_ns, read_tar
-from hashsearch.sources.webdataset import NOTES, Member, label_in, label_of_note, sample_of, samples
+from hashsearch.sources.webdataset import NOTES, Member, label_of_note, labelled, samples
 
 # An absolute path, a drive's letter, or a part that is `..`.
 _OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")
@@ -46,13 +45,10 @@ class TarArchive:
         self.passed_over.clear()
         self._so_far = (0, 0)
         for sample in samples(self._members()):
-            images = [member.image for member in sample if member.image is not None]
-            if not images:
-                for member in sample:
+            if all(member.image is None for member in sample.members):
+                for member in sample.members:
                     pass_over(self.passed_over, member.suffix)
-            label = label_in(sample)
-            for image in images:
-                yield image if label is None else replace(image, label=label)
+            yield from labelled(sample)
         self._count = self._so_far[0]
 
     def _members(self) -> Iterator[Member]:
@@ -65,16 +61,17 @@ class TarArchive:
                 if not info.isfile() or not str(path).startswith(self.under) or is_hidden(path):
                     continue
                 suffix = path.suffix.lower()
+                stem = info.name.removesuffix(path.suffix)
                 if suffix in NOTES and not info.issparse():
                     label = label_of_note(suffix, archive.open(info))
-                    yield Member(sample_of(info.name), suffix, label=label)
+                    yield Member(stem, suffix, label=label)
                 elif suffix not in ACCEPTED_SUFFIXES:
                     pass_over(self.passed_over, suffix)
                 elif hash(info.name) not in seen:
                     seen.add(hash(info.name))
                     count += 1
                     self._so_far = (count, archive.packed_bytes())
-                    yield Member(sample_of(info.name), suffix, _image(archive, info, path))
+                    yield Member(stem, suffix, _image(archive, info, path))
 
 
 def _image(archive: TarReader, info: tarfile.TarInfo, path: PurePosixPath) -> SourceImage:

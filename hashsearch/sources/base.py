@@ -1,5 +1,6 @@
 """What every source of images yields, and how an image is named within it."""
 
+import math
 import os
 import re
 from collections import Counter
@@ -88,6 +89,15 @@ def is_hidden(path: PurePath) -> bool:
 def valid_text(text: str) -> str:
     """A label as text that UTF-8 can hold: halves of surrogate pairs become `?`."""
     return text.encode("utf-8", "replace").decode()
+
+
+def label_of_number(number: int | float) -> str | None:
+    """A class's number as text, `3` for 3.0; None if it is infinite or no number."""
+    if isinstance(number, float):
+        if not math.isfinite(number):
+            return None
+        number = int(number) if number.is_integer() else number
+    return str(number)
 
 
 def encode_path(path: str) -> str:

@@ -1,21 +1,29 @@
 import io
+import os
+import re
+import shutil
 import stat
 import struct
+import subprocess
 import tracemalloc
 import zipfile
+import zlib
 from collections import Counter
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
+from zipfile import ZipInfo
 
 import numpy as np
 import pytest
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
 from hashsearch.images import MAX_FILE_BYTES
+from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
 from hashsearch.sources.zipped import ZipArchive
-from tests.test_archive import OF_PYTHON, OUTSIDE
+from tests.test_archive import OF_PYTHON, OUTSIDE, tar_of
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 LOCAL, ENTRY, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"  # how the records begin
@@ -80,6 +88,124 @@ def test_members_are_those_that_pythons_zipfile_reads(pictures, tmp_path, monkey
     assert [data for _, data in expected] == pictures
     assert images[3].place == "!/caf%C3%A9.jpg"
     assert images[3].mtime == datetime(1999, 12, 31, 23, 59, 58, tzinfo=UTC).timestamp() * 10**9
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_names_in_utf8_are_read_with_and_without_their_flag(flag, pictures, tmp_path):
+    """Info-ZIP's zip and macOS write UTF-8 without the flag, Python with it."""
+    names = ["café/é.jpg", "日本/語.jpg", "plain/a.jpg"]
+    path = tmp_path / "a.zip"
+    if flag:
+        zip_with(path, list(zip(names, pictures, strict=False)))
+    else:
+        for name, data in zip(names, pictures, strict=False):
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).write_bytes(data)
+        if shutil.which("zip") is None:
+            pytest.skip("Info-ZIP's zip is not installed")
+        # Where the locale is not of UTF-8, it copies the names' bytes and sets no flag.
+        subprocess.run(
+            ["zip", "-q", path, *names], cwd=tmp_path, env=os.environ | {"LC_ALL": "C"}, check=True
+        )
+    with zipfile.ZipFile(path) as archive:
+        flags = {entry.flag_bits & 0x800 for entry in archive.infolist()[:2]}
+    assert flags == {0x800 if flag else 0}
+    images = list(ZipArchive(path))
+    assert [image.place for image in images] == ["!/" + quote(name) for name in names]
+    assert [image.label for image in images] == ["café", "日本", "plain"]
+    assert [image.content for image in images] == pictures[:3]
+
+
+def test_a_zip_archive_yields_the_names_of_the_tar_archive_of_its_folder(pictures, tmp_path):
+    """Whatever bytes a name has that is valid UTF-8; the others differ, as zip has no raw names."""
+    for number, name in enumerate(["été/naïve Ω.jpg", "ё/ж.jpg", "ａ/😀.jpg"]):
+        (tmp_path / "x" / name).parent.mkdir(parents=True)
+        (tmp_path / "x" / name).write_bytes(pictures[number])
+    shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "x")
+    tar_of(tmp_path / "x", tmp_path / "a.tar", "w")
+    path = tmp_path / "a.zip"
+    raw = bytearray(path.read_bytes())
+    for mark, at in ((LOCAL, 6), (ENTRY, 8)):  # no flag: UTF-8 all the same
+        for found in re.finditer(re.escape(mark), bytes(raw)):
+            raw[found.start() + at : found.start() + at + 2] = bytes(2)
+    path.write_bytes(raw)
+    in_tar = {(i.place.replace("!/x/", "!/"), i.label) for i in TarArchive(tmp_path / "a.tar")}
+    assert {(i.place, i.label) for i in ZipArchive(path)} == in_tar
+    assert len(in_tar) == 3
+
+
+def with_unicode_path(raw: bytes, name: str, of: bytes | None = None, version: int = 1) -> ZipInfo:
+    """A member whose header has a name's bytes, and the field 0x7075 another name."""
+    info = zipfile.ZipInfo(raw.decode("cp437"))
+    field = struct.pack("<BL", version, zlib.crc32(raw if of is None else of)) + name.encode()
+    info.extra = struct.pack("<HHB", 0x5455, 1, 0) + struct.pack("<2H", 0x7075, len(field)) + field
+    return info
+
+
+@pytest.mark.parametrize(
+    ("info", "name"),
+    [
+        (with_unicode_path(b"Z/1.jpg", "Ω/1.jpg"), "Ω/1.jpg"),
+        (with_unicode_path(b"?/1.jpg", "日本/1.jpg"), "日本/1.jpg"),
+        (with_unicode_path(b"caf_/1.jpg", "café/1.jpg\0x"), "café/1.jpg"),
+        (with_unicode_path(b"Z/1.jpg", "Ω/1.jpg", of=b"Y/1.jpg"), "Z/1.jpg"),  # since renamed
+        (with_unicode_path(b"Z/1.jpg", "Ω/1.jpg", version=2), "Z/1.jpg"),
+        (with_unicode_path(b"Z/1.jpg", "../1.jpg"), "../1.jpg"),
+        (with_unicode_path(b"Z/1.jpg", "z\\1.jpg"), "z/1.jpg"),
+    ],
+)
+def test_the_field_for_a_name_in_unicode_counts_if_it_is_of_the_name(
+    info, name, pictures, tmp_path
+):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(copy(info), pictures[0])
+    (image,) = ZipArchive(tmp_path / "a.zip")
+    assert image.place == "!/" + quote(name)
+    assert isinstance(image.content, InvalidImage) == name.startswith("..")
+
+
+def test_a_name_that_is_no_unicode_in_a_field_for_it_is_that_of_the_header(pictures, tmp_path):
+    info = with_unicode_path(b"Z/1.jpg", "Ω/1.jpg")
+    info.extra = info.extra.replace("Ω".encode(), b"\xff\xff")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(info, pictures[0])
+    (image,) = ZipArchive(tmp_path / "a.zip")
+    assert image.place == "!/Z/1.jpg"
+
+
+def test_a_name_that_is_no_utf8_despite_its_flag_costs_no_other_member(pictures, tmp_path):
+    files = [("a/é1.jpg", pictures[0]), ("a/é2.jpg", pictures[1]), ("b.jpg", pictures[2])]
+    data = zip_with(tmp_path / "a.zip", files).read_bytes()
+    (tmp_path / "a.zip").write_bytes(data.replace("é1".encode(), b"\x82\xff1"))
+    with pytest.raises(UnicodeDecodeError):
+        zipfile.ZipFile(tmp_path / "a.zip")
+    names = ["a/é\xa01.jpg", "a/é2.jpg", "b.jpg"]  # code page 437 has a space at 255
+    images = list(ZipArchive(tmp_path / "a.zip"))
+    assert [(i.place, i.content) for i in images] == [
+        ("!/" + quote(name), data) for name, data in zip(names, pictures, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "label"),
+    [
+        (r"cat\a.jpg", "!/cat/a.jpg", "cat"),
+        (r"x\cat\a.jpg", "!/x/cat/a.jpg", "cat"),
+        (r"x/cat\a.jpg", "!/x/cat%5Ca.jpg", "x"),
+        (r"a.jpg", "!/a.jpg", None),
+    ],
+)
+def test_backslashes_separate_folders_where_no_slash_does(name, place, label, pictures, tmp_path):
+    (image,) = ZipArchive(zip_with(tmp_path / "a.zip", [(name, pictures[0])]))
+    assert (image.place, image.label, image.content) == (place, label, pictures[0])
+
+
+def test_names_are_compared_and_hidden_as_they_are_read(pictures, tmp_path):
+    names = [r"cat\a.jpg", "cat/a.jpg", r".git\b.jpg", r"__MACOSX\c.jpg", "folder.jpg\\"]
+    source = ZipArchive(zip_with(tmp_path / "a.zip", [(name, pictures[0]) for name in names]))
+    (image,) = source
+    assert image.place == "!/cat/a.jpg"
+    assert source.estimate() == 1
 
 
 def test_many_members_take_less_than_a_kilobyte_each(tmp_path):

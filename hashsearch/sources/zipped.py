@@ -12,9 +12,10 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile, ZipInfo
 
 from hashsearch.errors import InvalidImage, InvalidSource
@@ -29,16 +30,20 @@ _LOCAL = struct.Struct("<4s22x2H")  # before a member's bytes
 _END_BYTES = 22  # of the record at the end, without the archive's comment
 _MOST_COMMENT_BYTES = 2**16
 _LEAST_DICTIONARY = 4096  # of LZMA, in bytes
-_ENCRYPTED = 1  # a flag
+_ENCRYPTED, _IN_UTF8 = 1, 0x800  # flags
+_UNICODE_PATH = 0x7075  # a field of Info-ZIP's: the name in UTF-8
+_ENTRY = struct.Struct("<4s4xH18x3H12x")  # signature, flags, and the lengths of three fields
 
 
 class ZipArchive:
     """Image files of a zip archive, in its directory's order.
 
-    A member's label is its folder's name. Hidden files and folders, links and
-    macOS's `__MACOSX/` are left out; of several members of one name the first
-    counts. Nothing is ever extracted to disk. The directory is kept in memory
-    while it is read, some 700 bytes a member.
+    A member's label is its folder's name. Names are read as UTF-8 where they are
+    valid UTF-8, and as code page 437 otherwise. In names without slashes,
+    backslashes separate folders, as some programs for Windows write them. Hidden
+    files and folders, links and macOS's `__MACOSX/` are left out; of several
+    members of one name the first counts. Nothing is ever extracted to disk. The
+    directory is kept in memory while it is read, some 700 bytes a member.
     """
 
     def __init__(self, root: Path):
@@ -65,26 +70,27 @@ class ZipArchive:
         with self.root.open("rb") as file:
             left = self.root.stat().st_size
             for entry in _directory(file, self.root):
-                if not self._is_image(entry) or entry.filename in seen:
+                name = _name(entry)
+                if not self._is_image(entry, name) or name in seen:
                     self._left_out += 1
                     continue
-                seen.add(entry.filename)
-                content = _read(file, entry, left)
+                seen.add(name)
+                content = _read(file, entry, name, left)
                 if isinstance(content, bytes):
                     left -= entry.compress_size
                 yield SourceImage(
-                    place="!/" + encode_path(entry.filename),
-                    label=printable(PurePosixPath(entry.filename).parent.name) or None,
+                    place="!/" + encode_path(name),
+                    label=printable(PurePosixPath(name).parent.name) or None,
                     size=entry.file_size,
                     mtime=_mtime_ns(entry),
                     content=content,
                 )
 
-    def _is_image(self, entry: ZipInfo) -> bool:
-        path = PurePosixPath(entry.filename)
+    def _is_image(self, entry: ZipInfo, name: str) -> bool:
+        path = PurePosixPath(name)
         is_link = stat.S_ISLNK(entry.external_attr >> 16)  # the upper half is Unix's
         hidden = is_hidden(path) or path.parts[:1] == ("__MACOSX",)
-        if is_link or entry.filename.endswith("/") or hidden:
+        if is_link or name.endswith("/") or hidden:
             return False
         if path.suffix.lower() not in ACCEPTED_SUFFIXES:
             pass_over(self.passed_over, path.suffix.lower())
@@ -96,8 +102,10 @@ def _directory(file: BinaryIO, path: Path) -> list[ZipInfo]:
     """Read the directory. Raises InvalidSource if it is damaged or missing."""
     damaged = InvalidSource(f"{path} is no zip archive, or its directory is damaged")
     try:
-        with ZipFile(file) as archive:
-            entries = archive.infolist()
+        try:
+            entries = ZipFile(file).infolist()
+        except UnicodeDecodeError:  # a name that has the flag of UTF-8 and is not
+            entries = ZipFile(cast(BinaryIO, _WithoutFlag(file))).infolist()
     except Exception as error:  # a directory from outside can raise anything
         raise damaged from error
     file.seek(max(0, file.seek(0, 2) - _END_BYTES - _MOST_COMMENT_BYTES))
@@ -109,12 +117,58 @@ def _directory(file: BinaryIO, path: Path) -> list[ZipInfo]:
     return entries
 
 
-def _read(file: BinaryIO, entry: ZipInfo, left: int) -> bytes | InvalidImage:
+class _WithoutFlag:
+    """A file whose directory says of no name that it is UTF-8, so that zipfile decodes none."""
+
+    def __init__(self, file: BinaryIO):
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self._read = file.read
+
+    def read(self, size: int = -1) -> bytes:
+        data = bytearray(self._read(size))
+        at = 0
+        while len(data) - at >= _ENTRY.size:  # zipfile reads the directory at once
+            signature, flags, *lengths = _ENTRY.unpack_from(data, at)
+            if signature != b"PK\x01\x02":
+                break
+            struct.pack_into("<H", data, at + 8, flags & ~_IN_UTF8)
+            at += _ENTRY.size + sum(lengths)
+        return bytes(data)
+
+
+def _name(entry: ZipInfo) -> str:
+    """A member's name: as its field of UTF-8 gives it, or decoded from its bytes."""
+    if entry.flag_bits & _IN_UTF8:
+        name = entry.orig_filename
+    else:
+        in_header = entry.orig_filename.encode("cp437")  # a code page of all 256 bytes
+        for encoded in (_unicode_path(entry.extra, in_header), in_header):
+            with suppress(UnicodeDecodeError):
+                name = encoded.decode()
+                break
+        else:
+            name = entry.orig_filename
+    name = name.partition("\0")[0]
+    return name if "/" in name else name.replace("\\", "/")
+
+
+def _unicode_path(extra: bytes, in_header: bytes) -> bytes:
+    """The name in the field 0x7075, if it is of this name; otherwise the name in the header."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<2H", extra)
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        # A version and a checksum come first: programs that know no such field may rename members.
+        if kind == _UNICODE_PATH and field[:5] == struct.pack("<BL", 1, zlib.crc32(in_header)):
+            return field[5:]
+    return in_header
+
+
+def _read(file: BinaryIO, entry: ZipInfo, name: str, left: int) -> bytes | InvalidImage:
     """Read a member, and unpack no more bytes than the directory gives.
 
     left: how many of the file's bytes were not read as a member yet.
     """
-    if refused := why_not_read(entry.filename, max(entry.file_size, entry.compress_size)):
+    if refused := why_not_read(name, max(entry.file_size, entry.compress_size)):
         return refused
     if entry.compress_size > left:
         return InvalidImage("its bytes are those of other members")

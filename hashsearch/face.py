@@ -205,6 +205,7 @@ class Gallery:
         prune: bool = False,
         exclude: Sequence[str] = (),
         include: Sequence[str] = (),
+        follow_links: bool = False,
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> IndexSummary:
@@ -216,7 +217,8 @@ class Gallery:
         files again that could not be read before. prune: at the end, remove the images that are
         gone from these sources. exclude: patterns as in a .gitignore file, such as
         "Screenshots/" or "*.gif"; the gallery remembers them, and leaves out what they match
-        from now on. include: remembered patterns to forget. progress: is called now and then as
+        from now on. include: remembered patterns to forget. follow_links: include image files
+        outside a folder that links in it lead to. progress: is called now and then as
         `progress(what, done, total)`, where total may be None. stop: is called between chunks;
         once it returns True, the job commits what was read and returns.
 
@@ -233,7 +235,7 @@ class Gallery:
         if not sources:
             raise InvalidQuery("index() takes at least one source, such as a folder")
         folders = DataFolders.of_environment()
-        opened = [_source(source, folders) for source in sources]
+        opened = [_source(source, folders, follow_links) for source in sources]
         for source in opened:
             require_images(source)
         if labels is not None:
@@ -440,9 +442,9 @@ def model_folder(model: PathOrName | None) -> Path:
     return PRETRAINED if model is None or str(model) == "bundled" else Path(model)
 
 
-def _source(source: "PathOrName | Source", folders: DataFolders) -> Source:
+def _source(source: "PathOrName | Source", folders: DataFolders, follow_links: bool) -> Source:
     if isinstance(source, str | PathLike):
-        return open_source(str(checked_path(source)), folders)
+        return open_source(str(checked_path(source)), folders, follow_links)
     if not hasattr(source, "passed_over"):
         raise InvalidQuery(
             f"{described(source)} came as a source; give each path as an argument of its own"

@@ -1,12 +1,19 @@
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
 
-from hashsearch.errors import InvalidImage
-from hashsearch.sources import locate
+import pytest
+
+from hashsearch.errors import InvalidImage, InvalidSource
+from hashsearch.jobs.index.indexing import index_sources, require_images
+from hashsearch.sources import locate, open_source
 from hashsearch.sources.folder import Folder, ImageFile
+from hashsearch.sources.loading import load_tiny_images
+from tests.galleries import run
 
 
 def test_a_folder_yields_its_images_in_order_with_labels(image_files):
@@ -45,7 +52,80 @@ def test_a_folder_passes_over_other_files_hidden_ones_and_links_that_lead_out(
     source = Folder(root)
     assert [image.place for image in source] == ["/a.JPG", "/in.jpg", "/sub/c.jpeg"]
     assert [image.label for image in source] == [None, None, "sub"]
-    assert source.passed_over == Counter({".txt": 1, ".pdf": 1, "": 2})
+    assert source.passed_over == Counter({".txt": 1, ".pdf": 1, "": 1})
+    assert source.remarks == [
+        "passed over: 1 link to files that do not exist",
+        "passed over: 1 link to folders; to include such a folder, name it as a source",
+        "passed over: 1 link to image files outside the folder, which hashsearch index "
+        "--follow-links includes (in Python, follow_links=True)",
+    ]
+    source = Folder(root, follow_links=True)
+    assert [image.place for image in source] == ["/a.JPG", "/in.jpg", "/out.jpg", "/sub/c.jpeg"]
+    assert len(source.remarks) == 2
+
+
+def as_a_hub_caches_it(folder: Path, pictures: list[Path]) -> Path:
+    """Lay a data set out as Hugging Face's hub does: links to files without suffixes."""
+    snapshot = folder / "datasets--me--pictures" / "snapshots" / "5f0a"
+    blobs = snapshot.parents[1] / "blobs"
+    blobs.mkdir(parents=True)
+    for picture in pictures:
+        name = hashlib.sha256(picture.read_bytes()).hexdigest()
+        shutil.copy(picture, blobs / name)
+        link = snapshot / "train" / picture.parent.name / picture.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blobs / name, link.parent))
+    return snapshot
+
+
+def test_a_hubs_cache_is_refused_with_the_way_to_take_it_and_taken_that_way(
+    image_files, tmp_path, folders, empty_gallery
+):
+    pictures = sorted(image_files.rglob("*.*"))[::30]
+    snapshot = as_a_hub_caches_it(tmp_path, pictures)
+    with pytest.raises(InvalidSource, match=r"5f0a holds no image files; passed over: 10 links "):
+        require_images(open_source(str(snapshot), folders))
+    with pytest.raises(InvalidSource, match=r"no image that can be read; .*--follow-links"):
+        load_tiny_images(open_source(str(snapshot), folders))
+    source = open_source(str(snapshot), folders, follow_links=True)
+    assert index_sources(empty_gallery, [source], workers=1).indexed == 10
+    images = list(source)
+    assert [image.label for image in images] == [path.parent.name for path in pictures]
+    assert [image.content.read_bytes() for image in images] == [p.read_bytes() for p in pictures]
+    assert source.remarks == []
+    # The data set's own folder holds links and files.
+    whole = open_source(str(snapshot.parents[1]), folders)
+    assert [image.label for image in whole] == [path.parent.name for path in pictures]
+
+
+def test_followed_links_lead_to_files_alone_so_that_no_walk_is_endless(image_files, tmp_path):
+    picture = sorted(image_files.rglob("*.*"))[0]
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    for link, target in (("up", root), ("sub/top.jpg", root), ("sub/out", tmp_path)):
+        (root / link).symlink_to(target)
+    (root / "pipe.jpg").symlink_to("/dev/zero")
+    (root / "loop.jpg").symlink_to("loop.jpg")
+    (root / "a.jpg").symlink_to(os.path.relpath(picture, root))
+    source = Folder(root, follow_links=True)
+    image, loop = source
+    assert (image.place, image.size) == ("/a.jpg", picture.stat().st_size)
+    assert str(loop.content) == "it cannot be read: Too many levels of symbolic links"
+    assert source.remarks == [
+        "passed over: 3 links to folders; to include such a folder, name it as a source"
+    ]
+
+
+def test_sources_within_a_folder_are_named(image_files, tmp_path):
+    shutil.copytree(image_files, tmp_path / "pictures")
+    (tmp_path / "train.parquet").write_bytes(b"PAR1")
+    source = Folder(tmp_path)
+    assert len(list(source)) == 300
+    assert source.remarks == [
+        "passed over: 1 .parquet; to include such a file, name it as a source"
+    ]
+    list(source)
+    assert len(source.remarks) == 1
 
 
 def make_nested(folder: Path, names: list[str]) -> int:
@@ -162,3 +242,25 @@ def test_an_image_file_alone_is_named_as_its_folder_names_it(image_files, tmp_pa
     assert ImageFile(path).root == path.parent
     (same,) = [other for other in Folder(path.parent) if other.content == path]
     assert image == same
+
+
+def test_the_command_follows_links_and_says_which_it_does_not(
+    image_files, model_folder, tmp_path, capsys
+):
+    pictures = sorted(image_files.rglob("*.*"))[::60]
+    snapshot = as_a_hub_caches_it(tmp_path, pictures)
+    shutil.copy(pictures[0], snapshot / "a.jpg")
+    command = ("index", snapshot, "--gallery", tmp_path / "g", "--model", model_folder)
+    assert run(*command, "--json") == 0
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert summary["indexed"] == 1
+    (remark,) = summary["remarks"]
+    assert remark.startswith(f"{snapshot}: passed over: 5 links to image files outside the folder")
+    assert run(*command) == 0
+    shown = capsys.readouterr()
+    assert shown.err == f"{remark}\n"
+    assert "passed over" not in shown.out
+    assert run(*command, "--follow-links", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["total"], summary["remarks"]) == (5, [])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from hashsearch.commands.arguments import (
     positive,
     whole,
 )
-from hashsearch.commands.output import counted
+from hashsearch.commands.output import counted, escaped
 from hashsearch.hardware import usable_cores
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.labels import Labels
@@ -36,6 +37,11 @@ def add(commands: Commands) -> None:
         metavar="CSV",
         type=Path,
         help="labels by path within the source; its columns are path and label",
+    )
+    index.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="include image files outside a folder that links in it lead to",
     )
     index.add_argument(
         "--workers",
@@ -88,7 +94,7 @@ def add(commands: Commands) -> None:
 def _index(options: argparse.Namespace) -> int:
     stop_on_sigterm()
     folders = DataFolders.of_environment()
-    sources = [open_source(spec, folders) for spec in options.sources]
+    sources = [open_source(spec, folders, options.follow_links) for spec in options.sources]
     labels = Labels(options.labels) if options.labels else None
     from hashsearch.face import open as open_gallery
     from hashsearch.jobs.index.indexing import require_images
@@ -134,6 +140,7 @@ def _print_summary(
         entries = {
             **{name: getattr(summary, name) for name in COUNTS},
             "passed_over": dict(summary.passed_over),
+            "remarks": summary.remarks,
             "seconds": round(summary.seconds, 2),
             "total": total,
             "unused_labels": unused_labels,
@@ -157,6 +164,8 @@ def _print_summary(
             f"{n:,} {suffix or '(no suffix)'}" for suffix, n in summary.passed_over.items()
         )
         print(f"passed over, since their names are not those of images: {kinds}")
+    for remark in summary.remarks:
+        print(escaped(remark), file=sys.stderr)
     if unused_labels:
         print(f"{unused_labels:,} paths in {options.labels} name no image of these sources")
     if summary.failed or summary.skipped:

@@ -21,24 +21,25 @@ __all__ = [
 ]
 
 
-def open_source(spec: str, folders: DataFolders) -> Source:
+def open_source(spec: str, folders: DataFolders, follow_links: bool = False) -> Source:
     """Open a path of a known kind, or a data set by its name.
 
     spec: `photos/`, `photos.tar.gz`, `cifar-10-batches-py`, `cifar10`. `:train` or
     `:test` after it names a split; without one, a source with splits opens its
-    training images. A path that exists is preferred to a name.
-    Raises InvalidSource if the spec names neither, and MissingPackage if reading
+    training images. A path that exists is preferred to a name. follow_links: open
+    files outside a folder that links in it lead to.
+    Raises InvalidSource if the spec is empty or names neither, and MissingPackage if reading
     this kind needs an extra that is not installed.
     """
     if Path(spec).exists():
-        return _open_path(Path(spec), None)
+        return _open_path(Path(spec), None, follow_links)
     name, colon, split = spec.rpartition(":")
     if not colon:
         name, split = spec, ""
     elif split not in SPLITS:
         raise InvalidSource(f"{spec} does not exist; a split is one of {', '.join(SPLITS)}")
     if Path(name).exists():
-        return _open_path(Path(name), split)
+        return _open_path(Path(name), split, follow_links)
     source = known_dataset(name, split or "train", folders)
     if source is None:
         raise InvalidSource(f"{spec} does not exist; a source is {sources_in_words()}")
@@ -60,12 +61,12 @@ def open_test_split(spec: str, folders: DataFolders) -> Source | None:
     return None
 
 
-def _open_path(path: Path, split: str | None) -> Source:
+def _open_path(path: Path, split: str | None, follow_links: bool) -> Source:
     kind = kind_of(path)
     if kind is None:
         raise InvalidSource(f"{path} is not a source of images; a source is {kinds_in_words()}")
     if split is None:
-        return kind.open(path)
+        return ((follow_links and kind.open_with_links) or kind.open)(path)
     source = kind.open_split(path, split)
     if source is None:
         raise InvalidSource(f"{path} has no {split} split; leave out :{split} to read all of it")

@@ -31,6 +31,7 @@ class NpyArray:
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
         self.is_whole = True
+        self.remarks: list[str] = []
 
     def estimate(self) -> int | None:
         try:

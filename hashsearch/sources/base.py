@@ -62,6 +62,8 @@ class Source(Protocol):
     """How many files of other kinds were met so far, by suffix; see `pass_over`."""
     is_whole: bool
     """Whether it yields every image under its root, so that one it does not yield is gone."""
+    remarks: list[str]
+    """What else was passed over, in sentences; complete when an iteration has ended."""
 
     def __iter__(self) -> Iterator[SourceImage]: ...
 
@@ -79,6 +81,13 @@ def pass_over(passed_over: Counter[str], suffix: str) -> None:
     if not known or len(suffix) > _MOST_SUFFIX or suffix[1:].isdigit():
         suffix = "others"
     passed_over[suffix] += 1
+
+
+def nothing_in(source: Source, what: str) -> str:
+    """A sentence that says what a source holds instead of images, after an iteration."""
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in source.passed_over.items())
+    found = f"{source.root} holds no {what}" + (f" (but {kinds})" if kinds else "")
+    return "; ".join([found, *source.remarks])
 
 
 def is_hidden(path: PurePath) -> bool:

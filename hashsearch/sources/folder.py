@@ -10,20 +10,32 @@ from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import ACCEPTED_SUFFIXES
 from hashsearch.sources.base import SourceImage, encode_path, pass_over
 
+_LINKS = {
+    "files outside": "passed over: {} to image files outside the folder, which hashsearch index "
+    "--follow-links includes (in Python, follow_links=True)",
+    "folders": "passed over: {} to folders; to include such a folder, name it as a source",
+    "nothing": "passed over: {} to files that do not exist",
+}
+_SOURCES = (".npy", ".parquet", ".tar", ".tgz", ".zip")  # that may be indexed by their names
+
 
 class Folder:
     """Image files below a folder, by name; an image's label is its own folder's name.
 
     Files are chosen by suffix. Hidden files are left out; links to folders are
-    not followed, nor links to files outside. The names in one folder are held
+    not followed, nor, unless `follow_links`, links to files outside; both are
+    counted in `remarks`. The names in one folder are held
     while it is read, some 60 bytes each: their order needs all of them.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, follow_links: bool = False):
         self.root = root.resolve()
+        self.follow_links = follow_links
         self.passed_over: Counter[str] = Counter()
         self.is_whole = True
+        self.remarks: list[str] = []
         self._candidates: int | None = None
+        self._links: Counter[str] = Counter()  # that were passed over, by what they lead to
 
     def estimate(self) -> int:
         """How many files have an image's suffix; the first call walks through the folder."""
@@ -33,6 +45,8 @@ class Folder:
 
     def __iter__(self) -> Iterator[SourceImage]:
         self.passed_over.clear()
+        self.remarks.clear()
+        self._links.clear()
         try:
             waiting = [(self.root, _names(self.root))]
         except OSError as error:
@@ -47,6 +61,8 @@ class Folder:
                 status = path.lstat()
                 if stat.S_ISDIR(status.st_mode):
                     waiting.append((path, _names(path)))
+                elif stat.S_ISLNK(status.st_mode) and os.path.isdir(path):  # noqa: PTH112  # never raises
+                    self._links["folders"] += 1
                 elif path.suffix.lower() not in ACCEPTED_SUFFIXES:
                     pass_over(self.passed_over, path.suffix.lower())
                 elif found := self._file(path, status):
@@ -54,6 +70,16 @@ class Folder:
             except OSError as error:  # the other entries can be read
                 reason = InvalidImage(f"it cannot be read: {error.strerror}")
                 yield SourceImage(self._place(path), None, 0, 0, reason)
+        self.remarks += [
+            _LINKS[to].format(f"{count:,} link{'s' if count > 1 else ''}")
+            for to, count in self._links.items()
+        ]
+        self.remarks += [
+            f"passed over: {self.passed_over[suffix]:,} {suffix}; to include such a file, name it "
+            "as a source"
+            for suffix in _SOURCES
+            if suffix in self.passed_over
+        ]
 
     def _file(self, path: Path, status: os.stat_result) -> os.stat_result | None:
         """The status of the file at a path; None if it is no file, or a link to one outside."""
@@ -61,8 +87,10 @@ class Folder:
             try:
                 status = path.stat()
             except FileNotFoundError:
+                self._links["nothing"] += 1
                 return None
-            if not path.resolve().is_relative_to(self.root):
+            if not self.follow_links and not path.resolve().is_relative_to(self.root):
+                self._links["files outside"] += 1
                 return None
         return status if stat.S_ISREG(status.st_mode) else None
 
@@ -86,6 +114,7 @@ class ImageFile:
         self.root = path.parent.resolve()
         self.passed_over: Counter[str] = Counter()
         self.is_whole = False
+        self.remarks: list[str] = []
         self._path = self.root / path.name
 
     def estimate(self) -> int:

@@ -1,6 +1,7 @@
 """The kinds of source: one table, from which opening, messages and help are read."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +23,15 @@ class Kind(NamedTuple):
     title: its name in a sentence. recognize: whether a folder or file is of this
     kind. open: opens all of it, or its training images if it has splits.
     open_split: opens one split, "train" or "test"; None if the path lacks it.
+    open_with_links: opens all of it, files outside it that links lead to included,
+    where that differs from `open`.
     """
 
     title: str
     recognize: Callable[[Path], bool]
     open: Callable[[Path], Source]
     open_split: Callable[[Path, str], Source | None] = lambda path, split: None
+    open_with_links: Callable[[Path], Source] | None = None
 
 
 def _starts_or_ends(first_bytes: bytes | tuple[bytes, ...], suffix: str) -> Callable[[Path], bool]:
@@ -49,7 +53,7 @@ def _has_image_suffix(path: Path) -> bool:
 # before "a folder", and the kinds after it are asked about files only.
 KINDS = (
     Kind("CIFAR-10 or CIFAR-100 batches", is_cifar, open_cifar, open_cifar),
-    Kind("a folder", Path.is_dir, Folder),
+    Kind("a folder", Path.is_dir, Folder, open_with_links=partial(Folder, follow_links=True)),
     Kind("a tiny_images.bin file", is_tiny_images, TinyImagesFile),
     Kind("an .npy array", _starts_or_ends(NPY_MAGIC, ".npy"), NpyArray),
     Kind("a Parquet file", _starts_or_ends(PARQUET_MAGIC, ".parquet"), ParquetImages),

@@ -53,7 +53,7 @@ class LabelledSource:
 
     def __init__(self, source: Source, labels: Labels):
         self.root = source.root
-        self.passed_over = source.passed_over
+        self.passed_over, self.remarks = source.passed_over, source.remarks
         self.is_whole = source.is_whole
         self._source, self._labels = source, labels
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import DecodedImage, decode, from_pixels, read_image_file
 from hashsearch.progress import progress_report
-from hashsearch.sources.base import Source, SourceImage
+from hashsearch.sources.base import Source, SourceImage, nothing_in
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ def load_labelled_images(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.
             labels.append(entry.label or "")
             report.advance(1)
     if not images:
-        raise InvalidSource(f"{source.root} holds no image that can be read")
+        raise InvalidSource(nothing_in(source, "image that can be read"))
+    for remark in source.remarks:
+        _log.warning("%s: %s", source.root, remark)
     if failed:
         _log.warning("%s images of %s cannot be read; left out", f"{failed:,}", source.root)
     return np.stack(images), np.array(labels)

@@ -51,6 +51,7 @@ class ParquetImages:
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
         self.is_whole = True
+        self.remarks: list[str] = []
 
     def estimate(self) -> int | None:
         try:

@@ -49,6 +49,7 @@ class Samples:
         self.split = split
         self.passed_over: Counter[str] = Counter()
         self.is_whole = False
+        self.remarks: list[str] = []
 
     def estimate(self) -> int:
         return CROPS[self.split] * len(PHOTOGRAPHS)

@@ -28,6 +28,7 @@ class TinyImagesFile:
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
         self.is_whole = True
+        self.remarks: list[str] = []
 
     def estimate(self) -> int:
         return self.root.stat().st_size // TINY_BYTES

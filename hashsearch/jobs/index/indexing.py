@@ -27,7 +27,7 @@ from hashsearch.jobs.index.pruning import prune as prune_source
 from hashsearch.jobs.index.reading import Chunk, chunks_of_all, read_ahead
 from hashsearch.jobs.index.workers import Workers
 from hashsearch.progress import ProgressReport, progress_report
-from hashsearch.sources.base import Source, file_at, is_gone, split_uri
+from hashsearch.sources.base import Source, file_at, is_gone, nothing_in, split_uri
 from hashsearch.sources.excluding import Excludes, RestOfSource
 
 _COMMITS_BEHIND = 16  # outcomes that may wait while a full shard is committed
@@ -50,6 +50,7 @@ class IndexSummary:
     excluded: int  # their path matches a pattern that the gallery excludes
     pruned: int  # removed from the gallery, since they are gone from their source
     passed_over: Counter[str]  # files of other kinds, by suffix
+    remarks: list[str]  # what else the sources passed over, in sentences
     seconds: float
     stopped: bool  # by request; the same job continues later
 
@@ -57,10 +58,7 @@ class IndexSummary:
 def require_images(source: Source) -> None:
     """Raise InvalidSource if a source holds no image at all."""
     if next(iter(source), None) is None:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in source.passed_over.items())
-        raise InvalidSource(
-            f"{source.root} holds no image files" + (f" (but {kinds})" if kinds else "")
-        )
+        raise InvalidSource(nothing_in(source, "image files"))
 
 
 def index_sources(
@@ -124,6 +122,7 @@ def index_sources(
     return IndexSummary(
         **{name: max(0, committer.counts[name]) for name in COUNTS},
         passed_over=passed_over,
+        remarks=[f"{one.root}: {remark}" for one in sources for remark in one.remarks],
         seconds=time.monotonic() - started,
         stopped=record.stopped,
     )

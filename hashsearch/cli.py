@@ -14,6 +14,7 @@ from io import TextIOWrapper
 
 from hashsearch import __version__
 from hashsearch.commands import demo, evaluate, gallery, index, model, query, serve, train
+from hashsearch.commands.arguments import Parser
 from hashsearch.commands.console import open_report
 from hashsearch.commands.output import escaped
 from hashsearch.errors import HashSearchError
@@ -44,9 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hashsearch", description="Image search in 32 bytes an image."
-    )
+    parser = Parser(prog="hashsearch", description="Image search in 32 bytes an image.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (demo, train, index, query, serve, evaluate, gallery, model):

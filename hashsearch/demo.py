@@ -28,7 +28,7 @@ def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
     dataset: `cifar10`, `samples` or a path; None means CIFAR-10 if it is available,
     otherwise the sample photographs. Returns the gallery's folder and the data set.
     """
-    dataset = dataset or _available(folders)
+    dataset = _available(folders) if dataset is None else dataset
     source = _open(dataset, "train", folders)
     require_images(source)
     # Each model, and each location of the data, has a gallery of its own.

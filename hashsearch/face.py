@@ -239,7 +239,7 @@ class Gallery:
         for source in opened:
             require_images(source)
         if labels is not None:
-            listed = labels if isinstance(labels, Labels) else Labels(Path(labels))
+            listed = labels if isinstance(labels, Labels) else Labels(checked_path(labels))
             opened = [LabelledSource(source, listed) for source in opened]
         storage.change_excludes(exclude, include)
         with reported_to(progress):
@@ -439,7 +439,7 @@ class Gallery:
 
 def model_folder(model: PathOrName | None) -> Path:
     """A model's folder; "bundled" and None mean the model that comes with the package."""
-    return PRETRAINED if model is None or str(model) == "bundled" else Path(model)
+    return PRETRAINED if model is None or str(model) == "bundled" else checked_path(model)
 
 
 def _source(source: "PathOrName | Source", folders: DataFolders, follow_links: bool) -> Source:

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """HASHSEARCH_GALLERY, HASHSEARCH_MAX_BODY_BYTES, HASHSEARCH_BODY_TIMEOUT_S."""
 
-    model_config = SettingsConfigDict(env_prefix="HASHSEARCH_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="HASHSEARCH_", frozen=True, env_ignore_empty=True)
 
     gallery: Path
     max_body_bytes: int = Field(default=16 * 2**20, ge=1)

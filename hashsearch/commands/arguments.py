@@ -3,7 +3,8 @@
 import argparse
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from hashsearch.sources.kinds import sources_in_words
 
@@ -11,6 +12,25 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 SOURCES = f"{sources_in_words()} [:train|:test]"
 CONTINUES = "stopped; what was committed is safe, and the same command continues"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose arguments of type Path, and those of its commands, are never empty.
+
+    An empty path would mean the working folder.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.register("type", Path, path)
+
+
+def path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "an empty path came; the path of a file or folder is wanted"
+        )
+    return Path(text)
 
 
 def add_command(

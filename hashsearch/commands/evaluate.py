@@ -168,7 +168,7 @@ def _gallery(options: argparse.Namespace) -> "Iterator[GalleryFolder | None]":
     from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.models.card import read_card
 
-    if not GalleryFolder.exists(Path(options.data)):
+    if not options.data or not GalleryFolder.exists(Path(options.data)):
         yield None
         return
     gallery = GalleryFolder(Path(options.data))

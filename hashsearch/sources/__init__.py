@@ -31,6 +31,7 @@ def open_source(spec: str, folders: DataFolders, follow_links: bool = False) -> 
     Raises InvalidSource if the spec is empty or names neither, and MissingPackage if reading
     this kind needs an extra that is not installed.
     """
+    _require_name(spec)
     if Path(spec).exists():
         return _open_path(Path(spec), None, follow_links)
     name, colon, split = spec.rpartition(":")
@@ -38,6 +39,7 @@ def open_source(spec: str, folders: DataFolders, follow_links: bool = False) -> 
         name, split = spec, ""
     elif split not in SPLITS:
         raise InvalidSource(f"{spec} does not exist; a split is one of {', '.join(SPLITS)}")
+    _require_name(name)
     if Path(name).exists():
         return _open_path(Path(name), split, follow_links)
     source = known_dataset(name, split or "train", folders)
@@ -52,6 +54,7 @@ def open_test_split(spec: str, folders: DataFolders) -> Source | None:
     None if the source has no test images of its own, or if the spec names a split
     already. Raises InvalidSource as `open_source` does.
     """
+    _require_name(spec)
     path = Path(spec)
     if path.exists():
         kind = kind_of(path)
@@ -59,6 +62,11 @@ def open_test_split(spec: str, folders: DataFolders) -> Source | None:
     if spec in DATASETS and DATASETS[spec].has_test_split:
         return open_source(f"{spec}:test", folders)
     return None
+
+
+def _require_name(spec: str) -> None:
+    if not spec:  # it would mean the working folder
+        raise InvalidSource(f"an empty path came; a source is {sources_in_words()}")
 
 
 def _open_path(path: Path, split: str | None, follow_links: bool) -> Source:

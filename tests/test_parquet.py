@@ -1,6 +1,9 @@
+import hashlib
+import io
 import json
 import subprocess
 import sys
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
 from hashsearch.sources import parquet
@@ -84,14 +88,127 @@ def test_the_column_named_image_comes_before_the_first_of_bytes(pictures, tmp_pa
         ("label", pa.array(["a", "b", "a"]).dictionary_encode(), ["a", "b", "a"]),
         ("fine_label", pa.array([7, 0, None], pa.uint8()), ["7", "0", None]),
         ("class", pa.array(["a", "b", "c"]), ["a", "b", "c"]),
-        ("label", pa.array([[1], [2], [3]]), [None, None, None]),
-        ("label", pa.array([0.5, 1.5, 2.5]), [None, None, None]),
+        ("LABEL", pa.array(["a", "b", "c"]), ["a", "b", "c"]),
+        ("label", pa.array(["a", "b", "c"]).cast(pa.string_view()), ["a", "b", "c"]),
+        ("label", pa.array([b"a", b"caf\xe9", None]), ["a", "caf\ufffd", None]),
+        ("label", pa.array([7, -1, None]).dictionary_encode(), ["7", "-1", None]),
+        ("label", pa.array([2**64 - 1, 0, None], pa.uint64()), [f"{2**64 - 1}", "0", None]),
+        ("label", pa.array([-(2**63), 0, None]), [f"{-(2**63)}", "0", None]),
+        ("label", pa.array([True, False, None]), ["true", "false", None]),
+        # As pandas writes whole numbers of which one is missing.
+        ("label", pa.array([3.0, -0.0, float("nan")]), ["3", "0", None]),
+        ("label", pa.array([3.0, None, 1e300]), ["3", None, str(int(1e300))]),
+        ("label", pa.array(np.array([3, 4, np.nan], np.float16)), ["3", "4", None]),
+        ("label", pa.array([3.0, 2.0, 3.0], pa.float32()).dictionary_encode(), ["3", "2", "3"]),
+        ("label", pa.array([Decimal("3.00"), Decimal(-2), None]), ["3", "-2", None]),
         ("name", pa.array(["a", "b", "c"]), [None, None, None]),
     ],
 )
-def test_labels_are_text_or_integers(pictures, tmp_path, column, labels, expected):
-    path = written(tmp_path, pa.table({"image": pictures[:3], column: labels}))
-    assert [image.label for image in ParquetImages(path)] == expected
+def test_labels_are_text_or_whole_numbers_of_any_type(pictures, tmp_path, column, labels, expected):
+    source = ParquetImages(written(tmp_path, pa.table({"image": pictures[:3], column: labels})))
+    assert [image.label for image in source] == expected
+    assert source.remarks == []
+
+
+WANTED = "a label is text, a whole number, or true or false"
+
+
+@pytest.mark.parametrize(
+    ("columns", "labels", "remarks"),
+    [
+        (
+            {"label": pa.array([[1], [2], [3]])},
+            [None, None, None],
+            ["the column label of list<element: int64> was passed over; labels are text, whole "
+             "numbers, or true and false"],
+        ),
+        (
+            {"label": pa.array([{"x": 1}] * 3), "class": pa.array(["a", "b", "c"])},
+            ["a", "b", "c"],
+            ["the column label of struct<x: int64> was passed over; labels are text, whole "
+             "numbers, or true and false"],
+        ),
+        (
+            {"class": pa.array(["a", "b", "c"]), "label": pa.array([1, 2, 3])},
+            ["1", "2", "3"],
+            ["the column class was passed over; the labels are those in label"],
+        ),
+        (
+            {"label": pa.array([0.5, 1.0, float("inf")])},
+            [None, "1", None],
+            [f"the column label has values that are no labels (2): {WANTED}"],
+        ),
+        (
+            {"label": pa.array([Decimal("0.5"), Decimal("1.0"), None])},
+            [None, "1", None],
+            [f"the column label has values that are no labels (1): {WANTED}"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_could_be_a_label_and_is_none_is_named(columns, labels, remarks, pictures, tmp_path):
+    source = ParquetImages(written(tmp_path, pa.table({"image": pictures[:3], **columns})))
+    for _ in range(2):
+        assert [image.label for image in source] == labels
+        assert source.remarks == remarks
+
+
+def test_whole_numbers_that_came_as_floats_stand_for_the_names_of_classes(pictures, tmp_path):
+    table = as_hugging_face_lays_it_out(pictures[:5], [0, 1, 2, -1, 99])
+    column = table.schema.names.index("label")
+    for kind in (pa.float64(), pa.int32()):
+        table = table.set_column(column, "label", table["label"].cast(kind))
+        source = ParquetImages(written(tmp_path, table))
+        assert [image.label for image in source] == [*CLASSES, None, None]
+        assert source.remarks == [
+            f"the column label has values that are no labels (1): {WANTED}, with a name"
+        ]
+
+
+def in_hugging_face_layout(data: list[bytes]) -> pa.Array:
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    return pa.array([{"bytes": one, "path": None} for one in data], kind)
+
+
+@pytest.mark.parametrize("name", ["content", "bytes", "photo", "jpg", "blob", "the picture"])
+@pytest.mark.parametrize("wrap", [pa.array, in_hugging_face_layout])
+def test_images_are_in_the_column_whose_bytes_begin_as_images_do(wrap, name, pictures, tmp_path):
+    hashes = [hashlib.sha256(data).digest() for data in pictures]
+    columns = {"data": hashes, "sha256": hashes, name: wrap(pictures), "md5": hashes}
+    source = ParquetImages(written(tmp_path, pa.table(columns)))
+    assert [image.content for image in source] == pictures
+    assert source.remarks == []
+
+
+def test_another_column_of_images_is_named(pictures, tmp_path):
+    table = pa.table({"mask": pictures[1:], "image": pictures[:-1], "hash": [b"x"] * 299})
+    source = ParquetImages(written(tmp_path, table))
+    assert [image.content for image in source] == pictures[:-1]
+    assert source.remarks == [
+        "the column mask holds images too and was passed over; those of the column image were read"
+    ]
+
+
+def test_rows_without_an_image_do_not_hide_the_column(pictures, tmp_path):
+    images = [None] * 200 + pictures[:3]
+    table = pa.table({"sha": [b"hash"] * 203, "picture_of": pa.array(images, pa.binary())})
+    found = [image.content for image in ParquetImages(written(tmp_path, table))]
+    assert found[200:] == pictures[:3]
+    assert all(isinstance(content, InvalidImage) for content in found[:200])
+
+
+def test_a_table_of_other_bytes_is_refused(pictures, tmp_path):
+    path = written(tmp_path, pa.table({"sha": [b"hash"] * 3, "key": [b"k", b"l", None]}))
+    with pytest.raises(InvalidSource, match=r"no column of images: the bytes in sha, key do not "):
+        list(ParquetImages(path))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"])
+def test_every_accepted_format_is_known_by_its_first_bytes(format, photograph, tmp_path):
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(photograph)).resize((40, 40)).save(buffer, format)
+    table = pa.table({"sha": [b"hash"], "blob": [buffer.getvalue()]})
+    (image,) = ParquetImages(written(tmp_path, table))
+    assert image.content == buffer.getvalue()
 
 
 @pytest.mark.parametrize("metadata", ["", "{broken", "[]", '{"info": 3}', "[" * 100_000])

@@ -4,10 +4,13 @@ pyarrow is installed with the extra `parquet` only, and imported when a file is 
 """
 
 import json
+import math
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +24,27 @@ if TYPE_CHECKING:
 
 PARQUET_MAGIC = b"PAR1"
 
-_IMAGE_NAMES = ("image", "img", "picture")
+_IMAGE_NAMES = [
+    "image",
+    "img",
+    "picture",
+    "photo",
+    "photograph",
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "image_bytes",
+    "image_data",
+    "content",
+    "bytes",
+    "data",
+]
+# How the accepted formats begin.
+_SIGNATURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II[*+]\0|MM\0[*+]|RIFF....WEBP|....ftyp", re.DOTALL
+)
+_BATCHES_TO_LOOK_AT = 4
 _LABEL_NAMES = ("label", "labels", "fine_label", "class")
 _BATCH_ROWS = 64
 _BATCH_ROWS_OF_DICTIONARY = 4  # each may repeat the largest value
@@ -33,11 +56,12 @@ _READ_BYTES = 2**20  # of a column at a time; without it, a whole row group is r
 class ParquetImages:
     """The rows of a Parquet file, in order.
 
-    Images are in the first column of bytes, or of structs with a field `bytes`,
-    one named image, img or picture preferred. Labels are in a column label,
-    labels, fine_label or class, of text or of integers, which stand for the names
-    in Hugging Face's metadata where there are some. Of several columns of one
-    name the first counts.
+    Images are in a column of bytes, or of structs with a field `bytes`: of several,
+    in one whose first values begin as images do, one with an image's name
+    preferred. Labels are in a column label, labels, fine_label or class, of text,
+    of true and false, or of whole numbers of any type, which stand for the names in
+    Hugging Face's metadata where there are some. Of several columns of one name the
+    first counts. Other columns that could be meant are named in `remarks`.
 
     Memory holds one page of the file at a time; some writers make a row group one.
     """
@@ -65,9 +89,12 @@ class ParquetImages:
         row = 0
         with self._open() as file:
             schema = file.schema_arrow
-            column, leaf = self._image_column(schema)
-            label = _label_column(schema)
+            self.remarks.clear()
+            label, remarks = _label_column(schema)
+            self.remarks += remarks
+            column, leaf = self._image_column(file)
             names = _class_names(schema, label)
+            no_labels = 0
             for batch in _batches(file, leaf, [leaf] if label is None else [leaf, label]):
                 images = batch.column(batch.schema.names.index(column))
                 if leaf != column:
@@ -76,8 +103,15 @@ class ParquetImages:
                 for image, value in zip(images, labels, strict=True):
                     content = _content(image)
                     size = len(content) if isinstance(content, bytes) else 0
-                    yield SourceImage(f"#{row}", _label(value, names), size, mtime, content)
+                    text = _label(value, names)
+                    no_labels += text is None and not _is_missing(value, names)
+                    yield SourceImage(f"#{row}", text, size, mtime, content)
                     row += 1
+            if no_labels:
+                self.remarks.append(
+                    f"the column {label} has values that are no labels ({no_labels:,}): a label "
+                    "is text, a whole number, or true or false" + (", with a name" if names else "")
+                )
 
     @contextmanager
     def _open(self) -> "Iterator[pyarrow.parquet.ParquetFile]":
@@ -97,20 +131,64 @@ class ParquetImages:
                 f"{self.root} is no Parquet file, or a damaged one: {error}"
             ) from error
 
-    def _image_column(self, schema: "pyarrow.Schema") -> tuple[str, str]:
+    def _image_column(self, file: "pyarrow.parquet.ParquetFile") -> tuple[str, str]:
         """The column of images, and the path of the bytes in it: itself, or `<name>.bytes`."""
+        schema = file.schema_arrow
         found: dict[str, str] = {}
         for field in schema:
             if path := _path_to_bytes(field):
                 found.setdefault(field.name, path)
-        preferred = [name for name in found if name.lower() in _IMAGE_NAMES]
-        for name in preferred or found:
+        named = sorted((name for name in found if _rank(name) < len(_IMAGE_NAMES)), key=_rank)
+        if len(found) == 1 and named:
+            return named[0], found[named[0]]
+        images = {name: _holds_images(file, path) for name, path in found.items()}
+        for name in (*named, *found):
+            if images[name]:
+                self.remarks += [
+                    f"the column {other} holds images too and was passed over; those of the "
+                    f"column {name} were read"
+                    for other in found
+                    if images[other] and other != name
+                ]
+                return name, found[name]
+        for name in named or [name for name in found if images[name] is None]:
             return name, found[name]
-        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        columns = ", ".join(f"{field.name} ({field.type})" for field in schema) or "none at all"
+        if found:
+            raise InvalidSource(
+                f"{self.root} has no column of images: the bytes in {', '.join(found)} do not "
+                f"begin as images do; its columns are {columns}"
+            )
         raise InvalidSource(
             f"{self.root} has no column of bytes, or of structs with a field bytes, for the "
-            f"images; it has {columns or 'none at all'}"
+            f"images; it has {columns}"
         )
+
+
+def _rank(name: str, names: Sequence[str] = _IMAGE_NAMES) -> int:
+    """The place of a column's name among others, best first; their number if it is none."""
+    name = name.lower().removesuffix(".bytes")
+    return names.index(name) if name in names else len(names)
+
+
+def _holds_images(file: "pyarrow.parquet.ParquetFile", leaf: str) -> bool | None:
+    """Whether a column's first values begin as images do; None if there is no value."""
+    import pyarrow
+
+    found = None
+    try:
+        for batch in islice(_batches(file, leaf, [leaf]), _BATCHES_TO_LOOK_AT):
+            values = batch.column(0)
+            if pyarrow.types.is_struct(values.type):
+                (values,) = values.flatten()
+            starts = (value.as_buffer() for value in values)
+            looks = [bool(_SIGNATURE.match(start[:16])) for start in starts if start is not None]
+            if any(looks):
+                return True
+            found = False if looks else found
+    except (pyarrow.ArrowException, OSError):  # a damaged column that may not be needed
+        return None
+    return found
 
 
 def _path_to_bytes(field: "pyarrow.Field") -> str | None:
@@ -128,18 +206,52 @@ def _path_to_bytes(field: "pyarrow.Field") -> str | None:
     return None
 
 
-def _label_column(schema: "pyarrow.Schema") -> str | None:
-    """The first column that is named as labels are, and holds text or integers."""
+def _label_column(schema: "pyarrow.Schema") -> tuple[str | None, list[str]]:
+    """The column of labels, if there is one, and remarks about others with such names.
+
+    It is the first that is named as labels are and has a suitable type.
+    """
+    chosen, remarks = None, []
+    named = [name for name in dict.fromkeys(schema.names) if name.lower() in _LABEL_NAMES]
+    for name in sorted(named, key=lambda name: _rank(name, _LABEL_NAMES)):
+        kind = schema.field(schema.names.index(name)).type
+        if not _is_label(kind):
+            remarks.append(
+                f"the column {name} of {kind} was passed over; labels are text, whole numbers, "
+                "or true and false"
+            )
+        elif chosen is None:
+            chosen = name
+        else:
+            remarks.append(f"the column {name} was passed over; the labels are those in {chosen}")
+    return chosen, remarks
+
+
+def _is_label(kind: "pyarrow.DataType") -> bool:
     from pyarrow import types
 
-    for name in _LABEL_NAMES:
-        if name in schema.names:
-            kind = schema.field(schema.names.index(name)).type
-            if types.is_dictionary(kind):
-                kind = kind.value_type
-            if types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind):
-                return name
-    return None
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return _is_text(kind) or any(
+        test(kind)
+        for test in (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean)
+    )
+
+
+def _is_text(kind: "pyarrow.DataType") -> bool:
+    from pyarrow import types
+
+    return any(
+        test(kind)
+        for test in (
+            types.is_string,
+            types.is_large_string,
+            types.is_string_view,
+            types.is_binary,  # as writers that know no text mark it
+            types.is_large_binary,
+            types.is_binary_view,
+        )
+    )
 
 
 def _class_names(schema: "pyarrow.Schema", label: str | None) -> list[str]:
@@ -152,23 +264,36 @@ def _class_names(schema: "pyarrow.Schema", label: str | None) -> list[str]:
     return [valid_text(str(name)) for name in names] if isinstance(names, list) else []
 
 
-def _values(batch: "pyarrow.RecordBatch", label: str) -> list[str | int | None]:
+def _values(batch: "pyarrow.RecordBatch", label: str) -> list[Any]:
     """The values of a column of labels; bytes that are not UTF-8 become U+FFFD."""
     import pyarrow
 
     column = batch.column(batch.schema.names.index(label))
     if pyarrow.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pyarrow.types.is_integer(column.type):
+    if not _is_text(column.type):
         return column.to_pylist()
     texts = column.cast(pyarrow.large_binary()).to_pylist()
     return [None if text is None else text.decode("utf-8", errors="replace") for text in texts]
 
 
-def _label(value: str | int | None, names: list[str]) -> str | None:
-    if isinstance(value, int) and names:
-        return names[value] if 0 <= value < len(names) else None  # -1 stands for none
-    return str(value) if value not in (None, "") else None
+def _is_missing(value: Any, names: list[str]) -> bool:
+    """Whether a value of a label column stands for no label."""
+    return value in (None, "") or value != value or (value == -1 and bool(names))
+
+
+def _label(value: Any, names: list[str]) -> str | None:
+    """A value of a label column as text; None for none, and for a number that is not whole."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | None):
+        return value or None
+    if not math.isfinite(value) or value != int(value):
+        return None
+    number = int(value)
+    if names:
+        return names[number] if 0 <= number < len(names) else None  # -1 stands for none
+    return str(number)
 
 
 def _batches(

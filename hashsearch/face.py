@@ -31,7 +31,7 @@ from hashsearch.inputs import (
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources, require_images
 from hashsearch.jobs.relocating import relocate
 from hashsearch.jobs.removing import remove
-from hashsearch.models.card import PRETRAINED, read_card
+from hashsearch.models.card import model_folder, read_card
 from hashsearch.progress import Progress, reported_to
 from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import Hit, Query, Ranking, Searcher
@@ -76,7 +76,7 @@ def open(
     if create and not GalleryFolder.exists(path):
         made = GalleryFolder.create(
             path,
-            model_folder(model),
+            _model_folder(model),
             pixels=pixels is not False,
             thumbnails=thumbnails is not False,
             precision=precision or "float32",
@@ -103,7 +103,7 @@ def load_model(model: PathOrName = "bundled") -> "Encoder":
     """
     from hashsearch.encoder import Encoder  # with torch, which takes seconds
 
-    return Encoder.load(model_folder(model))
+    return Encoder.load(_model_folder(model))
 
 
 def encode(
@@ -437,9 +437,8 @@ class Gallery:
         return searcher.query_by_tiny(tiny_image(query, "an id, a code"))
 
 
-def model_folder(model: PathOrName | None) -> Path:
-    """A model's folder; "bundled" and None mean the model that comes with the package."""
-    return PRETRAINED if model is None or str(model) == "bundled" else checked_path(model)
+def _model_folder(model: PathOrName | None) -> Path:
+    return model_folder(None if model is None else checked_path(model))
 
 
 def _source(source: "PathOrName | Source", folders: DataFolders, follow_links: bool) -> Source:
@@ -461,7 +460,7 @@ def _require_same(
 ) -> None:
     """Raise ArtifactMismatch if the gallery is another than the arguments say."""
     if model is not None:
-        wanted = read_card(model_folder(model)).fingerprint
+        wanted = read_card(_model_folder(model)).fingerprint
         if wanted != gallery.fingerprint:
             raise ArtifactMismatch(
                 f"{gallery.folder} was made by model {gallery.fingerprint[:12]}, and {model} is "

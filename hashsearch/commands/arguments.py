@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from hashsearch.models.card import model_folder
 from hashsearch.sources.kinds import sources_in_words
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -54,6 +55,15 @@ def port(text: str) -> int:
     if not 0 <= number < 2**16:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535; got {text}")
     return number
+
+
+def model(text: str) -> Path:
+    """A model's folder; `bundled` names the model that comes with the package."""
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "an empty path came; a model's folder or 'bundled' is wanted"
+        )
+    return model_folder(text)
 
 
 def whole(text: str) -> int:

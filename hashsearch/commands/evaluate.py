@@ -12,9 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hashsearch.commands.arguments import SOURCES, Commands, add_command, positive, whole
+from hashsearch.commands.arguments import SOURCES, Commands, add_command, model, positive, whole
 from hashsearch.commands.output import escaped
 from hashsearch.errors import ArtifactMismatch, EvaluationError, MissingPackage
+from hashsearch.models.card import model_name
 from hashsearch.sources import DataFolders, open_source, open_test_split
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--model",
         metavar="M",
-        type=Path,
-        help="model that makes the codes; the bundled one unless given",
+        type=model,
+        help="model that makes the codes (default: bundled)",
     )
     command.add_argument(
         "--bits",
@@ -276,7 +277,7 @@ def _command(options: argparse.Namespace) -> str:
     """The command that repeats this from the same folder."""
     words = ["hashsearch", "eval", "--data", options.data]
     words += ["--methods", options.methods] if options.methods else []
-    words += ["--model", str(options.model)] if options.model else []
+    words += ["--model", model_name(options.model)] if options.model else []
     words += ["--bits", str(options.bits)] if options.bits != _BITS else []
     words += ["-k", *map(str, options.k)] if options.k else []
     words += ["--queries", str(options.queries)] if options.queries else []

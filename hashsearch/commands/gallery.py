@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hashsearch.codes import CODE_BYTES
-from hashsearch.commands.arguments import CONTINUES, Commands, add_command, whole
+from hashsearch.commands.arguments import CONTINUES, Commands, add_command, model, whole
 from hashsearch.commands.output import counted, print_entries, readable, shown
 from hashsearch.errors import InvalidQuery
 from hashsearch.stopping import stop_on_sigterm
@@ -71,7 +71,7 @@ def add(commands: Commands) -> None:
             command.add_argument(
                 "--model",
                 metavar="M",
-                type=Path,
+                type=model,
                 help="move to this model (default: keep the gallery's own)",
             )
 

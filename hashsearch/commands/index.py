@@ -11,6 +11,7 @@ from hashsearch.commands.arguments import (
     SOURCES,
     Commands,
     add_command,
+    model,
     positive,
     whole,
 )
@@ -30,7 +31,7 @@ def add(commands: Commands) -> None:
     index.add_argument("sources", metavar="SRC", nargs="+", help=SOURCES)
     index.add_argument("--gallery", metavar="G", type=Path, required=True)
     index.add_argument(
-        "--model", metavar="M", type=Path, help="model of a new gallery (default: the bundled one)"
+        "--model", metavar="M", type=model, help="model of a new gallery (default: bundled)"
     )
     index.add_argument(
         "--labels",

@@ -1,29 +1,30 @@
 """`model`: inspect a model."""
 
 import argparse
-from pathlib import Path
 
-from hashsearch.commands.arguments import Commands, add_command
+from hashsearch.commands.arguments import Commands, add_command, model
 from hashsearch.commands.output import print_entries
+from hashsearch.models.card import BUNDLED
 
 
 def add(commands: Commands) -> None:
-    model = commands.add_parser("model", help="inspect a model")
-    parts = model.add_subparsers(required=True, metavar="COMMAND")
+    parser = commands.add_parser("model", help="inspect a model")
+    parts = parser.add_subparsers(required=True, metavar="COMMAND")
     info = add_command(parts, "info", _info, "show what a model is and how it was trained")
-    info.add_argument("model", metavar="M", type=Path, nargs="?", help="default: the bundled model")
+    info.add_argument(
+        "model", metavar="M", type=model, nargs="?", default=BUNDLED, help="default: bundled"
+    )
     info.add_argument("--json", action="store_true")
 
 
 def _info(options: argparse.Namespace) -> int:
     from hashsearch.models import AUTOENCODERS
-    from hashsearch.models.card import PRETRAINED, read_card
+    from hashsearch.models.card import read_card
     from hashsearch.models.storage import read_model
 
-    folder = options.model or PRETRAINED
-    card = read_card(folder)
+    card = read_card(options.model)
     if card.kind in AUTOENCODERS:  # other kinds, such as a teacher, make no codes
-        read_model(folder)  # fails if the weights do not match the card
+        read_model(options.model)  # fails if the weights do not match the card
     if options.json:
         print(card.to_json(), end="")
         return 0

@@ -8,6 +8,7 @@ from hashsearch.commands.arguments import (
     Commands,
     add_command,
     minutes,
+    model,
     whole,
 )
 from hashsearch.errors import TrainingError
@@ -37,11 +38,11 @@ def add(commands: Commands) -> None:
         "--from",
         dest="start",
         metavar="MODEL",
-        type=Path,
+        type=model,
         help="start from this model's weights instead of random ones",
     )
     train.add_argument(
-        "--teacher", metavar="MODEL", type=Path, help="learn from this teacher's targets"
+        "--teacher", metavar="MODEL", type=model, help="learn from this teacher's targets"
     )
     train.add_argument("--device", help="cpu or cuda; by default CUDA if available")
 

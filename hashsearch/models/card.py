@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)
 
 PRETRAINED = Path(__file__).with_name("pretrained")  # the bundled model
+BUNDLED = "bundled"  # its name
 WEIGHTS_FILE, CARD_FILE = "weights.safetensors", "card.json"
 
 
@@ -81,6 +83,16 @@ def card_from_json(text: str) -> Card:
         if not isinstance(raw[name], wanted_type):
             raise InvalidModel(f"{name} in card.json is not a {wanted_type.__name__}")
     return Card(**raw)
+
+
+def model_folder(model: str | PathLike[str] | None) -> Path:
+    """A model's folder; "bundled" and None mean the model that comes with the package."""
+    return PRETRAINED if model is None or fspath(model) == BUNDLED else Path(model)
+
+
+def model_name(folder: Path) -> str:
+    """The inverse of `model_folder`: "bundled", or the folder's path."""
+    return BUNDLED if folder == PRETRAINED else str(folder)
 
 
 def read_card(folder: Path) -> Card:

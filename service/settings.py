@@ -7,7 +7,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """HASHSEARCH_GALLERY, HASHSEARCH_MAX_BODY_BYTES, HASHSEARCH_BODY_TIMEOUT_S."""
+    """HASHSEARCH_GALLERY, HASHSEARCH_MAX_BODY_BYTES, HASHSEARCH_BODY_TIMEOUT_S.
+
+    A variable that is empty counts as unset.
+    """
 
     model_config = SettingsConfigDict(env_prefix="HASHSEARCH_", frozen=True, env_ignore_empty=True)
 

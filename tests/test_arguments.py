@@ -3,10 +3,11 @@
 import argparse
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from hashsearch.cli import _parser
+from hashsearch.cli import _parser, main
 from hashsearch.models.card import PRETRAINED
 from tests.test_cli import error_of, run
 
@@ -63,3 +64,58 @@ def test_a_folder_called_bundled_is_named_by_its_path(tmp_path, monkeypatch):
     (tmp_path / "bundled").mkdir()
     assert run("model", "info", "bundled").returncode == 0
     assert "no model folder" in error_of(run("model", "info", "./bundled"))
+
+
+def required(parser: argparse.ArgumentParser) -> list[str]:
+    """The arguments that a command cannot do without, each with the value 1."""
+    words = [
+        (*action.option_strings[:1], "1")
+        for action in parser._actions
+        if action.required and action.dest != "gallery"
+    ]
+    words += [
+        (group._group_actions[0].option_strings[0], "1")
+        for group in parser._mutually_exclusive_groups
+        if group.required
+    ]
+    return [word for part in words for word in part]
+
+
+def takes_a_gallery(parser: argparse.ArgumentParser) -> bool:
+    return any(action.dest == "gallery" for action in parser._actions)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [words for words, parser in COMMANDS.items() if takes_a_gallery(parser)],
+    ids=" ".join,
+)
+def test_a_variable_stands_in_for_the_gallery(words, monkeypatch):
+    command = [*words, *required(COMMANDS[words])]
+    option = [] if words[0] == "gallery" else ["--gallery"]
+    in_front = [*words, *option, "given", *required(COMMANDS[words])]
+    monkeypatch.setenv("HASHSEARCH_GALLERY", "of the variable")
+    assert _parser().parse_args(command).gallery == Path("of the variable")
+    assert _parser().parse_args(in_front).gallery == Path("given")
+    way = "with --gallery G" if option else "as the argument G"
+    wanted = f"no gallery is named; name its folder {way} or in the variable HASHSEARCH_GALLERY"
+    for empty in ("", None):
+        monkeypatch.delenv("HASHSEARCH_GALLERY")
+        if empty is not None:
+            monkeypatch.setenv("HASHSEARCH_GALLERY", empty)
+        assert error_of(run(*command)) == wanted
+        assert _parser().parse_args(in_front).gallery == Path("given")
+
+
+def test_the_gallery_of_the_variable_is_searched(gallery_folder, monkeypatch):
+    monkeypatch.setenv("HASHSEARCH_GALLERY", str(gallery_folder))
+    assert len(json.loads(run("query", 3, "-k", 2, "--json").stdout)["hits"]) == 2
+    assert json.loads(run("gallery", "info", "--json").stdout)["images"] == 300
+
+
+@pytest.mark.parametrize("command", ["query 1 --gallery=", "gallery info --json"])
+def test_an_empty_path_is_no_gallery(command, monkeypatch, capsys):
+    monkeypatch.setenv("HASHSEARCH_GALLERY", "of the variable")
+    with pytest.raises(SystemExit):
+        main([*command.split(), *([""] if "info" in command else [])])
+    assert "an empty path came; a gallery's folder is wanted" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_an_empty_path_is_not_the_working_folder(command, in_a_gallery, monkeypa
     assert (status in (1, 2), shown.out) == (True, "")
     message = shown.err.splitlines()[-1]
     wanted = {
-        "serve": "HASHSEARCH_GALLERY is missing",
+        "serve": "no gallery is named",
         "query {} --gallery .": " is neither an image file",
     }
     assert wanted.get(command, "an empty path came; ") in message

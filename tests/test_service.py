@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from pydantic import ValidationError
 
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
@@ -444,3 +445,8 @@ def test_settings_come_from_the_environment(monkeypatch, tmp_path):
     settings = Settings()
     assert (settings.gallery, settings.max_body_bytes) == (Path(tmp_path), 1000)
     assert json.loads(settings.model_dump_json())["max_body_bytes"] == 1000
+    monkeypatch.setenv("HASHSEARCH_MAX_BODY_BYTES", "")
+    assert Settings().max_body_bytes == 16 * 2**20
+    monkeypatch.setenv("HASHSEARCH_GALLERY", "")
+    with pytest.raises(ValidationError):
+        Settings()

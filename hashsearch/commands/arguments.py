@@ -2,10 +2,13 @@
 
 import argparse
 import math
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from hashsearch.errors import InvalidGallery
 from hashsearch.models.card import model_folder
 from hashsearch.sources.kinds import sources_in_words
 
@@ -13,6 +16,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 SOURCES = f"{sources_in_words()} [:train|:test]"
 CONTINUES = "stopped; what was committed is safe, and the same command continues"
+GALLERY_VARIABLE = "HASHSEARCH_GALLERY"
+_NOT_GIVEN = "\0"  # a default that cannot be typed
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,6 +48,35 @@ def add_command(
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.set_defaults(run=run, when_stopped="stopped")
     return parser
+
+
+def add_gallery(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """Add the gallery's argument; the variable HASHSEARCH_GALLERY stands in for it.
+
+    The parsed `gallery` is always a path: InvalidGallery is raised if none is named.
+    """
+    way = "as the argument G" if positional else "with --gallery G"
+    kind: dict[str, Any] = {"nargs": "?"} if positional else {}
+    parser.add_argument(
+        "gallery" if positional else "--gallery",
+        metavar="G",
+        type=partial(_gallery, way=way),
+        default=_NOT_GIVEN,
+        help=f"the gallery's folder (default: {GALLERY_VARIABLE})",
+        **kind,
+    )
+
+
+def _gallery(text: str, way: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path came; a gallery's folder is wanted")
+    if text == _NOT_GIVEN:
+        text = os.environ.get(GALLERY_VARIABLE, "")
+        if not text:
+            raise InvalidGallery(
+                f"no gallery is named; name its folder {way} or in the variable {GALLERY_VARIABLE}"
+            )
+    return Path(text)
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:

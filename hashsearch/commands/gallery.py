@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hashsearch.codes import CODE_BYTES
-from hashsearch.commands.arguments import CONTINUES, Commands, add_command, model, whole
+from hashsearch.commands.arguments import (
+    CONTINUES,
+    Commands,
+    add_command,
+    add_gallery,
+    model,
+    whole,
+)
 from hashsearch.commands.output import counted, print_entries, readable, shown
 from hashsearch.errors import InvalidQuery
 from hashsearch.stopping import stop_on_sigterm
@@ -36,7 +43,7 @@ def add(commands: Commands) -> None:
         ("reencode", _reencode, "compute the codes again from the stored pixels"),
     ):
         command = add_command(parts, name, run, text)
-        command.add_argument("gallery", metavar="G", type=Path)
+        add_gallery(command, positional=True)
         command.add_argument("--json", action="store_true")
         if name == "verify":
             command.add_argument(

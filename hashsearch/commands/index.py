@@ -11,6 +11,7 @@ from hashsearch.commands.arguments import (
     SOURCES,
     Commands,
     add_command,
+    add_gallery,
     model,
     positive,
     whole,
@@ -29,7 +30,7 @@ def add(commands: Commands) -> None:
     index = add_command(commands, "index", _index, "add images to a gallery")
     index.set_defaults(when_stopped=CONTINUES)
     index.add_argument("sources", metavar="SRC", nargs="+", help=SOURCES)
-    index.add_argument("--gallery", metavar="G", type=Path, required=True)
+    add_gallery(index)
     index.add_argument(
         "--model", metavar="M", type=model, help="model of a new gallery (default: bundled)"
     )

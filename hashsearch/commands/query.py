@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hashsearch.codes import CODE_BYTES, code_from_hex
 from hashsearch.columns import aligned
-from hashsearch.commands.arguments import Commands, add_command
+from hashsearch.commands.arguments import Commands, add_command, add_gallery
 from hashsearch.commands.output import shown
 from hashsearch.errors import InvalidQuery
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
@@ -26,7 +26,7 @@ _MAX_ID_DIGITS = 18  # a longer number is a code that happens to have no letter
 def add(commands: Commands) -> None:
     query = add_command(commands, "query", _query, "find an image's neighbours")
     query.add_argument("query", metavar="IMAGE|ID|CODE")
-    query.add_argument("--gallery", metavar="G", type=Path, required=True)
+    add_gallery(query)
     query.add_argument("-k", type=int, help="most hits (default: 10, or all within --radius)")
     query.add_argument("--radius", metavar="R", type=int, help="greatest distance, inclusive")
     query.add_argument("--method", choices=tuple(SERVED), default=DEFAULT_METHOD)

@@ -5,7 +5,7 @@ import socket
 from copy import deepcopy
 from pathlib import Path
 
-from hashsearch.commands.arguments import Commands, add_address, add_command
+from hashsearch.commands.arguments import Commands, add_address, add_command, add_gallery
 from hashsearch.errors import HashSearchError
 
 _LAST_REQUESTS_S = 5  # time for unfinished requests when the service is stopped
@@ -13,7 +13,7 @@ _LAST_REQUESTS_S = 5  # time for unfinished requests when the service is stopped
 
 def add(commands: Commands) -> None:
     serve = add_command(commands, "serve", _serve, "serve a gallery over HTTP, with its page")
-    serve.add_argument("--gallery", metavar="G", type=Path, help="default: HASHSEARCH_GALLERY")
+    add_gallery(serve)
     add_address(serve)
 
 
@@ -22,7 +22,7 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_service(gallery: Path | None, host: str, port: int) -> None:
+def run_service(gallery: Path, host: str, port: int) -> None:
     """Serve until a signal stops the process.
 
     Raises HashSearchError at the start if the gallery or the address cannot be used.
@@ -34,13 +34,10 @@ def run_service(gallery: Path | None, host: str, port: int) -> None:
     from service.settings import Settings
 
     try:
-        # Without the argument, the environment names the gallery.
-        settings = Settings(gallery=gallery) if gallery else Settings()  # type: ignore[call-arg]
+        settings = Settings(gallery=gallery)
     except ValidationError as error:
         wrong = ", ".join(f"HASHSEARCH_{part['loc'][0]}".upper() for part in error.errors())
-        raise HashSearchError(
-            f"the setting {wrong} is missing or cannot be used; --gallery names the gallery"
-        ) from error
+        raise HashSearchError(f"the setting {wrong} cannot be used") from error
     app = create_app(settings)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -392,9 +392,9 @@ class Gallery:
         return present(self._storage.catalog, [record])[0]
 
     def failures(self) -> list[Failure]:
-        """The files that could not be read, by uri, each with the reason.
+        """The files that could not be read, by uri, each with its path and the reason.
 
-        >>> [(failure.uri, failure.reason) for failure in gallery.failures()]
+        >>> [(failure.path, failure.reason) for failure in gallery.failures()]
         []
         """
         return [failure for failure, _ in self._storage.catalog.failures()]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -225,9 +226,49 @@ def test_failures_are_listed_with_their_reasons(image_files, model_folder, tmp_p
     assert "1 failed" in done.stdout
     assert f"hashsearch gallery failures {tmp_path / 'g'}" in done.stdout
     done = run("gallery", "failures", tmp_path / "g")
-    assert "pictures/bad.jpg: the 5 bytes are not an image" in done.stdout
+    assert f"  {folder}/bad.jpg: the 5 bytes are not an image" in done.stdout
     (failure,) = json.loads(run("gallery", "failures", tmp_path / "g", "--json").stdout)
-    assert failure["uri"] == "pictures/bad.jpg"
+    assert (failure["uri"], failure["path"]) == ("pictures/bad.jpg", f"{folder}/bad.jpg")
+
+
+NAME = "Mütze & 50%\x1b[31m é.jpg"
+
+
+def test_every_command_prints_a_path_as_people_write_it(model_folder, tmp_path, picture):
+    folder, gallery = tmp_path / "meine Bilder", tmp_path / "g"
+    folder.mkdir()
+    good, bad = folder / NAME, folder / f"bad {NAME}"
+    good.write_bytes(picture.read_bytes())
+    bad.write_bytes(b"hello")
+    done = run("index", folder, "--gallery", gallery, "--model", model_folder)
+    printed = done.stdout + done.stderr
+    for command in (
+        ("query", 1, "--gallery", gallery, "-k", 1),
+        ("query", good, "--gallery", gallery),
+        ("gallery", "failures", gallery),
+        ("gallery", "info", gallery),
+        ("gallery", "remove", gallery, "--uri", "meine Bilder/Mü"),
+    ):
+        done = run(*command)
+        assert done.returncode == 0, command
+        printed += done.stdout + done.stderr
+    assert "%20" not in printed
+    assert f"{good}\n" in printed  # of the query; standard output is no terminal here
+    assert f"{bad}: the 5 bytes" in printed
+
+
+def test_json_has_an_images_path_and_its_percent_encoded_uri(model_folder, tmp_path, picture):
+    folder, gallery = tmp_path / "meine Bilder", tmp_path / "g"
+    folder.mkdir()
+    (folder / NAME).write_bytes(picture.read_bytes())
+    (folder / f"bad {NAME}").write_bytes(b"hello")
+    assert run("index", folder, "--gallery", gallery, "--model", model_folder).returncode == 0
+    hits = json.loads(run("query", folder / NAME, "--gallery", gallery, "--json").stdout)["hits"]
+    failures = json.loads(run("gallery", "failures", gallery, "--json").stdout)
+    for entries, name in ((hits, NAME), (failures, f"bad {NAME}")):
+        (entry,) = entries
+        assert entry["path"] == f"{folder}/{name}"
+        assert entry["uri"] == f"meine%20Bilder/{quote(name)}"
 
 
 def test_failures_are_skipped_until_the_file_changes_or_a_retry_is_asked_for(

@@ -273,7 +273,7 @@ def test_failures_are_listed_with_their_reasons(opened, tmp_path):
     (tmp_path / "bad" / "a.jpg").write_bytes(b"hello")
     assert opened.index(tmp_path / "bad", workers=1).failed == 1
     ((failure),) = opened.failures()
-    assert failure.uri == "bad/a.jpg"
+    assert (failure.uri, failure.path) == ("bad/a.jpg", str(tmp_path / "bad" / "a.jpg"))
     assert "not an image in an accepted format" in failure.reason
 
 

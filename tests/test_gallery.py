@@ -333,12 +333,12 @@ def test_an_image_whose_key_was_added_meanwhile_is_another_place_of_it(gallery):
     assert gallery.code(1).tobytes() != bytes([1]) * 32
 
 
-def test_the_generation_increases_when_images_change(gallery):
+def test_the_generation_increases_when_images_change(gallery, image_files):
     before = gallery.catalog.generation()
     gallery.commit(Changes(failures=[Failure("pictures/x.jpg", "because", 1, 2)]))
     assert gallery.catalog.generation() == before
     ((failure, _),) = gallery.catalog.failures()
-    assert failure == Failure("pictures/x.jpg", "because", 1, 2)
+    assert failure == Failure("pictures/x.jpg", "because", 1, 2, f"{image_files}/x.jpg")
     uri = gallery.catalog.record(1).uri
     gallery.commit(Changes(dropped=[(uri, b"another key")]))
     assert gallery.catalog.count() == 300

@@ -163,10 +163,12 @@ def _failures(options: argparse.Namespace) -> int:
     failures = gallery.catalog.failures()
     gallery.close()
     if options.json:
-        rows = [{"uri": f.uri, "reason": f.reason, "time": time} for f, time in failures]
+        rows = [
+            {"uri": f.uri, "path": f.path, "reason": f.reason, "time": time} for f, time in failures
+        ]
         print(json.dumps(rows, indent=2))
     for failure, time in [] if options.json else failures:
-        print(f"{time}  {failure.uri}: {failure.reason}")
+        print(f"{time}  {shown(failure.path)}: {shown(failure.reason)}")
     return 0
 
 

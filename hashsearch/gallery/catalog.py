@@ -76,12 +76,16 @@ class KnownFile:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that could not be read, and why."""
+    """An image that could not be read, and why.
+
+    path: as of ImageRecord; empty until the catalog gives it.
+    """
 
     uri: str
     reason: str
     size: int
     mtime: int
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,8 +405,12 @@ class Catalog:
 
     def failures(self) -> list[tuple[Failure, str]]:
         """Every recorded failure with its time, ordered by uri."""
+        roots = dict(self._rows("SELECT name, root FROM sources"))
         rows = self._rows("SELECT uri, reason, size, mtime, time FROM failures ORDER BY uri")
-        return [(Failure(*row[:4]), row[4]) for row in rows]
+        return [
+            (Failure(uri, reason, size, mtime, _path(uri, roots)), time)
+            for uri, reason, size, mtime, time in rows
+        ]
 
     def last_row(self, table: str) -> dict[str, Any] | None:
         """The row of a table with the highest id, by column name; None if it is empty."""

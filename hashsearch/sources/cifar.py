@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidSource
 from hashsearch.images import TINY_BYTES, TINY_SIDE
-from hashsearch.sources.base import SPLITS, SourceImage, encode_path
+from hashsearch.sources.base import SPLITS, SourceImage, encode_path, locate
 from hashsearch.sources.tarball import is_tar, mtime_ns, read_tar
 
 
@@ -121,7 +121,7 @@ class CifarBatches:
         found = 0
         for place, mtime, data in self._files():
             found += 1
-            images, labels = read_batch(data, f"{self.root}{place}", dataset)
+            images, labels = read_batch(data, locate(str(self.root), place), dataset)
             for start in range(0, len(images), _BLOCK_IMAGES):
                 block = np.ascontiguousarray(images[start : start + _BLOCK_IMAGES])
                 for row, image in enumerate(block, start):

@@ -93,11 +93,20 @@ function column(method, common) {
   return section;
 }
 
+// A uri as people write paths; names that are not UTF-8 stay percent-encoded.
+function plain(uri) {
+  try {
+    return decodeURIComponent(uri);
+  } catch {
+    return uri;
+  }
+}
+
 function hitItem(hit, method, inBoth) {
   const item = byId("hit").content.cloneNode(true);
   const button = item.querySelector("button");
   button.dataset.id = hit.id;
-  button.title = hit.uri;
+  button.title = plain(hit.uri);
   button.classList.toggle("both", inBoth);
   item.querySelector("img").src = hit.thumbnail;
   item.querySelector("img").alt = hit.label ? "" : `image ${hit.id}`; // its label is shown below

@@ -72,7 +72,9 @@ def open(
     """
     path = checked_path(folder)
     if not create and not path.exists():
-        raise InvalidGallery(f"{path} does not exist; open(…, create=True) makes a gallery")
+        raise InvalidGallery(
+            f"{path} does not exist; `hashsearch index` or open(…, create=True) makes a gallery"
+        )
     if create and not GalleryFolder.exists(path):
         made = GalleryFolder.create(
             path,

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hashsearch import cli
 from hashsearch.cli import _parser, main
+from hashsearch.commands.arguments import Parser
+from hashsearch.errors import HashSearchError
 from hashsearch.models.card import PRETRAINED
 from tests.test_cli import error_of, run
 
@@ -119,3 +122,70 @@ def test_an_empty_path_is_no_gallery(command, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main([*command.split(), *([""] if "info" in command else [])])
     assert "an empty path came; a gallery's folder is wanted" in capsys.readouterr().err
+
+
+def answers_in_json(parser: argparse.ArgumentParser) -> bool:
+    return any("--json" in action.option_strings for action in parser._actions)
+
+
+def naming(words: tuple[str, ...], folder: Path) -> list[str]:
+    """The folder as a command's gallery, or as the model of `model info`."""
+    option = ["--gallery"] if words[0] in ("index", "query") else []
+    return [] if words == ("eval",) else [*option, str(folder)]
+
+
+IN_JSON = [words for words, parser in COMMANDS.items() if answers_in_json(parser)]
+
+
+@pytest.mark.parametrize("words", IN_JSON, ids=" ".join)
+def test_with_json_an_error_is_json_on_stdout_beside_the_line_on_stderr(words, tmp_path):
+    given = [*naming(words, tmp_path / "nowhere"), *required(COMMANDS[words])]
+    done = run(*words, *given, "--json")
+    assert done.returncode == 1, done
+    answer = json.loads(done.stdout)
+    assert done.stderr == f"hashsearch: {answer['error']}\n"
+    kind = {"index": "invalid-source", "eval": "invalid-source", "model": "invalid-model"}
+    assert answer["kind"] == kind.get(words[0], "invalid-gallery")
+    assert set(answer) == {"error", "kind"}
+    assert run(*words, *given).stdout == ""
+
+
+@pytest.mark.parametrize("words", IN_JSON, ids=" ".join)
+def test_with_json_arguments_that_cannot_be_read_are_json_too(words, capsys):
+    for arguments in (["--no-such-option", "--json"], ["--json", "--no-such-option"]):
+        given = [*words, *naming(words, Path("g")), *required(COMMANDS[words])]
+        with pytest.raises(SystemExit) as stopped:
+            main([*given, *arguments])
+        assert stopped.value.code == 2
+        shown = capsys.readouterr()
+        answer = json.loads(shown.out)
+        assert answer["kind"] == "usage-error"
+        assert "--no-such-option" in answer["error"]
+        assert shown.err.endswith(f"error: {answer['error']}\n")
+        assert shown.err.startswith("usage: hashsearch ")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence", "kind"),
+    [
+        (HashSearchError("a sentence\n"), 1, "a sentence\n", "hash-search-error"),
+        (
+            FileNotFoundError(2, "gone"),
+            1,
+            "FileNotFoundError: [Errno 2] gone",
+            "file-not-found-error",
+        ),
+        (KeyboardInterrupt(), 130, "stopped", "keyboard-interrupt"),
+    ],
+)
+def test_the_kind_of_an_error_is_the_name_of_its_class(error, status, sentence, kind, monkeypatch):
+    def fail(options):
+        raise error
+
+    parser = Parser()
+    parser.set_defaults(run=fail)
+    parser.add_argument("--json", action="store_true")
+    monkeypatch.setattr(cli, "_parser", lambda: parser)
+    done = run("--json")
+    assert (done.returncode, json.loads(done.stdout)) == (status, {"error": sentence, "kind": kind})
+    assert len(done.stderr.splitlines()) == 1

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from hashsearch.errors import InvalidGallery
 from hashsearch.models.card import model_folder
@@ -20,8 +20,16 @@ GALLERY_VARIABLE = "HASHSEARCH_GALLERY"
 _NOT_GIVEN = "\0"  # a default that cannot be typed
 
 
+class UsageError(Exception):
+    """Arguments that a parser cannot read."""
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str):
+        super().__init__(message)
+        self.parser = parser
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose arguments of type Path, and those of its commands, are never empty.
+    """A parser that raises UsageError, and whose arguments of type Path are never empty.
 
     An empty path would mean the working folder.
     """
@@ -29,6 +37,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         self.register("type", Path, path)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(self, message)
 
 
 def path(text: str) -> Path:

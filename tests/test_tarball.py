@@ -2,6 +2,7 @@ import bz2
 import gzip
 import io
 import lzma
+import subprocess
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -83,6 +84,67 @@ def test_an_archive_compressed_in_several_parts_is_whole(
     (tmp_path / "a.tar").write_bytes(b"".join(parts))
     source = open_source(str(tmp_path / "a.tar"), folders)
     assert [image.content for image in source] == pictures
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("blocks", [1, 2, 20, 2048])
+def test_archives_that_follow_one_another_are_read_as_tar_reads_them(
+    pack, blocks, pictures, tmp_path, folders
+):
+    """As `cat a.tar b.tar` writes them, compressed before or not, their records of any size."""
+    parts = []
+    for number in range(3):
+        files = [(f"{number}/{n}.jpg", data) for n, data in enumerate(pictures[number::3])]
+        part = tar_with(tmp_path / "part.tar", files).read_bytes().rstrip(b"\0")
+        part += bytes(-len(part) % BLOCK)
+        parts.append(part + bytes(blocks * BLOCK))
+    (tmp_path / "a.tar").write_bytes(b"".join(map(pack, parts)))
+    (tmp_path / "plain.tar").write_bytes(b"".join(parts))
+    source = open_source(str(tmp_path / "a.tar"), folders)
+    found = [(image.place.removeprefix("!/"), image.content) for image in source]
+    command = ["tar", "--ignore-zeros", "-f", tmp_path / "plain.tar"]
+    names = subprocess.run([*command, "-t"], capture_output=True, text=True, check=True).stdout
+    assert [name for name, _ in found] == names.split()
+    (tmp_path / "out").mkdir()
+    subprocess.run([*command, "-x", "-C", tmp_path / "out"], check=True)
+    assert found == [(name, (tmp_path / "out" / name).read_bytes()) for name in names.split()]
+    assert source.estimate() == 6
+
+
+def test_headers_for_all_members_are_for_those_of_their_archive(pictures, tmp_path):
+    of_all = tarfile.TarInfo.create_pax_global_header({"path": "renamed.jpg"})
+    one, two = (
+        tar_with(tmp_path / "a.tar", [(name, data)]).read_bytes()
+        for name, data in zip(("one.jpg", "two.jpg"), pictures, strict=False)
+    )
+    (tmp_path / "a.tar").write_bytes(of_all + one + two)
+    images = list(TarArchive(tmp_path / "a.tar"))
+    assert [image.place for image in images] == ["!/renamed.jpg", "!/two.jpg"]
+    assert [image.content for image in images] == pictures[:2]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_damage_in_a_second_archive_is_reported(pack, whole, pictures, tmp_path):
+    path = tmp_path / "a.tar"
+    files = [(f"d/{number}.jpg", data) for number, data in enumerate(pictures)]
+    other = tar_with(path, files).read_bytes()
+    for second, found in (
+        (b"D" + other[1:], pictures),  # damaged in its first header
+        (other[:300], pictures),
+        (other[: other.index(b"d/3.jpg") + 100], pictures + pictures[:3]),
+        (b"other bytes", pictures),
+    ):
+        path.write_bytes(pack(whole + second))
+        assert found_before_damage(path) == found
+
+
+def test_zeros_behind_an_archive_are_read_some_way_only(whole, pictures, tmp_path):
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
+        file.write(whole)
+        for _ in range(80):
+            file.write(bytes(2**20))
+        file.write(b"never reached")
+    assert [image.content for image in TarArchive(tmp_path / "a.tar.gz")] == pictures
 
 
 def test_the_way_to_the_next_member_ends_with_the_file(whole, pictures, tmp_path):

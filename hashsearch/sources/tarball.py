@@ -21,6 +21,7 @@ from hashsearch.errors import InvalidSource
 _MOST_HEADER_BYTES = 2**20  # of one member, long names and all
 _MOST_BYTES = 2**40  # of a member; file systems seek no further than some 2**44
 _LAST_SECOND = 9e9  # in the year 2255; as nanoseconds, what 64 bits hold
+_MOST_ZEROS = 2**17  # blocks, 64 MB; a tape's records are filled up with fewer
 _READ_BYTES = 2**16
 _OPENERS: dict[bytes, Any] = {  # by the first bytes of a file
     b"\x1f\x8b": gzip.open,
@@ -34,7 +35,11 @@ _END = bytes(tarfile.BLOCKSIZE)  # what ends an archive, where the next header w
 
 
 class TarReader:
-    """The members of a tar archive, from the first to the last, once."""
+    """The members of a tar archive, from the first to the last, once.
+
+    Archives that follow one another in the file, as `cat a.tar b.tar` writes them,
+    are read as one.
+    """
 
     def __init__(self, packed: BinaryIO, unpacked: BufferedReader):
         self._packed = packed
@@ -43,7 +48,20 @@ class TarReader:
 
     def members(self) -> Iterator[tarfile.TarInfo]:
         """Yield each member; ReadError where its headers are damaged, too long or lead back."""
-        while (member := self._next()) is not None:
+        zeros = 0  # blocks of them since the last member; they end an archive and fill it up
+        while zeros < _MOST_ZEROS:
+            member = self._next()
+            if member is None and self._file.last_read == _END:
+                zeros += 1
+                self._archive.offset += tarfile.BLOCKSIZE  # look for another archive behind it
+                self._archive.pax_headers.clear()  # are those for all members of one archive
+                continue
+            if member is None and zeros and not any(self._file.last_read):
+                return  # the file's end
+            if member is None:
+                what = "the bytes after its end are no header" if zeros else "a header is damaged"
+                raise tarfile.ReadError(f"{what}, cut short or missing")
+            zeros = 0
             # Two attributes that tarfile's documentation lacks. It keeps every member, 0.5 KB
             # each; and where a member ends is not in the member if that has holes.
             self._archive.members.clear()
@@ -53,8 +71,6 @@ class TarReader:
             if sum(map(len, self._archive.pax_headers.values())) > _MOST_HEADER_BYTES:
                 raise tarfile.ReadError("its headers for all members are too long")
             yield member
-        if self._file.last_read != _END:
-            raise tarfile.ReadError("a header is damaged, cut short or missing")
 
     def open(self, member: tarfile.TarInfo) -> IO[bytes]:
         """A regular file of the archive, to be read before the next member is asked for."""

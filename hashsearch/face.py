@@ -1,5 +1,6 @@
 """The library's face: what `import hashsearch` offers, documented in docs/python.md."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -243,6 +244,9 @@ class Gallery:
         if labels is not None:
             listed = labels if isinstance(labels, Labels) else Labels(checked_path(labels))
             opened = [LabelledSource(source, listed) for source in opened]
+        for name, patterns in (("exclude", exclude), ("include", include)):
+            if isinstance(patterns, str):
+                raise InvalidQuery(f"{name} is a list of patterns; got {patterns!r}")
         storage.change_excludes(exclude, include)
         with reported_to(progress):
             return index_sources(
@@ -335,7 +339,7 @@ class Gallery:
         ids: Iterable[int] | None = None,
         *,
         label: str | None = None,
-        uri_prefix: str | None = None,
+        uri_prefix: PathOrName | None = None,
     ) -> int:
         """Remove images by exactly one of ids, label, and a file or folder.
 
@@ -353,7 +357,7 @@ class Gallery:
         if uri_prefix == "":
             raise InvalidQuery("an empty uri_prefix would remove every image")
         catalog = self._storage.catalog
-        prefix = None if uri_prefix is None else uri_named(catalog, uri_prefix)
+        prefix = None if uri_prefix is None else uri_named(catalog, os.fspath(uri_prefix))
         return remove(catalog, Selection(chosen, prefix, label)).images
 
     def relocate(self, old: PathOrName, new: PathOrName) -> int:

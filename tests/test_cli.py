@@ -164,7 +164,7 @@ def test_a_truncated_photograph_is_refused(gallery_folder, tmp_path, photograph)
         (["3", "--radius", "-1"], "a radius is at least 0; got -1"),
         (["999999"], "the gallery holds no image with this id"),
         (["ab" * 31], "a code is 32 bytes, written as 64 hexadecimal digits; got 62 characters"),
-        (["no-such-file.jpg"], "no-such-file.jpg is neither an image file, an id of the gallery"),
+        (["no-such-file.jpg"], "'no-such-file.jpg' is neither an image file, an id of the gallery"),
         (["ab" * 32, "--method", "pixels"], "a query by code has no pixels"),
     ],
 )
@@ -247,7 +247,8 @@ def test_every_command_prints_a_path_as_people_write_it(model_folder, tmp_path, 
         ("query", good, "--gallery", gallery),
         ("gallery", "failures", gallery),
         ("gallery", "info", gallery),
-        ("gallery", "remove", gallery, "--uri", "meine Bilder/Mü"),
+        ("gallery", "remove", gallery, "--uri", good, "--dry-run"),
+        ("gallery", "remove", gallery, "--uri", "meine Bilder"),
     ):
         done = run(*command)
         assert done.returncode == 0, command

@@ -272,8 +272,11 @@ def test_members_of_archives_are_excluded_and_not_pruned(empty_gallery, pictures
 
 @pytest.mark.parametrize("pattern", ["", " ", "#x", "!"])
 def test_what_is_no_pattern_is_refused_and_not_remembered(pattern, gallery, pictures):
-    with hs.open(gallery.folder) as opened, pytest.raises(InvalidSource):
-        opened.index(pictures, exclude=["*.gif", pattern])
+    with hs.open(gallery.folder) as opened:
+        with pytest.raises(InvalidSource):
+            opened.index(pictures, exclude=["*.gif", pattern])
+        with pytest.raises(InvalidQuery, match="exclude is a list of patterns; got 'Urlaub'"):
+            opened.index(pictures, exclude="Urlaub")
     assert gallery.catalog.excludes() == []
 
 

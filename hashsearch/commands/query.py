@@ -55,7 +55,7 @@ def _parse_query(text: str) -> "Path | int | NDArray[np.uint8]":
     if len(text) >= CODE_BYTES and all(c in "0123456789abcdefABCDEF" for c in text):
         return code_from_hex(text)
     raise InvalidQuery(
-        f"{text} is neither an image file, an id of the gallery, nor a code of "
+        f"'{text}' is neither an image file, an id of the gallery, nor a code of "
         f"{2 * CODE_BYTES} hexadecimal digits"
     )
 

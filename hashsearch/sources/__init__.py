@@ -7,6 +7,7 @@ from hashsearch.sources.base import SPLITS, Source, SourceImage, locate
 from hashsearch.sources.datasets import DATASETS, DataFolders, dataset_at_hand, known_dataset
 from hashsearch.sources.kinds import kind_of, kinds_in_words, sources_in_words
 from hashsearch.sources.labels import LabelledSource
+from hashsearch.sources.unread import why_unread
 
 __all__ = [
     "DataFolders",
@@ -72,7 +73,8 @@ def _require_name(spec: str) -> None:
 def _open_path(path: Path, split: str | None, follow_links: bool) -> Source:
     kind = kind_of(path)
     if kind is None:
-        raise InvalidSource(f"{path} is not a source of images; a source is {kinds_in_words()}")
+        reason = why_unread(path) or "is not a source of images"
+        raise InvalidSource(f"{path} {reason}; a source is {kinds_in_words()}")
     if split is None:
         return ((follow_links and kind.open_with_links) or kind.open)(path)
     source = kind.open_split(path, split)

@@ -59,7 +59,7 @@ KINDS = (
     Kind("a Parquet file", _starts_or_ends(PARQUET_MAGIC, ".parquet"), ParquetImages),
     Kind("a zip archive", _starts_or_ends(ZIP_MAGIC, ".zip"), ZipArchive),
     Kind("an image file", _has_image_suffix, ImageFile),
-    Kind("a tar archive", is_tar, open_tar, open_jpeg_split),
+    Kind("a tar archive (.tar, .tar.gz, .tar.bz2 or .tar.xz)", is_tar, open_tar, open_jpeg_split),
 )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import BinaryIO, cast
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile, ZipInfo
 
@@ -102,6 +103,13 @@ class ZipArchive:
 def _directory(file: BinaryIO, path: Path) -> list[ZipInfo]:
     """Read the directory. Raises InvalidSource if it is damaged or missing."""
     damaged = InvalidSource(f"{path} is no zip archive, or its directory is damaged")
+    file.seek(max(0, file.seek(0, 2) - _END_BYTES - _MOST_COMMENT_BYTES))
+    _, found, end = file.read().rpartition(b"PK\x05\x06")
+    if found and int.from_bytes(end[:2], "little") not in (0, 0xFFFF):
+        raise InvalidSource(
+            f"{path} is the last part of a zip archive in several parts, which is not read; "
+            f"unpack it with 7z x {quote(str(path))}"
+        )
     try:
         try:
             entries = ZipFile(file).infolist()
@@ -109,8 +117,6 @@ def _directory(file: BinaryIO, path: Path) -> list[ZipInfo]:
             entries = ZipFile(cast(BinaryIO, _WithoutFlag(file))).infolist()
     except Exception as error:  # a directory from outside can raise anything
         raise damaged from error
-    file.seek(max(0, file.seek(0, 2) - _END_BYTES - _MOST_COMMENT_BYTES))
-    end = file.read().rpartition(b"PK\x05\x06")[2]
     counted = int.from_bytes(end[6:8], "little")
     # zipfile loses the entries that a damaged length skips, and takes any offset.
     if counted not in (0xFFFF, len(entries) % 2**16) or any(e.header_offset < 0 for e in entries):

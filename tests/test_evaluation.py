@@ -25,7 +25,14 @@ from hashsearch.evaluation import measured
 from hashsearch.evaluation.comparisons import Euclidean, Hamming, SquaredPixels
 from hashsearch.evaluation.imported import imported_files, sources_sha256
 from hashsearch.evaluation.measure import intervals, measure
-from hashsearch.evaluation.measured import MEASURED, Examples, Model, method_named
+from hashsearch.evaluation.measured import (
+    MEASURED,
+    Examples,
+    Model,
+    distinct_models,
+    method_named,
+    methods_named,
+)
 from hashsearch.evaluation.report import Report, to_markdown
 from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.evaluation.tasks import LabelledImages, split_task
@@ -434,10 +441,66 @@ def test_a_gallery_is_measured_by_the_model_that_made_it(
 ):
     assert run_eval("--methods", "codes", "--json", data=gallery_folder) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["model"]["fingerprint"] == Model(model_folder).card.fingerprint
+    assert [one["fingerprint"] for one in report["models"]] == [
+        Model(model_folder).card.fingerprint
+    ]
     assert report["queries"] + report["gallery"] == 300
-    assert run_eval("--model", str(other_model_folder), data=gallery_folder) == 1
-    assert re.search(r"was made by model \w{12}, and \S+ is \w{12}", capsys.readouterr().err)
+    for others in ([other_model_folder], [model_folder, other_model_folder]):
+        arguments = [word for folder in others for word in ("--model", str(folder))]
+        assert run_eval(*arguments, data=gallery_folder) == 1
+        assert re.search(r"was made by model \w{12}, and \S+ is \w{12}", capsys.readouterr().err)
+    assert run_eval("--methods", "lsh", "--model", str(model_folder), data=gallery_folder) == 0
+
+
+def test_several_models_stand_in_one_table(
+    image_files, model_folder, other_model_folder, own_cache, tmp_path, capsys
+):
+    """Each method that depends on a model once for each; the others once."""
+    folders = {"bundled": PRETRAINED, str(model_folder): model_folder}
+    alone = {}
+    for name, folder in folders.items():
+        assert run_eval("--model", name, "--methods", "codes", "--json", data=image_files) == 0
+        (alone[name],) = json.loads(capsys.readouterr().out)["results"]
+        assert alone[name]["title"] == "model's codes"
+        assert alone[name]["model"] == Model(folder).card.fingerprint
+    copy = shutil.copytree(model_folder, tmp_path / "copy")
+    given = ["--model", "bundled", "--model", str(model_folder), "--model", str(copy)]
+    given += ["--methods", "codes,pixels,lsh", "--bits", "64", "--out", str(tmp_path / "out")]
+    assert run_eval(*given, data=image_files) == 0
+    shown = capsys.readouterr().out
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert [one["name"] for one in report["models"]] == list(folders)  # a copy is no other model
+    titles = [f"codes of {name}" for name in folders]
+    assert [one["title"] for one in report["results"]] == [
+        *titles,
+        "pixels",
+        "random projections (LSH)",
+    ]
+    for name, one in zip(folders, report["results"], strict=False):
+        assert one["measures"] == alone[name]["measures"]
+        assert one["title"] in shown
+    page = (tmp_path / "out/report.html").read_text()
+    pictures = re.findall(r'src="(data:image/png;base64,[^"]*)', page)
+    assert len(pictures) == 12 * (1 + 2 + 3 * 8)
+    for row in range(12):
+        query, *decoded = pictures[row * 27 : row * 27 + 3]
+        assert len({query, *decoded}) == 3
+    for title in titles:
+        assert f"nearest by {title}" in page
+    assert f"<th>decoded by {model_folder}</th>" in page
+    assert report["command"].count(" --model ") == 3
+    assert f"bundled is {alone['bundled']['model'][:12]}, trained" in page
+
+
+def test_models_of_one_name_are_told_apart_by_their_fingerprints(model_folder, other_model_folder):
+    first, second = distinct_models([("a", model_folder), ("a", other_model_folder)])
+    assert (first.name, second.name) == tuple(
+        f"a {one.card.fingerprint[:12]}" for one in (first, second)
+    )
+    assert [one.name for one in distinct_models([("a", model_folder)] * 2)] == [""]
+    titles = [method.title for method in methods_named("codes", [first, second], 64, 0)]
+    assert titles == [f"codes of {first.name}", f"codes of {second.name}"]
+    assert len(methods_named("pixels", [first, second], 64, 0)) == 1
 
 
 def test_what_cannot_be_measured_is_refused_in_one_sentence(
@@ -549,7 +612,7 @@ def test_a_method_whose_package_is_missing_is_left_out_unless_it_was_asked_for(
 def test_the_published_results_are_those_that_were_measured():
     report = Report.from_json((ROOT / "docs/results.json").read_text())
     assert (ROOT / "docs/results.md").read_text() == to_markdown(report)
-    assert report.model["fingerprint"] == Model(PRETRAINED).card.fingerprint
+    assert [one["fingerprint"] for one in report.models] == [Model(PRETRAINED).card.fingerprint]
     assert [result.method for result in report.results] == BY_DEFAULT
     readme = (ROOT / "README.md").read_text()
     for result in report.results:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hashsearch.commands.arguments import SOURCES, Commands, add_command, model, positive, whole
 from hashsearch.commands.output import escaped
 from hashsearch.errors import ArtifactMismatch, EvaluationError, MissingPackage
-from hashsearch.models.card import model_name
+from hashsearch.models.card import PRETRAINED, model_name
 from hashsearch.sources import DataFolders, open_source, open_test_split
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def add(commands: Commands) -> None:
         "--model",
         metavar="M",
         type=model,
-        help="model that makes the codes (default: bundled)",
+        action="append",
+        dest="models",
+        help="model that makes the codes (default: bundled); may be given more than once",
     )
     command.add_argument(
         "--bits",
@@ -86,20 +88,18 @@ def add(commands: Commands) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from hashsearch.evaluation.evaluate import evaluate, numbers_retrieved, require_measurable
-    from hashsearch.evaluation.measured import Model
     from hashsearch.evaluation.report import Report, require_room, to_text, write_report
-    from hashsearch.models.card import PRETRAINED
 
     folders = DataFolders.of_environment()
     environment = _environment()
     with _gallery(options) as gallery:
-        model = Model(gallery.model_folder if gallery else options.model or PRETRAINED)
-        asked = _asked(options, model)  # so that a wrong name is refused before images are read
+        models = _models(options, gallery)
+        asked = _asked(options, models)  # so that a wrong name is refused before images are read
         task = _task(options, gallery, folders)
-    methods, left_out = asked or _measurable(options, model, task)
+    methods, left_out = asked or _measurable(options, models, task)
     for method in methods:
         require_measurable(method, task)
-    reconstruct = _roundtrip(model) if options.out else None
+    reconstruct = [_roundtrip(model) for model in models] if options.out else []
     ks = numbers_retrieved(options.k, task)
     if options.out:  # before measuring, and after all checks of the data
         require_room(options.out)
@@ -124,15 +124,19 @@ def _evaluate(options: argparse.Namespace) -> int:
         seed=options.seed,
         command=_command(options),
         environment=environment,
-        model={
-            "fingerprint": model.card.fingerprint,
-            "data": _trained_on(model.card.training),
-        },
+        models=[
+            {
+                "name": model.name,
+                "fingerprint": model.card.fingerprint,
+                "data": _trained_on(model.card.training),
+            }
+            for model in models
+        ],
         results=results,
         left_out=left_out,
     )
     print(report.to_json() if options.json else to_text(report), end="")
-    if reconstruct:
+    if options.out:
         write_report(options.out, report, task, reconstruct)
     return 0
 
@@ -173,48 +177,59 @@ def _gallery(options: argparse.Namespace) -> "Iterator[GalleryFolder | None]":
         yield None
         return
     gallery = GalleryFolder(Path(options.data))
-    if options.model and read_card(options.model).fingerprint != gallery.fingerprint:
-        raise ArtifactMismatch(
-            f"{options.data} was made by model {gallery.fingerprint[:12]}, and {options.model} is "
-            f"{read_card(options.model).fingerprint[:12]}; leave --model out, or name images"
-        )
+    for folder in options.models or ():
+        if (fingerprint := read_card(folder).fingerprint) != gallery.fingerprint:
+            raise ArtifactMismatch(
+                f"{options.data} was made by model {gallery.fingerprint[:12]}, and "
+                f"{model_name(folder)} is {fingerprint[:12]}; leave --model out, or name images"
+            )
     try:
         yield gallery
     finally:
         gallery.close()
 
 
+def _models(options: argparse.Namespace, gallery: "GalleryFolder | None") -> "list[Model]":
+    from hashsearch.evaluation.measured import distinct_models
+
+    folders = [gallery.model_folder] if gallery else options.models or [PRETRAINED]
+    return distinct_models((_printable(model_name(folder)), folder) for folder in folders)
+
+
 def _asked(
-    options: argparse.Namespace, model: "Model"
+    options: argparse.Namespace, models: "list[Model]"
 ) -> "tuple[list[MeasuredMethod], dict[str, str]] | None":
     """The methods that --methods names, with none left out; None without --methods."""
-    from hashsearch.evaluation.measured import method_named
+    from hashsearch.evaluation.measured import methods_named
 
     if not options.methods:
         return None
     names = dict.fromkeys(name.strip() for name in options.methods.split(","))
-    return [method_named(name, model, options.bits, options.seed) for name in names], {}
+    found = [methods_named(name, models, options.bits, options.seed) for name in names]
+    return [method for part in found for method in part], {}
 
 
 def _measurable(
-    options: argparse.Namespace, model: "Model", task: "Task"
+    options: argparse.Namespace, models: "list[Model]", task: "Task"
 ) -> "tuple[list[MeasuredMethod], dict[str, str]]":
     """The methods that can be measured, and why each of the others cannot."""
     from hashsearch.evaluation.evaluate import require_measurable
-    from hashsearch.evaluation.measured import measured, method_named
+    from hashsearch.evaluation.measured import measured, methods_named
 
-    methods, left_out = [], {}
+    methods: list[MeasuredMethod] = []
+    left_out = {}
     for name, row in measured().items():
         if not row.by_default:
             continue
         try:
-            method = method_named(name, model, options.bits, options.seed)
-            require_measurable(method, task)
+            found = methods_named(name, models, options.bits, options.seed)
+            for method in found:
+                require_measurable(method, task)
         except (EvaluationError, MissingPackage) as error:
             left_out[name] = str(error)
             print(f"{name} is left out: {error}", file=sys.stderr)
         else:
-            methods.append(method)
+            methods += found
     if not methods:
         raise EvaluationError(next(iter(left_out.values())))
     return methods, left_out
@@ -277,7 +292,8 @@ def _command(options: argparse.Namespace) -> str:
     """The command that repeats this from the same folder."""
     words = ["hashsearch", "eval", "--data", options.data]
     words += ["--methods", options.methods] if options.methods else []
-    words += ["--model", model_name(options.model)] if options.model else []
+    for folder in options.models or ():
+        words += ["--model", model_name(folder)]
     words += ["--bits", str(options.bits)] if options.bits != _BITS else []
     words += ["-k", *map(str, options.k)] if options.k else []
     words += ["--queries", str(options.queries)] if options.queries else []

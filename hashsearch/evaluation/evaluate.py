@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hashsearch.durable import write_whole
@@ -67,6 +68,7 @@ def evaluate(
     for method in methods:
         identity = {
             "method": [method.name, method.n_bits, method.image_bytes, *method.identity],
+            "model": method.model and method.model.card.fingerprint,
             "images": task.digest,
             "numbers": [ks, seed],
             "environment": [sources, *sorted(environment.items())],
@@ -77,7 +79,7 @@ def evaluate(
         if result is None:
             result = measure(method, examples, task, ks=ks, seed=seed, date=date)
             _keep(path, result)
-        results.append(result)
+        results.append(replace(result, title=method.title))  # a model may have had another name
     return results
 
 

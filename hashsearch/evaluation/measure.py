@@ -38,10 +38,11 @@ class Interval:
 class Result:
     """All measurements of a method.
 
-    date: of the measurement. measures: by name. curve: pairs of a number of images retrieved
-    and the share of them that has the query's label. encode_ms: milliseconds to describe one
-    image among many. search_ms: median milliseconds of single queries. hits: positions in the
-    gallery, for each query that a report shows.
+    model: the fingerprint of the model that it depends on, if any. date: of the measurement.
+    measures: by name. curve: pairs of a number of images retrieved and the share of them that
+    has the query's label. encode_ms: milliseconds to describe one image among many. search_ms:
+    median milliseconds of single queries. hits: positions in the gallery, for each query that a
+    report shows.
 
     Of codes alone: ball: for each radius from 0 on, precision and recall over all pairs of a
     query and an image within the radius, and the share of queries that have no image within
@@ -65,6 +66,7 @@ class Result:
     entropy: float | None = None
     correlation: float | None = None
     changes: dict[str, tuple[float, float]] = field(default_factory=dict)
+    model: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,7 +93,7 @@ def measure(
     with thread_per_core() as pool:
         describe = method.learn(examples)
         n_images = len(task.gallery) + len(task.queries)
-        with progress_report(f"describing {task.name} by {method.name}", n_images) as report:
+        with progress_report(f"describing {task.name} by {method.label}", n_images) as report:
             started = time.perf_counter()
             gallery = _described(pool, describe, task.gallery.images, report)
             encode_ms = 1000 * (time.perf_counter() - started) / len(gallery)
@@ -120,6 +122,7 @@ def measure(
         search_ms=search_ms,
         hits=hits.tolist(),
         ball=ranked.ball,
+        model=method.model.card.fingerprint if method.model else None,
         **codes,
     )
 
@@ -208,7 +211,7 @@ def _changes(
         return np.stack([flipped, np.where((distances < own).any(axis=1), 0, 1 / as_near)])
 
     changes = {}
-    what = f"searching {task.name} for changed images by {method.name}"
+    what = f"searching {task.name} for changed images by {method.label}"
     with progress_report(what, len(rows) * len(changed)) as report:
         for name, images in changed.items():
             parts = pool.map(found, chunks(images, len(gallery)), chunks(originals, len(gallery)))

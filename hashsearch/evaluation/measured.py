@@ -1,7 +1,8 @@
 """The methods that can be measured, in one table."""
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -66,8 +67,8 @@ class MeasuredMethod:
 
     title: for tables. image_bytes: how much it keeps of an image. learn: makes, from a gallery
     without labels, the function that describes images. n_bits: of its codes; None if it makes
-    none. identity: what its results depend on besides the images. least_images: the fewest
-    that it can learn from.
+    none. model: the one it describes images by, if any. identity: what its results depend on
+    besides the model and the images. least_images: the fewest that it can learn from.
     """
 
     name: str
@@ -76,22 +77,61 @@ class MeasuredMethod:
     image_bytes: int
     learn: Callable[[Examples], Describe]
     n_bits: int | None = None
+    model: "Model | None" = None
     identity: tuple[str, ...] = ()
     least_images: int = 1
+
+    @property
+    def label(self) -> str:
+        """The name, with the model's where there are several."""
+        return f"{self.name} of {self.model.name}" if self.model and self.model.name else self.name
 
 
 class Model:
     """A model folder. Its weights are read when they are first needed."""
 
-    def __init__(self, folder: Path):
-        """Raises what `read_card` raises."""
-        self.folder = folder
+    def __init__(self, folder: Path, name: str = ""):
+        """name: distinguishes it from the other models; empty if it is the only one.
+
+        Raises what `read_card` raises.
+        """
+        self.folder, self.name = folder, name
         self.card: Card = read_card(folder)
 
     @cached_property
     def encoder(self) -> Encoder:
         """Raises what `read_model` raises."""
         return Encoder.load(self.folder)
+
+
+def distinct_models(named: Iterable[tuple[str, Path]]) -> list[Model]:
+    """The models of pairs of a name and a folder, each fingerprint once.
+
+    Several models keep their names; those of one name are distinguished by their fingerprints.
+    Raises what `read_card` raises.
+    """
+    models: dict[str, Model] = {}
+    for name, folder in named:
+        model = Model(folder, name)
+        models.setdefault(model.card.fingerprint, model)
+    times = Counter(model.name for model in models.values())
+    for fingerprint, model in models.items():
+        if len(models) == 1:
+            model.name = ""
+        elif times[model.name] > 1:
+            model.name += f" {fingerprint[:12]}"
+    return list(models.values())
+
+
+def methods_named(
+    name: str, models: Iterable[Model], n_bits: int, seed: int
+) -> list[MeasuredMethod]:
+    """The method of a row of `measured`: once for each model if it depends on one, else once.
+
+    models: at least one. Otherwise as `method_named`.
+    """
+    methods = [method_named(name, model, n_bits, seed) for model in models]
+    return methods if methods[0].model else methods[:1]
 
 
 def method_named(name: str, model: Model, n_bits: int, seed: int) -> MeasuredMethod:
@@ -114,16 +154,18 @@ def method_named(name: str, model: Model, n_bits: int, seed: int) -> MeasuredMet
 
 
 def _codes(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
-    bits, fingerprint = model.card.bits, model.card.fingerprint
-    return _code("codes", "model's codes", bits, lambda _: model.encoder.encode, fingerprint)
+    title = _of("codes", model)
+    method = _code("codes", title, model.card.bits, lambda _: model.encoder.encode)
+    return replace(method, model=model)
 
 
 def _addresses(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
-    bits, fingerprint = model.card.address_bits, model.card.fingerprint
+    bits = model.card.address_bits
     if not bits:
         raise EvaluationError(f"{model.folder} is a {model.card.kind} model; it has no addresses")
-    title = "model's addresses"
-    return _code("addresses", title, bits, lambda _: model.encoder.addresses, fingerprint)
+    title = _of("addresses", model)
+    method = _code("addresses", title, bits, lambda _: model.encoder.addresses)
+    return replace(method, model=model)
 
 
 def _pixels(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
@@ -134,16 +176,13 @@ def _pixels(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
 
 def _served(name: str, model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     """A served method without a row of its own here, measured by its own index."""
-    method = SERVED[name]
-    if method.column == "codes":
-        identity: tuple[str, ...] = (model.card.fingerprint,)
-        learn: Callable[[Examples], Describe] = lambda _: model.encoder.encode  # noqa: E731
-    else:
-        identity, learn = (), lambda _: _flat
-    comparison = Served(method)
-    return MeasuredMethod(
-        name, method.title, comparison, method.image_bytes, learn, identity=identity
-    )
+    served = SERVED[name]
+    comparison = Served(served)
+    method = MeasuredMethod(name, served.title, comparison, served.image_bytes, lambda _: _flat)
+    if served.column != "codes":
+        return method
+    title = f"{served.title}, {model.name}" if model.name else served.title
+    return replace(method, title=title, learn=lambda _: model.encoder.encode, model=model)
 
 
 def _normalized(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
@@ -231,10 +270,15 @@ def measured() -> dict[str, Row]:
     return {name: Row(partial(_served, name)) for name in SERVED} | MEASURED
 
 
+def _of(what: str, model: Model) -> str:
+    return f"{what} of {model.name}" if model.name else f"model's {what}"
+
+
 def _code(
     name: str, title: str, n_bits: int, learn: Callable[[Examples], Describe], *identity: str
 ) -> MeasuredMethod:
-    return MeasuredMethod(name, title, Hamming(n_bits), -(-n_bits // 8), learn, n_bits, identity)
+    size = -(-n_bits // 8)
+    return MeasuredMethod(name, title, Hamming(n_bits), size, learn, n_bits, identity=identity)
 
 
 def _of_components(

@@ -65,7 +65,7 @@ def rank(
     parts: list[dict[str, NDArray[Any]]] = []
     some = chunks(queries, len(gallery))
     firsts = np.cumsum([0, *map(len, some[:-1])])
-    what = f"ranking {task.name} by {method.name}"
+    what = f"ranking {task.name} by {method.label}"
     with progress_report(what, len(queries), "queries") as report:
         for chunk, part in zip(some, pool.map(measured, some, firsts), strict=True):
             parts.append(part)

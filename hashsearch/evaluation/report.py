@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,12 @@ CAPTIONS = {
     "Robustness": "Images of the gallery were changed: mean bits flipped, and how often the "
     "original is the first found.",
 }
+# From (n, 32, 32, 3) uint8 tiny images to what their codes decode to.
+Reconstruct = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 _PAGES = ("report.json", "report.md", "report.html")
 # report.json has other names for two fields, as docs/results.json has them.
 _JSON_NAMES = {"task": "protocol", "environment": "surroundings"}
+_COLOURS = 10  # of matplotlib's cycle
 _PICTURED = ("codes", "pixels")  # methods whose hits are shown, if they were measured
 
 
@@ -45,8 +48,8 @@ class Report:
     """Results of several methods on one task, and what the results depend on.
 
     unlabelled, unanswerable, set_apart: as of Task. environment: the machine, and libraries'
-    versions. model: its fingerprint, and the data it was trained on. left_out: methods
-    that could not be measured, and why.
+    versions. models: of each its name (empty if there is one model), its fingerprint, and the
+    data it was trained on. left_out: methods that could not be measured, and why.
     """
 
     task: str
@@ -60,7 +63,7 @@ class Report:
     seed: int
     command: str
     environment: dict[str, str]
-    model: dict[str, str]
+    models: list[dict[str, str]]
     results: list[Result]
     left_out: dict[str, str]
 
@@ -79,11 +82,11 @@ def write_report(
     folder: Path,
     report: Report,
     task: Task,
-    reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+    reconstruct: Sequence[Reconstruct],
 ) -> None:
     """Write report.json, report.md and report.html into a folder, over an earlier report.
 
-    reconstruct: from tiny images to what their codes decode to.
+    reconstruct: one function for each of the report's models.
     """
     pages = {
         "report.json": report.to_json(),
@@ -114,12 +117,16 @@ def to_markdown(report: Report) -> str:
         header, *body = rows
         lines += [f"## {title}", ""]
         lines += [CAPTIONS[title], ""] if title in CAPTIONS else []
-        lines += [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
-        lines += [f"| {' | '.join(row)} |" for row in body]
+        lines += [_row(header), f"|{' --- |' * len(header)}"]
+        lines += [_row(row) for row in body]
         lines += [""]
     lines += [f"- {name} was left out: {why}" for name, why in report.left_out.items()]
     lines += [f"- `{report.command}`", f"- {_circumstances(report)}"]
     return "\n".join(lines) + "\n"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def to_text(report: Report) -> str:
@@ -167,11 +174,7 @@ def tables(report: Report) -> dict[str, list[list[str]]]:
     return made
 
 
-def to_html(
-    report: Report,
-    task: Task,
-    reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
-) -> str:
+def to_html(report: Report, task: Task, reconstruct: Sequence[Reconstruct]) -> str:
     """One page that needs no other file: pictures and plots are in it."""
     templates = Environment(
         loader=PackageLoader("hashsearch", "evaluation"),
@@ -195,10 +198,8 @@ def _preface(report: Report) -> list[str]:
     lost, bare = report.unanswerable, report.unlabelled
     left_out = f" ({lost:,} more were left out: nothing has their label)" if lost else ""
     left_out += f" ({bare:,} images without a label were left out)" if bare else ""
-    # Training never reads a data set's test split; it may have read other queries.
-    apart = report.set_apart and report.task.split("-")[0] in report.model["data"]
-    origin = "trained" if apart else "trained, perhaps on some of these images,"
     k = report.ks[-1]
+    learnt = "Methods that learn did so from the gallery, without labels."
     return [
         f"{report.queries:,} queries{left_out}, {report.gallery:,} images to find; an image is "
         "relevant if it has the query's label. Beside each mean over queries, where it lies with "
@@ -206,9 +207,17 @@ def _preface(report: Report) -> list[str]:
         "distance come in random order: each figure is its expected value over these orders, "
         f"whatever order an index gives them. mAP@{k} is divided by the relevant images among the "
         f"first {k:,}, “of all” by all relevant images; mAP is of the whole ranking.",
-        f"The model is {report.model['fingerprint'][:12]}, {origin} on {report.model['data']}. "
-        "Methods that learn did so from the gallery, without labels.",
+        " ".join([*(_origin(report, model) for model in report.models), learnt]),
     ]
+
+
+def _origin(report: Report, model: dict[str, str]) -> str:
+    """A sentence that says which model this is, and what it was trained on."""
+    # Training never reads a data set's test split; it may have read other queries.
+    apart = report.set_apart and report.task.split("-")[0] in model["data"]
+    trained = "trained" if apart else "trained, perhaps on some of these images,"
+    named = model["name"] or "The model"
+    return f"{named} is {model['fingerprint'][:12]}, {trained} on {model['data']}."
 
 
 def _interval(result: Result, name: str) -> str:
@@ -223,15 +232,11 @@ def _circumstances(report: Report) -> str:
     return ", ".join([*versions, *sorted({result.date for result in report.results})])
 
 
-def _pictures(
-    report: Report,
-    task: Task,
-    reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
-) -> dict[str, Any]:
+def _pictures(report: Report, task: Task, reconstruct: Sequence[Reconstruct]) -> dict[str, Any]:
     """Queries, what their codes decode to, and what was found for them."""
     shown = evenly(len(task.queries), SHOWN_QUERIES)
     queries = task.queries[shown]
-    decoded = reconstruct(queries.images)
+    decoded = [decode(queries.images) for decode in reconstruct]
     pictured = [result for result in report.results if result.method in _PICTURED]
     rows = []
     for number, label in enumerate(queries.labels.tolist()):
@@ -247,9 +252,8 @@ def _pictures(
             for result in pictured
         ]
         query = _inline(queries.images[number])
-        rows.append(
-            {"query": query, "decoded": _inline(decoded[number]), "label": label, "found": found}
-        )
+        pictures = [_inline(images[number]) for images in decoded]
+        rows.append({"query": query, "decoded": pictures, "label": label, "found": found})
     return {"rows": rows, "pictured": [result.title for result in pictured]}
 
 
@@ -288,10 +292,16 @@ def _plots(report: Report) -> dict[str, str]:
 
 def _line(report: Report, result: Result) -> dict[str, Any]:
     """The style of a method's line: one colour in all plots, dashed unless it makes codes."""
+    number = report.results.index(result)
+    again = number >= _COLOURS  # a colour that another line has already
     return {
         "label": result.title,
-        "color": f"C{report.results.index(result)}",
-        "linestyle": "-" if result.n_bits is not None else "--",
+        "color": f"C{number % _COLOURS}",
+        "linestyle": ("-." if again else "-")
+        if result.n_bits is not None
+        else ":"
+        if again
+        else "--",
         "linewidth": 2.5 if result.method == "codes" else 1.3,
     }
 

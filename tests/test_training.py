@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -112,8 +113,45 @@ def test_a_model_is_not_trained_where_one_lies(tiny_images, model_folder):
 
 
 def test_too_few_images_are_refused(tiny_images, tmp_path):
-    with pytest.raises(TrainingError, match="27 images are fewer than one batch of 64"):
+    with pytest.raises(TrainingError, match="27 images to train on are fewer than the 64 that"):
         train(tiny_images[:30], tmp_path / "model")
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 100])
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_refuses_too_few_images_and_says_how_many_it_takes(
+    name, count, tiny_images, tmp_path
+):
+    preset = PRESETS[name]
+    if name == "conv256-reread":
+        pytest.skip("it needs the model that it starts from")
+    with pytest.raises(TrainingError, match="to train on are fewer") as refused:
+        train(tiny_images[:count], tmp_path / "model", preset)
+    least = int(re.search(r"give at least ([\d,]+),", str(refused.value))[1].replace(",", ""))
+    kept = [n - min(job.HELD_OUT, n // 10) for n in (least, least - 1)]
+    assert kept[0] >= preset.images_needed > kept[1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_fewest_images_make_a_model(tiny_images, tmp_path, capsys):
+    preset = LinearPreset(28)  # needs 29, and of 32 images 3 are held out
+    with pytest.raises(TrainingError, match=r"28 images .* the 29 that .* give at least 32,"):
+        train(tiny_images[:31], tmp_path / "model", preset)
+    assert "warning" not in capsys.readouterr().err
+    train(tiny_images[:32], tmp_path / "model", preset)
+    read_model(tmp_path / "model")
+
+
+def test_few_images_are_warned_of_with_the_number_that_is_needed(
+    tiny_images, tmp_path, capsys, monkeypatch
+):
+    preset = LinearPreset(28)
+    train(tiny_images, tmp_path / "few", preset)
+    warned = "warning: 300 images came; a good model needs at least 10,000\n"
+    assert capsys.readouterr().err == warned
+    monkeypatch.setattr(job, "ENOUGH", 300)
+    train(tiny_images, tmp_path / "enough", preset)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

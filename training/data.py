@@ -39,6 +39,11 @@ class Batches:
         return self._order[place * self.size : (place + 1) * self.size]
 
 
+def held_out_of(count: int, most: int) -> int:
+    """Number of images to hold out of `count`: a tenth of them, at most `most`."""
+    return min(most, count // 10)
+
+
 def split_off(
     images: NDArray[np.uint8], held_out: int, random: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -48,7 +53,7 @@ def split_off(
     the training images.
     """
     order = random.permutation(len(images))
-    held_out = min(held_out, len(images) // 10)
+    held_out = held_out_of(len(images), held_out)
     kept = images[order[:held_out]]
     return without(images[order[held_out:]], kept), kept
 

@@ -122,7 +122,7 @@ class Preset(ABC, Generic[M]):
     @property
     @abstractmethod
     def images_needed(self) -> int:
-        """Smallest number of training images."""
+        """Smallest number of training images: a batch, and more than principal components."""
 
     @property
     def takes_targets(self) -> bool:

@@ -87,7 +87,8 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
 
     @property
     def images_needed(self) -> int:
-        return max(self.batch if self.steps else 1, self.decoder_batch)
+        components = sum(count for count, _ in self.depths)
+        return max(self.batch if self.steps else 1, self.decoder_batch, components + 1)
 
     def learn(self, model: ConvolutionalAutoencoder, work: Work) -> None:
         if work.targets is not None:

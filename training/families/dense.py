@@ -72,7 +72,7 @@ class DensePreset(AutoencoderPreset[DenseAutoencoder]):
 
     @property
     def images_needed(self) -> int:
-        return self.batch
+        return max(self.batch, self.pretraining.batch if self.pretraining else 1)
 
     def learn(self, model: DenseAutoencoder, work: Work) -> None:
         if self.pretraining and not work.begun:

@@ -34,7 +34,7 @@ class LinearPreset(AutoencoderPreset[DenseAutoencoder]):
 
     @property
     def images_needed(self) -> int:
-        return 1
+        return self.bits + 1  # fewer leave some components to chance
 
     def learn(self, model: DenseAutoencoder, work: Work) -> None:
         fit_linear(model, work.images)

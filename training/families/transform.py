@@ -39,7 +39,8 @@ class TransformPreset(AutoencoderPreset[TransformAutoencoder]):
 
     @property
     def images_needed(self) -> int:
-        return self.batch
+        components = sum(count for count, _ in self.depths)
+        return max(self.batch, components + 1)
 
     def learn(self, model: TransformAutoencoder, work: Work) -> None:
         fit_networks(model, self, work)

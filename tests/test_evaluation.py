@@ -1,5 +1,6 @@
 """Methods measured: against slow loops and scikit-learn, from the cache, and as a command."""
 
+import base64
 import json
 import os
 import re
@@ -432,6 +433,12 @@ def test_the_command_measures_a_labelled_folder_and_writes_a_report(
     assert len(re.findall(r'src="data:image/png;base64,', page)) == 12 * (2 + 8 + 8)
     assert page.count('src="data:image/svg+xml;base64,') == 2
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # it needs nothing beside it
+    assert "@media (prefers-color-scheme: dark)" in page
+    assert page.count("<table") == len(re.findall(r'<div class="scroll"[^>]*>\s*<table', page)) == 5
+    for plot in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page):
+        drawn = base64.b64decode(plot)
+        assert b"prefers-color-scheme: dark" in drawn
+        assert b"#000000" not in drawn  # invisible on a dark page
     assert run_eval("--model", str(model_folder), "--json", data=image_files) == 0
     assert json.loads(capsys.readouterr().out)["protocol"] == "pictures-30-270"
 
@@ -456,10 +463,12 @@ def test_several_models_stand_in_one_table(
     image_files, model_folder, other_model_folder, own_cache, tmp_path, capsys
 ):
     """Each method that depends on a model once for each; the others once."""
-    folders = {"bundled": PRETRAINED, str(model_folder): model_folder}
+    folders = {"bundled": PRETRAINED, model_folder.name: model_folder}
     alone = {}
     for name, folder in folders.items():
-        assert run_eval("--model", name, "--methods", "codes", "--json", data=image_files) == 0
+        assert (
+            run_eval("--model", str(folder), "--methods", "codes", "--json", data=image_files) == 0
+        )
         (alone[name],) = json.loads(capsys.readouterr().out)["results"]
         assert alone[name]["title"] == "model's codes"
         assert alone[name]["model"] == Model(folder).card.fingerprint
@@ -487,7 +496,7 @@ def test_several_models_stand_in_one_table(
         assert len({query, *decoded}) == 3
     for title in titles:
         assert f"nearest by {title}" in page
-    assert f"<th>decoded by {model_folder}</th>" in page
+    assert f"<th>decoded by {model_folder.name}</th>" in page
     assert report["command"].count(" --model ") == 3
     assert f"bundled is {alone['bundled']['model'][:12]}, trained" in page
 

@@ -23,6 +23,7 @@ FLOORS = (
         "stopping",
         "columns",
         "inputs",
+        "pages",
     ),
     ("sources", "models"),
     ("encoder",),

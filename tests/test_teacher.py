@@ -68,7 +68,7 @@ def test_a_teacher_leaves_its_weights_targets_report_and_where_to_go_on(teacher,
     assert targets.rows.dtype == np.int8
     assert targets.rows.shape == (len(tiny_images), DIRECTIONS)  # of those held out too
     assert targets.known(tiny_images).all()
-    assert (teacher / "report" / "README.md").exists()
+    assert (teacher / "report" / "report.html").exists()
     tensors, about = read_portable(teacher / PORTABLE)
     assert about["step"] == 9  # before the last quarter
     assert tensors["teacher.trunk.0.weight"].shape == model.trunk[0].weight.shape
@@ -315,9 +315,9 @@ def test_features_are_measured_beside_the_bundled_models(tiny_images, tmp_path):
             for part in (question.gallery, question.queries)
         ]
     expected = retrieval_by_features(question, *parts)["precision_at_10"]
-    page = (tmp_path / "model" / "report" / "README.md").read_text()
-    (row,) = [line for line in page.splitlines() if "shade_features_precision_at_10" in line]
-    ours, theirs = (float(cell) for cell in row.split("|")[2:4])
+    page = (tmp_path / "model" / "report" / "report.html").read_text()
+    (row,) = re.findall("<td>shade_features_precision_at_10</td>.*", page)
+    ours, theirs = (float(cell) for cell in re.findall(r"<td>([\d.]+)</td>", row))
     assert ours == card.metrics["shade_features_precision_at_10"]
     assert theirs == pytest.approx(expected, abs=0.01)
 

@@ -1,8 +1,11 @@
 """What a training leaves beside its weights: figures, pictures and the log."""
 
+import base64
 import csv
+import re
 import sys
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -28,18 +31,29 @@ def question(tiny_images) -> Question:
 def test_a_report_stands_in_the_models_folder(tiny_images, question, tmp_path, preset):
     card = train(tiny_images, tmp_path / "model", preset, questions=[question])
     report = tmp_path / "model" / "report"
-    page = (report / "README.md").read_text()
+    page = (report / "report.html").read_text()
     for name, value in card.metrics.items():
-        assert f"| {name} | {value} |" in page
+        assert f"<tr><td>{name}</td><td>{value}</td></tr>" in page
     assert {"shade_codes_map_at_200", "shade_codes_knn_accuracy"} <= card.metrics.keys()
     assert ("shade_addresses_precision_at_1" in card.metrics) == (preset is CONVOLUTIONAL)
-    pictures = {path.name for path in report.glob("*.png")}
-    curves = set() if isinstance(preset, LinearPreset) else {"loss.png"}
-    assert pictures == {"bits.png", "filters.png", "reconstructions.png"} | curves
-    for name in pictures:
-        assert f"]({name})" in page
-        with Image.open(report / name) as picture:
-            assert len(picture.convert("RGB").getcolors(2**24)) > 20
+    assert {path.name for path in report.iterdir()} == {"log.csv", "report.html"}
+    assert not re.search(r'(src|href)="(?!data:|#)', page)  # it needs nothing beside it
+    images = re.findall(r'src="data:image/([a-z+]+);base64,([^"]+)" alt="(\w+)"', page)
+    curves = set() if isinstance(preset, LinearPreset) else {("svg+xml", "loss")}
+    assert {(kind, name) for kind, _, name in images} == {
+        ("png", "reconstructions"),
+        ("png", "filters"),
+        ("svg+xml", "bits"),
+    } | curves
+    for kind, content, _ in images:
+        data = base64.b64decode(content)
+        if kind == "png":
+            with Image.open(BytesIO(data)) as picture:
+                assert len(picture.convert("RGB").getcolors(2**24)) > 20
+        else:
+            assert b"prefers-color-scheme: dark" in data
+            assert b"currentColor" in data
+            assert b"#000000" not in data  # invisible on a dark page
     read_model(tmp_path / "model")
 
 
@@ -58,13 +72,18 @@ def test_without_matplotlib_the_report_says_what_it_lacks(tiny_images, tmp_path,
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     train(tiny_images, tmp_path / "model", replace(DENSE, pretraining=None))
     report = tmp_path / "model" / "report"
-    assert "Plots need matplotlib" in (report / "README.md").read_text()
-    assert {path.name for path in report.glob("*.png")} == {"filters.png", "reconstructions.png"}
+    page = (report / "report.html").read_text()
+    assert "Plots need matplotlib" in page
+    assert re.findall(r'alt="(\w+)"', page) == ["reconstructions", "filters"]
 
 
 def test_a_report_without_anything_measured_says_why(tmp_path):
     (tmp_path / "log.csv").write_text("stage,step,seconds,loss\n")
-    write_report(tmp_path / "report", tmp_path / "log.csv", [], {}, {})
-    page = (tmp_path / "report" / "README.md").read_text()
+    training = {"preset": "<pca>", "data": "a & b", "images": 2000, "seed": 7, "steps": {}}
+    training |= {"minutes": 0.5, "hardware": "a machine", "torch": "2"}
+    write_report(tmp_path / "report", tmp_path / "log.csv", [], {}, {}, training)
+    page = (tmp_path / "report" / "report.html").read_text()
     assert "Nothing was measured: no labelled images were found" in page
-    assert "|" not in page
+    assert "<table" not in page
+    assert "<h1>Training of &lt;pca&gt;</h1>" in page
+    assert "Trained on 2,000 images of a &amp; b, with seed 7: 0 steps in 0.5 minutes" in page

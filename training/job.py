@@ -227,7 +227,8 @@ def _close(
     shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed while writing it
     beside.mkdir()
     preset.finish(model, work, beside)
-    write_report(beside / "report", work.run.log, preset.draw(model, sample), metrics, bundled)
+    drawings = preset.draw(model, sample)
+    write_report(beside / "report", work.run.log, drawings, metrics, bundled, training)
     card = save_model(out, saved, training=training, metrics=metrics, beside=beside.iterdir())
     work.run.delete()
     return card

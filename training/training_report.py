@@ -1,17 +1,19 @@
-"""A training's report: a page and pictures in the model folder's `report`."""
+"""A training's report: a page that needs no other file, and the log, in `report`."""
 
 import csv
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hashsearch.codes import unpack_bits
+from hashsearch.images import encode_png
+from hashsearch.pages import INK, data_uri, in_ink, style, svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,16 +21,17 @@ if TYPE_CHECKING:
 _PICTURES = 32  # originals shown with their reconstructions
 _FILTERS = 64
 _SCALE = 2  # enlargement of tiles
+_GREY = 128  # between tiles; neither a light nor a dark page jars with it
 _SMOOTHED = 0.02  # window of a curve's moving average, as a share of the stage's rows
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A picture or plot in the report. name: its PNG file's name without the suffix."""
+    """A picture or plot in the report. picture: a figure is drawn `in_ink`."""
 
     name: str
     caption: str
-    picture: "Image.Image | Figure"
+    picture: "NDArray[np.uint8] | Figure"
 
 
 def write_report(
@@ -37,40 +40,91 @@ def write_report(
     drawings: Iterable[Drawing],
     metrics: Mapping[str, float],
     baseline: Mapping[str, float],
+    training: Mapping[str, Any],
 ) -> None:
     """Write the report of a finished training into a new folder.
 
     metrics: values by name, for the page; baseline: those measured of the bundled model,
-    which may be fewer or none. Without matplotlib the plots are omitted, and the page says so.
+    which may be fewer or none. training: as in the model's card. Without matplotlib the plots
+    are omitted, and the page says so.
     """
     folder.mkdir()
-    lines = ["# Training report", "", *_table(metrics, baseline), ""]
-    try:
-        curves = _loss_figure(log)
-    except ImportError:
-        lines += ["Plots need matplotlib, which is not installed (`hashsearch[train]`).", ""]
-        curves = None
-    losses = "The terms of the loss over the steps, from [log.csv](log.csv)."
-    for drawing in (*drawings, *([Drawing("loss", losses, curves)] if curves else ())):
-        path = folder / f"{drawing.name}.png"
-        if isinstance(drawing.picture, Image.Image):
-            drawing.picture.save(path)
-        else:
-            drawing.picture.savefig(path, dpi=100)
-        lines += [f"![{drawing.name}]({path.name})", "", drawing.caption, ""]
     (folder / "log.csv").write_bytes(log.read_bytes())
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    title = escape(f"Training of {training['preset']}")
+    body = [f"<h1>{title}</h1>", f"<p>{escape(_summary(training))}</p>"]
+    body += ["<h2>Measured</h2>", *_table(metrics, baseline)]
+    try:
+        with in_ink():
+            curves = _loss_figure(log)
+    except ImportError:
+        body += [
+            '<p class="quiet">Plots need matplotlib, which is not installed '
+            "(<code>hashsearch[train]</code>).</p>"
+        ]
+        curves = None
+    losses = "The terms of the loss over the steps, which log.csv beside this page lists."
+    for drawing in (*drawings, *([Drawing("loss", losses, curves)] if curves else ())):
+        body += _figure(drawing)
+    page = _PAGE.format(title=title, style=style(), body="\n".join(body))
+    (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+# Jinja, which writes the pages of evaluations, is more than a training machine has to have.
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def _summary(training: Mapping[str, Any]) -> str:
+    """What was trained on, for how long and on what machine."""
+    data, images = training["data"], f"{training['images']:,} images"
+    steps, spent = f"{sum(training['steps'].values()):,} steps", f"{training['minutes']:,} minutes"
+    return (
+        f"Trained on {images} of {data}, with seed {training['seed']}: {steps} in {spent}, "
+        f"on {training['hardware']}, with PyTorch {training['torch']}."
+    )
 
 
 def _table(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
     if not metrics:
-        return ["Nothing was measured: no labelled images were found (CIFAR-10, tinyimagenet32)."]
-    if not baseline:
-        rows = [f"| {name} | {value} |" for name, value in metrics.items()]
-        return ["| measure | value |", "| --- | --- |", *rows]
-    rows = [f"| {name} | {value} | {baseline.get(name, '–')} |" for name, value in metrics.items()]
-    heading = ["| measure | this model | bundled model |", "| --- | --- | --- |"]
-    return [*heading, *rows, "", "The bundled model may have been trained on the queries."]
+        return [
+            "<p>Nothing was measured: no labelled images were found (CIFAR-10, tinyimagenet32).</p>"
+        ]
+    header = ["measure", *(["this model", "bundled model"] if baseline else ["value"])]
+    rows = [[name, f"{value}"] for name, value in metrics.items()]
+    if baseline:
+        rows = [[*row, f"{baseline.get(row[0], '–')}"] for row in rows]
+    lines = ['<div class="scroll" tabindex="0" role="region" aria-label="Measured">', "<table>"]
+    for kind, cells in (("th", header), *(("td", row) for row in rows)):
+        marked = "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in cells)
+        lines += [f"<tr>{marked}</tr>"]
+    lines += ["</table>", "</div>"]
+    note = '<p class="quiet">The bundled model may have been trained on the queries.</p>'
+    return [*lines, note] if baseline else lines
+
+
+def _figure(drawing: Drawing) -> list[str]:
+    """A heading, the picture or plot, and its caption."""
+    if isinstance(drawing.picture, np.ndarray):
+        kind, source = "picture", data_uri("image/png", encode_png(drawing.picture))
+    else:
+        kind, source = "plot", svg(drawing.picture)
+    return [
+        f"<h2>{escape(drawing.name.capitalize())}</h2>",
+        f'<img class="{kind}" src="{source}" alt="{escape(drawing.name)}">',
+        f'<p class="quiet">{escape(drawing.caption)}</p>',
+    ]
 
 
 def reconstruction_drawing(images: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> Drawing:
@@ -98,25 +152,23 @@ def filter_drawing(weights: NDArray[np.float32]) -> Drawing:
 def bit_drawings(codes: NDArray[np.uint8], n_bits: int) -> list[Drawing]:
     """Balance and correlation of the bits of packed codes; empty without matplotlib."""
     try:
-        figure = _bit_figure(unpack_bits(codes, n_bits))
+        with in_ink():
+            figure = _bit_figure(unpack_bits(codes, n_bits))
     except ImportError:
         return []
     return [Drawing("bits", "How often each bit is 1, and how the bits correlate.", figure)]
 
 
-def mosaic(tiles: NDArray[np.uint8], columns: int) -> Image.Image:
-    """Arrange tiles of equal size in rows, separated by white lines."""
+def mosaic(tiles: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """Arrange tiles of equal size in rows, separated by grey lines, and enlarge them."""
     height, width = tiles.shape[1] + 1, tiles.shape[2] + 1
     rows = math.ceil(len(tiles) / columns)
-    canvas = np.full((rows * height + 1, columns * width + 1, 3), 255, np.uint8)
+    canvas = np.full((rows * height + 1, columns * width + 1, 3), _GREY, np.uint8)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         top, left = row * height + 1, column * width + 1
         canvas[top : top + height - 1, left : left + width - 1] = tile
-    picture = Image.fromarray(canvas)
-    return picture.resize(
-        (picture.width * _SCALE, picture.height * _SCALE), Image.Resampling.NEAREST
-    )
+    return canvas.repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)
 
 
 def _bit_figure(bits: NDArray[np.uint8]) -> "Figure":
@@ -126,7 +178,7 @@ def _bit_figure(bits: NDArray[np.uint8]) -> "Figure":
     balance, correlation = figure.subplots(1, 2, width_ratios=(1.2, 1))
     share = bits.mean(axis=0)
     balance.hist(share, bins=np.linspace(0, 1, 41).tolist())
-    balance.axvline(0.5, color="black", linewidth=0.8)
+    balance.axvline(0.5, color=INK, linewidth=0.8)
     balance.set(xlabel="share of images whose bit is 1", ylabel="bits")
     centred = bits - share
     deviation = np.maximum(centred.std(axis=0), 1e-6)
@@ -162,7 +214,7 @@ def _loss_figure(log: Path) -> "Figure | None":
                 line = 1.8 if name == "loss" else 0.9
                 axes.plot(steps[width - 1 :], smooth, label=name, linewidth=line)
         axes.set(title=stage, xlabel="step")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, frameon=False)
     for axes in grid.flat[len(stages) :]:
         axes.set_axis_off()
     return figure

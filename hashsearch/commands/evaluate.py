@@ -193,7 +193,12 @@ def _models(options: argparse.Namespace, gallery: "GalleryFolder | None") -> "li
     from hashsearch.evaluation.measured import distinct_models
 
     folders = [gallery.model_folder] if gallery else options.models or [PRETRAINED]
-    return distinct_models((_printable(model_name(folder)), folder) for folder in folders)
+    return distinct_models((_short_name(folder), folder) for folder in folders)
+
+
+def _short_name(folder: Path) -> str:
+    """`bundled`, or the name of the model's folder."""
+    return _printable(model_name(folder) if folder == PRETRAINED else folder.absolute().name)
 
 
 def _asked(

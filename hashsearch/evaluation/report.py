@@ -1,7 +1,5 @@
 """Write a report of measurements as JSON, Markdown and HTML."""
 
-import base64
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +23,7 @@ from hashsearch.evaluation.ranking import SMALL_RADIUS
 from hashsearch.evaluation.robustness import evenly
 from hashsearch.evaluation.tasks import Task
 from hashsearch.images import encode_png
+from hashsearch.pages import data_uri, in_ink, style, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -185,6 +184,7 @@ def to_html(report: Report, task: Task, reconstruct: Sequence[Reconstruct]) -> s
     )
     return templates.get_template("report.html").render(
         report=report,
+        style=style(),
         preface=_preface(report),
         circumstances=_circumstances(report),
         tables=tables(report),
@@ -258,11 +258,7 @@ def _pictures(report: Report, task: Task, reconstruct: Sequence[Reconstruct]) ->
 
 
 def _inline(image: NDArray[np.uint8]) -> str:
-    return _data_uri("image/png", encode_png(image))
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return data_uri("image/png", encode_png(image))
 
 
 def _plots(report: Report) -> dict[str, str]:
@@ -307,16 +303,13 @@ def _line(report: Report, result: Result) -> dict[str, Any]:
 
 
 def _svg(draw: "Callable[[Axes], None]") -> str:
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.hashsalt": "report"}):  # the same drawing has the same bytes
+    with in_ink():
         figure = Figure(figsize=(9, 4.4), layout="constrained")
         axes = figure.subplots()
         draw(axes)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", metadata={"Date": None}, transparent=True)
-    return _data_uri("image/svg+xml", drawn.getvalue().encode())
+    return svg(figure)

@@ -74,7 +74,9 @@ def _available(folders: DataFolders) -> str:
     try:
         _open("cifar10", "train", folders)
     except InvalidSource as error:
-        print(f"{error}; using crops of scikit-image's sample photographs", file=sys.stderr)
+        print(
+            f"{error}; using scikit-image's sample photographs, whole and in crops", file=sys.stderr
+        )
         return "samples"
     return "cifar10"
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.images import from_pixels
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
@@ -96,8 +97,9 @@ def image_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         chosen = islice(TarArchive(archive, under="cifar10/test/"), 0, None, 10_000 // N_FILES)
         files = [(f"{i.label}", i.content) for i in islice(chosen, N_FILES)]
     else:
-        chosen = islice(Samples(), 0, None, 14 * 300 // N_FILES)
-        files = [(f"{i.label}", _png(i.content)) for i in islice(chosen, N_FILES)]
+        crops = (i for i in Samples() if isinstance(i.content, np.ndarray))
+        chosen = islice(crops, 0, None, 14 * 300 // N_FILES)
+        files = [(f"{i.label}", _png(from_pixels(i.content).tiny)) for i in chosen]
     for number, (label, data) in enumerate(files):
         (folder / label).mkdir(parents=True, exist_ok=True)
         suffix = "jpg" if data[:2] == b"\xff\xd8" else "png"

@@ -30,11 +30,11 @@ def test_without_cifar10_and_network_the_samples_are_used_with_a_note(cache, mon
     folders = DataFolders(None, cache)
     gallery, dataset = demo.build_demo(None, folders)
     assert dataset == "samples"
-    notes = [line for line in capfd.readouterr().err.splitlines() if "using crops" in line]
+    notes = [line for line in capfd.readouterr().err.splitlines() if "sample photographs" in line]
     assert len(notes) == 1
     demo.show_search(gallery, dataset, folders)
     printed = capfd.readouterr().out
-    assert printed.startswith("Searching 4,1")  # 14 photographs × 300 crops, without duplicates
+    assert printed.startswith("Searching 4,214 ")  # 14 photographs, and 300 crops of each
     assert len(rows_of(printed)) == 10
 
 

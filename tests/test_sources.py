@@ -66,11 +66,17 @@ def test_an_image_is_located_by_a_path_that_opens_where_there_is_one(root, place
 def test_the_samples_are_the_same_every_time_and_their_splits_differ(folders):
     first, again = (list(open_source("samples", folders)) for _ in range(2))
     test = list(Samples("test"))
-    assert len(first) == CROPS["train"] * len(PHOTOGRAPHS)
+    assert len(first) == (CROPS["train"] + 1) * len(PHOTOGRAPHS) == Samples().estimate()
     assert len(test) == CROPS["test"] * len(PHOTOGRAPHS)
+    whole = [image for image in first if isinstance(image.content, Path)]
+    assert [image.content.name for image in whole] == list(PHOTOGRAPHS)
+    for image in whole:
+        assert image.content == Path(locate(str(Samples().root), image.place))
     for one, other in zip(first, again, strict=True):
         assert_array_equal(one.content, other.content)
-    seen = {image.content.tobytes() for image in first}
+    crops = [image.content for image in first if image not in whole]
+    assert {crop.shape for crop in crops} == {(128, 128, 3)}
+    seen = {crop.tobytes() for crop in crops}
     assert not any(image.content.tobytes() in seen for image in test)
 
 

@@ -1,4 +1,4 @@
-"""Crops of the sample photographs that scikit-image ships: images that need no network."""
+"""The sample photographs that scikit-image ships, whole and in crops: they need no network."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from hashsearch.errors import InvalidSource
-from hashsearch.images import TINY_BYTES, TINY_SIDE
 from hashsearch.sources.base import SourceImage
 
 # The photographs in scikit-image's wheel; its others need a download.
@@ -32,11 +31,15 @@ PHOTOGRAPHS = (
 )
 CROPS = {"train": 300, "test": 20}  # of each photograph
 _SEEDS = {"train": 0, "test": 1}
-_CROP_SIDES = (48, 200)  # pixels, least and greatest
+_CROP_SIDES = (0.3, 0.9)  # least and greatest, as shares of the photograph's shorter side
+_SIDE = 128  # pixels of a crop: as many as a thumbnail has
 
 
 class Samples:
-    """Seeded square crops of each photograph as tiny images, labelled by its name."""
+    """Each photograph, and seeded square crops of it, labelled by its name.
+
+    The test split has other crops, and no whole photographs.
+    """
 
     def __init__(self, split: str = "train"):
         if find_spec("skimage") is None:
@@ -52,28 +55,32 @@ class Samples:
         self.remarks: list[str] = []
 
     def estimate(self) -> int:
-        return CROPS[self.split] * len(PHOTOGRAPHS)
+        return (CROPS[self.split] + (self.split == "train")) * len(PHOTOGRAPHS)
 
     def __iter__(self) -> Iterator[SourceImage]:
         for name in PHOTOGRAPHS:
             path = self.root / name
-            mtime = path.stat().st_mtime_ns
+            stat = path.stat()
+            if self.split == "train":
+                yield SourceImage(f"/{name}", path.stem, stat.st_size, stat.st_mtime_ns, path)
             with Image.open(path) as photograph:
                 rgb = photograph.convert("RGB")
             random = np.random.default_rng([_SEEDS[self.split], PHOTOGRAPHS.index(name)])
             for number in range(CROPS[self.split]):
-                side = int(random.integers(*_CROP_SIDES, endpoint=True))
+                side = round(random.uniform(*_CROP_SIDES) * min(rgb.size))
                 left = int(random.integers(rgb.width - side, endpoint=True))
                 top = int(random.integers(rgb.height - side, endpoint=True))
-                crop = rgb.resize(
-                    (TINY_SIDE, TINY_SIDE),
-                    Image.Resampling.BOX,
-                    box=(left, top, left + side, top + side),
+                crop = np.asarray(
+                    rgb.resize(
+                        (_SIDE, _SIDE),
+                        Image.Resampling.BOX,
+                        box=(left, top, left + side, top + side),
+                    )
                 )
                 yield SourceImage(
                     place=f"/{name}#{self.split}-{number}",
                     label=path.stem,
-                    size=TINY_BYTES,
-                    mtime=mtime,
-                    content=np.asarray(crop),
+                    size=crop.nbytes,
+                    mtime=stat.st_mtime_ns,
+                    content=crop,
                 )

@@ -117,6 +117,12 @@ def test_make_demo_prints_what_the_readme_shows(data, cifar10, tmp_path):
     assert_alike(printed, shown)
 
 
+def test_the_readme_says_where_the_command_is_before_it_is_used():
+    text = (ROOT / "README.md").read_text()
+    for place in (".venv/bin/hashsearch", "source .venv/bin/activate", "pip install ."):
+        assert 0 < text.index(place) < text.index("$ hashsearch ")
+
+
 def test_the_commands_of_the_readme_do_what_it_says(home, capfd):
     """The rest of the README's commands, in its order."""
     with socket.socket() as probe:

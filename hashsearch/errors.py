@@ -14,7 +14,7 @@ class InvalidImage(HashSearchError):
 
 
 class ImageTooLarge(InvalidImage):
-    """A picture with more pixels, or a file with more bytes, than is decoded."""
+    """A picture with more pixels, or a file with more bytes or work, than is decoded."""
 
 
 class UnsupportedFormat(InvalidImage):

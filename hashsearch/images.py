@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
@@ -17,27 +17,32 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, UnsupportedFormat
+from hashsearch.imagefiles import FILE_FORMATS
+from hashsearch.imagefiles.boxes import is_avif
+from hashsearch.imagefiles.orientation import UPRIGHT, orientation_of, turned
+from hashsearch.imagefiles.plain import (
+    MAX_PIXELS,
+    PlainFile,
+    require_few_pixels,
+)
 
 PREPROCESSING = "1"
 
 TINY_SIDE = 32
 TINY_BYTES = TINY_SIDE * TINY_SIDE * 3
 THUMBNAIL_SIDE = 128
-MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 * 2**20  # 64 megapixels of 8-bit RGBA, uncompressed
 
-# Pillow's names. A phone's multi-picture JPEG (MPO) is opened as JPEG.
-_OF_PILLOW = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_OF_PILLOW = tuple(n for row in FILE_FORMATS for n in row.names if n != "HEIF")  # Pillow's names
 _HAS_HEIF = find_spec("pillow_heif") is not None  # HEIC comes with the extra `heic`
 ACCEPTED_FORMATS = (*_OF_PILLOW, "HEIF") if _HAS_HEIF else _OF_PILLOW
 ACCEPTED_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 ).union((".heic", ".heif", ".hif") if _HAS_HEIF else ())
 
-_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 exchange width and height
 _WIDE_SAMPLES = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -64,24 +69,28 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
     picture is left untouched. JPEG is decoded at the smallest of libjpeg's
     scales (1, 1/2, 1/4, 1/8) whose shorter side is still at least 128 px.
 
-    Raises UnsupportedFormat if the bytes are in none of ACCEPTED_FORMATS,
-    ImageTooLarge above MAX_PIXELS (by the header, before anything is decoded),
-    InvalidImage if they are damaged or have 32-bit samples, whose brightness is
-    not defined.
+    Metadata are not given to Pillow: they neither refuse a picture nor cost time or
+    memory.
+
+    Raises UnsupportedFormat if the bytes are in none of ACCEPTED_FORMATS;
+    ImageTooLarge above MAX_PIXELS, and if decoding would take too much work (both
+    before anything is decoded); and InvalidImage if they are damaged or have 32-bit
+    samples, whose brightness is not defined.
     """
-    image = _open(data)
+    image, plain = _open(data)
     width, height = image.size
     require_few_pixels(width, height)
     image.draft(None, (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     what = f"the {image.format} image of {len(data):,} bytes"
-    return _reduced(image, width, height, what, thumbnail)
+    return _reduced(image, width, height, what, thumbnail, plain)
 
 
 def from_picture(image: Image.Image) -> DecodedImage:
     """Turn a picture that Pillow holds into a tiny image, by the rules of `decode`.
 
     A JPEG is not decoded at a smaller scale, so that a few bits of its code may differ from
-    those of the file. The picture is not changed. Raises ImageTooLarge and InvalidImage as
+    those of the file. The picture is not
+    changed. Raises ImageTooLarge and InvalidImage as
     `decode` does.
     """
     require_few_pixels(*image.size)
@@ -92,18 +101,31 @@ def from_picture(image: Image.Image) -> DecodedImage:
         copy = image.copy()
     except (OSError, ValueError) as error:  # damaged, or closed
         raise InvalidImage(f"{what} is closed, damaged or cut short") from error
-    return _reduced(copy, *image.size, what, thumbnail=False)
+    plain = PlainFile(b"", _orientation_in(copy))
+    return _reduced(copy, *image.size, what, False, plain)
+
+
+def _orientation_in(image: Image.Image) -> int:
+    """How a picture that Pillow holds is to be turned. Metadata that it cannot read are none."""
+    try:
+        value = image.getexif().get(0x0112)
+        if isinstance(value, bytes):
+            value = value[0]
+        found = int(value or UPRIGHT)
+    except Exception:  # Pillow raises many classes on bad metadata
+        return UPRIGHT
+    return found if found in range(1, 9) else UPRIGHT
 
 
 def _reduced(
-    image: Image.Image, width: int, height: int, what: str, thumbnail: bool
+    image: Image.Image, width: int, height: int, what: str, thumbnail: bool, plain: PlainFile
 ) -> DecodedImage:
     """Load a picture and reduce it to its tiny image. width, height: of the whole picture."""
     try:
         image.load()
-        if image.getexif().get(_ORIENTATION, 1) >= 5:
+        if plain.orientation >= 5:
             width, height = height, width
-        square = _to_rgb(_centre_square(ImageOps.exif_transpose(image)))
+        square = _to_rgb(_centre_square(turned(image, plain.orientation)))
         return DecodedImage(
             tiny=np.asarray(_shrink(square, TINY_SIDE)),
             width=width,
@@ -166,25 +188,28 @@ def quiet_pillow() -> None:
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def _open(data: bytes) -> Image.Image:
-    formats: tuple[str, ...] = _OF_PILLOW
-    if data[4:8] == b"ftyp" and _register_heif():  # as HEIC, AVIF and films begin
-        formats = ACCEPTED_FORMATS
+def _open(data: bytes) -> tuple[Image.Image, PlainFile]:
+    row = next((row for row in FILE_FORMATS if row.begins(data)), None)
+    formats = () if row is None else row.names
+    if "HEIF" in formats and not _register_heif():
+        formats = ("AVIF",) if is_avif(data) else ()
+    if row is None or not formats:
+        raise UnsupportedFormat(
+            f"the {len(data):,} bytes are not an image in an accepted format; "
+            f"accepted are {', '.join(ACCEPTED_FORMATS)}"
+        )
+    plain = row.plain_file(data)
     try:
-        return Image.open(BytesIO(data), formats=formats)
+        image = Image.open(BytesIO(plain.data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(
             f"the image has more than {MAX_PIXELS:,} pixels, the most that are decoded"
         ) from error
     except Exception as error:
-        if _has_accepted_signature(data):
-            raise InvalidImage(
-                f"the image of {len(data):,} bytes is damaged or cut short"
-            ) from error
-        raise UnsupportedFormat(
-            f"the {len(data):,} bytes are not an image in an accepted format; "
-            f"accepted are {', '.join(ACCEPTED_FORMATS)}"
-        ) from error
+        raise InvalidImage(f"the image of {len(data):,} bytes is damaged or cut short") from error
+    if image.format == "AVIF":  # Pillow puts into EXIF how the file's own properties turn it
+        plain = replace(plain, orientation=orientation_of(image.info.get("exif")))
+    return image, plain
 
 
 @cache
@@ -200,20 +225,6 @@ def _register_heif() -> bool:
     # One thread per image, since many are decoded at once; embedded thumbnails are ignored.
     pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
     return True
-
-
-def require_few_pixels(width: int, height: int) -> None:
-    """Raises ImageTooLarge above MAX_PIXELS."""
-    if width * height > MAX_PIXELS:
-        raise ImageTooLarge(
-            f"the image has {width}×{height} pixels; at most {MAX_PIXELS:,} are decoded"
-        )
-
-
-def _has_accepted_signature(data: bytes) -> bool:
-    Image.init()
-    tests = (Image.OPEN[name][1] for name in ACCEPTED_FORMATS if name in Image.OPEN)
-    return any(accept is not None and accept(data[:16]) for accept in tests)
 
 
 def _centre_square(image: Image.Image) -> Image.Image:

@@ -357,3 +357,8 @@ def test_a_broken_heic_library_does_not_affect_other_files(astronaut, monkeypatc
     buffer = io.BytesIO()
     astronaut.save(buffer, "AVIF")
     assert decode(buffer.getvalue()).width == astronaut.width
+
+
+def test_a_film_is_not_called_a_damaged_image():
+    with pytest.raises(UnsupportedFormat, match="not an image in an accepted format"):
+        decode(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(1000))

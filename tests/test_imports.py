@@ -17,6 +17,7 @@ FLOORS = (
         "codes",
         "metrics",
         "images",
+        "imagefiles",
         "progress",
         "durable",
         "hardware",

@@ -12,7 +12,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from hashsearch.errors import ImageTooLarge, InvalidSource
-from hashsearch.images import TINY_BYTES, TINY_SIDE, require_few_pixels
+from hashsearch.imagefiles.plain import require_few_pixels
+from hashsearch.images import TINY_BYTES, TINY_SIDE
 from hashsearch.sources.base import SourceImage
 
 NPY_MAGIC = b"\x93NUMPY"

@@ -1,0 +1,78 @@
+"""PNG: only the chunks that its pixels need are kept."""
+
+import struct
+import zlib
+
+from hashsearch.imagefiles.orientation import orientation_of
+from hashsearch.imagefiles.plain import PlainFile, require_few_parts
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_KEPT = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_MAX_TEXT = 2**20  # bytes of a text, unpacked; the orientation is not looked for in longer ones
+
+
+def begins(data: bytes) -> bool:
+    return data.startswith(SIGNATURE)
+
+
+def plain_file(data: bytes) -> PlainFile:
+    """Take out metadata, colour profiles and the later frames of an animation."""
+    kept, kept_from = [SIGNATURE], -1
+    exif = profile = xmp = None
+    position, parts = len(SIGNATURE), 0
+    while position + 8 <= len(data):
+        parts += 1
+        require_few_parts(parts, "chunks")
+        length, name = struct.unpack_from(">I4s", data, position)
+        body = slice(position + 8, position + 8 + length)
+        end = body.stop + 4
+        if not name.isalpha() or end > len(data):  # Pillow refuses it, or finds what is missing
+            if kept_from < 0:
+                kept_from = position
+            position = len(data)
+            break
+        if name in _KEPT:
+            kept_from = position if kept_from < 0 else kept_from
+        elif kept_from >= 0:
+            kept.append(data[kept_from:position])
+            kept_from = -1
+        if name == b"eXIf" and exif is None:
+            exif = data[body]
+        elif name in (b"tEXt", b"zTXt", b"iTXt"):
+            keyword = data[body.start : body.start + 80].split(b"\0")[0]
+            if keyword == b"Raw profile type exif" and profile is None:
+                profile = _exif_in_text(_text(name, data[body]))
+            elif keyword == b"XML:com.adobe.xmp" and xmp is None:
+                xmp = _text(name, data[body])
+        position = end
+        if name == b"IEND":
+            break
+    if kept_from >= 0:
+        kept.append(data[kept_from:position])
+    return PlainFile(b"".join(kept), orientation_of(exif if exif is not None else profile, xmp))
+
+
+def _text(name: bytes, body: bytes) -> bytes | None:
+    """A chunk's text, unpacked; None if it is damaged. Cut off after _MAX_TEXT bytes."""
+    _, _, rest = body.partition(b"\0")
+    is_packed = name == b"zTXt"
+    if name == b"zTXt":
+        rest = rest[1:]
+    elif name == b"iTXt":
+        is_packed = rest[:1] == b"\1"
+        rest = rest[2:].split(b"\0", 2)[-1]
+    if not is_packed:
+        return rest[:_MAX_TEXT]
+    try:
+        return zlib.decompressobj().decompress(rest, _MAX_TEXT)
+    except zlib.error:
+        return None
+
+
+def _exif_in_text(text: bytes | None) -> bytes | None:
+    """EXIF as ImageMagick writes it: a line of its own, its name, its size, and hex digits."""
+    lines = (text or b"").split(b"\n")[3:]
+    try:
+        return bytes.fromhex(b"".join(lines).decode("ascii"))
+    except ValueError:
+        return None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hashsearch.codes import pack_bits, unpack_bits
 from hashsearch.errors import ArtifactMismatch
+from hashsearch.images import PREPROCESSING
 from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.storage import read_model
 
@@ -39,6 +40,7 @@ class Encoder:
         self.device = device
         self.precision = precision
         self.fingerprint: str | None = None  # set by `load`
+        self.preprocessing = PREPROCESSING  # the image rules it was trained by; set by `load`
 
     @classmethod
     def load(
@@ -50,7 +52,7 @@ class Encoder:
         """Read a model folder. Raises InvalidModel or ArtifactMismatch, as `read_model` does."""
         model, card = read_model(folder)
         encoder = cls(model, device, precision)
-        encoder.fingerprint = card.fingerprint
+        encoder.fingerprint, encoder.preprocessing = card.fingerprint, card.preprocessing
         return encoder
 
     def encode(self, tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ class ImageTooLarge(InvalidImage):
 
 
 class UnsupportedFormat(InvalidImage):
-    """Bytes that are in none of the accepted image formats."""
+    """Bytes that are in none of the accepted image formats, or of a kind that is not read."""
 
 
 class CodeShapeError(HashSearchError):

@@ -19,6 +19,7 @@ from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder, Precision
 from hashsearch.gallery.places import present, uri_named
 from hashsearch.hardware import usable_cores
+from hashsearch.images import PREPROCESSING
 from hashsearch.inputs import (
     PathOrName,
     Picture,
@@ -32,7 +33,7 @@ from hashsearch.inputs import (
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources, require_images
 from hashsearch.jobs.relocating import relocate
 from hashsearch.jobs.removing import remove
-from hashsearch.models.card import model_folder, read_card
+from hashsearch.models.card import model_folder, of_other_rules, read_card
 from hashsearch.progress import Progress, reported_to
 from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import Hit, Query, Ranking, Searcher
@@ -117,7 +118,8 @@ def encode(
     images: a sequence of paths, file contents as bytes, PIL images or (height, width, 3) uint8
     RGB arrays; or one array (n, height, width, 3). model: a model folder, "bundled", or what
     `load_model` returns. Returns (n, 32) uint8: 256 bits each, the first bit is the highest of
-    byte 0. Raises InvalidImage.
+    byte 0. Raises InvalidImage, and ArtifactMismatch if the model was trained on pictures of
+    earlier image rules.
 
     >>> hashsearch.encode(["query.jpg", "new.jpg"]).shape
     (2, 32)
@@ -127,6 +129,11 @@ def encode(
     ):
         raise InvalidQuery("one image came; a sequence of images was wanted, such as [image]")
     encoder = load_model(model) if isinstance(model, str | PathLike) else model
+    if encoder.preprocessing != PREPROCESSING:
+        raise ArtifactMismatch(
+            f"the model {of_other_rules(encoder.preprocessing)}; train it again, or take the "
+            "bundled one"
+        )
     tiny = []
     for number, image in enumerate(images):
         try:

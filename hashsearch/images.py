@@ -9,8 +9,9 @@ import errno
 import os
 import stat
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -26,10 +27,16 @@ from hashsearch.imagefiles.orientation import UPRIGHT, orientation_of, turned
 from hashsearch.imagefiles.plain import (
     MAX_PIXELS,
     PlainFile,
+    narrowed,
     require_few_pixels,
+    unchanged,
+    unread,
 )
 
-PREPROCESSING = "1"
+PREPROCESSING = "2"
+# A model of an earlier version still opens, and its codes are searched; but no picture that is
+# decoded today may be encoded by it.
+READ_PREPROCESSINGS = ("1", "2")
 
 TINY_SIDE = 32
 TINY_BYTES = TINY_SIDE * TINY_SIDE * 3
@@ -69,13 +76,13 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
     picture is left untouched. JPEG is decoded at the smallest of libjpeg's
     scales (1, 1/2, 1/4, 1/8) whose shorter side is still at least 128 px.
 
-    Metadata are not given to Pillow: they neither refuse a picture nor cost time or
-    memory.
+    docs/formats.md says what is read of each format. Metadata are not given to
+    Pillow: they neither refuse a picture nor cost time or memory.
 
-    Raises UnsupportedFormat if the bytes are in none of ACCEPTED_FORMATS;
-    ImageTooLarge above MAX_PIXELS, and if decoding would take too much work (both
-    before anything is decoded); and InvalidImage if they are damaged or have 32-bit
-    samples, whose brightness is not defined.
+    Raises UnsupportedFormat if the bytes are in none of ACCEPTED_FORMATS, or of a
+    kind that is not read; ImageTooLarge above MAX_PIXELS, and if decoding would
+    take too much work (both before anything is decoded); and InvalidImage if they
+    are damaged.
     """
     image, plain = _open(data)
     width, height = image.size
@@ -89,7 +96,7 @@ def from_picture(image: Image.Image) -> DecodedImage:
     """Turn a picture that Pillow holds into a tiny image, by the rules of `decode`.
 
     A JPEG is not decoded at a smaller scale, so that a few bits of its code may differ from
-    those of the file. The picture is not
+    those of the file, and pictures of GIF and BMP count as Pillow shows them. The picture is not
     changed. Raises ImageTooLarge and InvalidImage as
     `decode` does.
     """
@@ -101,7 +108,7 @@ def from_picture(image: Image.Image) -> DecodedImage:
         copy = image.copy()
     except (OSError, ValueError) as error:  # damaged, or closed
         raise InvalidImage(f"{what} is closed, damaged or cut short") from error
-    plain = PlainFile(b"", _orientation_in(copy))
+    plain = PlainFile(b"", _orientation_in(copy), _mend_of(image))
     return _reduced(copy, *image.size, what, False, plain)
 
 
@@ -117,12 +124,22 @@ def _orientation_in(image: Image.Image) -> int:
     return found if found in range(1, 9) else UPRIGHT
 
 
+def _mend_of(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What makes a picture that Pillow opened from a TIFF file the one that the file means."""
+    tags = getattr(image, "tag_v2", None)  # of TIFF alone
+    if image.mode not in _WIDE_SAMPLES or tags is None:
+        return unchanged
+    (bits, *_), photometric = tags.get(258, (16,)), tags.get(262, 1)
+    return partial(narrowed, bits=bits, inverted=photometric == 0)
+
+
 def _reduced(
     image: Image.Image, width: int, height: int, what: str, thumbnail: bool, plain: PlainFile
 ) -> DecodedImage:
     """Load a picture and reduce it to its tiny image. width, height: of the whole picture."""
     try:
         image.load()
+        image = plain.mend(image)
         if plain.orientation >= 5:
             width, height = height, width
         square = _to_rgb(_centre_square(turned(image, plain.orientation)))
@@ -206,6 +223,8 @@ def _open(data: bytes) -> tuple[Image.Image, PlainFile]:
             f"the image has more than {MAX_PIXELS:,} pixels, the most that are decoded"
         ) from error
     except Exception as error:
+        if plain.kind is not None:
+            raise unread(row.names[0], plain.kind) from error
         raise InvalidImage(f"the image of {len(data):,} bytes is damaged or cut short") from error
     if image.format == "AVIF":  # Pillow puts into EXIF how the file's own properties turn it
         plain = replace(plain, orientation=orientation_of(image.info.get("exif")))
@@ -237,12 +256,14 @@ def _centre_square(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _WIDE_SAMPLES:
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        image = narrowed(image, clear=image.info.get("transparency"))
     if image.mode in ("I", "F"):
         raise InvalidImage(
             "the image has 32-bit samples, whose black and white are not defined; "
             "8 or 16 bits per sample are accepted"
         )
+    if image.mode == "La":  # Pillow turns it into this mode alone
+        image = image.convert("LA")
     if image.has_transparency_data:
         clear = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")

@@ -12,7 +12,14 @@ from PIL import Image, ImageOps
 
 from hashsearch import images
 from hashsearch.errors import ImageTooLarge, InvalidImage, UnsupportedFormat
-from hashsearch.images import MAX_FILE_BYTES, decode, encode_png, from_pixels, read_image_file
+from hashsearch.images import (
+    MAX_FILE_BYTES,
+    decode,
+    encode_png,
+    from_picture,
+    from_pixels,
+    read_image_file,
+)
 from tests.conftest import PHOTOGRAPHS
 
 ROUNDED_TWICE = 1.0  # Pillow averages rows, then columns, each rounded to 8 bits
@@ -204,8 +211,11 @@ def test_too_many_pixels_are_refused_by_the_header_alone(size):
 
 
 def test_32_bit_samples_are_refused(astronaut):
-    with pytest.raises(InvalidImage, match="32-bit samples"):
+    with pytest.raises(UnsupportedFormat, match="grey, 1 sample of 32-bit float"):
         decode(saved(astronaut.convert("F"), "TIFF"))
+    for mode in ("F", "I"):
+        with pytest.raises(InvalidImage, match="32-bit samples"):
+            from_picture(astronaut.convert("L").convert(mode))
 
 
 def test_garbage_in_a_file_raises_no_error_but_invalid_image(photograph, tiny_images):

@@ -89,11 +89,16 @@ def add(commands: Commands) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from hashsearch.evaluation.evaluate import evaluate, numbers_retrieved, require_measurable
     from hashsearch.evaluation.report import Report, require_room, to_text, write_report
+    from hashsearch.models.card import require_todays_rules
 
     folders = DataFolders.of_environment()
     environment = _environment()
     with _gallery(options) as gallery:
         models = _models(options, gallery)
+        if gallery is None:  # the pixels of a gallery are by its own model's image rules
+            for model in models:
+                remedy = "train it again, or name a gallery that it made"
+                require_todays_rules(model.card, model.folder, remedy)
         asked = _asked(options, models)  # so that a wrong name is refused before images are read
         task = _task(options, gallery, folders)
     methods, left_out = asked or _measurable(options, models, task)

@@ -35,7 +35,7 @@ from hashsearch.gallery.changes import (
 )
 from hashsearch.gallery.history import last_job
 from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter
-from hashsearch.models.card import Card, copy_model, read_card
+from hashsearch.models.card import Card, copy_model, read_card, require_todays_rules
 from hashsearch.search import Block, gathered
 from hashsearch.sources.excluding import require_pattern
 
@@ -94,6 +94,7 @@ class GalleryFolder:
         the gallery keeps them beside the codes. precision: of the encoder's products,
         for these codes and for queries. Raises InvalidGallery if the folder holds
         anything else, GalleryBusy if another process is creating a gallery in it,
+        ArtifactMismatch if the model was trained on pictures of earlier image rules,
         and what `read_model` raises if the model is not whole.
         """
         if precision not in PRECISIONS:
@@ -101,6 +102,7 @@ class GalleryFolder:
                 f"the precision of a gallery is {' or '.join(PRECISIONS)}; got {precision!r}"
             )
         card = require_model(model)
+        require_todays_rules(card, model, "train it again, or take the bundled model")
         if model.resolve().is_relative_to(folder.resolve()):
             raise InvalidGallery(
                 f"the model {model} is inside {folder}, the folder of the new gallery"
@@ -166,6 +168,12 @@ class GalleryFolder:
 
     def card(self) -> Card:
         return read_card(self.model_folder)
+
+    def require_todays_rules(self) -> None:
+        """Raise ArtifactMismatch if the gallery's pictures were decoded by earlier image rules."""
+        require_todays_rules(
+            self.card(), self.folder, "index its pictures again into a new gallery"
+        )
 
     def encoder(self) -> "Encoder":
         """Load the encoder that makes the codes. Raises what `read_model` raises."""

@@ -1,11 +1,14 @@
 """GIF: the screen, the first frame, and which of its colours is transparent."""
 
 import re
+from functools import partial
 
-from hashsearch.imagefiles.plain import PlainFile, require_few_parts
+from PIL import Image
+
+from hashsearch.imagefiles.plain import PlainFile, require_few_parts, unchanged
 
 _BLOCK = re.compile(rb"[!,;]")  # Pillow looks for these, byte by byte
-_EXTENSION, _CONTROL = b"!", b"\xf9"
+_EXTENSION, _CONTROL, _FRAME = b"!", b"\xf9", b","
 
 
 def begins(data: bytes) -> bool:
@@ -31,8 +34,23 @@ def plain_file(data: bytes) -> PlainFile:
     if clear is not None:
         kept.append(_EXTENSION + _CONTROL + bytes((4, 1, 0, 0, clear, 0)))
     kept.append(data[position:])
-    return PlainFile(b"".join(kept))
+    if len(data) < position + 10 or found is None or found[0] != _FRAME:
+        return PlainFile(b"".join(kept))
+    left, top, width, height = (
+        int.from_bytes(data[position + at : position + at + 2], "little") for at in (1, 3, 5, 7)
+    )
+    screen = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
+    covers = (left, top) == (0, 0) and width >= screen[0] and height >= screen[1]
+    box = (left, top, left + width, top + height)
+    return PlainFile(b"".join(kept), mend=unchanged if covers else partial(_framed, box=box))
 
 
 def _palette_bytes(flags: bytes) -> int:
     return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
+
+
+def _framed(image: Image.Image, *, box: tuple[int, int, int, int]) -> Image.Image:
+    """Make the screen transparent where the frame does not lie, as browsers do."""
+    screen = Image.new("RGBA", image.size)
+    screen.paste(image.convert("RGBA").crop(box), box)
+    return screen

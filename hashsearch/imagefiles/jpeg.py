@@ -10,6 +10,7 @@ from hashsearch.imagefiles.plain import (
     PlainFile,
     require_few_parts,
     require_few_pixels,
+    unread,
 )
 
 # Every scan of a progressive JPEG goes through the whole picture, even if it holds no bytes.
@@ -23,6 +24,7 @@ _SOS, _EOI, _COMMENT = 0xDA, 0xD9, 0xFE
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 _APPS = range(0xE0, 0xF0)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_HIERARCHICAL = frozenset((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF))
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -35,7 +37,8 @@ def plain_file(data: bytes) -> PlainFile:
     """Take the metadata out, and what lies between the segments.
 
     The markers of JFIF and Adobe stay, since they say what the components are.
-    Raises ImageTooLarge if decoding takes too much work, and InvalidImage.
+    Raises ImageTooLarge if decoding takes too much work, UnsupportedFormat for 12-bit and
+    hierarchical JPEG and for other than 1, 3 or 4 components, and InvalidImage.
     """
     kept, position, parts = [data[:2]], 2, 0
     exif = xmp = None
@@ -58,7 +61,8 @@ def plain_file(data: bytes) -> PlainFile:
         if marker in _FRAMES:
             if len(body) < 6:
                 raise InvalidImage("the header of the JPEG image is damaged or cut short")
-            height, width, components = struct.unpack_from(">HHB", body, 1)
+            bits, height, width, components = struct.unpack_from(">BHHB", body)
+            _require_read(marker, bits, components)
             require_few_pixels(width, height)
             pixels, is_progressive = width * height, marker in _PROGRESSIVE
         if marker in _APPS or marker == _COMMENT:
@@ -104,3 +108,12 @@ def _require_few_scans(data: bytes, pixels: int) -> None:
             f"the JPEG image of {pixels:,} pixels has more than {most} scans, "
             "the most that are decoded for this size"
         )
+
+
+def _require_read(marker: int, bits: int, components: int) -> None:
+    if marker in _HIERARCHICAL:
+        raise unread("JPEG", "hierarchical")
+    if bits != 8:
+        raise unread("JPEG", f"{bits}-bit samples")
+    if components not in (1, 3, 4):
+        raise unread("JPEG", f"{components} components")

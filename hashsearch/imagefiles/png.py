@@ -2,13 +2,17 @@
 
 import struct
 import zlib
+from functools import partial
+
+from PIL import Image
 
 from hashsearch.imagefiles.orientation import orientation_of
-from hashsearch.imagefiles.plain import PlainFile, require_few_parts
+from hashsearch.imagefiles.plain import PlainFile, require_few_parts, unchanged, unread
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KEPT = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _MAX_TEXT = 2**20  # bytes of a text, unpacked; the orientation is not looked for in longer ones
+_GREY, _RGB = 0, 2  # colour types
 
 
 def begins(data: bytes) -> bool:
@@ -16,8 +20,14 @@ def begins(data: bytes) -> bool:
 
 
 def plain_file(data: bytes) -> PlainFile:
-    """Take out metadata, colour profiles and the later frames of an animation."""
+    """Take out metadata, colour profiles and the later frames of an animation.
+
+    Raises UnsupportedFormat for the kinds that Pillow would read wrongly: 16-bit colour in
+    which one colour is transparent, and Apple's variant of PNG.
+    """
     kept, kept_from = [SIGNATURE], -1
+    depth = colour = -1
+    clear: bytes | None = None
     exif = profile = xmp = None
     position, parts = len(SIGNATURE), 0
     while position + 8 <= len(data):
@@ -31,7 +41,13 @@ def plain_file(data: bytes) -> PlainFile:
                 kept_from = position
             position = len(data)
             break
-        if name in _KEPT:
+        if name == b"CgBI":
+            raise unread("PNG", "Apple's variant CgBI")
+        if name == b"IHDR" and length >= 10:
+            depth, colour = data[body][8:10]
+        if name == b"tRNS":
+            clear = data[body]
+        if name in _KEPT and not (name == b"tRNS" and depth < 8 and colour == _GREY):
             kept_from = position if kept_from < 0 else kept_from
         elif kept_from >= 0:
             kept.append(data[kept_from:position])
@@ -49,7 +65,22 @@ def plain_file(data: bytes) -> PlainFile:
             break
     if kept_from >= 0:
         kept.append(data[kept_from:position])
-    return PlainFile(b"".join(kept), orientation_of(exif if exif is not None else profile, xmp))
+    if clear is not None and depth == 16 and colour == _RGB:
+        raise unread("PNG", "16-bit colour with one transparent colour")
+    mend = unchanged
+    if clear is not None and depth < 8 and colour == _GREY:
+        mend = partial(_with_clear_level, level=int.from_bytes(clear[:2]), depth=depth)
+    return PlainFile(
+        b"".join(kept), orientation_of(exif if exif is not None else profile, xmp), mend
+    )
+
+
+def _with_clear_level(image: Image.Image, *, level: int, depth: int) -> Image.Image:
+    """Make a level of the file's depth transparent. Pillow scales the pixels, but not the level."""
+    grey = image.convert("L")
+    most = 2**depth - 1
+    grey.info["transparency"] = (level & most) * 255 // most
+    return grey
 
 
 def _text(name: bytes, body: bytes) -> bytes | None:

@@ -6,14 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from PIL import Image
+
 from hashsearch.errors import ImageTooLarge, InvalidImage
 from hashsearch.imagefiles.jpeg import MAX_SCANNED_PIXELS
 from hashsearch.imagefiles.orientation import UPRIGHT, orientation_of, orientation_value
 from hashsearch.imagefiles.plain import (
     MAX_PIXELS,
     PlainFile,
+    narrowed,
     require_few_parts,
     require_few_pixels,
+    unchanged,
+    unread,
 )
 
 _ORDERS = {b"II": "<", b"MM": ">"}
@@ -34,6 +39,19 @@ _KEPT = {
 }  # fmt: skip
 _MAX_VALUES = 2**18  # of the other tags; a colour map of 16 bits has 196,608
 
+_PALETTE_COLOURS = 320
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_UNCOMPRESSED, _SEPARATE, _UNSIGNED = 1, 2, 1
+_COMPRESSIONS = {  # fax, LZW, JPEG, deflate, PackBits, ThunderScan, LZMA and Zstandard
+    1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000,
+}  # fmt: skip
+_COLOURS = {
+    0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELAB",
+    9: "ICCLAB", 10: "ITULAB", 32803: "colour filter array", 32844: "LogL", 32845: "LogLuv",
+    34892: "linear raw",
+}  # fmt: skip
+_SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex float"}
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -50,7 +68,7 @@ def begins(data: bytes) -> bool:
 
 
 def plain_file(data: bytes) -> PlainFile:
-    """Raises ImageTooLarge and InvalidImage."""
+    """Raises ImageTooLarge, UnsupportedFormat for kinds that are not read, and InvalidImage."""
     try:
         return _plain_file(data, _ORDERS[data[:2]])
     except (struct.error, IndexError, OverflowError) as error:
@@ -71,9 +89,20 @@ def _plain_file(data: bytes, order: str) -> PlainFile:
     if not width * height:
         raise IndexError("the directory has no size")
     require_few_pixels(width, height)
+    kind = _kind(tag)
     scan_pixels = _part_pixels(entries, one, width, height)
     if one(_COMPRESSION, 1) in (6, 7):
         _require_few_scans(data, tag, scan_pixels)
+    mend: Callable[[Image.Image], Image.Image] = unchanged
+    bits, photometric = one(_BITS, 1), one(_PHOTOMETRIC, _WHITE_IS_ZERO)
+    is_inverted = photometric == _WHITE_IS_ZERO
+    if one(_SAMPLES, 1) == 1 and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO):
+        # Pillow leaves samples of more than 8 bits as they are, and inverts few of the others.
+        if is_inverted and bits >= 8 and _PHOTOMETRIC in entries:
+            entries[_PHOTOMETRIC] = _whole_number(_PHOTOMETRIC, _BLACK_IS_ZERO, order, is_big)
+            mend = partial(narrowed, bits=bits, inverted=True)
+        elif bits > 8:
+            mend = partial(narrowed, bits=bits, inverted=is_inverted)
     orientation = UPRIGHT
     if (entry := entries.get(_ORIENTATION)) is not None:
         raw = data[entry.at : entry.at + max(8, _SIZES.get(entry.kind, 1))]
@@ -83,6 +112,8 @@ def _plain_file(data: bytes, order: str) -> PlainFile:
     return PlainFile(
         _with_directory(data, order, is_big, position, entries),
         orientation if 1 <= orientation <= 8 else UPRIGHT,
+        mend,
+        kind,
     )
 
 
@@ -159,6 +190,53 @@ def _require_few_scans(data: bytes, tag: Callable[[int], tuple[int, ...]], pixel
             f"the JPEG parts of the TIFF image have {total:,} scans of {pixels:,} pixels each; "
             f"at most {MAX_SCANNED_PIXELS:,} pixels are scanned"
         )
+
+
+def _kind(tag: Callable[[int], tuple[int, ...]]) -> str:
+    """What the file holds, such as "RGB, 3 samples of 32-bit float".
+
+    Raises UnsupportedFormat for what Pillow reads wrongly, or cannot read although it opens it.
+    """
+    samples, photometric, compression, planar = (
+        (tag(number) or (default,))[0]
+        for number, default in ((_SAMPLES, 1), (_PHOTOMETRIC, 0), (_COMPRESSION, 1), (_PLANAR, 1))
+    )
+    bits, form = tag(_BITS) or (1,), tag(_FORMAT) or (_UNSIGNED,)
+    colour = _COLOURS.get(photometric, f"photometric {photometric}")
+    each = "/".join(str(n) for n in dict.fromkeys(bits))
+    kind = f"{colour}, {samples} sample{'s' if samples > 1 else ''} of {each}-bit " + "/".join(
+        _SAMPLE_FORMATS.get(n, f"format {n}") for n in dict.fromkeys(form)
+    )
+    if compression != _UNCOMPRESSED:
+        kind += f", compression {compression}"
+    if planar == _SEPARATE and samples > 1:
+        kind += ", planes apart"
+    if photometric == _YCBCR and compression == _UNCOMPRESSED:
+        subsampling = tag(_SUBSAMPLING) or (2, 2)
+        kind += f", subsampling {'×'.join(map(str, subsampling))}"
+        is_read = subsampling == (1, 1)
+    elif photometric == _PALETTE:
+        is_read = max(tag(_PALETTE_COLOURS), default=0) > 255
+        kind += "" if is_read else ", colours of 8 bits"
+    else:
+        is_read = True
+    is_read &= set(form) == {_UNSIGNED} and max(bits) <= 16 and compression in _COMPRESSIONS
+    if planar == _SEPARATE and samples > 1:
+        is_read &= photometric in (_RGB, _CMYK)
+        is_read &= compression != _UNCOMPRESSED or (set(bits) == {8} and _is_plain(tag(_EXTRA)))
+    if not is_read:
+        raise unread("TIFF", kind)
+    return kind
+
+
+def _is_plain(extra: tuple[int, ...]) -> bool:
+    """Whether the extra samples are none, or an alpha that is not multiplied into the others."""
+    return extra in ((), (2,))
+
+
+def _whole_number(number: int, value: int, order: str, is_big: bool) -> _Entry:
+    layout = order + ("HHQH6x" if is_big else "HHIH2x")
+    return _Entry(3, 1, struct.pack(layout, number, 3, 1, value), 0)
 
 
 def _with_directory(

@@ -31,8 +31,10 @@ def add_image(
     a source, whose root is `source`; indexing the same source later finds it unchanged.
     Returns the image's id, and whether it is new: equal bytes are stored once, with every place
     where they were found.
-    Raises InvalidImage, and ArtifactMismatch if the encoder is not the gallery's model.
+    Raises InvalidImage, and ArtifactMismatch if the encoder is not the gallery's model, or the
+    gallery's pictures were decoded by earlier image rules.
     """
+    gallery.require_todays_rules()
     if encoder.fingerprint != gallery.fingerprint:
         origin = "was not loaded from a model folder"
         if encoder.fingerprint is not None:

@@ -39,13 +39,20 @@ def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
     transaction then switches the gallery to the new files and model. A killed job leaves the
     old codes, and the same call continues where it stopped.
     Returns the number of rows encoded. Raises InvalidGallery if the gallery keeps no pixels or
-    they are damaged, GalleryBusy if another job is running, and what `read_model` raises.
+    they are damaged, GalleryBusy if another job is running, ArtifactMismatch if the pixels were
+    decoded by other image rules than the model's, and what `read_model` raises.
     """
     if not gallery.keeps("pixels"):
         raise InvalidGallery(
             f"{gallery.folder} keeps no pixels to encode; index its sources into a new gallery"
         )
     card = require_model(model or gallery.model_folder)
+    of_pixels = gallery.card().preprocessing
+    if card.preprocessing != of_pixels:
+        raise ArtifactMismatch(
+            f"{gallery.folder} keeps pixels of version {of_pixels} of the image rules, and {model} "
+            f"is for version {card.preprocessing}; index its pictures again into a new gallery"
+        )
     counts = {"indexed": 0}
     with (
         gallery.job_lock(),

@@ -12,7 +12,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hashsearch.errors import InvalidModel
+from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.images import PREPROCESSING
 
 if TYPE_CHECKING:
@@ -113,7 +113,29 @@ def copy_model(folder: Path, target: Path) -> None:
         shutil.copyfile(folder / name, target / name)
 
 
-def fingerprint(kind: str, architecture: Mapping[str, Any], weights: "Mapping[str, Tensor]") -> str:
+def require_todays_rules(card: Card, what: object, remedy: str) -> None:
+    """Raise ArtifactMismatch if a model was trained on pictures of earlier image rules.
+
+    what: the model or gallery, and remedy: what to do, for the message.
+    """
+    if card.preprocessing != PREPROCESSING:
+        raise ArtifactMismatch(f"{what} {of_other_rules(card.preprocessing)}; {remedy}")
+
+
+def of_other_rules(preprocessing: str) -> str:
+    """What is wrong with a model or gallery of other image rules, as a part of a sentence."""
+    return (
+        f"was made by version {preprocessing} of the image rules, and pictures are decoded by "
+        f"version {PREPROCESSING}"
+    )
+
+
+def fingerprint(
+    kind: str,
+    architecture: Mapping[str, Any],
+    weights: "Mapping[str, Tensor]",
+    preprocessing: str = PREPROCESSING,
+) -> str:
     """SHA-256, in hexadecimal, over kind, architecture, preprocessing and stored weights.
 
     Models with the same fingerprint make the same codes. The card's training and metrics
@@ -124,7 +146,7 @@ def fingerprint(kind: str, architecture: Mapping[str, Any], weights: "Mapping[st
     settings = {
         "kind": kind,
         "architecture": architecture,
-        "preprocessing": PREPROCESSING,
+        "preprocessing": preprocessing,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in sorted(weights):

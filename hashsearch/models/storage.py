@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.errors import ArtifactMismatch, InvalidModel
-from hashsearch.images import PREPROCESSING
+from hashsearch.images import READ_PREPROCESSINGS
 from hashsearch.models import AUTOENCODERS
 from hashsearch.models.autoencoder import Autoencoder, StoredModel
 from hashsearch.models.card import CARD_FILE, WEIGHTS_FILE, Card, fingerprint, read_card
@@ -82,7 +82,7 @@ def read_model(folder: Path) -> tuple[Autoencoder, Card]:
     """Read an autoencoder's folder; the model is on the CPU and in evaluation mode.
 
     Raises InvalidModel if the folder is missing, damaged or of an unknown format, and
-    ArtifactMismatch if it is for another version of the image rules, or if weights and
+    ArtifactMismatch if it is for an unknown version of the image rules, or if weights and
     card do not match.
     """
     kinds: dict[str, type[Autoencoder]] = {k: resolve_name(c) for k, c in AUTOENCODERS.items()}
@@ -102,10 +102,10 @@ def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
             "version no longer reads; train it again, or index into a new gallery with the "
             "bundled model"
         )
-    if card.preprocessing != PREPROCESSING:
+    if card.preprocessing not in READ_PREPROCESSINGS:
         raise ArtifactMismatch(
             f"{folder} was trained for version {card.preprocessing} of the image rules; "
-            f"this is version {PREPROCESSING}"
+            f"this version of hashsearch knows {' and '.join(READ_PREPROCESSINGS)}"
         )
     try:
         with torch.device("meta"):  # allocates no memory, however large the card claims
@@ -125,7 +125,7 @@ def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
         model.load_state_dict(state, assign=True)
     except (OSError, SafetensorError, RuntimeError, InvalidModel) as error:
         raise InvalidModel(f"{folder} holds no usable {WEIGHTS_FILE}: {error}") from error
-    found = fingerprint(card.kind, card.architecture, weights)
+    found = fingerprint(card.kind, card.architecture, weights, card.preprocessing)
     if found != card.fingerprint:
         raise ArtifactMismatch(
             f"{folder}: the weights have fingerprint {found[:12]}, "

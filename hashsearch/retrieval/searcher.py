@@ -13,7 +13,8 @@ from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery, Not
 from hashsearch.gallery.catalog import Rows
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import present
-from hashsearch.images import TINY_BYTES, decode
+from hashsearch.images import PREPROCESSING, TINY_BYTES, decode
+from hashsearch.models.card import of_other_rules
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.search import NO_POSITION, Block, Index
 
@@ -158,12 +159,24 @@ class Searcher:
         return tuple(self._indexes)
 
     def query_by_image(self, data: bytes) -> Query:
-        """data: an image file's bytes. Raises InvalidImage."""
+        """data: an image file's bytes. Raises InvalidImage, and as `query_by_tiny` does."""
+        self._require_todays_rules()
         return self.query_by_tiny(decode(data).tiny)
 
     def query_by_tiny(self, tiny: NDArray[np.uint8]) -> Query:
-        """tiny: (32, 32, 3) uint8."""
+        """tiny: (32, 32, 3) uint8, of a picture that was decoded by today's image rules.
+
+        Raises InvalidQuery if the gallery was made by earlier ones.
+        """
+        self._require_todays_rules()
         return Query(self.encoder.encode(tiny[np.newaxis])[0], tiny)
+
+    def _require_todays_rules(self) -> None:
+        if self.encoder.preprocessing != PREPROCESSING:
+            raise InvalidQuery(
+                f"the gallery {of_other_rules(self.encoder.preprocessing)}; search by id or code, "
+                "or index its pictures again into a new gallery"
+            )
 
     def query_by_id(self, image_id: int) -> Query:
         """Raises NotInGallery, also for an image that was added since the indexes were read."""

@@ -1,5 +1,6 @@
 """The interface between the training job and a preset, and defaults for autoencoders."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from hashsearch.encoder import Encoder
 from hashsearch.errors import TrainingError
+from hashsearch.images import PREPROCESSING
 from hashsearch.metrics import psnr_db
 from hashsearch.models.autoencoder import Autoencoder, StoredModel
-from hashsearch.models.card import Card
+from hashsearch.models.card import Card, of_other_rules
 from hashsearch.models.storage import read_model
 from training.budget import Stateful
 from training.data import Batches
@@ -24,6 +26,8 @@ from training.schedule import cosine, set_rate
 from training.step import Compute, Step
 from training.targets import Targets
 from training.training_report import Drawing, bit_drawings, filter_drawing, reconstruction_drawing
+
+_log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=nn.Module)
 A = TypeVar("A", bound=Autoencoder)
@@ -179,6 +183,10 @@ class AutoencoderPreset(Preset[A]):
             raise TrainingError(
                 f"{folder} is a {trained.kind} model of {theirs}, from which this preset cannot "
                 f"start; the preset trains a {wanted.kind} model of {ours}"
+            )
+        if card.preprocessing != PREPROCESSING:
+            _log.warning(
+                "%s %s, as the new model expects", folder, of_other_rules(card.preprocessing)
             )
         return Start(trained.state_dict(), card)
 

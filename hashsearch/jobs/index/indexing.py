@@ -80,11 +80,13 @@ def index_sources(
     images the sources' labels. prune: at the end, remove the images that are gone from these
     sources, but only if all were read to their ends. stop: is called between chunks; once it
     returns True, what was read is committed and the job ends.
-    Raises GalleryBusy if another job runs, TooManyFailures after what was read is committed,
-    and InvalidSource if a source breaks off, after the rest of it and the other sources were
-    taken. After an error of the disk, the last commit stands.
+    Raises GalleryBusy if another job runs, ArtifactMismatch if the gallery's pictures were decoded
+    by earlier image rules, TooManyFailures after what was read is committed, and InvalidSource if a
+    source breaks off, after the rest of it and the other sources were taken. After an error of the
+    disk, the last commit stands.
     """
     started = time.monotonic()
+    gallery.require_todays_rules()
     with gallery.job_lock():
         names = [gallery.catalog.source_name(source.root) for source in sources]
         excludes = Excludes(gallery.catalog.excludes())

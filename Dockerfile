@@ -9,7 +9,9 @@ ENV PATH=/opt/hashsearch/bin:$PATH
 WORKDIR /src
 COPY constraints.txt pyproject.toml ./
 # What the project needs, without the project: a change of its code fetches none of it again.
-RUN python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > needs.txt \
+# The extra heic reads the photographs of telephones.
+RUN python3 -c "import tomllib; needs = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*needs['dependencies'], *needs['optional-dependencies']['heic'], sep='\n')" > needs.txt \
     && pip install --no-cache-dir --constraint constraints.txt \
         ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --requirement needs.txt
 

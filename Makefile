@@ -38,7 +38,7 @@ venv: .venv/dev ## install everything into .venv
 # Install again only if the files that list the packages have changed.
 .venv/demo .venv/dev: .venv/%: pyproject.toml constraints.txt | .venv/bin/python
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[$(if $(filter dev,$*),demo$(comma)dev,demo)]'
+		--constraint constraints.txt --editable '.[demo,heic$(if $(filter dev,$*),$(comma)dev)]'
 	touch $@
 
 clean: ## delete the environment and the caches of the checks

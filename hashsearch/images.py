@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, UnsupportedFormat
+from hashsearch.extras import HEIC_SUFFIXES, missing_heic
 from hashsearch.imagefiles import FILE_FORMATS
 from hashsearch.imagefiles.boxes import is_avif
 from hashsearch.imagefiles.orientation import UPRIGHT, orientation_of, turned
@@ -48,7 +49,7 @@ _HAS_HEIF = find_spec("pillow_heif") is not None  # HEIC comes with the extra `h
 ACCEPTED_FORMATS = (*_OF_PILLOW, "HEIF") if _HAS_HEIF else _OF_PILLOW
 ACCEPTED_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-).union((".heic", ".heif", ".hif") if _HAS_HEIF else ())
+).union(HEIC_SUFFIXES if _HAS_HEIF else ())
 
 _WIDE_SAMPLES = ("I;16", "I;16L", "I;16B", "I;16N")
 
@@ -209,8 +210,10 @@ def _open(data: bytes) -> tuple[Image.Image, PlainFile]:
     row = next((row for row in FILE_FORMATS if row.begins(data)), None)
     formats = () if row is None else row.names
     if "HEIF" in formats and not _register_heif():
-        formats = ("AVIF",) if is_avif(data) else ()
-    if row is None or not formats:
+        if not is_avif(data):
+            raise UnsupportedFormat(missing_heic())
+        formats = ("AVIF",)
+    if row is None:
         raise UnsupportedFormat(
             f"the {len(data):,} bytes are not an image in an accepted format; "
             f"accepted are {', '.join(ACCEPTED_FORMATS)}"

@@ -38,6 +38,7 @@ from hashsearch.evaluation.report import Report, to_markdown
 from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.evaluation.tasks import LabelledImages, split_task
 from hashsearch.evaluation.threads import chunks
+from hashsearch.extras import install_command
 from hashsearch.models.card import PRETRAINED
 from hashsearch.progress import reports_opened_by
 from tests.conftest import part_of_cifar10
@@ -610,12 +611,11 @@ def test_a_method_whose_package_is_missing_is_left_out_unless_it_was_asked_for(
     arguments = ("--model", str(model_folder), "--bits", "16", "--json")
     assert run_eval(*arguments, data=image_files) == 0
     shown = capsys.readouterr()
-    assert "pdq is left out: the package pdqhash is not installed" in shown.err
+    lacks = "this method needs the package pdqhash, which is not installed: "
+    assert f"pdq is left out: {lacks}{install_command('pdqhash')}" in shown.err
     assert list(json.loads(shown.out)["left_out"]) == ["pdq"]
     assert run_eval("--methods", "pdq", data=image_files) == 1
-    assert "the package pdqhash is not installed; hashsearch[eval] brings it" in (
-        capsys.readouterr().err
-    )
+    assert lacks in capsys.readouterr().err
 
 
 def test_the_published_results_are_those_that_were_measured():

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from hashsearch import images
 from hashsearch.errors import ImageTooLarge, InvalidImage, UnsupportedFormat
+from hashsearch.extras import install_command
 from hashsearch.images import (
     MAX_FILE_BYTES,
     decode,
@@ -22,6 +23,7 @@ from hashsearch.images import (
 )
 from tests.conftest import PHOTOGRAPHS
 
+INSTALL_HEIF = install_command("pillow-heif")
 ROUNDED_TWICE = 1.0  # Pillow averages rows, then columns, each rounded to 8 bits
 
 
@@ -344,6 +346,7 @@ from pathlib import Path
 if not {installed}:
     sys.modules["pillow_heif"] = None
 from hashsearch.images import decode
+from hashsearch.jobs.index.indexing import require_images
 from hashsearch.sources.folder import Folder
 source = Folder(Path(sys.argv[1]))
 print(len(list(source)), dict(source.passed_over))
@@ -351,12 +354,25 @@ assert not sys.modules.get("pillow_heif"), "imported before it is needed"
 try:
     print(decode((Path(sys.argv[1]) / "a.heic").read_bytes()).tiny.shape)
 except Exception as error:
-    print(type(error).__name__)
+    print(type(error).__name__, error)
+try:
+    require_images(source)
+    print("found")
+except Exception as error:
+    print(error)
 """
     run = [sys.executable, "-c", code, tmp_path]
     printed = subprocess.check_output(run, text=True).splitlines()
-    expected = ["1 {}", "(32, 32, 3)"] if installed else ["0 {'.heic': 1}", "UnsupportedFormat"]
-    assert printed == expected
+    lacks = f"HEIC files are read by pillow-heif, which is not installed: {INSTALL_HEIF}"
+    assert printed == (
+        ["1 {}", "(32, 32, 3)", "found"]
+        if installed
+        else [
+            "0 {'.heic': 1}",
+            f"UnsupportedFormat {lacks}",
+            f"{tmp_path} holds no image files (but 1 .heic); {lacks}",
+        ]
+    )
 
 
 def test_a_broken_heic_library_does_not_affect_other_files(astronaut, monkeypatch):

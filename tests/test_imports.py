@@ -21,6 +21,7 @@ FLOORS = (
         "progress",
         "durable",
         "hardware",
+        "extras",
         "stopping",
         "columns",
         "inputs",

@@ -15,6 +15,7 @@ from PIL import Image
 
 from hashsearch.codes import pack_bits
 from hashsearch.errors import MissingPackage
+from hashsearch.extras import missing
 
 PDQ_BITS = 256
 
@@ -59,6 +60,4 @@ def _library(module: str, package: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingPackage(
-            f"the package {package} is not installed; hashsearch[eval] brings it"
-        ) from error
+        raise MissingPackage(missing(package, "this method needs the package")) from error

@@ -17,6 +17,7 @@ from hashsearch.commands.arguments import (
     whole,
 )
 from hashsearch.commands.output import counted, escaped
+from hashsearch.extras import heic_hint
 from hashsearch.hardware import usable_cores
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.labels import Labels
@@ -166,6 +167,8 @@ def _print_summary(
             f"{n:,} {suffix or '(no suffix)'}" for suffix, n in summary.passed_over.items()
         )
         print(f"passed over, since their names are not those of images: {kinds}")
+        if hint := heic_hint(summary.passed_over):
+            print(hint)
     for remark in summary.remarks:
         print(escaped(remark), file=sys.stderr)
     if unused_labels:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidImage
+from hashsearch.extras import heic_hint
 
 SPLITS = ("train", "test")
 
@@ -87,7 +88,7 @@ def nothing_in(source: Source, what: str) -> str:
     """A sentence that says what a source holds instead of images, after an iteration."""
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in source.passed_over.items())
     found = f"{source.root} holds no {what}" + (f" (but {kinds})" if kinds else "")
-    return "; ".join([found, *source.remarks])
+    return "; ".join(filter(None, [found, *source.remarks, heic_hint(source.passed_over)]))
 
 
 def is_hidden(path: PurePath) -> bool:

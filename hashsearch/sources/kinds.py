@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from hashsearch.extras import HEIC_SUFFIXES
 from hashsearch.images import ACCEPTED_SUFFIXES
 from hashsearch.sources.arrays import NPY_MAGIC, NpyArray
 from hashsearch.sources.base import Source
@@ -46,7 +47,7 @@ def _starts_or_ends(first_bytes: bytes | tuple[bytes, ...], suffix: str) -> Call
 
 
 def _has_image_suffix(path: Path) -> bool:
-    return path.suffix.lower() in ACCEPTED_SUFFIXES
+    return path.suffix.lower() in ACCEPTED_SUFFIXES | HEIC_SUFFIXES
 
 
 # A path is of the first kind that recognizes it: folders of a special layout come

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource, MissingPackage
+from hashsearch.extras import missing
 from hashsearch.images import MAX_FILE_BYTES
 from hashsearch.sources.base import SourceImage, valid_text
 
@@ -68,10 +69,7 @@ class ParquetImages:
 
     def __init__(self, root: Path):
         if find_spec("pyarrow") is None:
-            raise MissingPackage(
-                "Parquet files are read by pyarrow, which is not installed: "
-                "pip install 'hashsearch[parquet]'"
-            )
+            raise MissingPackage(missing("pyarrow", "Parquet files are read by"))
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
         self.is_whole = True

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from hashsearch.errors import InvalidSource
+from hashsearch.extras import missing
 from hashsearch.sources.base import SourceImage
 
 # The photographs in scikit-image's wheel; its others need a download.
@@ -43,10 +44,7 @@ class Samples:
 
     def __init__(self, split: str = "train"):
         if find_spec("skimage") is None:
-            raise InvalidSource(
-                "the sample photographs come with scikit-image, which is not installed: "
-                "pip install 'hashsearch[demo]'"
-            )
+            raise InvalidSource(missing("scikit-image", "the sample photographs come with"))
         with as_file(files("skimage") / "data") as folder:
             self.root = Path(folder).resolve()
         self.split = split

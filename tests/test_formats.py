@@ -91,8 +91,6 @@ def as_of_todays_rules(folder: Path) -> None:
         db.execute(
             "UPDATE settings SET value = ? WHERE name = 'fingerprint'", (card["fingerprint"],)
         )
-            "UPDATE settings SET value = ? WHERE name = 'fingerprint'", (card["fingerprint"],)
-        )
     db.close()
 
 

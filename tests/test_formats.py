@@ -24,15 +24,16 @@ from tests.galleries import records
 SAVED = Path(__file__).with_name("data")
 VERSIONS = (1, 2, 3)
 # The codes of a folder /photos with a crop of 32×32 and two photographs.
-CROPS = {
-    "a2d540558a5e71d516f6a9e5f96f4b1d4030e374a26e66bb54c5605186a70596",
-    "229540558a4a51d71ef6e9e5eb674b0560303376826ee2bb54c560518287551e",
-}
 CODES = {
+    "photos/cat%20fur.png": "a2d540558a5e71d516f6a9e5f96f4b1d4030e374a26e66bb54c5605186a70596",
     "photos/space/astronaut.png": (
         "a2d540558a5a71d516e6ade5f96f4b1d4030e334aa6e62bb54c4605186a70596"
     ),
     "photos/space/rocket.jpg": "b2f540558a4f70f71f76a8e7e36f4b1d6c81f274123f34dbd48568d7c6d70d1e",
+}
+# In the galleries of later formats, the crop is another part of the picture.
+LATER_CROP = {
+    "photos/cat%20fur.png": "229540558a4a51d71ef6e9e5eb674b0560303376826ee2bb54c560518287551e"
 }
 
 
@@ -56,8 +57,7 @@ def test_a_gallery_of_an_earlier_format_holds_what_was_indexed(gallery):
     images = gallery.catalog.records(rows.ids.tolist())
     codes = gallery.column("codes", rows)
     found = {r.uri: c.tobytes().hex() for r, c in zip(images, codes, strict=True)}
-    assert found.pop("photos/cat%20fur.png") in CROPS  # of another part of the picture each
-    assert found == CODES
+    assert found in (CODES, CODES | LATER_CROP)
     assert [(r.path, r.label, r.width, r.height) for r in images] == [
         ("/photos/cat fur.png", None, 32, 32),
         ("/photos/space/astronaut.png", "space", 512, 512),

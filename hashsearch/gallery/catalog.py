@@ -43,8 +43,7 @@ class NewImage:
 class FoundPlace:
     """A further place where an image's content was found.
 
-    key: the image's. leads: whether this place becomes the image's first, because the file at
-    its first place is gone.
+    key: the image's. is_moved: whether the image's first place has another content now, or none.
     """
 
     key: bytes
@@ -52,7 +51,7 @@ class FoundPlace:
     label: str | None
     size: int
     mtime: int
-    leads: bool = False
+    is_moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """A file as the catalog recorded it. size: bytes; mtime: nanoseconds; key: SHA-256."""
+    """A file as the catalog recorded it.
+
+    size: bytes; mtime: nanoseconds; key: SHA-256; first: uri of its image's first place.
+    """
 
     size: int
     mtime: int
     key: bytes
     label: str | None
+    first: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,9 +322,9 @@ class Catalog:
         found = {}
         for part in parts(uris, 250):
             query = (
-                "SELECT uri, size, mtime, key, label FROM images "
+                "SELECT uri, size, mtime, key, label, uri FROM images "
                 f"WHERE removed = 0 AND uri IN ({marks(part)}) UNION ALL "
-                "SELECT p.uri, p.size, p.mtime, i.key, p.label FROM places p "
+                "SELECT p.uri, p.size, p.mtime, i.key, p.label, i.uri FROM places p "
                 f"JOIN images i ON i.id = p.image WHERE p.uri IN ({marks(part)})"
             )
             for uri, *rest in self._rows(query, (*part, *part)):
@@ -348,18 +351,18 @@ class Catalog:
 
     def uris_under(self, prefix: str, after: str = "", most: int = 10_000) -> list[str]:
         """Uris of all places at or below a prefix, sorted; at most `most` that follow `after`."""
-        where, values = at_or_below("uri", prefix)
+        where, values = at_or_below("uri", prefix, after)
         query = (
-            f"SELECT uri FROM images WHERE removed = 0 AND ({where}) AND uri > ? UNION "
-            f"SELECT uri FROM places WHERE ({where}) AND uri > ? ORDER BY uri LIMIT ?"
+            f"SELECT uri FROM images WHERE removed = 0 AND {where} UNION ALL "
+            f"SELECT uri FROM places WHERE {where} ORDER BY uri LIMIT ?"
         )
-        return [uri for (uri,) in self._rows(query, (*values, after, *values, after, most))]
+        return [uri for (uri,) in self._rows(query, (*values, *values, most))]
 
     def count_under(self, prefix: str) -> int:
         """Number of places at or below a prefix."""
         where, values = at_or_below("uri", prefix)
         query = (
-            f"SELECT (SELECT count(*) FROM images WHERE removed = 0 AND ({where})) + "
+            f"SELECT (SELECT count(*) FROM images WHERE removed = 0 AND {where}) + "
             f"(SELECT count(*) FROM places WHERE {where})"
         )
         return int(self._rows(query, (*values, *values))[0][0])
@@ -390,6 +393,17 @@ class Catalog:
         for part in parts(keys):
             query = f"SELECT key, id, uri FROM images WHERE removed = 0 AND key IN ({marks(part)})"
             found.update({key: (number, uri) for key, number, uri in self._rows(query, part)})
+        return found
+
+    def removed_since(self, keys: Sequence[bytes], generation: int) -> set[bytes]:
+        """The keys of these whose image was removed after a generation."""
+        found = set[bytes]()
+        for part in parts(keys):
+            query = (
+                "SELECT key FROM images "
+                f"WHERE removed = 1 AND key IN ({marks(part)}) AND generation > ?"
+            )
+            found.update(key for (key,) in self._rows(query, (*part, generation)))
         return found
 
     def known_failures(self, uris: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -467,22 +481,21 @@ def _shard_files(rows: list[Any]) -> dict[int, tuple[int, dict[str, str]]]:
     return {number: (count, json.loads(checksums)) for number, count, checksums in rows}
 
 
-def at_or_below(column: str, prefix: str) -> tuple[str, tuple[str, ...]]:
-    """An SQL condition for uris at or below a prefix, and its parameters.
+def at_or_below(column: str, prefix: str, after: str = "") -> tuple[str, tuple[str | int, ...]]:
+    """An SQL condition for uris at or below a prefix that follow `after`, and its parameters.
 
     A prefix ends where a part of a path ends: `photos/Urlaub` has `photos/Urlaub/1.jpg` below it,
-    and neither `photos/Urlaub 2024/1.jpg` nor `photos/Urlaub.jpg`.
+    and neither `photos/Urlaub 2024/1.jpg` nor `photos/Urlaub.jpg`. One range of an index that is
+    ordered by uri has them all, and little else.
     """
+    first, *values = (">", after) if after >= prefix else (">=", prefix)
     if prefix.endswith(("/", "!", "#")):
-        return f"{column} >= ? AND {column} < ?", _range(prefix)
-    ranges = [_range(prefix + end) for end in ("/", "!", "#")]
-    condition = " OR ".join([f"{column} = ?"] + [f"({column} >= ? AND {column} < ?)"] * len(ranges))
-    return condition, (prefix, *chain.from_iterable(ranges))
-
-
-def _range(beginning: str) -> tuple[str, str]:
-    """Bounds of the texts with this beginning: first inclusive, second exclusive."""
-    return beginning, beginning + "\U0010ffff"
+        return f"{column} {first} ? AND {column} < ?", (*values, prefix + "\U0010ffff")
+    condition = (
+        f"{column} {first} ? AND {column} < ? "  # of the three, "/" is the last; "0" follows it
+        f"AND ({column} = ? OR substr({column}, ?, 1) IN ('/', '!', '#'))"
+    )
+    return condition, (*values, prefix + "0", prefix, len(prefix) + 1)
 
 
 def _path(uri: str, roots: Mapping[str, bytes]) -> str:

@@ -19,7 +19,7 @@ class Changes:
     images: new images, one for each row of a new shard, in its order. found: further places of
     images. dropped: (uri, key) of images whose content is no longer at this uri. touched: (uri,
     size, mtime) of files whose content is the same. relabelled: (uri, label). readable: uris of
-    former failures.
+    former failures. gone: keys of images whose first place is gone.
     """
 
     images: list[NewImage] = field(default_factory=list)
@@ -29,6 +29,7 @@ class Changes:
     relabelled: list[tuple[str, str | None]] = field(default_factory=list)
     readable: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    gone: list[bytes] = field(default_factory=list)
 
     def add(self, other: "Changes") -> None:
         """Append another's changes."""
@@ -37,6 +38,11 @@ class Changes:
 
     def __len__(self) -> int:
         return sum(len(getattr(self, entry.name)) for entry in fields(Changes))
+
+    def with_other_places(self) -> set[bytes]:
+        """Keys of the images that have other places now, or whose first place is gone."""
+        found, dropped = (place.key for place in self.found), (key for _, key in self.dropped)
+        return {*found, *dropped, *self.gone}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +68,11 @@ def apply(db: sqlite3.Connection, changes: Changes, shard: int | None = None) ->
     """
     for uri, key in changes.dropped:
         drop_place(db, uri, key)
-    found = changes.found
     if shard is not None:
-        found = [*_insert_images(db, shard, changes.images), *found]
-    _restore(db, [place for place in found if not _add_place(db, place)])
+        for place in _insert_images(db, shard, changes.images):
+            _add_place(db, place)
+    for place in changes.found:
+        _add_place(db, place)
     for table, alive in (("images", " AND removed = 0"), ("places", "")):
         db.executemany(
             f"UPDATE {table} SET size = ?2, mtime = ?3 WHERE uri = ?1{alive}", changes.touched
@@ -88,9 +95,13 @@ def drop_place(db: sqlite3.Connection, uri: str, key: bytes | None = None) -> bo
     An image with other places keeps them; the oldest becomes its first. key: of the image; None
     means any.
     """
-    owner = "SELECT id FROM images WHERE removed = 0 AND (?2 IS NULL OR key = ?2)"
-    db.execute(f"DELETE FROM places WHERE uri = ?1 AND image IN ({owner})", (uri, key))
-    found = db.execute(f"{owner} AND uri = ?1", (uri, key)).fetchone()
+    db.execute(
+        "DELETE FROM places WHERE uri = ?1 "
+        "AND (?2 IS NULL OR ?2 = (SELECT key FROM images WHERE id = image))",
+        (uri, key),
+    )
+    owner = "SELECT id FROM images WHERE removed = 0 AND uri = ?1 AND (?2 IS NULL OR key = ?2)"
+    found = db.execute(owner, (uri, key)).fetchone()
     if found is None:
         return False
     columns = "id, uri, label, size, mtime"
@@ -104,6 +115,21 @@ def drop_place(db: sqlite3.Connection, uri: str, key: bytes | None = None) -> bo
     db.execute("DELETE FROM places WHERE id = ?", (place,))
     _lead(db, found[0], values)
     return False
+
+
+def put_first(db: sqlite3.Connection, image_id: int, uri: str) -> None:
+    """Exchange an image's first place and one of its further places."""
+    further = "SELECT id, uri, label, size, mtime FROM places WHERE image = ? AND uri = ?"
+    found = db.execute(further, (image_id, uri)).fetchone()
+    if found is None:  # another writer dropped it meanwhile
+        return
+    place, *values = found
+    db.execute(
+        "UPDATE places SET (uri, label, size, mtime) = "
+        "(SELECT uri, label, size, mtime FROM images WHERE id = image) WHERE id = ?",
+        (place,),
+    )
+    _lead(db, image_id, values)
 
 
 def move_place(db: sqlite3.Connection, uri: str, new: str) -> None:
@@ -147,44 +173,24 @@ def _lead(db: sqlite3.Connection, image_id: int, place: Sequence[str | int | Non
     )
 
 
-def _add_place(db: sqlite3.Connection, place: FoundPlace) -> bool:
-    """Give a place to the image with its key; returns False if there is no such image."""
-    found = db.execute(
-        "SELECT id, uri FROM images WHERE key = ? AND removed = 0", (place.key,)
-    ).fetchone()
-    if found is None:
-        return False
-    image_id, first = found
-    if first == place.uri:  # another writer recorded it meanwhile
-        return True
+def _add_place(db: sqlite3.Connection, place: FoundPlace) -> None:
+    """Give a place to the image with its key; an image that was removed is restored."""
+    values = (place.uri, place.label, place.size, place.mtime)
+    alive = "SELECT id, uri FROM images WHERE key = ? AND removed = 0"
+    found = db.execute(alive, (place.key,)).fetchone()
+    if found is not None and found[1] == place.uri:  # another writer recorded it meanwhile
+        return
     drop_place(db, place.uri)
-    if place.leads:
-        db.execute(
-            "INSERT INTO places (image, uri, label, size, mtime) "
-            "SELECT id, uri, label, size, mtime FROM images WHERE id = ?",
-            (image_id,),
-        )
-        _lead(db, image_id, (place.uri, place.label, place.size, place.mtime))
-    else:
+    if found is not None:
         db.execute(
             "INSERT INTO places (image, uri, label, size, mtime) VALUES (?, ?, ?, ?, ?)",
-            (image_id, place.uri, place.label, place.size, place.mtime),
+            (found[0], *values),
         )
-    return True
-
-
-def _restore(db: sqlite3.Connection, places: Sequence[FoundPlace]) -> None:
-    """Restore removed images whose content was found at these places."""
-    wanted = {place.key for place in places}
-    removed = {}
-    if wanted:
-        rows = db.execute("SELECT key, id FROM images WHERE removed = 1 ORDER BY id")
-        removed = {key: image_id for key, image_id in rows if key in wanted}
-    for place in places:
-        if not _add_place(db, place) and place.key in removed:
-            drop_place(db, place.uri)
-            values = (place.uri, place.label, place.size, place.mtime)
-            _lead(db, removed[place.key], values)
+        return
+    last = "SELECT id FROM images WHERE key = ? AND removed = 1 ORDER BY id DESC LIMIT 1"
+    removed = db.execute(last, (place.key,)).fetchone()
+    if removed is not None:  # otherwise it was compacted meanwhile, and the next job adds it
+        _lead(db, removed[0], values)
 
 
 def insert_shard(db: sqlite3.Connection, rows: int, checksums: Mapping[str, str]) -> int:

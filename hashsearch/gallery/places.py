@@ -7,8 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from hashsearch.gallery.catalog import Catalog, ImageRecord
-from hashsearch.sources.base import encode_path, file_at, is_gone, split_uri
+from hashsearch.gallery.catalog import Catalog, ImageRecord, KnownFile
+from hashsearch.gallery.changes import (
+    drop_place,
+    has_changed_images,
+    next_generation,
+    put_first,
+)
+from hashsearch.sources.base import SourceImage, encode_path, file_at, is_gone, split_uri
 
 
 def present(catalog: Catalog, records: Sequence[ImageRecord]) -> list[ImageRecord]:
@@ -35,6 +41,34 @@ def present(catalog: Catalog, records: Sequence[ImageRecord]) -> list[ImageRecor
             )
         shown.append(record)
     return shown
+
+
+def drop_places(catalog: Catalog, uris: Sequence[str]) -> int:
+    """Forget that images were found at these uris; returns the number of removed images.
+
+    An image that has other places keeps them, and the first that exists becomes its first.
+    """
+    if not uris:
+        return 0
+    ids = catalog.ids_at(uris)
+    with catalog.transaction() as db:
+        removed = sum(drop_place(db, uri) for uri in uris)
+        if has_changed_images(db):
+            next_generation(db)
+    put_existing_first(catalog, list(dict.fromkeys(ids)))
+    return removed
+
+
+def put_existing_first(catalog: Catalog, ids: Sequence[int]) -> None:
+    """Make the first place of each of these images one whose file exists, if there is one."""
+    recorded = catalog.records(ids)
+    shown = present(catalog, recorded)
+    changed = [now for now, then in zip(shown, recorded, strict=True) if now.uri != then.uri]
+    if changed:
+        with catalog.transaction() as db:
+            for image in changed:
+                put_first(db, image.id, image.uri)
+            next_generation(db)
 
 
 def uri_named(catalog: Catalog, text: str) -> str:
@@ -80,6 +114,24 @@ def _uris_within(name: str, root: str, path: str) -> list[str]:
         return []
     file, _, row = rest.rpartition("#")  # of a file of many images, or part of a file's name
     return [name + encode_path(rest), *([f"{name}{encode_path(file)}#{row}"] if file else [])]
+
+
+def is_lost(uri: str, recorded: KnownFile, roots: Mapping[str, Path]) -> bool:
+    """Whether the file at a uri is gone, or is another one than the catalog recorded.
+
+    An archive's members are lost only with the archive.
+    """
+    name, place = split_uri(uri)
+    if name not in roots:
+        return False
+    file = file_at(roots[name], place)
+    try:
+        status = file.stat()
+    except (OSError, ValueError):
+        return is_gone(file)
+    now = SourceImage(place, None, status.st_size, status.st_mtime_ns, file)
+    is_file = place.startswith("/") and "#" not in place
+    return is_file and (now.size, now.mtime) != (recorded.size, recorded.mtime)
 
 
 def is_gone_at(uri: str, roots: Mapping[str, Path]) -> bool:

@@ -16,6 +16,7 @@ CREATE TABLE places (  -- the further places of an image's content, after that i
     mtime INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX places_by_image ON places (image);
+CREATE INDEX removed_by_key ON images (key) WHERE removed = 1;
 CREATE TABLE excludes (pattern TEXT PRIMARY KEY) STRICT;
 """
 

@@ -7,10 +7,10 @@ from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import (
     Selection,
     condition,
-    drop_place,
     next_generation,
     remove_some,
 )
+from hashsearch.gallery.places import drop_places
 
 _AT_ONCE = 20_000  # images of one transaction, which blocks other writers for half a second
 
@@ -69,9 +69,7 @@ def _remove_places(catalog: Catalog, prefix: str) -> Removal:
     before, images = set[int](), 0
     for uris in _batches(catalog, prefix):
         before.update(catalog.ids_at(uris))
-        with catalog.transaction() as db:
-            images += sum(drop_place(db, uri) for uri in uris)
-            next_generation(db)
+        images += drop_places(catalog, uris)
     return Removal(images, len(before) - images)
 
 

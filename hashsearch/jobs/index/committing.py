@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.places import put_existing_first
 from hashsearch.gallery.shards import MAX_ROWS, ShardWriter
 from hashsearch.jobs.index import reading
 from hashsearch.jobs.index.deciding import Decider, Outcome
@@ -62,7 +63,10 @@ class Committer:
             return
         changes = self._waiting
         if len(changes):
+            catalog = self.gallery.catalog
             self.gallery.commit(changes, self._writer, self._made_by)
+            images = catalog.images_of_keys(list(changes.with_other_places()))
+            put_existing_first(catalog, [image_id for image_id, _ in images.values()])
         self._decider.committed(changes)
         self._writer, self._waiting, self._since = None, Changes(), time.monotonic()
 
@@ -77,7 +81,7 @@ class Committer:
         self.counts["indexed"] -= len(self._waiting.images)
         self.counts["failed"] -= len(self._waiting.failures)
         for place in self._waiting.found:
-            self.counts["moved" if place.leads else "duplicates"] -= 1
+            self.counts["moved" if place.is_moved else "duplicates"] -= 1
 
     def _write(self, outcome: Outcome, encoded: dict[str, NDArray[np.uint8]]) -> None:
         columns = dict(encoded)

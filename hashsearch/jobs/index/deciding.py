@@ -1,7 +1,9 @@
 """The job's third stage: decide for each prepared image whether it is new."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -11,7 +13,7 @@ from hashsearch.errors import InvalidImage
 from hashsearch.gallery.catalog import Failure, FoundPlace, KnownFile, NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.gallery.places import is_gone_at
+from hashsearch.gallery.places import is_gone_at, is_lost
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared
 from hashsearch.jobs.index.reading import Chunk
@@ -42,6 +44,7 @@ class Decider:
 
     def __init__(self, gallery: GalleryFolder, *, relabel: bool):
         self._catalog = gallery.catalog
+        self._begun = gallery.catalog.generation()
         self._relabel = relabel
         self._lock = Lock()  # guards the next two, which hold what is not committed yet
         self._keys: set[bytes] = set()
@@ -54,10 +57,18 @@ class Decider:
         with self._lock:  # before the catalog is queried, since a commit may follow
             pending, moved = self._keys.intersection(keys), self._moved.intersection(keys)
         committed = self._catalog.images_of_keys(keys)
-        taken = pending | committed.keys()
-        lost = self._lost({key: committed[key][1] for key in committed.keys() - pending - moved})
+        # Images whose place this job gave to other content; these are restored.
+        removed = self._catalog.removed_since(
+            [key for key in keys if key not in committed and key not in pending], self._begun
+        )
+        taken = pending | committed.keys() | removed
+        roots = self._catalog.sources()
+        lost = removed - moved | self._lost(
+            [committed[key][1] for key in committed.keys() - pending - moved], roots
+        )
         outcome = Outcome()
         changes = outcome.changes
+        changes.gone += [file.key for file in chunk.further if is_gone_at(file.first, roots)]
         changes.relabelled += chunk.relabelled
         changes.readable += [uri for uri in chunk.unchanged if uri in chunk.failed]
         outcome.counts.update(unchanged=len(chunk.unchanged), skipped=chunk.skipped)
@@ -79,7 +90,7 @@ class Decider:
         self.failed += len(changes.failures)
         with self._lock:
             self._keys.update(image.key for image in changes.images)
-            self._moved.update(place.key for place in changes.found if place.leads)
+            self._moved.update(place.key for place in changes.found if place.is_moved)
         return outcome
 
     def committed(self, changes: Changes) -> None:
@@ -88,10 +99,10 @@ class Decider:
             self._keys.difference_update(image.key for image in changes.images)
             self._moved.difference_update(place.key for place in changes.found)
 
-    def _lost(self, first_uris: dict[bytes, str]) -> set[bytes]:
-        """The keys whose first place's file is gone."""
-        roots = self._catalog.sources() if first_uris else {}
-        return {key for key, uri in first_uris.items() if is_gone_at(uri, roots)}
+    def _lost(self, uris: Sequence[str], roots: Mapping[str, Path]) -> set[bytes]:
+        """Keys of the images whose first place, at one of these uris, is lost."""
+        recorded = self._catalog.known_files(uris)
+        return {file.key for uri, file in recorded.items() if is_lost(uri, file, roots)}
 
     def _is_new(
         self,
@@ -106,7 +117,7 @@ class Decider:
         """Whether the gallery lacks this content; if not, record the image's outcome.
 
         taken: keys that the gallery has or will have. lost: those of them whose first place is
-        gone; the next place becomes the first.
+        lost; the next place is where they were moved.
         """
         changes = outcome.changes
         if old is not None and old.key == key:
@@ -117,13 +128,10 @@ class Decider:
             return False
         if old is not None:
             changes.dropped.append((uri, old.key))
-            lost.add(old.key)
         if key not in taken:
             return True
         is_moved = key in lost
-        changes.found.append(
-            FoundPlace(key, uri, image.label, image.size, image.mtime, leads=is_moved)
-        )
+        changes.found.append(FoundPlace(key, uri, image.label, image.size, image.mtime, is_moved))
         lost.discard(key)
         outcome.counts["moved" if is_moved else "duplicates"] += 1
         return False

@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.gallery.changes import drop_place, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.places import drop_places
 from hashsearch.sources.base import Source, SourceImage, file_at, is_gone
 
 _BATCH = 10_000  # places that are looked up, and dropped, at once
@@ -27,6 +27,10 @@ class SeenSource:
             self._seen.append(hash(image.place))
             yield image
 
+    def __len__(self) -> int:
+        """Number of images that it yielded."""
+        return len(self._seen)
+
     def unseen(self, places: list[str]) -> list[str]:
         """Those of the places that were not yielded."""
         hashes = np.fromiter(map(hash, places), np.int64, len(places))
@@ -43,19 +47,17 @@ def prune(gallery: GalleryFolder, name: str, seen: SeenSource) -> int:
     """Remove the images whose file, or place in an archive, is gone from a source.
 
     name: beginning of the source's uris. seen: the source, after it was read to its end. An image
-    that has other places keeps them. Returns the number of removed images.
+    that has other places keeps them. Returns the number of removed images. Nothing is removed if
+    the source yielded nothing, as the empty folder of a disk that is not mounted.
     """
-    if not seen.source.is_whole:
+    if not seen.source.is_whole or len(seen) == 0:
         return 0
     removed, last = 0, ""
     while uris := gallery.catalog.uris_under(name, last, _BATCH):
         last = uris[-1]
         places = [uri.removeprefix(name) for uri in uris]
-        gone = [place for place in seen.unseen(places) if _has_gone(seen.source, place)]
-        if gone:
-            with gallery.catalog.transaction() as db:
-                removed += sum(drop_place(db, name + place) for place in gone)
-                next_generation(db)
+        gone = [name + place for place in seen.unseen(places) if _has_gone(seen.source, place)]
+        removed += drop_places(gallery.catalog, gone)
     return removed
 
 

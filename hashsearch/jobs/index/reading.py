@@ -25,8 +25,9 @@ class Chunk:
     """Images to prepare with their uris, and what the catalog knows about the other ones.
 
     known: the catalog's entries of uris whose files have changed. failed: uris that the
-    catalog lists as failures. unchanged: uris of unchanged images. relabelled: (uri, label) of
-    unchanged images whose label changed.
+    catalog lists as failures. unchanged: uris of unchanged images. further: the catalog's entries
+    of those that are not the first place of their image. relabelled: (uri, label) of unchanged
+    images whose label changed.
     skipped: number of files that could not be read before and have not changed.
     """
 
@@ -35,6 +36,7 @@ class Chunk:
     known: dict[str, KnownFile] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     unchanged: list[str] = field(default_factory=list)
+    further: list[KnownFile] = field(default_factory=list)
     relabelled: list[tuple[str, str | None]] = field(default_factory=list)
     skipped: int = 0
 
@@ -127,6 +129,8 @@ def _chunk(
         old = known.get(uri)
         if old is not None and (old.size, old.mtime) == (image.size, image.mtime):
             chunk.unchanged.append(uri)
+            if old.first != uri:
+                chunk.further.append(old)
             if relabel and old.label != image.label:
                 chunk.relabelled.append((uri, image.label))
         elif not retry and failures.get(uri) == (image.size, image.mtime):

@@ -459,3 +459,29 @@ def test_a_thumbnail_is_kept_of_images_larger_than_the_tiny_image(
         assert image.size == (128, 128)
     record = gallery.catalog.record(1)
     assert (record.width, record.height, record.label) == (640, 427, None)
+
+
+def test_a_gallery_is_closed_while_another_thread_commits_to_it(gallery):
+    """A transaction reads from the catalog, so closing must not keep it from that."""
+    entered, errors = threading.Event(), []
+
+    def commit():
+        with gallery.catalog.transaction():
+            entered.set()
+            closing.join(0.2)  # by now, it waits for the transaction
+            try:
+                gallery.catalog.count()
+            except Exception as error:
+                errors.append(error)
+
+    committing = threading.Thread(target=commit, daemon=True)
+    closing = threading.Thread(
+        target=lambda: entered.wait() and gallery.catalog.close(), daemon=True
+    )
+    closing.start()
+    committing.start()
+    committing.join(10)
+    closing.join(10)
+    assert not committing.is_alive()
+    assert not closing.is_alive()
+    assert errors == []

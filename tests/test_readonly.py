@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 import pytest
 
 import hashsearch as hs
-from hashsearch.errors import GalleryReadOnly
-from hashsearch.gallery import opening
+from hashsearch.errors import GalleryReadOnly, InvalidGallery
+from hashsearch.gallery import catalog, opening
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.history import last_job, start_job
 from tests.galleries import can_mount, everything, ids
 from tests.test_formats import saved_gallery
 
@@ -177,3 +178,83 @@ def test_a_temporary_copy_is_deleted_when_the_gallery_is_closed(gallery, tmp_pat
     assert list((tmp_path / "temporary").iterdir()) != []
     reader.close()
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.fixture
+def snapshot(gallery, tmp_path, monkeypatch) -> Path:
+    """A read-only copy of a gallery whose last commit is in a log that lacks its index."""
+    with gallery.catalog.transaction() as db:
+        db.execute("UPDATE images SET label = 'x' WHERE id = 1")
+    folder = Path(shutil.copytree(gallery.folder, tmp_path / "snapshot"))
+    (folder / "catalog.sqlite-shm").unlink()
+    without_rights(monkeypatch)
+    return folder
+
+
+def test_a_catalog_is_not_read_from_a_copy_that_was_made_during_a_change(snapshot, monkeypatch):
+    """Whatever was copied before a change and after it does not fit together."""
+    copied, changes = shutil.copyfile, iter(range(2))
+
+    def copy_and_change(source: Path, target: Path) -> None:
+        copied(source, target)
+        if (time := next(changes, None)) is not None:
+            os.utime(source, ns=(0, time))
+
+    monkeypatch.setattr(opening, "_RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(shutil, "copyfile", copy_and_change)
+    reader = GalleryFolder(snapshot)
+    assert reader.catalog.record(1).label == "x"
+    reader.close()
+    changes = iter(range(10, 1000))
+    with pytest.raises(InvalidGallery, match="is being written to all the time; try again later"):
+        GalleryFolder(snapshot)
+
+
+def test_a_copy_that_cannot_be_made_is_named(snapshot, tmp_path, monkeypatch):
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"a part")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(InvalidGallery, match=r"cannot be made in .*: No space left.*TMPDIR names"):
+        GalleryFolder(snapshot)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_the_last_job_is_read_from_the_catalog_as_it_is_now(gallery, monkeypatch):
+    gallery.close()
+    with monkeypatch.context() as patched:
+        without_rights(patched)
+        reader = GalleryFolder(gallery.folder)
+    assert last_job(reader.catalog).kind == "index"
+    writer = GalleryFolder(gallery.folder)
+    start_job(writer.catalog, "compact")
+    assert last_job(reader.catalog).kind == "compact"
+    reader.close()
+    writer.close()
+
+
+def test_what_was_read_while_a_writer_began_is_read_again(gallery, monkeypatch):
+    """Without a log, SQLite is told that nobody writes; a change under its hands goes unseen."""
+    gallery.close()
+    with monkeypatch.context() as patched:
+        without_rights(patched)
+        reader = GalleryFolder(gallery.folder)
+    real, writers = catalog._places, []
+
+    def removing(*arguments):
+        if not writers:
+            writers.append(hs.open(gallery.folder))
+            found = [*real(*arguments)]
+            writers[0].remove(ids=[1])
+            return iter(found)
+        return real(*arguments)
+
+    monkeypatch.setattr(catalog, "_places", removing)
+    rows = reader.catalog.rows()
+    assert len(rows.ids) == 299
+    assert rows.generation == reader.catalog.generation()
+    reader.close()
+    writers[0].close()

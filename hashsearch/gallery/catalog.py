@@ -162,10 +162,13 @@ class Catalog:
         return cls(path)
 
     def close(self) -> None:
-        with self._lock, self._write_lock:
-            self._db.close()
-            self._writing.close()
-            self._opened.close()
+        with self._write_lock, self._lock:  # in this order, as a transaction may read
+            self._close()
+
+    def _close(self) -> None:
+        self._db.close()
+        self._writing.close()
+        self._opened.close()
 
     def require_writable(self) -> None:
         """Raise GalleryReadOnly if the catalog cannot be changed."""
@@ -235,14 +238,19 @@ class Catalog:
         condition = "" if shards is None else f" AND shard IN ({marks(shards)})"
         with self._lock:  # its own connection, since reading ten million rows takes long
             self._renew()
-            db = self._opened.connect()
-        try:
+            opened, db = self._opened, self._opened.connect()
             db.execute("BEGIN")
             settings = dict(db.execute("SELECT name, value FROM settings"))
+        try:
             files = _shard_files(db.execute(_SHARD_FILES).fetchall())
             places = _places(db, condition, shards or ())
+        except sqlite3.DatabaseError:
+            if not opened.is_torn():
+                raise
         finally:
             db.close()
+        if opened.is_torn():
+            return self.rows(shards)
         generation, fingerprint = int(settings["generation"]), settings["fingerprint"]
         return Rows(generation, fingerprint, files, *places)
 
@@ -349,14 +357,15 @@ class Catalog:
         """The path that a uri stands for, for people."""
         return _path(uri, dict(self._rows("SELECT name, root FROM sources")))
 
-    def uris_under(self, prefix: str, after: str = "", most: int = 10_000) -> list[str]:
-        """Uris of all places at or below a prefix, sorted; at most `most` that follow `after`."""
+    def uris_under(self, prefix: str, after: str = "", most: int | None = None) -> list[str]:
+        """Uris of all places at or below a prefix that follow `after`, sorted; at most `most`."""
         where, values = at_or_below("uri", prefix, after)
         query = (
             f"SELECT uri FROM images WHERE removed = 0 AND {where} UNION ALL "
             f"SELECT uri FROM places WHERE {where} ORDER BY uri LIMIT ?"
         )
-        return [uri for (uri,) in self._rows(query, (*values, *values, most))]
+        limit = -1 if most is None else most
+        return [uri for (uri,) in self._rows(query, (*values, *values, limit))]
 
     def count_under(self, prefix: str) -> int:
         """Number of places at or below a prefix."""
@@ -366,6 +375,21 @@ class Catalog:
             f"(SELECT count(*) FROM places WHERE {where})"
         )
         return int(self._rows(query, (*values, *values))[0][0])
+
+    def count_only_under(self, prefixes: Sequence[str]) -> tuple[int, int]:
+        """Numbers of the images with places at or below these prefixes alone, and elsewhere too."""
+        ranges = [at_or_below("uri", prefix) for prefix in prefixes]
+        where = " OR ".join(f"({condition})" for condition, _ in ranges)
+        values = [value for _, some in ranges for value in some]
+        query = (
+            "SELECT coalesce(sum(NOT elsewhere), 0), coalesce(sum(elsewhere), 0) FROM (SELECT "
+            f"EXISTS (SELECT 1 FROM images WHERE id = found.id AND NOT ({where})) OR "
+            f"EXISTS (SELECT 1 FROM places WHERE image = found.id AND NOT ({where})) AS elsewhere "
+            f"FROM (SELECT id FROM images WHERE removed = 0 AND ({where}) "
+            f"UNION SELECT image FROM places WHERE {where}) AS found)"
+        )
+        ((only, elsewhere),) = self._rows(query, values * 4)
+        return only, elsewhere
 
     def ids_at(self, uris: Sequence[str]) -> list[int]:
         """Ids of the images that have a place at these uris, in no order, perhaps repeatedly."""
@@ -384,8 +408,8 @@ class Catalog:
         return [image_id for (image_id,) in self._rows(query, values)]
 
     def excludes(self) -> list[str]:
-        """Patterns of the paths that indexing leaves out, sorted."""
-        return [pattern for (pattern,) in self._rows("SELECT pattern FROM excludes ORDER BY 1")]
+        """Patterns of the paths that indexing leaves out, in the order in which they were added."""
+        return [pattern for (pattern,) in self._rows("SELECT pattern FROM excludes ORDER BY rowid")]
 
     def images_of_keys(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, str]]:
         """(id, uri) of the images that have these keys, by key."""
@@ -428,21 +452,27 @@ class Catalog:
 
     def last_row(self, table: str) -> dict[str, Any] | None:
         """The row of a table with the highest id, by column name; None if it is empty."""
-        with self._lock:
-            cursor = self._db.execute(f"SELECT * FROM {table} ORDER BY id DESC LIMIT 1")
-            row = cursor.fetchone()
-            names = [column[0] for column in cursor.description]
-        return dict(zip(names, row, strict=True)) if row else None
+        row = self._rows(f"SELECT * FROM {table} ORDER BY id DESC LIMIT 1")
+        names = [name for (name,) in self._rows("SELECT name FROM pragma_table_info(?)", (table,))]
+        return dict(zip(names, row[0], strict=True)) if row else None
 
     def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         with self._lock:
-            self._renew()
-            return self._db.execute(query, parameters).fetchall()
+            while True:
+                self._renew()
+                try:
+                    found = self._db.execute(query, parameters).fetchall()
+                except sqlite3.DatabaseError:
+                    if not self._opened.is_torn():
+                        raise
+                else:
+                    if not self._opened.is_torn():
+                        return found
 
     def _renew(self) -> None:
         """Open the catalog again if it was changed by another program, unseen by this one."""
         if self._opened.is_outdated():
-            self.close()
+            self._close()
             self._open()
 
 

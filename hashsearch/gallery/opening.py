@@ -6,16 +6,19 @@ SQLite cannot open a catalog there by itself, since it would make files beside i
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hashsearch.errors import InvalidGallery
 from hashsearch.gallery.schema import bring_up_to_date, is_current
 
 _BUSY_TIMEOUT_S = 30  # how long a writer waits for another's transaction
 _COPY_TRIES = 5
+_RETRY_AFTER_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,10 @@ class Opened:
     def is_outdated(self) -> bool:
         """Whether another program changed the catalog, which these connections do not show."""
         return self.stamp is not None and self.stamp != _stamp(self.path)
+
+    def is_torn(self) -> bool:
+        """Whether another program may have changed the file under the hands of a reader."""
+        return self.copy is None and self.is_outdated()
 
     def close(self) -> None:
         """Delete the copy if there is one; call it after closing the connections."""
@@ -62,8 +69,9 @@ def open_catalog(path: Path) -> Opened:
 
     Where it cannot be written to, it is read in place. A temporary copy is read instead if it is
     of an earlier format, or if it has a write-ahead log without the index that only a writer can
-    make. Raises InvalidGallery and sqlite3.DatabaseError.
+    make. Raises InvalidGallery, sqlite3.DatabaseError and OSError.
     """
+    path = path.absolute()  # the working folder may change later
     if _can_write(path) and _can_write(path.parent):
         with closing(connect(path)) as db:
             bring_up_to_date(db, str(path))
@@ -85,21 +93,39 @@ def open_catalog(path: Path) -> Opened:
 def _copied(path: Path) -> Opened:
     """Open a temporary copy of a catalog and its log, in the current format."""
     folder = TemporaryDirectory(prefix="hashsearch-")
+    copy = Path(folder.name) / path.name
     try:
-        copy = Path(folder.name) / path.name
-        for _ in range(_COPY_TRIES):  # in case that a writer is at work
-            stamp = _stamp(path)
-            for end in ("", "-wal"):
-                if _beside(path, end).exists():
-                    shutil.copyfile(_beside(path, end), _beside(copy, end))
-            if stamp == _stamp(path):
-                break
+        stamp = _copy_files(path, copy)
         with closing(connect(copy)) as db:
             bring_up_to_date(db, str(path))
+    except (OSError, sqlite3.OperationalError) as error:
+        folder.cleanup()
+        raise InvalidGallery(
+            f"{path} can be read only from a copy, which cannot be made in {folder.name}: "
+            f"{getattr(error, 'strerror', None) or error}; "
+            "the environment variable TMPDIR names another place for it"
+        ) from error
     except BaseException:
         folder.cleanup()
         raise
     return Opened(path, lambda: connect(copy), stamp=stamp, copy=folder)
+
+
+def _copy_files(path: Path, copy: Path) -> tuple[int, ...]:
+    """Copy a catalog and its log while nobody writes to them; returns their stamp.
+
+    Raises InvalidGallery if somebody writes to them all the time.
+    """
+    for _ in range(_COPY_TRIES):
+        stamp = _stamp(path)
+        for end in ("", "-wal"):
+            _beside(copy, end).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # there may be no log
+                shutil.copyfile(_beside(path, end), _beside(copy, end))
+        if stamp == _stamp(path):
+            return stamp
+        time.sleep(_RETRY_AFTER_S)
+    raise InvalidGallery(f"{path} is being written to all the time; try again later")
 
 
 def _can_write(path: Path) -> bool:
@@ -112,13 +138,16 @@ def _beside(path: Path, end: str) -> Path:
 
 def _stamp(path: Path) -> tuple[int, ...]:
     """Sizes and times of a catalog's file and its log."""
-    files = (path, _beside(path, "-wal"))
-    return tuple(
-        number
-        for status in (file.stat() for file in files if file.exists())
-        for number in (status.st_size, status.st_mtime_ns)
-    )
+    stamp = []
+    for file in (path, _beside(path, "-wal")):
+        with suppress(FileNotFoundError):
+            status = file.stat()
+            stamp += [status.st_size, status.st_mtime_ns]
+    return tuple(stamp)
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -17,7 +17,7 @@ from hashsearch.errors import ArtifactMismatch, InvalidGallery, InvalidImage, In
 from hashsearch.gallery.catalog import Failure, ImageRecord
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder, Precision
-from hashsearch.gallery.places import present, uri_named
+from hashsearch.gallery.places import present, uris_named
 from hashsearch.hardware import usable_cores
 from hashsearch.images import PREPROCESSING
 from hashsearch.inputs import (
@@ -38,6 +38,7 @@ from hashsearch.progress import Progress, reported_to
 from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import Hit, Query, Ranking, Searcher
 from hashsearch.sources import DataFolders, Source, open_source
+from hashsearch.sources.base import valid_text
 from hashsearch.sources.folder import ImageFile
 from hashsearch.sources.labels import LabelledSource, Labels
 
@@ -79,20 +80,20 @@ def open(
         )
     if create and not GalleryFolder.exists(path):
         made = GalleryFolder.create(
-            path,
+            path.absolute(),  # since the working folder may change later
             _model_folder(model),
             pixels=pixels is not False,
             thumbnails=thumbnails is not False,
             precision=precision or "float32",
         )
-        return Gallery(made)
-    opened = GalleryFolder(path)
+        return Gallery(made, path)
+    opened = GalleryFolder(path.absolute())
     try:
         _require_same(opened, model, pixels, thumbnails, precision)
     except BaseException:
         opened.close()
         raise
-    return Gallery(opened)
+    return Gallery(opened, path)
 
 
 def load_model(model: PathOrName = "bundled") -> "Encoder":
@@ -154,9 +155,9 @@ class Gallery:
     300
     """
 
-    def __init__(self, storage: GalleryFolder):
-        """storage: an open gallery folder; users call `hashsearch.open`."""
-        self._opened = storage
+    def __init__(self, storage: GalleryFolder, named: Path):
+        """storage: an open gallery folder; named: its path as given; users call `open`."""
+        self._opened, self._named = storage, named
         self._current: Searcher | None = None
         self._lock = RLock()  # one thread reads the indexes, the others wait for it
         self._is_closed = False
@@ -164,7 +165,7 @@ class Gallery:
     @property
     def _storage(self) -> GalleryFolder:
         if self._is_closed:
-            raise InvalidGallery(f"{self._opened.folder} is closed; open it again")
+            raise InvalidGallery(f"{self._named} is closed; open it again")
         return self._opened
 
     def __enter__(self) -> "Gallery":
@@ -180,7 +181,7 @@ class Gallery:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<hashsearch.Gallery {str(self._opened.folder)!r}>"
+        return f"<hashsearch.Gallery {str(self._named)!r}>"
 
     def close(self) -> None:
         """Close the gallery's files; nothing has to be saved.
@@ -327,6 +328,7 @@ class Gallery:
         from hashsearch.jobs.adding import add_image  # with torch, which takes seconds
 
         storage, encoder = self._storage, self._encoder()
+        label = None if label is None else valid_text(label)
         if isinstance(image, bytes):
             return add_image(storage, encoder, image, label)[0]
         if not isinstance(image, str | PathLike):
@@ -337,7 +339,7 @@ class Gallery:
         except (OSError, ValueError) as error:
             raise InvalidImage(f"{described(str(image))} cannot be read: {error}") from error
         try:
-            return add_image(storage, encoder, found, label, source=source.root)[0]
+            return add_image(storage, encoder, found, label, path=source.path)[0]
         except InvalidImage as error:
             raise InvalidImage(f"{image}: {error}") from error
 
@@ -364,8 +366,9 @@ class Gallery:
         if uri_prefix == "":
             raise InvalidQuery("an empty uri_prefix would remove every image")
         catalog = self._storage.catalog
-        prefix = None if uri_prefix is None else uri_named(catalog, os.fspath(uri_prefix))
-        return remove(catalog, Selection(chosen, prefix, label)).images
+        prefixes = None if uri_prefix is None else uris_named(catalog, os.fspath(uri_prefix))
+        label = None if label is None else valid_text(label)
+        return remove(catalog, Selection(chosen, prefixes, label)).images
 
     def relocate(self, old: PathOrName, new: PathOrName) -> int:
         """Record that a file or folder, with everything in it, was moved from `old` to `new`.
@@ -391,7 +394,8 @@ class Gallery:
         True
         """
         record = self._storage.catalog.record(whole("an id", image_id))
-        return [place.path for place in self._storage.catalog.places([record.id])[record.id]]
+        places = self._storage.catalog.places([record.id])[record.id]
+        return list(dict.fromkeys(place.path for place in places))  # sources may overlap
 
     def get(self, image_id: int) -> ImageRecord:
         """Return an image's record: id, uri, path, label, width, height, and whether it is missing.

@@ -480,3 +480,14 @@ def test_the_library_takes_over_no_signal_and_configures_no_logging(folder, mode
     )
     assert json.loads(done.stdout) == [True, True, True], done.stderr
     assert done.stderr == ""
+
+
+def test_a_gallery_named_by_a_relative_path_stays_open_elsewhere(gallery, tmp_path, monkeypatch):
+    monkeypatch.chdir(gallery.folder.parent)
+    (tmp_path / "elsewhere" / gallery.folder.name).mkdir(parents=True)
+    with hs.open(gallery.folder.name) as opened:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert len(opened) == 300
+        assert len(opened.search(1, k=3)) == 3
+        assert repr(opened) == f"<hashsearch.Gallery {gallery.folder.name!r}>"
+    assert list((tmp_path / "elsewhere" / gallery.folder.name).iterdir()) == []

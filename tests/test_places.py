@@ -16,7 +16,7 @@ from hashsearch.jobs.relocating import relocate
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder, ImageFile
-from tests.galleries import index, records, run
+from tests.galleries import another_png, index, records, run
 
 NO_FOLDERS = DataFolders(None, Path("/nonexistent"))
 
@@ -183,6 +183,14 @@ def test_prune_of_one_file_or_of_another_source_removes_nothing(gallery, picture
     assert gallery.catalog.count() == 8
 
 
+def test_prune_removes_nothing_if_the_source_yields_nothing(gallery, pictures):
+    """As when its disk is unmounted after the command's first look."""
+    shutil.rmtree(pictures)
+    pictures.mkdir()
+    assert index_sources(gallery, [Folder(pictures)], workers=1, prune=True).pruned == 0
+    assert gallery.catalog.count() == 8
+
+
 def test_prune_removes_nothing_after_a_stop(gallery, pictures):
     shutil.rmtree(pictures / "Urlaub 2024")
     summary = index_sources(gallery, [Folder(pictures)], workers=1, prune=True, stop=lambda: True)
@@ -280,6 +288,26 @@ def test_what_is_no_pattern_is_refused_and_not_remembered(pattern, gallery, pict
     assert gallery.catalog.excludes() == []
 
 
+def test_patterns_apply_in_the_order_in_which_they_were_added(pictures, tmp_path, model_folder):
+    """As in a .gitignore file, the last one that matches decides."""
+    names = sorted(path.name for path in pictures.rglob("*.*"))
+    kept = names[0]
+    with hs.open(tmp_path / "g", create=True, model=model_folder) as gallery:
+        assert gallery.index(pictures, exclude=["*", f"!{kept}"], workers=1).indexed == 1
+        assert (
+            gallery.index(pictures, exclude=["*"], workers=1).unchanged == 1
+        )  # remembered already
+    opened = GalleryFolder(tmp_path / "g")
+    assert opened.catalog.excludes() == ["*", f"!{kept}"]
+    opened.close()
+
+
+def test_a_pattern_that_is_no_text_is_refused(pictures, gallery, capsys):
+    arguments = ("index", pictures, "--gallery", gallery.folder)
+    assert run(*arguments, "--exclude", os.fsdecode(b"caf\xe9*")) == 1
+    assert "is not valid UTF-8; in a pattern, ? stands for any character" in capsys.readouterr().err
+
+
 # Removing
 
 
@@ -339,6 +367,77 @@ def test_a_dry_run_removes_nothing(gallery, pictures, capsys):
     assert gallery.catalog.count() == 8
 
 
+def test_a_dry_run_names_the_images_that_would_be_kept(gallery, pictures, capsys):
+    """The copy is of one of the five pictures; with it, six places are in the two folders."""
+    target = pictures / "Urlaub"
+    assert run("gallery", "remove", gallery.folder, "--uri", target, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "4 images would be removed\n1 image would be kept, found elsewhere too\n" in out
+    arguments = ("gallery", "remove", gallery.folder, "--uri", pictures, "--dry-run", "--json")
+    assert run(*arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["selected"], found["kept"]) == (8, 0)
+    assert set(found["paths"]) == on_disk(pictures)
+
+
+def test_a_path_is_removed_from_every_source_that_holds_it(gallery, pictures, capsys):
+    index(gallery, pictures / "Urlaub")
+    path = next(p for p in (pictures / "Urlaub 2024").iterdir())
+    index(gallery, pictures / "Urlaub 2024")
+    image_id = id_at(gallery, path)
+    assert len(gallery.catalog.places([image_id])[image_id]) == 2
+    with hs.open(gallery.folder) as opened:
+        assert opened.paths(image_id) == [str(path)]
+        assert opened.remove(uri_prefix=path) == 1
+    assert run("gallery", "remove", gallery.folder, "--uri", pictures / "Urlaub", "--dry-run") == 0
+    assert "4 images would be removed\n1 image would be kept" in capsys.readouterr().out
+
+
+def test_a_folder_above_sources_names_all_of_them(gallery, pictures, tmp_path, monkeypatch):
+    (tmp_path / "more").mkdir()
+    shutil.copy(next((pictures / "Urlaub").iterdir()), tmp_path / "more")
+    index(gallery, tmp_path / "more")
+    monkeypatch.chdir(tmp_path)
+    with hs.open(gallery.folder) as opened:
+        assert opened.remove(uri_prefix=".") == 8
+
+
+def test_a_name_of_two_things_is_refused(gallery, pictures, tmp_path, monkeypatch, capsys):
+    """`pictures` names the source, and a folder of another source in the working folder."""
+    other = tmp_path / "elsewhere" / "pictures"
+    other.mkdir(parents=True)
+    (other / "a.png").write_bytes(another_png())
+    index(gallery, other)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run("gallery", "remove", gallery.folder, "--uri", "pictures") == 1
+    message = f"'pictures' may mean {pictures} and {other}; give the whole path of one of them"
+    assert message in capsys.readouterr().err
+    assert run("gallery", "remove", gallery.folder, "--uri", "./pictures/a.png") == 0
+    assert run("gallery", "remove", gallery.folder, "--uri", "pictures/Urlaub 2024") == 0
+    assert gallery.catalog.count() == 5
+
+
+def test_a_label_of_a_name_that_is_not_utf8_is_removed(gallery, pictures):
+    folder = Path(os.fsdecode(os.fsencode(pictures) + b"/caf\xe9"))
+    folder.mkdir()
+    (folder / "a.png").write_bytes(another_png())
+    index(gallery, pictures)
+    assert run("gallery", "remove", gallery.folder, "--label", folder.name) == 0
+    assert gallery.catalog.count() == 8
+
+
+def test_an_image_added_from_an_indexed_folder_is_unchanged_there(gallery, pictures):
+    path = pictures / "Urlaub" / "new.png"
+    path.write_bytes(another_png())
+    with hs.open(gallery.folder) as opened:
+        image_id = opened.add(path, label="new")
+        assert opened.paths(image_id) == [str(path)]
+    assert list(gallery.catalog.sources().values()) == [pictures]
+    summary = index(gallery, pictures)
+    assert (summary.unchanged, summary.duplicates) == (10, 0)
+    assert gallery.catalog.record(image_id).label == "new"
+
+
 # Relocating
 
 
@@ -375,6 +474,51 @@ def test_a_relocation_to_a_place_that_was_indexed_joins_both(gallery, pictures, 
     assert relocate(gallery, pictures, tmp_path / "photos") == 9
     assert paths(gallery) == on_disk(tmp_path / "photos")
     assert gallery.catalog.count() == 8
+
+
+def test_failures_are_relocated_too(gallery, pictures):
+    (pictures / "Urlaub" / "broken.jpg").write_bytes(b"broken")
+    assert index(gallery, pictures).failed == 1
+    (pictures / "Urlaub").rename(pictures / "Ferien")
+    assert relocate(gallery, pictures / "Urlaub", pictures / "Ferien") == 5
+    ((failure, _),) = gallery.catalog.failures()
+    assert failure.path == str(pictures / "Ferien" / "broken.jpg")
+    summary = index(gallery, pictures)
+    assert (summary.unchanged, summary.skipped) == (9, 1)
+
+
+def test_files_that_moved_into_an_indexed_folder_within_a_source_are_found_unchanged(
+    gallery, pictures, tmp_path
+):
+    """Of two sources that hold the new place, the inner one records it."""
+    inner, outer = tmp_path / "outer" / "inner", tmp_path / "outer"
+    inner.mkdir(parents=True)
+    (inner / "a.png").write_bytes(another_png())
+    index(gallery, outer)
+    index(gallery, inner)
+    for path in (pictures / "Urlaub 2024").iterdir():
+        path.rename(inner / path.name)
+    assert relocate(gallery, pictures / "Urlaub 2024", inner) == 3
+    assert index(gallery, inner).unchanged == 4
+
+
+def test_folders_that_changed_places_lose_no_image(gallery, pictures, tmp_path):
+    """While the folder that lies at the new path is not relocated itself, this is refused."""
+    before = {record.id for record in records(gallery)}
+    one, other, aside = pictures / "Urlaub", pictures / "Urlaub 2024", tmp_path / "aside"
+    for folder in (one, other):  # three names that both folders have
+        for number, path in enumerate(sorted(folder.iterdir())[:3]):
+            path.rename(folder / f"{number}.jpg")
+    index_sources(gallery, [Folder(pictures)], workers=1, prune=True)
+    other.rename(aside)
+    one.rename(other)
+    with pytest.raises(InvalidSource, match=r"another image was indexed at .*Urlaub 2024/"):
+        relocate(gallery, one, other)
+    assert relocate(gallery, other, aside) == 3
+    assert relocate(gallery, one, other) == 5
+    assert index(gallery, pictures).unchanged == 6
+    assert {record.id for record in records(gallery)} == before
+    assert paths(gallery) == on_disk(pictures, aside)
 
 
 def test_an_impossible_relocation_changes_nothing(gallery, pictures, tmp_path):

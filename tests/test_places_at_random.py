@@ -284,7 +284,7 @@ def trial(gallery: GalleryFolder, root: Path, seed: int, rounds: int, monkeypatc
             move_folder(gallery, model, disk)
         if model.places and chance.random() < 0.2:
             uri = chance.choice(sorted(model.places)).rpartition("/")[0]
-            remove(gallery.catalog, Selection(uri_prefix=uri))
+            remove(gallery.catalog, Selection(uri_prefixes=[uri]))
             model.remove(uri)
         require_equal(gallery, model, disk, [])
 

@@ -22,6 +22,7 @@ from hashsearch.stopping import stop_on_sigterm
 if TYPE_CHECKING:
     from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.gallery.history import Job
+    from hashsearch.jobs.removing import Removal
 
 _LISTED = 5  # the most labels and sources that `info` names
 _SAMPLE = 256
@@ -200,23 +201,29 @@ def _verify(options: argparse.Namespace) -> int:
 def _remove(options: argparse.Namespace) -> int:
     from hashsearch.gallery.changes import Selection
     from hashsearch.gallery.gallery_folder import GalleryFolder
-    from hashsearch.gallery.places import uri_named
+    from hashsearch.gallery.places import uris_named
     from hashsearch.jobs.removing import remove, selected
+    from hashsearch.sources.folder import printable
 
     if options.uri == "":
         raise InvalidQuery("an empty path matches every image; name what to remove")
     gallery = GalleryFolder(options.gallery)
-    prefix = None if options.uri is None else uri_named(gallery.catalog, options.uri)
-    selection = Selection(options.id, prefix, options.label, options.shard)
-    count, paths = selected(gallery.catalog, selection, _SHOWN)
-    if count == 0:
+    prefixes = None if options.uri is None else uris_named(gallery.catalog, options.uri)
+    label = None if options.label is None else printable(options.label)
+    selection = Selection(options.id, prefixes, label, options.shard)
+    expected, paths, more = selected(gallery.catalog, selection, None if options.json else _SHOWN)
+    if not paths:
         given = (*(options.id or ()), options.uri, options.label, options.shard)
         asked = ", ".join(str(value) for value in given if value is not None)
         raise InvalidQuery(f"no image matches '{asked}'")
     if options.dry_run:
-        _print_selected(options, count, paths)
+        _print_selected(options, expected, paths, more)
         return 0
-    if count > _FEW and not options.yes and not _confirmed(f"remove {counted(count, 'image')}?"):
+    question = f"remove {counted(expected.images, 'image')}"
+    if expected.kept:
+        question += f", and these places of {counted(expected.kept, 'image')} found elsewhere too"
+    is_large = expected.images + expected.kept > _FEW
+    if is_large and not options.yes and not _confirmed(f"{question}?"):
         raise KeyboardInterrupt
     removed = remove(gallery.catalog, selection)
     total = gallery.catalog.count()
@@ -235,15 +242,19 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_selected(options: argparse.Namespace, count: int, paths: list[str]) -> None:
+def _print_selected(
+    options: argparse.Namespace, expected: "Removal", paths: list[str], more: int
+) -> None:
     if options.json:
-        print(json.dumps({"selected": count, "paths": paths}))
+        print(json.dumps({"selected": expected.images, "kept": expected.kept, "paths": paths}))
         return
-    print(f"{options.gallery}: {counted(count, 'image')} would be removed")
+    print(f"{options.gallery}: {counted(expected.images, 'image')} would be removed")
+    if expected.kept:
+        print(f"{counted(expected.kept, 'image')} would be kept, found elsewhere too")
     for path in paths:
         print(f"  {shown(path)}")
-    if count > len(paths):
-        print(f"  and {count - len(paths):,} more")
+    if more:
+        print(f"  and {more:,} more")
 
 
 def _confirmed(question: str) -> bool:

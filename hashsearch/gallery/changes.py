@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 
-from hashsearch.gallery.catalog import Failure, FoundPlace, NewImage, marks, parts
+from hashsearch.gallery.catalog import Failure, FoundPlace, NewImage, at_or_below, marks, parts
 
 # The generation that the current transaction makes.
 _NEXT = "(SELECT value + 1 FROM settings WHERE name = 'generation')"
@@ -49,12 +49,12 @@ class Changes:
 class Selection:
     """A choice of images, by exactly one of these criteria; the others are None.
 
-    uri_prefix: a uri, or the beginning of uris up to the end of a folder's or archive's name,
+    uri_prefixes: uris, or the beginnings of uris up to the end of a folder's or archive's name,
     percent-encoded as uris are.
     """
 
     ids: Sequence[int] | None = None
-    uri_prefix: str | None = None
+    uri_prefixes: Sequence[str] | None = None
     label: str | None = None
     shard: int | None = None
 
@@ -145,6 +145,15 @@ def move_place(db: sqlite3.Connection, uri: str, new: str) -> None:
     db.execute(
         f"UPDATE images SET uri = ?2, generation = {_NEXT} WHERE uri = ?1 AND removed = 0",
         (uri, new),
+    )
+
+
+def move_failures(db: sqlite3.Connection, former: str, now: str) -> None:
+    """Record that the failures at or below one uri are at or below another one now."""
+    where, values = at_or_below("uri", former)
+    db.execute(
+        f"UPDATE OR REPLACE failures SET uri = ? || substr(uri, ?) WHERE {where}",
+        (now, len(former) + 1, *values),
     )
 
 

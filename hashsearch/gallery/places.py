@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from hashsearch.errors import InvalidQuery
 from hashsearch.gallery.catalog import Catalog, ImageRecord, KnownFile
 from hashsearch.gallery.changes import (
     drop_place,
@@ -71,37 +72,62 @@ def put_existing_first(catalog: Catalog, ids: Sequence[int]) -> None:
             next_generation(db)
 
 
-def uri_named(catalog: Catalog, text: str) -> str:
-    """The uri, or the beginning of uris, that a person means: a uri, or a path of any kind.
+def uris_named(catalog: Catalog, text: str) -> list[str]:
+    """The uris, or the beginnings of uris, that a person means: a uri, or a path of any kind.
 
     text: a uri as it is stored or with its names as they are typed; or the path of a file, a
-    folder, an archive, or what is in it, absolute or relative to the working folder. Returns the
-    text as a uri if it names nothing in the gallery.
+    folder, an archive, or what is in it, absolute or relative to the working folder. A file has a
+    uri in each source that holds it, and a folder above sources names them all. Returns the text
+    as a uri if it names nothing in the gallery. Raises InvalidQuery if it names one thing as a uri
+    and another as a path.
     """
     typed = quote(os.fsencode(text), safe="/!#%~+")
-    for uri in (typed, *_uris_of_path(catalog, text)):
-        if catalog.uris_under(uri, most=1):
-            return uri
-    return typed
+    as_path = next(filter(None, (_uris_at(catalog, path) for path in _paths(text))), [])
+    if not as_path or typed.rstrip("/") in as_path:
+        return as_path or [typed]
+    if catalog.uris_under(typed, most=1):
+        paths = " and ".join(catalog.path(uri) for uri in (typed, as_path[0]))
+        raise InvalidQuery(f"'{text}' may mean {paths}; give the whole path of one of them")
+    return as_path
 
 
-def _uris_of_path(catalog: Catalog, text: str) -> list[str]:
-    """The uris that a path may have, one for each source that it may be in."""
+def uri_at(catalog: Catalog, path: Path) -> str:
+    """The uri of a file or folder: within the innermost source that holds it, or as a new source.
+
+    path: of what exists, absolute and without links. Raises GalleryReadOnly.
+    """
+    roots = {root: name for name, root in catalog.sources().items()}
+    for folder in (path, *path.parents):
+        if folder in roots:
+            inside = path.relative_to(folder)
+            return roots[folder] + ("/" + encode_path(str(inside)) if inside.parts else "")
+    if path.is_dir():
+        return catalog.source_name(path)
+    return catalog.source_name(path.parent) + "/" + encode_path(path.name)
+
+
+def _paths(text: str) -> list[str]:
+    """The paths that a text may name, absolute, the most literal first."""
     path = Path(text)
     paths = [path.absolute()]
     with suppress(OSError, ValueError, RuntimeError):  # what resolving an odd path may raise
         # Sources are named by their resolved paths, and what they hold may be links.
         paths += [path.parent.resolve() / path.name, path.resolve()]
-    return [
-        uri
-        for one in dict.fromkeys(paths)
-        for name, root in catalog.sources().items()
-        for uri in _uris_within(name, os.fspath(root), os.fspath(one))
-    ]
+    return [os.fspath(one) for one in dict.fromkeys(paths)]
+
+
+def _uris_at(catalog: Catalog, path: str) -> list[str]:
+    """The uris that a path has in the gallery, at most one in each source."""
+    found = []
+    for name, root in catalog.sources().items():
+        uris = _uris_within(name, os.fspath(root), path)
+        found += [uri for uri in uris if catalog.uris_under(uri, most=1)][:1]
+    return found
 
 
 def _uris_within(name: str, root: str, path: str) -> list[str]:
-    if path == root:
+    """The uris that a path may have in a source; the source's name for a folder above it."""
+    if Path(root).is_relative_to(path):
         return [name]
     rest = path.removeprefix(root if root != "/" else "")
     if rest == path and root != "/":

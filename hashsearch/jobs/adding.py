@@ -9,6 +9,7 @@ from hashsearch.errors import ArtifactMismatch, InvalidImage
 from hashsearch.gallery.catalog import FoundPlace, NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.places import uri_at
 from hashsearch.images import TINY_BYTES
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.base import SourceImage
@@ -23,12 +24,12 @@ def add_image(
     image: SourceImage | bytes,
     label: str | None = None,
     *,
-    source: Path | None = None,
+    path: Path | None = None,
 ) -> tuple[int, bool]:
     """Add one image file to a gallery; a job may run meanwhile.
 
     encoder: the gallery's model, loaded from its folder. image: a file's bytes, or the image of
-    a source, whose root is `source`; indexing the same source later finds it unchanged.
+    a file at `path`, an absolute one; indexing its folder later finds it unchanged.
     Returns the image's id, and whether it is new: equal bytes are stored once, with every place
     where they were found.
     Raises InvalidImage, and ArtifactMismatch if the encoder is not the gallery's model, or the
@@ -50,11 +51,11 @@ def add_image(
         raise result
     size, mtime = image.size, image.mtime
     uri = f"{ADDED}/{result.key.hex()}"
-    if source is not None:
-        uri = gallery.catalog.source_name(source) + image.place
+    if path is not None:
+        uri = uri_at(gallery.catalog, path)
     known = gallery.catalog.images_of_keys([result.key])
     if known:
-        if source is not None:
+        if path is not None:
             gallery.commit(Changes(found=[FoundPlace(result.key, uri, label, size, mtime)]))
         return known[result.key][0], False
     columns = encoder.columns(result.tiny[np.newaxis])

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from hashsearch.errors import InvalidSource
 from hashsearch.gallery.catalog import Catalog
-from hashsearch.gallery.changes import change_root, move_place, next_generation
+from hashsearch.gallery.changes import change_root, move_failures, move_place, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.places import is_lost, uri_at
 from hashsearch.sources.base import encode_path
 
 _AT_ONCE = 20_000  # places of one transaction, which blocks other writers for half a second
@@ -35,7 +36,7 @@ def relocate(gallery: GalleryFolder, old: Path, new: Path) -> int:
             elif old.is_relative_to(root):
                 inside = name + "/" + encode_path(os.fspath(old.relative_to(root)))
                 if catalog.uris_under(inside, most=1):
-                    moved += _move_places(catalog, inside, _uri_at(catalog, new))
+                    moved += _move_places(catalog, inside, uri_at(catalog, new))
     if not moved:
         raise InvalidSource(f"no image of {gallery.folder} lies at {old}")
     return moved
@@ -53,6 +54,7 @@ def _move_source(catalog: Catalog, name: str, root: Path) -> int:
 
 def _move_places(catalog: Catalog, former: str, now: str) -> int:
     """Give every place at or below one uri the corresponding place at or below another."""
+    _require_order(catalog, former, now)
     moved, last = 0, ""
     while uris := catalog.uris_under(former, last, _AT_ONCE):
         last = uris[-1]
@@ -61,15 +63,25 @@ def _move_places(catalog: Catalog, former: str, now: str) -> int:
                 move_place(db, uri, now + uri.removeprefix(former))
             next_generation(db)
         moved += len(uris)
+    with catalog.transaction() as db:
+        move_failures(db, former, now)
     return moved
 
 
-def _uri_at(catalog: Catalog, path: Path) -> str:
-    """The uri of a path: within the innermost source that holds it, or as a new source."""
-    roots = {root: name for name, root in catalog.sources().items()}
-    for folder in path.parents:
-        if folder in roots:
-            return roots[folder] + "/" + encode_path(os.fspath(path.relative_to(folder)))
-    if path.is_dir():
-        return catalog.source_name(path)
-    return catalog.source_name(path.parent) + "/" + encode_path(path.name)
+def _require_order(catalog: Catalog, former: str, now: str) -> None:
+    """Raise InvalidSource if other images are recorded where these files lie now.
+
+    That is so where those moved too, and their relocation must be recorded first.
+    """
+    roots, last = catalog.sources(), ""
+    while uris := catalog.uris_under(former, last, _AT_ONCE):
+        last = uris[-1]
+        old = catalog.known_files(uris)
+        targets = {now + uri.removeprefix(former): known for uri, known in old.items()}
+        for uri, other in catalog.known_files(list(targets)).items():
+            known = targets[uri]
+            if is_lost(uri, other, roots) and not is_lost(uri, known, roots):
+                raise InvalidSource(
+                    f"another image was indexed at {catalog.path(uri)}; if its file was moved "
+                    "too, relocate that first; otherwise, index its folder first"
+                )

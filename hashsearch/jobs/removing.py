@@ -1,6 +1,6 @@
 """Removing images from a gallery."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hashsearch.gallery.catalog import Catalog
@@ -26,22 +26,34 @@ class Removal:
 def remove(catalog: Catalog, selection: Selection) -> Removal:
     """Remove the selected images from every answer.
 
-    By a beginning of uris, the places there are removed, and the images that have no other place.
+    By beginnings of uris, the places there are removed, and the images that have no other place.
     Many are removed in several transactions. Their rows stay on disk until `compact`. Raises
     GalleryReadOnly.
     """
-    if selection.uri_prefix is not None:
-        return _remove_places(catalog, selection.uri_prefix)
+    if selection.uri_prefixes is not None:
+        return _remove_places(catalog, selection.uri_prefixes)
     return Removal(sum(_remove_images(catalog, part) for part in _parts(selection)))
 
 
-def selected(catalog: Catalog, selection: Selection, most: int) -> tuple[int, list[str]]:
-    """How many images, or places of images, are selected, and the paths of at most `most`."""
-    if selection.uri_prefix is not None:
-        uris = catalog.uris_under(selection.uri_prefix, most=most)
-        return catalog.count_under(selection.uri_prefix), [catalog.path(uri) for uri in uris]
+def selected(
+    catalog: Catalog, selection: Selection, most: int | None = None
+) -> tuple[Removal, list[str], int]:
+    """What `remove` would do, at most `most` of the selected paths, and how many more there are.
+
+    most: None means all.
+    """
+    if selection.uri_prefixes is not None:
+        images, kept = catalog.count_only_under(selection.uri_prefixes)
+        uris = [
+            uri
+            for prefix in selection.uri_prefixes
+            for uri in catalog.uris_under(prefix, most=most)
+        ]
+        more = sum(map(catalog.count_under, selection.uri_prefixes)) - len(uris[:most])
+        return Removal(images, kept), list(dict.fromkeys(map(catalog.path, uris[:most]))), more
     ids = [one for part in _parts(selection) for one in catalog.ids_where(*condition(part))]
-    return len(ids), [record.path for record in catalog.records(ids[:most])]
+    paths = [record.path for record in catalog.records(ids[:most])]
+    return Removal(len(ids)), paths, len(ids) - len(paths)
 
 
 def _parts(selection: Selection) -> Iterator[Selection]:
@@ -65,11 +77,12 @@ def _remove_images(catalog: Catalog, selection: Selection) -> int:
         removed += some
 
 
-def _remove_places(catalog: Catalog, prefix: str) -> Removal:
+def _remove_places(catalog: Catalog, prefixes: Sequence[str]) -> Removal:
     before, images = set[int](), 0
-    for uris in _batches(catalog, prefix):
-        before.update(catalog.ids_at(uris))
-        images += drop_places(catalog, uris)
+    for prefix in prefixes:
+        for uris in _batches(catalog, prefix):
+            before.update(catalog.ids_at(uris))
+            images += drop_places(catalog, uris)
     return Removal(images, len(before) - images)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathspec import GitIgnoreSpec
 
 from hashsearch.errors import InvalidSource
-from hashsearch.sources.base import SourceImage, decode_path
+from hashsearch.sources.base import SourceImage, decode_path, valid_text
+from hashsearch.sources.folder import printable
 
 
 class Excludes:
@@ -28,7 +29,11 @@ class Excludes:
 
 
 def require_pattern(pattern: str) -> None:
-    """Raise InvalidSource if a pattern is empty or cannot be understood."""
+    """Raise InvalidSource if a pattern is empty, no valid text, or cannot be understood."""
+    if valid_text(pattern) != pattern:
+        raise InvalidSource(
+            f"{printable(pattern)!r} is not valid UTF-8; in a pattern, ? stands for any character"
+        )
     try:
         (one,) = GitIgnoreSpec.from_lines([pattern]).patterns
     except ValueError as error:

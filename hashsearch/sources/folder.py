@@ -115,15 +115,15 @@ class ImageFile:
         self.passed_over: Counter[str] = Counter()
         self.is_whole = False
         self.remarks: list[str] = []
-        self._path = self.root / path.name
+        self.path = self.root / path.name
 
     def estimate(self) -> int:
         return 1
 
     def __iter__(self) -> Iterator[SourceImage]:
-        status = self._path.stat()
-        place = "/" + encode_path(self._path.name)
-        yield SourceImage(place, None, status.st_size, status.st_mtime_ns, self._path)
+        status = self.path.stat()
+        place = "/" + encode_path(self.path.name)
+        yield SourceImage(place, None, status.st_size, status.st_mtime_ns, self.path)
 
 
 def _names(folder: Path) -> list[bytes]:

@@ -43,7 +43,7 @@ class IndexSummary:
 
     indexed: int
     duplicates: int  # the gallery has the same bytes from another place, and now knows both
-    moved: int  # the gallery has the same bytes from a place that no longer exists
+    moved: int  # the gallery has the same bytes from a place where they no longer are
     unchanged: int  # the gallery had them already
     failed: int
     skipped: int  # failed in an earlier job, and not tried again

@@ -9,7 +9,8 @@ import errno
 import os
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.util import find_spec
@@ -93,6 +94,18 @@ def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
     return _reduced(image, width, height, what, thumbnail, plain)
 
 
+def whole_picture(data: bytes) -> Image.Image:
+    """The picture of an image file at full size, RGB and upright, by the rules of `decode`.
+
+    Raises what `decode` raises.
+    """
+    image, plain = _open(data)
+    require_few_pixels(*image.size)
+    with _reading(f"the {image.format} image of {len(data):,} bytes"):
+        image.load()
+        return _to_rgb(turned(plain.mend(image), plain.orientation))
+
+
 def from_picture(image: Image.Image) -> DecodedImage:
     """Turn a picture that Pillow holds into a tiny image, by the rules of `decode`.
 
@@ -138,7 +151,7 @@ def _reduced(
     image: Image.Image, width: int, height: int, what: str, thumbnail: bool, plain: PlainFile
 ) -> DecodedImage:
     """Load a picture and reduce it to its tiny image. width, height: of the whole picture."""
-    try:
+    with _reading(what):
         image.load()
         image = plain.mend(image)
         if plain.orientation >= 5:
@@ -150,11 +163,18 @@ def _reduced(
             height=height,
             thumbnail=thumbnail_of(square) if thumbnail else None,
         )
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Raise InvalidImage for anything that Pillow raises on bad bytes."""
+    try:
+        yield
     except InvalidImage:
         raise
     except MemoryError as error:
         raise InvalidImage("there is not enough memory to decode the image") from error
-    except Exception as error:  # Pillow raises many classes on bad bytes
+    except Exception as error:  # Pillow raises many classes
         raise InvalidImage(f"{what} is damaged or cut short") from error
 
 

@@ -20,6 +20,7 @@ from hashsearch.images import (
     from_picture,
     from_pixels,
     read_image_file,
+    whole_picture,
 )
 from tests.conftest import PHOTOGRAPHS
 
@@ -109,6 +110,7 @@ def test_a_rotated_photograph_is_set_upright(astronaut, orientation):
     decoded = decode(saved(stored, "PNG", exif=exif))
     assert_array_equal(decoded.tiny, decode(saved(upright, "PNG")).tiny)
     assert (decoded.width, decoded.height) == (480, 320)
+    assert_array_equal(whole_picture(saved(stored, "PNG", exif=exif)), upright)
 
 
 def test_transparency_becomes_white(astronaut):
@@ -117,6 +119,12 @@ def test_transparency_becomes_white(astronaut):
     assert (decode(saved(clear, "PNG")).tiny == 255).all()
     half = Image.new("RGBA", (64, 64), (0, 0, 0, 128))
     assert np.unique(decode(saved(half, "PNG")).tiny).tolist() == [127]
+    assert np.unique(whole_picture(saved(half, "PNG"))).tolist() == [127]
+
+
+def test_a_whole_picture_that_is_cut_short_is_refused(astronaut):
+    with pytest.raises(InvalidImage, match="damaged or cut short"):
+        whole_picture(saved(astronaut, "PNG")[:9000])
 
 
 def test_a_palette_picture_with_a_transparent_colour_becomes_white_there():

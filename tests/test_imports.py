@@ -18,6 +18,7 @@ FLOORS = (
         "metrics",
         "images",
         "imagefiles",
+        "closeness",
         "progress",
         "durable",
         "hardware",

@@ -7,6 +7,7 @@ import torch
 from numpy.testing import assert_array_equal
 from safetensors.torch import load_file, save_file
 
+from hashsearch.closeness import Closeness
 from hashsearch.encoder import BATCH, Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.models.card import PRETRAINED, copy_model, fingerprint, read_card
@@ -32,6 +33,14 @@ def saved(tmp_path):
 def rewrite_card(folder, **changes):
     card = json.loads((folder / "card.json").read_text())
     card.update(changes)
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def rewrite_to_format(folder, version, **changes):
+    """Make a card one of an older format, which has no closeness."""
+    rewrite_card(folder, format_version=version, **changes)
+    card = json.loads((folder / "card.json").read_text())
+    del card["closeness"]
     (folder / "card.json").write_text(json.dumps(card))
 
 
@@ -136,10 +145,15 @@ def test_weights_that_are_not_the_cards_are_refused(saved):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 3}, "of format 3; this version of hashsearch reads 1 and 2"),
+        ({"format_version": 4}, "of format 4; this version of hashsearch reads 1 to 3"),
+        ({"format_version": 2}, "missing or unknown entries: closeness"),
+        ({"closeness": 7}, "closeness in card.json is neither a dict nor null"),
+        ({"closeness": {"same": 1}}, "it has entries other than same, near and alike"),
+        ({"closeness": {"same": 1, "near": 2, "alike": 3.5}}, "a whole number of bits"),
+        ({"closeness": {"same": 1, "near": True, "alike": 3}}, "a whole number of bits"),
+        ({"closeness": {"same": 3, "near": 2, "alike": 9}}, "not 0 ≤ same ≤ near ≤ alike"),
+        ({"closeness": {"same": -1, "near": 2, "alike": 9}}, "not 0 ≤ same ≤ near ≤ alike"),
         ({"format_version": [1]}, r"of format \[1\]; this version"),
-        ({"format_version": 1, "kind": "transform"}, "transform model of format 1, whose layout"),
-        ({"format_version": 1, "kind": "convolutional"}, "train it again, or index into a new"),
         ({"kind": "transformer"}, "of kind 'transformer'; expected convolutional or dense"),
         ({"surprise": 1}, "missing or unknown entries: surprise"),
         ({"architecture": {"widths": [3072, 32, 256], "hidden": "relu"}}, "no usable weights"),
@@ -154,6 +168,32 @@ def test_a_card_that_does_not_fit_is_refused(saved, changes, message):
     rewrite_card(saved, **changes)
     with pytest.raises(InvalidModel, match=message):
         read_model(saved)
+
+
+@pytest.mark.parametrize("kind", ["transform", "convolutional"])
+def test_a_family_whose_layout_changed_since_format_1_is_refused(saved, kind):
+    rewrite_to_format(saved, 1, kind=kind)
+    with pytest.raises(
+        InvalidModel, match=f"a {kind} model of format 1, whose layout.*new gallery"
+    ):
+        read_model(saved)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_cards_before_format_3_are_read_without_closeness(saved, version):
+    rewrite_to_format(saved, version)
+    assert read_model(saved)[1].closeness is None
+
+
+def test_closeness_is_kept_on_the_card(tmp_path):
+    closeness = Closeness(same=0, near=9, alike=40)
+    save_model(tmp_path / "model", small(), training={}, metrics={}, closeness=closeness)
+    assert json.loads((tmp_path / "model" / "card.json").read_text())["closeness"] == {
+        "same": 0,
+        "near": 9,
+        "alike": 40,
+    }
+    assert read_model(tmp_path / "model")[1].closeness == closeness
 
 
 def test_a_model_for_other_image_rules_is_refused(saved):

@@ -12,11 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hashsearch.codes import pack_bits
 from hashsearch.errors import TrainingError
 from hashsearch.hardware import describe
 from hashsearch.models.autoencoder import StoredModel
 from hashsearch.models.card import PRETRAINED, Card
 from hashsearch.models.storage import read_model, require_free, round_as_stored, save_model
+from training.closeness import (
+    NEEDED,
+    CodesOf,
+    closeness_drawings,
+    closeness_of,
+    count_distances,
+    seconds_to_count,
+)
 from training.data import (
     fit_standardization,
     held_out_of,
@@ -27,13 +36,13 @@ from training.data import (
 from training.device import has_bfloat16
 from training.families import PRESETS
 from training.families.base import Preset, Start, Work, settings_of
-from training.measure import Describe, measure, seconds_to_measure
+from training.measure import Describe, describe_all, measure, seconds_to_measure
 from training.retrieval import Question
 from training.run import Run
 from training.targets import Targets, read_targets
 from training.training_report import write_report
 
-HELD_OUT = 1000  # images not trained on, for measuring reconstruction
+HELD_OUT = 1000  # images not trained on, for measuring reconstruction and closeness
 # A tenth of these is HELD_OUT. Fitted to 257, 1,000, 10,000 and 39,000 images of CIFAR-10, 256
 # principal components keep 91.8, 94.9, 96.2 and 96.3% of the variance of 2,000 others.
 ENOUGH = 10_000
@@ -197,6 +206,9 @@ def _seconds_to_close(
     model.eval()
     spent = seconds_to_measure(_describe(preset, model), questions, work.device)
     spent += preset.seconds_to_finish(model, work)
+    codes_of = _codes_of(preset, model, work)
+    if codes_of is not None:
+        spent += seconds_to_count(codes_of, work.held_out)
     model.train()
     if baseline:
         spent += seconds_to_measure(_describe_bundled(work.device), questions, work.device)
@@ -222,20 +234,45 @@ def _close(
     metrics = preset.measure(model, sample)
     metrics |= measure(_describe(preset, model), questions, work.device)
     bundled = measure(_describe_bundled(work.device), questions, work.device) if baseline else {}
+    closeness, curves = None, []
+    codes_of = _codes_of(preset, model, work)
+    if codes_of is not None:
+        distances = count_distances(codes_of, work.held_out)
+        closeness = closeness_of(distances)
+        curves = closeness_drawings(distances, closeness)
     work.run.ensure_folder()  # a preset in closed form has no stage
     beside = work.run.folder / "beside"
     shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed while writing it
     beside.mkdir()
     preset.finish(model, work, beside)
-    drawings = preset.draw(model, sample)
+    drawings = [*preset.draw(model, sample), *curves]
     write_report(beside / "report", work.run.log, drawings, metrics, bundled, training)
-    card = save_model(out, saved, training=training, metrics=metrics, beside=beside.iterdir())
+    card = save_model(
+        out,
+        saved,
+        training=training,
+        metrics=metrics,
+        closeness=closeness,
+        beside=beside.iterdir(),
+    )
     work.run.delete()
     return card
 
 
 def _describe(preset: Preset[M], model: M) -> Describe:
     return lambda tiny: preset.describe(model, tiny)
+
+
+def _codes_of(preset: Preset[M], model: M, work: Work) -> CodesOf | None:
+    """The model's packed codes of images; None if it makes none, or too few are held out."""
+    describe = _describe(preset, model)
+
+    def codes_of(tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return pack_bits(describe_all(describe, tiny, work.device)["codes"].cpu().numpy())
+
+    if len(work.held_out) < NEEDED:
+        return None
+    return codes_of if "codes" in describe_all(describe, work.held_out[:1], work.device) else None
 
 
 def _describe_bundled(device: str) -> Describe:

@@ -26,7 +26,7 @@ def measure(describe: Describe, questions: Sequence[Question], device: str) -> d
     metrics: dict[str, float] = {}
     for question in questions:
         gallery, queries = (
-            _describe_all(describe, part, device) for part in (question.gallery, question.queries)
+            describe_all(describe, part, device) for part in (question.gallery, question.queries)
         )
         for what, rows in gallery.items():
             measured = _retrieval(question, rows, queries[what], device)
@@ -42,8 +42,8 @@ def seconds_to_measure(describe: Describe, questions: Sequence[Question], device
     if not questions:
         return 0.0
     seconds = 0.0
-    per_image = seconds_of(lambda: _describe_all(describe, _blank(), device)) / _CHUNK
-    rows = _describe_all(describe, _blank(), device)
+    per_image = seconds_of(lambda: describe_all(describe, _blank(), device)) / _CHUNK
+    rows = describe_all(describe, _blank(), device)
     for question in questions:
         seconds += per_image * (len(question.gallery) + len(question.queries))
         labels = question.query_labels[: min(_SAMPLE, _CHUNK)]
@@ -72,7 +72,8 @@ def _blank() -> NDArray[np.uint8]:
 
 
 @torch.no_grad()
-def _describe_all(describe: Describe, images: NDArray[np.uint8], device: str) -> dict[str, Tensor]:
+def describe_all(describe: Describe, images: NDArray[np.uint8], device: str) -> dict[str, Tensor]:
+    """Describe (n, 32, 32, 3) uint8 images, n > 0, in chunks; returns n rows by name."""
     chunks = [
         describe(torch.from_numpy(images[start : start + _CHUNK]).to(device))
         for start in range(0, len(images), _CHUNK)

@@ -36,6 +36,7 @@ def _info(options: argparse.Namespace) -> int:
         **card.architecture,
         "bits": card.bits,
         "fingerprint": card.fingerprint,
+        "closeness": card.closeness.as_dict() if card.closeness else "not measured",
         **{n: value for n, value in card.training.items() if n not in ("settings", *others)},
         **{n: other.get("fingerprint") for n, other in others.items() if isinstance(other, dict)},
         **card.metrics,

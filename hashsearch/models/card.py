@@ -12,14 +12,15 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hashsearch.closeness import Closeness, closeness_from
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.images import PREPROCESSING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT_VERSION = 2
-READ_VERSIONS = (1, 2)
+FORMAT_VERSION = 3
+READ_VERSIONS = (1, 2, 3)
 
 PRETRAINED = Path(__file__).with_name("pretrained")  # the bundled model
 BUNDLED = "bundled"  # its name
@@ -34,7 +35,8 @@ class Card:
     preprocessing: the version of the rules of `images.decode`. bits: of a code;
     address_bits: of an address, 0 if the model has none. fingerprint: see `fingerprint`.
     training: the preset, its settings, data, seed, time and hardware. metrics: the
-    measured values by name.
+    measured values by name. closeness: what distances between the codes mean; None if it was
+    not measured, and in formats 1 and 2.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class Card:
     address_bits: int = 0
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    closeness: Closeness | None = None
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -73,16 +76,31 @@ def card_from_json(text: str) -> Card:
         version = raw.get("format_version") if isinstance(raw, dict) else None
         raise InvalidModel(
             f"card.json is of format {version!r}; this version of hashsearch reads "
-            f"{' and '.join(map(str, READ_VERSIONS))}"
+            f"{READ_VERSIONS[0]} to {READ_VERSIONS[-1]}"
         )
     wanted = {entry.name for entry in fields(Card)}
+    if raw["format_version"] < 3:
+        wanted.remove("closeness")
     if raw.keys() != wanted:
         odd = ", ".join(sorted(raw.keys() ^ wanted))
         raise InvalidModel(f"card.json has missing or unknown entries: {odd}")
     for name, wanted_type in _TYPES.items():
         if not isinstance(raw[name], wanted_type):
             raise InvalidModel(f"{name} in card.json is not a {wanted_type.__name__}")
-    return Card(**raw)
+    return Card(**raw | {"closeness": _closeness(raw)})
+
+
+def _closeness(raw: dict[str, Any]) -> Closeness | None:
+    """The entry closeness of a card of any format. Raises InvalidModel."""
+    entry = raw.get("closeness")
+    if entry is None:
+        return None
+    if not isinstance(entry, dict):
+        raise InvalidModel("closeness in card.json is neither a dict nor null")
+    try:
+        return closeness_from(entry)
+    except ValueError as error:
+        raise InvalidModel(f"closeness in card.json cannot be used: {error}") from error
 
 
 def model_folder(model: str | PathLike[str] | None) -> Path:

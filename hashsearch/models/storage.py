@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hashsearch.closeness import Closeness
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.images import READ_PREPROCESSINGS
@@ -29,6 +30,7 @@ def save_model(
     *,
     training: Mapping[str, Any],
     metrics: Mapping[str, float],
+    closeness: Closeness | None = None,
     beside: Iterable[Path] = (),
 ) -> Card:
     """Write a model folder, which appears under its name when it is complete.
@@ -45,6 +47,7 @@ def save_model(
         fingerprint=fingerprint(model.kind, model.architecture(), weights),
         training=dict(training),
         metrics=dict(metrics),
+        closeness=closeness,
     )
     require_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

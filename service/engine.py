@@ -18,6 +18,7 @@ from hashsearch.retrieval.searcher import Query, Ranking, Searcher
 from service.problems import MalformedRequest
 from service.schemas import (
     MAX_K,
+    ClosenessAnswer,
     CompareAnswer,
     GalleryAnswer,
     HitAnswer,
@@ -104,12 +105,14 @@ class Engine:
     def describe(self) -> GalleryAnswer:
         """The gallery as it is searched now, and the newest job that wrote to it."""
         searcher = self._searcher
+        closeness = searcher.closeness
         job = last_job(self.gallery.catalog)
         return GalleryAnswer(
             images=len(searcher.ids),
             generation=searcher.generation,
             fingerprint=searcher.fingerprint,
             methods=list(searcher.methods),
+            closeness=ClosenessAnswer(**closeness.as_dict()) if closeness else None,
             job=None if job is None else JobAnswer(**job.as_dict()),
         )
 
@@ -157,6 +160,7 @@ def _answer(ranking: Ranking) -> MethodAnswer:
             HitAnswer(
                 id=hit.id,
                 distance=hit.distance,
+                closeness=hit.closeness,
                 label=hit.label,
                 uri=hit.uri,
                 missing=hit.missing,

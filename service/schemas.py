@@ -4,6 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from hashsearch.closeness import MEANINGS
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.retrieval.searcher import DEFAULT_K
 
@@ -21,6 +22,13 @@ def _list_methods(schema: dict[str, Any]) -> None:
 
 
 MethodName = Annotated[str, AfterValidator(_known_method), Field(json_schema_extra=_list_methods)]
+Word = Annotated[
+    str,
+    Field(
+        description="; ".join(f"{word}: {meaning}" for word, meaning in MEANINGS.items()),
+        json_schema_extra={"enum": list(MEANINGS)},
+    ),
+]
 K = Annotated[int, Field(ge=1, le=MAX_K, description="largest number of hits")]
 
 
@@ -73,6 +81,10 @@ class HitAnswer(BaseModel):
 
     id: int
     distance: int = Field(description="in the method's unit")
+    closeness: Word | None = Field(
+        description="what the distance means; null with other methods than codes, and if it was "
+        "not measured of the model"
+    )
     label: str | None
     uri: str = Field(description="source and path, percent-encoded")
     missing: bool = Field(description="whether the file is gone from its place, with all copies")
@@ -126,6 +138,14 @@ class JobAnswer(BaseModel):
     images_per_second: float
 
 
+class ClosenessAnswer(BaseModel):
+    """The distances between codes, in bits and inclusive, up to which a word is used."""
+
+    same: int
+    near: int
+    alike: int
+
+
 class GalleryAnswer(BaseModel):
     """The gallery that is searched."""
 
@@ -133,6 +153,9 @@ class GalleryAnswer(BaseModel):
     generation: int = Field(description="increases with every change to the images")
     fingerprint: str = Field(description="fingerprint of the model that made the codes")
     methods: list[MethodName] = Field(description="methods that the gallery has data for")
+    closeness: ClosenessAnswer | None = Field(
+        description="what distances mean; null if it was not measured of the model"
+    )
     job: JobAnswer | None
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Set
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
+from hashsearch.closeness import Closeness
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import from_pixels
@@ -22,6 +24,7 @@ from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.removing import remove
+from hashsearch.models.card import CARD_FILE, read_card
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources import DataFolders
 from hashsearch.sources.archive import TarArchive
@@ -168,6 +171,19 @@ def gallery(gallery_folder, tmp_path):
     opened = GalleryFolder(tmp_path / "gallery")
     yield opened
     opened.close()
+
+
+CLOSENESS = Closeness(same=35, near=50, alike=60)
+
+
+@pytest.fixture(scope="session")
+def measured_gallery_folder(tmp_path_factory: pytest.TempPathFactory, gallery_folder: Path) -> Path:
+    """The session's gallery, with CLOSENESS on its model's card. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("measured") / "gallery"
+    shutil.copytree(gallery_folder, folder)
+    card = replace(read_card(folder / "model"), closeness=CLOSENESS)
+    (folder / "model" / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture

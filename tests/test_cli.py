@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from hashsearch.cli import main
+from hashsearch.closeness import MEANINGS
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from tests.test_images import png_header
 
@@ -99,6 +100,24 @@ def test_a_query_by_image_id_or_code_gives_the_same_neighbours(gallery_folder, m
     assert (20, 0) in by_image
     assert [hit for hit in by_image if hit[0] != 20] == by_id[:7]
     assert by_code in ([], [by_image])
+
+
+def test_a_query_prints_what_the_distances_mean(measured_gallery_folder):
+    def printed(*arguments):
+        return run("query", 20, "--gallery", measured_gallery_folder, *arguments).stdout
+
+    words = [hit["closeness"] for hit in json.loads(printed("-k", 300, "--json"))["hits"]]
+    header, *lines = printed("-k", 300).splitlines()
+    assert header.split() == ["bits", "closeness", "id", "label", "image"]
+    assert [line.split()[1] for line in lines] == words
+    assert {"near", "alike", "far"} <= set(words) <= MEANINGS.keys()
+    assert "closeness" not in printed("--method", "pixels")
+    by_pixels = json.loads(printed("--method", "pixels", "--json"))["hits"]
+    assert {hit["closeness"] for hit in by_pixels} == {None}
+
+
+def test_a_query_prints_no_words_where_the_model_was_not_measured(gallery_folder):
+    assert run("query", 20, "--gallery", gallery_folder).stdout.split()[:2] == ["bits", "id"]
 
 
 def test_a_radius_without_k_returns_all_images_within_it(gallery_folder):

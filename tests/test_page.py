@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from hashsearch.closeness import MEANINGS
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.sources.folder import Folder
+from tests.conftest import CLOSENESS
 
 pytestmark = pytest.mark.browser
 
@@ -104,6 +106,48 @@ def test_an_uploaded_picture_is_answered_by_both_methods_side_by_side(page, pict
     page.wait_for_load_state("networkidle")
     broken = page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).length")
     assert broken == 0
+
+
+def test_hits_by_code_carry_a_word_up_to_a_line_where_likeness_ends(
+    page, picture, measured_gallery_folder
+):
+    with server_of(measured_gallery_folder) as address:
+        page.goto(address)
+        page.set_input_files("#file", picture)
+        by_code, by_pixels = columns(page).first, columns(page).nth(1)
+        expect(by_code.locator("button")).to_have_count(20)
+        distances = [int(text) for text in by_code.locator(".distance").all_inner_texts()]
+        words = [CLOSENESS.word(distance) for distance in distances]
+        assert by_code.locator(".closeness").all_inner_texts() == words
+        title = f"same: {MEANINGS['same']}"
+        expect(by_code.locator(".closeness").first).to_have_attribute("title", title)
+        rows = by_code.locator("li").evaluate_all("all => all.map(li => li.className === 'end')")
+        first_far = words.index("far")
+        assert 0 < first_far < 20
+        assert rows == [False] * first_far + [True] + [False] * (20 - first_far)
+        expect(by_pixels.locator("li")).to_have_count(20)
+        expect(by_pixels.locator(".closeness")).to_have_count(0)
+        page.wait_for_load_state("networkidle")
+
+
+def test_a_hit_whose_file_is_gone_says_so(page, picture, model_folder, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for name in ("gone.png", "kept.png"):
+        with Image.open(picture) as image:
+            image.rotate(90 * (name == "kept.png")).save(tmp_path / "pictures" / name)
+    gallery = GalleryFolder.create(tmp_path / "g", model_folder)
+    index_sources(gallery, [Folder(tmp_path / "pictures")], workers=1)
+    gallery.close()
+    (tmp_path / "pictures" / "gone.png").unlink()
+    with server_of(tmp_path / "g") as address:
+        page.goto(address)
+        page.set_input_files("#file", picture)
+        gone, kept = (columns(page).first.locator("li").nth(number) for number in (0, 1))
+        expect(gone.get_by_text("file gone")).to_be_visible()
+        expect(gone.locator("button")).to_have_attribute("title", "pictures/gone.png (file gone)")
+        expect(kept.get_by_text("file gone")).to_be_hidden()
+        expect(kept.locator("button")).to_have_attribute("title", "pictures/kept.png")
+        page.wait_for_load_state("networkidle")
 
 
 def test_pictures_that_both_methods_found_are_outlined(page, picture):

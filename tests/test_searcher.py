@@ -60,6 +60,20 @@ def test_ranking_by_code_orders_by_differing_bits_then_by_id(searcher):
     assert_array_equal(ranking.distances, distances[order])
 
 
+def test_a_hit_by_code_says_what_its_distance_means(searcher, measured_gallery_folder):
+    measured = open_searcher(measured_gallery_folder)
+    by_id = measured.query_by_id(9)
+    by_image = measured.query_by_image(Path(measured.gallery.catalog.record(9).path).read_bytes())
+    for query in (by_id, by_image, measured.query_by_code(by_id.code)):
+        hits = measured.search(query, k=300).hits
+        for hit in hits:  # the thresholds are inclusive
+            farther = sum(hit.distance > limit for limit in (35, 50, 60))
+            assert hit.closeness == ("same", "near", "alike", "far")[farther]
+        assert {hit.closeness for hit in hits} >= {"near", "alike", "far"}
+        assert {hit.closeness for hit in searcher.search(query, k=300).hits} == {None}
+    assert {hit.closeness for hit in measured.search(by_id, "pixels", k=300).hits} == {None}
+
+
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_below_one_is_refused(searcher, k):
     with pytest.raises(InvalidQuery, match=f"k is at least 1; got {k}"):

@@ -23,7 +23,7 @@ from hashsearch.models.card import copy_model
 from hashsearch.sources.folder import Folder
 from service.app import create_app
 from service.settings import Settings
-from tests.conftest import open_searcher
+from tests.conftest import CLOSENESS, open_searcher
 from tests.test_images import png_header
 
 MAX_BODY = 2 * 2**20
@@ -181,6 +181,24 @@ def test_a_gallery_that_is_damaged_meanwhile_is_served_in_its_former_state(
         for _ in range(3):
             assert client.post("/v1/search", content=picture).json()["hits"] == before
     assert caplog.text.count("its former state is served") == 1
+
+
+def test_hits_by_code_and_the_gallery_say_what_distances_mean(client, measured_gallery_folder):
+    with TestClient(create_app(Settings(gallery=measured_gallery_folder))) as measured:
+        by_code, by_pixels = measured.post("/v1/compare?k=300", json={"id": 5}).json()["methods"]
+        words = [CLOSENESS.word(hit["distance"]) for hit in by_code["hits"]]
+        assert [hit["closeness"] for hit in by_code["hits"]] == words
+        assert len(set(words)) >= 3
+        assert {hit["closeness"] for hit in by_pixels["hits"]} == {None}
+        thresholds = measured.get("/v1/gallery").json()["closeness"]
+        assert thresholds == {"same": 35, "near": 50, "alike": 60}
+        hit = measured.get("/openapi.json").json()["components"]["schemas"]["HitAnswer"]
+        word, null = hit["properties"]["closeness"]["anyOf"]
+        assert word["enum"] == ["same", "near", "alike", "far"]
+        assert null == {"type": "null"}
+    assert client.get("/v1/gallery").json()["closeness"] is None
+    hits = client.post("/v1/search", json={"id": 5}).json()["hits"]
+    assert {hit["closeness"] for hit in hits} == {None}
 
 
 def test_the_gallery_and_its_job_are_described(client, gallery_folder):

@@ -71,6 +71,7 @@ def _print_hits(ranking: "Ranking", *, as_json: bool) -> None:
                 {
                     "id": hit.id,
                     "distance": hit.distance,
+                    "closeness": hit.closeness,
                     "label": hit.label,
                     "uri": hit.uri,
                     "path": hit.path,
@@ -81,14 +82,16 @@ def _print_hits(ranking: "Ranking", *, as_json: bool) -> None:
         }
         print(json.dumps(answer, indent=2))
         return
-    table = [(unit, "id", "label", "image")]
+    meant = any(hit.closeness for hit in ranking.hits)  # of all hits or of none
+    table = [(unit, *(["closeness"] if meant else []), "id", "label", "image")]
     table += [
         (
             f"{hit.distance:,}",
+            *([hit.closeness] if hit.closeness else []),
             str(hit.id),
             shown(hit.label or ""),
             shown(hit.path) + (" (gone)" if hit.missing else ""),
         )
         for hit in ranking.hits
     ]
-    print("\n".join(aligned(table, ">><<")))
+    print("\n".join(aligned(table, "><><<" if meant else ">><<")))

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hashsearch.closeness import Closeness
 from hashsearch.codes import CODE_BYTES, require_code_bytes
-from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery, NotInGallery
+from hashsearch.errors import (
+    HashSearchError,
+    InvalidGallery,
+    InvalidModel,
+    InvalidQuery,
+    NotInGallery,
+)
 from hashsearch.gallery.catalog import Rows
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import present
 from hashsearch.images import PREPROCESSING, TINY_BYTES, decode
-from hashsearch.models.card import of_other_rules
+from hashsearch.models.card import of_other_rules, read_card
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.search import NO_POSITION, Block, Index
 
@@ -50,8 +57,9 @@ class Hit:
 
     distance: in bits with the method "codes", squared with "pixels". label: None if the image
     has none. path: of the image's file. uri: the name of its source and the path within it,
-    percent-encoded. closeness: what the distance means; None, since no model says so yet. missing:
-    whether the file is gone, and no other file with the same bytes is known.
+    percent-encoded. closeness: what the distance means, "same", "near", "alike" or "far"; None with
+    methods other than "codes", and if it was not measured of the gallery's model. missing: whether
+    the file is gone, and no other file with the same bytes is known.
 
     >>> gallery.search(7, k=1)[0].id != 7
     True
@@ -98,24 +106,26 @@ class Searcher:
     def __init__(self, gallery: GalleryFolder, encoder: "Encoder | None" = None):
         """encoder: of an earlier Searcher; it is kept if the gallery's model is still the same.
 
-        Raises InvalidGallery if the gallery is damaged.
+        Raises InvalidGallery or InvalidModel if the gallery is damaged.
         """
         self.gallery = gallery
         while True:
             rows = gallery.catalog.rows()
             try:
+                card = read_card(gallery.model_folder_of(rows.fingerprint))
                 self._indexes: dict[str, Index] = {
                     name: method.index(_blocks(gallery, method.column, rows))
                     for name, method in SERVED.items()
                     if gallery.has_column(method.column)
                 }
-            except InvalidGallery:
+            except (InvalidGallery, InvalidModel):
                 if gallery.catalog.generation() == rows.generation:
                     raise  # damaged; otherwise a job compacted or reencoded it meanwhile
             else:
                 break
         self.generation, self.fingerprint = rows.generation, rows.fingerprint
         self.ids = rows.ids
+        self.closeness: Closeness | None = card.closeness
         self._present: NDArray[np.bool_] | None = None  # None until an image was removed
         if encoder is not None and encoder.fingerprint == rows.fingerprint:
             self.encoder = encoder
@@ -227,7 +237,7 @@ class Searcher:
             truncated = k is None and cap is not None and len(ids) > cap
             ids, distances = ids[:cap], distances[:cap]
             latency_ms = 1000 * (time.perf_counter() - started)
-            hits = self._hits(ids, distances)
+            hits = self._hits(ids, distances, self._closeness_by(method))
             if len(hits) == len(ids):
                 return Ranking(method, hits, truncated, latency_ms)
             self._note_removed(ids, {hit.id for hit in hits})
@@ -260,7 +270,16 @@ class Searcher:
             raise InvalidQuery(f"a query by code has no {column}, which the method {method} needs")
         return self._indexes[method], values
 
-    def _hits(self, ids: NDArray[np.int64], distances: NDArray[np.int32]) -> list[Hit]:
+    def _closeness_by(self, method: str) -> Closeness | None:
+        """What a method's distances mean; it is known of codes alone."""
+        return self.closeness if SERVED[method].column == "codes" else None
+
+    def _hits(
+        self,
+        ids: NDArray[np.int64],
+        distances: NDArray[np.int32],
+        closeness: Closeness | None,
+    ) -> list[Hit]:
         by_id = dict(zip(ids.tolist(), distances.tolist(), strict=True))
         records = present(self.gallery.catalog, self.gallery.catalog.records(by_id))
         return [
@@ -270,7 +289,8 @@ class Searcher:
                 image.label,
                 image.path,
                 image.uri,
-                missing=image.missing,
+                closeness.word(by_id[image.id]) if closeness else None,
+                image.missing,
             )
             for image in records
         ]

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 
+from hashsearch.closeness import MEANINGS
 from hashsearch.retrieval.methods import SERVED
 from service.routes.dependencies import TheEngine
 
@@ -23,6 +24,7 @@ def index(request: Request, engine: TheEngine) -> HTMLResponse:
         "images": len(engine),
         "titles": [_in_sentence(SERVED[name].title) for name in engine.methods],
         "missing": sorted({m.column for n, m in SERVED.items() if n not in engine.methods}),
+        "meanings": MEANINGS,
         "examples": engine.sample_ids(_EXAMPLES),
     }
     return _templates.TemplateResponse(request, "index.html", context)

@@ -90,6 +90,8 @@ function column(method, common) {
   section.querySelector("ol").replaceChildren(
     ...method.hits.map((hit) => hitItem(hit, method, common.has(hit.id))),
   );
+  const far = method.hits.findIndex((hit) => hit.closeness === "far");
+  if (far >= 0) section.querySelectorAll("li")[far].before(byId("end").content.cloneNode(true));
   return section;
 }
 
@@ -106,13 +108,20 @@ function hitItem(hit, method, inBoth) {
   const item = byId("hit").content.cloneNode(true);
   const button = item.querySelector("button");
   button.dataset.id = hit.id;
-  button.title = plain(hit.uri);
+  button.title = plain(hit.uri) + (hit.missing ? " (file gone)" : "");
   button.classList.toggle("both", inBoth);
   item.querySelector("img").src = hit.thumbnail;
   item.querySelector("img").alt = hit.label ? "" : `image ${hit.id}`; // its label is shown below
   item.querySelector(".distance").textContent = number.format(distance(hit, method));
+  if (hit.closeness) item.querySelector(".distance").after(" ", closeness(hit.closeness));
+  item.querySelector(".gone").hidden = !hit.missing;
   item.querySelector(".label").textContent = hit.label ?? "";
   return item;
+}
+
+// The word with its explanation.
+function closeness(word) {
+  return byId("closeness").content.querySelector(`[data-word="${word}"]`).cloneNode(true);
 }
 
 // Squared distances are whole numbers; the page shows their roots.

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from hashsearch.face import Gallery, encode, load_model, open
     from hashsearch.gallery.catalog import ImageRecord
     from hashsearch.jobs.index.indexing import IndexSummary
+    from hashsearch.retrieval.duplicates import DuplicateFile, DuplicateGroup
     from hashsearch.retrieval.searcher import Hit, Ranking
 
 __version__ = "0.1.0"
 
 # Imported on first use: `import hashsearch` itself takes no time, and commands start quickly.
 _PLACES = {
+    "DuplicateFile": "hashsearch.retrieval.duplicates",
+    "DuplicateGroup": "hashsearch.retrieval.duplicates",
     "Gallery": "hashsearch.face",
     "Hit": "hashsearch.retrieval.searcher",
     "ImageRecord": "hashsearch.gallery.catalog",
@@ -34,6 +37,8 @@ _PLACES = {
 }
 
 __all__ = [
+    "DuplicateFile",
+    "DuplicateGroup",
     "Gallery",
     "Hit",
     "ImageRecord",

@@ -44,6 +44,7 @@ from hashsearch.sources.labels import LabelledSource, Labels
 
 if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
+    from hashsearch.retrieval.duplicates import DuplicateGroup
 
 Queryable: TypeAlias = Picture | int | np.integer
 
@@ -384,6 +385,31 @@ class Gallery:
         300
         """
         return relocate(self._storage, checked_path(old), checked_path(new))
+
+    def duplicates(
+        self, radius: int | None = None, progress: Progress | None = None
+    ) -> "list[DuplicateGroup]":
+        """Find groups of near-equal pictures, and of files with the same bytes. Changes nothing.
+
+        radius: pictures whose codes differ in at most so many bits are in one group, and so is
+        what they are linked with through others; by default what the model's card gives for
+        copies. progress: as of `index`. Returns the groups, surest first: in order of diameter,
+        those of more files first. Raises InvalidQuery if there is no default.
+
+        >>> import shutil
+        >>> copy = shutil.copy("new.jpg", "copy.jpg")
+        >>> gallery.add("new.jpg") == gallery.add(copy)
+        True
+        >>> [len(group.files) for group in gallery.duplicates(radius=0)]
+        [2]
+        """
+        from hashsearch.retrieval.duplicates import default_radius, find_duplicates  # with scipy
+
+        storage = self._storage
+        if radius is None:
+            radius = default_radius(storage.card())
+        with reported_to(progress):
+            return find_duplicates(storage, whole("a radius", radius, 0))
 
     def paths(self, image_id: int) -> list[str]:
         """Every path where an image's bytes were found, the oldest first.

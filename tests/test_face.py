@@ -48,6 +48,7 @@ def folder(tmp_path, image_files, photograph, monkeypatch) -> Path:
 
 def test_the_face_is_this():
     assert hs.__all__ == [
+        *("DuplicateFile", "DuplicateGroup"),
         *("Gallery", "Hit", "ImageRecord", "IndexSummary", "Ranking"),
         *("encode", "errors", "load_model", "open"),
     ]
@@ -56,7 +57,7 @@ def test_the_face_is_this():
         assert getattr(hs, name) is not None
     public = {name for name in vars(hs.Gallery) if not name.startswith("_")}
     assert public == {
-        *("add", "close", "failures", "get", "index", "paths", "rank", "reconstruct"),
+        *("add", "close", "duplicates", "failures", "get", "index", "paths", "rank", "reconstruct"),
         *("relocate", "remove", "search"),
     }
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

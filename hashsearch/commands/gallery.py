@@ -38,6 +38,7 @@ def add(commands: Commands) -> None:
         ("info", _info, "show what a gallery holds, and its last job"),
         ("failures", _failures, "list images that could not be read, and why"),
         ("verify", _verify, "check every checksum, and a sample of the codes"),
+        ("duplicates", _duplicates, "list groups of near-equal pictures; deletes nothing"),
         ("remove", _remove, "remove images from a gallery"),
         ("relocate", _relocate, "record that files have moved to another folder"),
         ("compact", _compact, "free the space of removed images, and join small shards"),
@@ -45,7 +46,17 @@ def add(commands: Commands) -> None:
     ):
         command = add_command(parts, name, run, text)
         add_gallery(command, positional=True)
-        command.add_argument("--json", action="store_true")
+        form = command.add_mutually_exclusive_group()
+        form.add_argument("--json", action="store_true")
+        if name == "duplicates":
+            form.add_argument("--csv", action="store_true", help="one row for each file")
+            command.add_argument(
+                "--radius",
+                metavar="R",
+                type=whole,
+                help="most bits in which two near-equal pictures differ, inclusive "
+                "(default: what the model's card says of copies)",
+            )
         if name == "verify":
             command.add_argument(
                 "--sample",
@@ -196,6 +207,24 @@ def _verify(options: argparse.Namespace) -> int:
     for finding in found.findings:
         print(f"{finding.what}\n  to repair it: {finding.mend}")
     return 1 if found.findings else 0
+
+
+def _duplicates(options: argparse.Namespace) -> int:
+    from hashsearch.commands.duplicates import print_csv, print_groups, print_json
+    from hashsearch.gallery.gallery_folder import GalleryFolder
+    from hashsearch.retrieval.duplicates import default_radius, find_duplicates
+
+    gallery = GalleryFolder(options.gallery)
+    radius = default_radius(gallery.card()) if options.radius is None else options.radius
+    groups = find_duplicates(gallery, radius)
+    gallery.close()
+    if options.json:
+        print_json(groups, radius)
+    elif options.csv:
+        print_csv(groups)
+    else:
+        print_groups(groups, radius)
+    return 0
 
 
 def _remove(options: argparse.Namespace) -> int:

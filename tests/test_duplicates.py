@@ -7,10 +7,9 @@ import os
 import shutil
 import time
 import tracemalloc
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations, islice
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,11 +24,15 @@ from hashsearch.gallery.catalog import NewImage
 from hashsearch.gallery.changes import Changes, Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import decode
+from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.removing import remove
-from hashsearch.retrieval.duplicates import default_radius, find_duplicates
+from hashsearch.models.card import CARD_FILE
+from hashsearch.retrieval.duplicates import find_duplicates
 from hashsearch.search import linking
 from hashsearch.search.linking import linked
 from hashsearch.sources.archive import TarArchive
+from hashsearch.sources.folder import Folder
+from tests.conftest import CLOSENESS
 from tests.galleries import index, records
 from tests.test_cli import error_of, run
 
@@ -378,13 +381,36 @@ def test_a_gallery_without_duplicates_is_no_error(empty_gallery):
     assert json.loads(done.stdout) == {"radius": 1, "groups": []}
 
 
-def test_the_default_radius_is_what_the_card_says_of_copies(gallery):
-    assert default_radius(SimpleNamespace(closeness=SimpleNamespace(same=9))) == 9
-    sentence = "the gallery's model does not say how near copies lie; give --radius"
-    with pytest.raises(InvalidQuery, match=sentence):
-        default_radius(SimpleNamespace(closeness=None))
-    if getattr(gallery.card(), "closeness", None) is None:
-        assert error_of(run("gallery", "duplicates", gallery.folder)) == sentence
+def test_the_default_radius_is_what_the_card_says_of_copies(measured_gallery_folder):
+    done = run("gallery", "duplicates", measured_gallery_folder, "--json")
+    assert json.loads(done.stdout)["radius"] == CLOSENESS.same
+    with hs.open(measured_gallery_folder) as gallery:
+        assert gallery.duplicates() == gallery.duplicates(CLOSENESS.same)
+
+
+def test_a_model_that_was_not_measured_needs_a_radius(gallery):
+    card = replace(gallery.card(), closeness=None)
+    (gallery.model_folder / CARD_FILE).write_text(card.to_json())
+    sentence = "the gallery's model does not say how near copies lie; give a radius"
+    assert error_of(run("gallery", "duplicates", gallery.folder)) == sentence
+    with hs.open(gallery.folder) as opened, pytest.raises(InvalidQuery, match=sentence):
+        opened.duplicates()
+
+
+def test_one_file_that_two_sources_hold_is_no_duplicate_of_itself(
+    empty_gallery, image_files, tmp_path
+):
+    inner = tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    one = next(image_files.rglob("*.*"))
+    shutil.copy(one, inner / "a.jpg")
+    sources = [Folder(inner.parent), Folder(inner)]
+    index_sources(empty_gallery, sources, workers=1)
+    assert find_duplicates(empty_gallery, 0) == []
+    shutil.copy(one, inner / "b.jpg")
+    index_sources(empty_gallery, sources, workers=1)
+    (group,) = find_duplicates(empty_gallery, 0)
+    assert [file.path for file in group.files] == [str(inner / "a.jpg"), str(inner / "b.jpg")]
 
 
 def test_progress_is_reported_up_to_the_number_of_distinct_codes(shown):

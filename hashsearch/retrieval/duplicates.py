@@ -65,10 +65,9 @@ def default_radius(card: Card) -> int:
 
     Raises InvalidQuery if the card does not say.
     """
-    closeness = getattr(card, "closeness", None)
-    if closeness is None:
-        raise InvalidQuery("the gallery's model does not say how near copies lie; give --radius")
-    return int(closeness.same)
+    if card.closeness is None:
+        raise InvalidQuery("the gallery's model does not say how near copies lie; give a radius")
+    return card.closeness.same
 
 
 def find_duplicates(gallery: GalleryFolder, radius: int) -> list[DuplicateGroup]:
@@ -158,6 +157,9 @@ def _images(catalog: Catalog, ids: Sequence[int], copied: Sequence[int]) -> dict
         if record.id not in facts:
             continue
         known = places.get(record.id) or [Place(record.uri, record.path, record.label)]
+        # Sources may overlap, so that two places are one file.
+        by_path = {place.path: place for place in reversed(known)}
+        known = [by_path[path] for path in dict.fromkeys(place.path for place in known)]
         existing = [place for place in known if not is_gone_at(place.uri, roots)]
         images[record.id] = _Image(
             record, *facts[record.id], existing or known[:1], missing=not existing

@@ -320,6 +320,13 @@ def test_a_bmp_of_few_greys_keeps_its_bits(bits, colours):
     assert_decoded(packed_data, greys[samples])
 
 
+@pytest.mark.parametrize("size", [26, 34, 53])
+def test_a_bmp_cut_within_its_header_is_called_damaged(size):
+    with pytest.raises(InvalidImage, match="damaged or cut short") as caught:
+        decode(bmp(40, 24, bytes(3072))[:size])
+    assert not isinstance(caught.value, UnsupportedFormat)
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [

@@ -26,8 +26,8 @@ def plain_file(data: bytes) -> PlainFile:
     if header_size == 12:
         width, height, _, bits = struct.unpack_from("<4H", data, 18)
         return PlainFile(data, kind=f"{bits} bits")
-    if len(data) < 34:
-        return PlainFile(data)
+    if len(data) < max(34, 14 + header_size):
+        return PlainFile(data)  # cut short
     width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
     kind = f"header of {header_size} bytes, {bits} bits"
     if compression in (_RLE8, _RLE4):

@@ -147,6 +147,7 @@ def test_with_json_an_error_is_json_on_stdout_beside_the_line_on_stderr(words, t
     kind = {"index": "invalid-source", "eval": "invalid-source", "model": "invalid-model"}
     assert answer["kind"] == kind.get(words[0], "invalid-gallery")
     assert set(answer) == {"error", "kind"}
+    assert run(*words, *given, "--js").stdout == done.stdout
     assert run(*words, *given).stdout == ""
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from service.settings import Settings
 from tests.conftest import PHOTOGRAPHS, TINY_PRESET
 from tests.galleries import run
 from tests.test_formats import CODES
+from training import closeness
 
 AGAIN = r"version 1 of the image rules, and pictures are decoded by version 2; .*again"
 PHOTOGRAPH = PHOTOGRAPHS / "rocket.jpg"
@@ -159,5 +162,15 @@ def test_a_training_that_starts_from_a_model_of_earlier_rules_says_so(
 
 
 def test_the_gallery_of_a_model_of_earlier_rules_is_measured(old, capsys):
-    assert run("eval", "--data", old, "--queries", "1") in (0, 1)
-    assert "image rules" not in capsys.readouterr().err
+    with closing(sqlite3.connect(old / "catalog.sqlite")) as catalog, catalog:
+        catalog.execute("UPDATE images SET label = id % 2")  # more than one label
+    assert run("eval", "--data", old, "--queries", "1", "--methods", "codes", "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert result["title"] == "model's codes"
+
+
+def test_closeness_of_a_model_of_earlier_rules_is_not_measured(old_model, capsys):
+    before = (old_model / "card.json").read_bytes()
+    assert closeness.main([str(old_model), "--data", "samples", "--write"]) == 1
+    assert "was made by version 1 of the image rules" in capsys.readouterr().err
+    assert (old_model / "card.json").read_bytes() == before

@@ -23,7 +23,14 @@ from hashsearch.encoder import Encoder
 from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource
 from hashsearch.evaluation.robustness import evenly
 from hashsearch.images import decode, whole_picture
-from hashsearch.models.card import BUNDLED, CARD_FILE, FORMAT_VERSION, model_folder, read_card
+from hashsearch.models.card import (
+    BUNDLED,
+    CARD_FILE,
+    FORMAT_VERSION,
+    model_folder,
+    read_card,
+    require_todays_rules,
+)
 from hashsearch.pages import INK, in_ink
 from hashsearch.progress import progress_report, reports_opened_by
 from hashsearch.sources import DataFolders, Source, open_source
@@ -278,6 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = model_folder(options.model)
     try:
+        require_todays_rules(read_card(folder), folder, "train it again")
         with reports_opened_by(open_report):
             pictures = _read(open_source(options.data, DataFolders.of_environment()))
             tiny, labels, originals = pictures
@@ -291,7 +299,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (HashSearchError, OSError) as error:
         print(f"training.closeness: {error}", file=sys.stderr)
         return 1
-    print(closeness.as_dict() if closeness else "not measured: unlike pictures have equal codes")
+    print(
+        closeness.as_dict()
+        if closeness
+        else f"not measured: fewer than {UNLIKE:,} pairs of pictures have different labels, or "
+        "unlike pictures have equal codes"
+    )
     return 0
 
 

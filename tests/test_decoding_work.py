@@ -77,10 +77,11 @@ def test_stuffed_bytes_and_restarts_cost_little():
         (after_start(progressive_jpeg(64, 1), segment(0xE1, b"") * (MAX_PARTS + 1)), "segments"),
         (png(2, 8, bytes(97 * 32), chunk(b"teXt", b"") * (MAX_PARTS + 1)), "chunks"),
         (b"GIF89a" + bytes(1 << 24) + b"!\xfe" + b"\1a" * (MAX_PARTS + 1), "blocks"),
+        (b"GIF89a" + bytes(7) + b"!\xfe\0" * (MAX_PARTS + 1), "blocks"),
         (b"RIFF\0\0\0\0WEBP" + b"JUNK\0\0\0\0" * (MAX_PARTS + 1), "chunks"),
         (b"\0\0\0\x10ftypavif\0\0\0\0" + b"\0\0\0\x08free" * (MAX_PARTS + 1), "boxes"),
     ],
-    ids=["JPEG", "PNG", "GIF", "WEBP", "AVIF"],
+    ids=["JPEG", "PNG", "GIF", "GIF-empty", "WEBP", "AVIF"],
 )
 def test_a_file_of_too_many_parts_is_refused(data, what):
     assert seconds(data, f"more than 1,000,000 {what}") < 5
@@ -116,6 +117,9 @@ def test_tiles_far_larger_than_the_picture_are_refused():
     # The place of strips is added to every file here; a tiled one has none.
     data = data.replace(struct.pack("<HHI", 273, 4, 1), struct.pack("<HHI", 305, 4, 1))
     assert seconds(data, "256,000,000 pixels for a picture of 64×64") < 1
+    # libtiff decodes the tiles of a file that has both.
+    data = grey((64, 64), {**layout, 278: (4, [64]), 279: layout[325], 324: (4, [300])}, packed)
+    assert seconds(data, "256,000,000 pixels for a picture of 64×64") < 1
 
 
 def test_too_many_strips_are_refused():
@@ -133,6 +137,13 @@ def test_scans_of_jpeg_within_tiff_are_counted():
             assert decode(whole).width == 8000
         else:
             seconds(whole, "13 scans of 64,000,000 pixels each")
+
+
+@pytest.mark.parametrize("sizes", [{}, {279: (4, [0])}], ids=["missing", "zero"])
+def test_scans_are_counted_where_the_size_of_a_strip_is_not_known(sizes):
+    data = progressive_jpeg(8000, 13)
+    layout = {259: (3, [7]), 278: (4, [8000]), **sizes}
+    seconds(grey((8000, 8000), layout, data), "13 scans of 64,000,000 pixels each")
 
 
 def test_strips_that_share_their_scans_count_each_time():
@@ -189,3 +200,30 @@ def test_ordinary_progressive_jpegs_of_full_size_are_read():
     buffer = io.BytesIO()
     Image.new("RGB", (8000, 8000)).save(buffer, "JPEG", progressive=True)
     assert decode(buffer.getvalue()).width == 8000
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        box(b"iref", b"\1\0\0\0" + box(b"dimg", b"") * 10_000),
+        box(b"iprp", box(b"ipma", struct.pack(">II", 0, 65_000)) * 10_000),
+    ],
+    ids=["dimg", "ipma"],
+)
+def test_boxes_do_not_read_what_follows_them(boxes):
+    """Each of these small boxes would be read as 100 kB of the others, in minutes together."""
+    meta = box(b"meta", bytes(4) + boxes + box(b"free", bytes(200_000)))
+    started = time.perf_counter()
+    with pytest.raises(InvalidImage, match="damaged or cut short"):
+        decode(box(b"ftyp", b"heic\0\0\0\0mif1heic") + meta)
+    assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize("text", [b"\n" * 999_997 + b"zz", b"x" * 1_000_000 + b"\n" * 3 + b"z"])
+def test_many_damaged_texts_of_a_png_cost_no_more_than_one(text):
+    packed = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text, 9))
+    xmp = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(text, 9)[:-9])
+    data = png(2, 8, bytes(97 * 32), packed * 2000, xmp * 2000)
+    started = time.perf_counter()
+    assert decode(data).width == 32
+    assert time.perf_counter() - started < 1

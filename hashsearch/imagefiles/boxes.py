@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from functools import cache
 
-from hashsearch.errors import ImageTooLarge
+from hashsearch.errors import ImageTooLarge, InvalidImage
 from hashsearch.imagefiles.plain import MAX_PIXELS, PlainFile, require_few_parts
 
 # A picture that is put together from tiles is decoded once, and so are its tiles.
@@ -23,13 +23,15 @@ def begins(data: bytes) -> bool:
 def plain_file(data: bytes) -> PlainFile:
     """Hide the metadata: the libraries turn the picture by its own properties, not by EXIF.
 
-    Raises ImageTooLarge if the picture is put together from too many others.
+    Raises ImageTooLarge if the picture is put together from too many others, and InvalidImage.
     """
     meta = [box[1:] for box in _boxes(data, 0, len(data)) if box[0] == b"meta"]
+    if not meta:
+        return PlainFile(data)
     try:
         items, references, sizes = _items(data, meta[0][0] + 4, meta[0][1])
-    except (struct.error, IndexError):  # none, or damaged; the library says so
-        return PlainFile(data)
+    except (struct.error, IndexError) as error:  # a library may overlook it, and do all the work
+        raise InvalidImage(f"the image of {len(data):,} bytes is damaged or cut short") from error
     _require_little_work(references, sizes)
     plain = bytearray(data)
     for place in items:
@@ -82,11 +84,12 @@ def _items(
                     types.append(entry + (8 if data[entry] == 2 else 10))
         elif name == b"iref":
             code = "H" if data[at] == 0 else "I"
-            for inner, entry, _ in _boxes(data, at + 4, stop):
+            for inner, entry, inner_stop in _boxes(data, at + 4, stop):
                 if inner == b"dimg":
-                    owner, count = struct.unpack_from(f">{code}H", data, entry)
+                    body = data[entry:inner_stop]  # boxes do not share their bytes
+                    owner, count = struct.unpack_from(f">{code}H", body)
                     parts = struct.unpack_from(
-                        f">{count}{code}", data, entry + struct.calcsize(f">{code}H")
+                        f">{count}{code}", body, struct.calcsize(f">{code}H")
                     )
                     references.setdefault(owner, []).extend(parts)
         elif name == b"iprp":
@@ -100,15 +103,15 @@ def _items(
                         )
                         properties.append(width * height)
                 elif inner == b"ipma":
-                    _associate(data, entry, properties, pixels)
+                    _associate(data[entry:inner_stop], properties, pixels)
     return types, references, pixels
 
 
-def _associate(data: bytes, at: int, properties: list[int], pixels: dict[int, int]) -> None:
-    """Read a box "ipma": which properties each item has."""
-    version, flags = data[at], data[at + 3]
-    (count,) = struct.unpack_from(">I", data, at + 4)
-    at += 8
+def _associate(data: bytes, properties: list[int], pixels: dict[int, int]) -> None:
+    """Read the content of a box "ipma": which properties each item has."""
+    version, flags = data[0], data[3]
+    (count,) = struct.unpack_from(">I", data, 4)
+    at = 8
     require_few_parts(count, "items")
     for _ in range(count):
         code = "I" if version else "H"

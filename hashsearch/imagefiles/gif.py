@@ -21,6 +21,8 @@ def plain_file(data: bytes) -> PlainFile:
     clear: int | None = None
     parts = 0
     while (found := _BLOCK.search(data, position)) is not None and found[0] == _EXTENSION:
+        parts += 1
+        require_few_parts(parts, "blocks")
         kind, position = data[found.end() : found.end() + 1], found.end() + 1
         if kind == _CONTROL and len(data) > position + 4 and data[position + 1] & 1:
             clear = data[position + 4]
@@ -51,6 +53,8 @@ def _palette_bytes(flags: bytes) -> int:
 
 def _framed(image: Image.Image, *, box: tuple[int, int, int, int]) -> Image.Image:
     """Make the screen transparent where the frame does not lie, as browsers do."""
-    screen = Image.new("RGBA", image.size)
-    screen.paste(image.convert("RGBA").crop(box), box)
+    screen = image.convert("RGBA")
+    alpha = Image.new("L", image.size)
+    alpha.paste(screen.getchannel("A").crop(box), box)
+    screen.putalpha(alpha)
     return screen

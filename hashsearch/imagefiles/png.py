@@ -12,6 +12,7 @@ from hashsearch.imagefiles.plain import PlainFile, require_few_parts, unchanged,
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KEPT = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _MAX_TEXT = 2**20  # bytes of a text, unpacked; the orientation is not looked for in longer ones
+_EXIF_TEXT, _XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"  # keywords
 _GREY, _RGB = 0, 2  # colour types
 
 
@@ -28,7 +29,8 @@ def plain_file(data: bytes) -> PlainFile:
     kept, kept_from = [SIGNATURE], -1
     depth = colour = -1
     clear: bytes | None = None
-    exif = profile = xmp = None
+    exif: bytes | None = None
+    texts: dict[bytes, bytes | None] = {}  # the first of each kind, even if it is damaged
     position, parts = len(SIGNATURE), 0
     while position + 8 <= len(data):
         parts += 1
@@ -56,10 +58,8 @@ def plain_file(data: bytes) -> PlainFile:
             exif = data[body]
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
             keyword = data[body.start : body.start + 80].split(b"\0")[0]
-            if keyword == b"Raw profile type exif" and profile is None:
-                profile = _exif_in_text(_text(name, data[body]))
-            elif keyword == b"XML:com.adobe.xmp" and xmp is None:
-                xmp = _text(name, data[body])
+            if keyword in (_EXIF_TEXT, _XMP_TEXT) and keyword not in texts:
+                texts[keyword] = _text(name, data[body])
         position = end
         if name == b"IEND":
             break
@@ -70,9 +70,9 @@ def plain_file(data: bytes) -> PlainFile:
     mend = unchanged
     if clear is not None and depth < 8 and colour == _GREY:
         mend = partial(_with_clear_level, level=int.from_bytes(clear[:2]), depth=depth)
-    return PlainFile(
-        b"".join(kept), orientation_of(exif if exif is not None else profile, xmp), mend
-    )
+    if exif is None:
+        exif = _exif_in_text(texts.get(_EXIF_TEXT))
+    return PlainFile(b"".join(kept), orientation_of(exif, texts.get(_XMP_TEXT)), mend)
 
 
 def _with_clear_level(image: Image.Image, *, level: int, depth: int) -> Image.Image:
@@ -102,8 +102,8 @@ def _text(name: bytes, body: bytes) -> bytes | None:
 
 def _exif_in_text(text: bytes | None) -> bytes | None:
     """EXIF as ImageMagick writes it: a line of its own, its name, its size, and hex digits."""
-    lines = (text or b"").split(b"\n")[3:]
+    digits = (text or b"").split(b"\n", 3)[3:]
     try:
-        return bytes.fromhex(b"".join(lines).decode("ascii"))
+        return bytes.fromhex(b"".join(digits).decode("ascii"))
     except ValueError:
         return None

@@ -157,7 +157,10 @@ def _part_pixels(
 
     Raises ImageTooLarge if tiles have many more pixels than the picture, since all are decoded.
     """
-    if _TILE_OFFSETS in entries and _STRIP_OFFSETS not in entries:
+    rows = min(height, one(_STRIP_ROWS, height)) or 1
+    require_few_parts(-(-height // rows), "strips")
+    # By these tags libtiff knows tiles, also in a file that has places of strips too.
+    if entries.keys() & {_TILE_WIDTH, _TILE_HEIGHT}:
         across, down = max(1, one(_TILE_WIDTH, 1)), max(1, one(_TILE_HEIGHT, 1))
         tiles = -(-width // across) * -(-height // down)
         require_few_parts(tiles, "tiles")
@@ -167,20 +170,20 @@ def _part_pixels(
                 f"of {width}×{height}"
             )
         return across * down
-    rows = min(height, one(_STRIP_ROWS, height)) or 1
-    require_few_parts(-(-height // rows), "strips")
     return width * rows
 
 
 def _require_few_scans(data: bytes, tag: Callable[[int], tuple[int, ...]], pixels: int) -> None:
     """Raises ImageTooLarge; pixels: of a strip or tile, each of which is a JPEG of its own."""
-    offsets = tag(_STRIP_OFFSETS) or tag(_TILE_OFFSETS)
-    sizes = tag(_STRIP_BYTES) or tag(_TILE_BYTES)
+    offsets = tag(_STRIP_OFFSETS) + tag(_TILE_OFFSETS)
+    sizes = tag(_STRIP_BYTES) + tag(_TILE_BYTES)
     scans, at = [], data.find(b"\xff\xda")
     while at >= 0:
         scans.append(at)
         require_few_parts(len(scans), "scans")
         at = data.find(b"\xff\xda", at + 2)
+    if not any(sizes):  # libtiff then reads to the end of the file
+        sizes = (len(data),) * len(offsets)
     total = sum(
         bisect_left(scans, start + size) - bisect_left(scans, start)
         for start, size in zip(offsets, sizes, strict=False)

@@ -282,6 +282,18 @@ def test_a_damaged_tiff_is_still_called_damaged():
     assert decode(whole).width == 32
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_a_bigtiff_is_read_or_named(order):
+    grey = levels(8).astype(np.uint8)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, grey[..., 0], bigtiff=True, byteorder=order)
+    if order == "<":
+        assert_decoded(buffer.getvalue(), grey)
+    else:
+        with pytest.raises(UnsupportedFormat, match="BigTIFF in big-endian order"):
+            decode(buffer.getvalue())
+
+
 # BMP
 
 

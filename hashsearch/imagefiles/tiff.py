@@ -90,6 +90,8 @@ def _plain_file(data: bytes, order: str) -> PlainFile:
         raise IndexError("the directory has no size")
     require_few_pixels(width, height)
     kind = _kind(tag)
+    if is_big and order == ">":
+        kind += ", BigTIFF in big-endian order"  # which Pillow does not open
     scan_pixels = _part_pixels(entries, one, width, height)
     if one(_COMPRESSION, 1) in (6, 7):
         _require_few_scans(data, tag, scan_pixels)

@@ -326,12 +326,12 @@ def test_a_gallery_is_made_filled_and_changed(tmp_path, image_files, photograph,
         summary = gallery.index(image_files, progress=lambda *parts: seen.append(parts))
         assert (summary.indexed, summary.stopped, len(gallery)) == (300, False, 300)
         assert [record.id for record in gallery] == list(range(1, 301))
-        number = gallery.add(photograph, label="rocket")
+        number = gallery.add(photograph, label="my rocket")
         assert gallery.add(photograph) == number
         assert gallery.search(photograph, k=1)[0].id == number
-        assert gallery.get(number).label == "rocket"
+        assert gallery.get(number).label == "my rocket"
         assert gallery.reconstruct(number).shape == (32, 32, 3)
-        assert gallery.remove(label="rocket") == 1
+        assert gallery.remove(label="my rocket") == 1
         assert gallery.remove([1, 2, 2, 999]) == 2
         assert len(gallery) == 298
         with pytest.raises(hs.errors.NotInGallery):

@@ -98,7 +98,7 @@ def test_importing_the_package_takes_neither_torch_nor_faiss_nor_numpy():
 def test_the_guides_blocks_run_as_written_and_print_nothing_of_their_own(folder):
     blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     assert len(blocks) >= 8
-    printed, errors, scope = io.StringIO(), io.StringIO(), {}
+    printed, errors, scope = io.StringIO(), io.StringIO(), {"__name__": "__main__"}
     with redirect_stdout(printed), redirect_stderr(errors):
         for block in blocks:
             exec(compile(block, "docs/python.md", "exec"), scope)

@@ -250,6 +250,8 @@ class Gallery:
         opened = [_source(source, folders, follow_links) for source in sources]
         for source in opened:
             require_images(source)
+        if not isinstance(labels, str | PathLike | Labels | None):
+            raise InvalidQuery(f"{described(labels)} came as labels; a CSV file's path was wanted")
         if labels is not None:
             listed = labels if isinstance(labels, Labels) else Labels(checked_path(labels))
             opened = [LabelledSource(source, listed) for source in opened]
@@ -328,6 +330,8 @@ class Gallery:
         """
         from hashsearch.jobs.adding import add_image  # with torch, which takes seconds
 
+        if not isinstance(label, str | None):
+            raise InvalidQuery(f"{described(label)} came as a label; text was wanted")
         storage, encoder = self._storage, self._encoder()
         label = None if label is None else valid_text(label)
         if isinstance(image, bytes):

@@ -143,6 +143,15 @@ def test_an_added_copy_is_known_under_both_paths(gallery, pictures, tmp_path):
         assert opened.get(image_id).label == "other"
 
 
+@pytest.mark.parametrize("label", [5, 1.5, b"cat", ["cat"]])
+def test_a_label_that_is_no_text_is_refused(label, gallery, pictures):
+    with hs.open(gallery.folder) as opened:
+        with pytest.raises(InvalidQuery, match="came as a label; text was wanted"):
+            opened.add(next((pictures / "Urlaub").iterdir()), label=label)
+        with pytest.raises(InvalidQuery, match="came as labels; a CSV file's path was wanted"):
+            opened.index(pictures, labels={"a.jpg": "cat"})
+
+
 # Pruning
 
 

@@ -530,6 +530,19 @@ def test_folders_that_changed_places_lose_no_image(gallery, pictures, tmp_path):
     assert paths(gallery) == on_disk(pictures, aside)
 
 
+def test_a_relocation_to_where_the_files_are_not_is_refused(gallery, pictures, tmp_path):
+    before = paths(gallery)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidSource, match="is still there; relocate records what was moved"):
+        relocate(gallery, pictures / "Urlaub", pictures / "Urlaub 2024")
+    (pictures / "Urlaub").rename(pictures / "Ferien")
+    for wrong in (tmp_path / "empty", pictures / "Urlaub 2024", pictures):
+        with pytest.raises(InvalidSource, match=r"no file of .*Urlaub is at"):
+            relocate(gallery, pictures / "Urlaub", wrong)
+    assert paths(gallery) == before
+    assert relocate(gallery, pictures / "Urlaub", pictures / "Ferien") == 5
+
+
 def test_an_impossible_relocation_changes_nothing(gallery, pictures, tmp_path):
     before = paths(gallery)
     for old, new, reason in (

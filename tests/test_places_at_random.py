@@ -30,7 +30,7 @@ from hashsearch.jobs.index import committing, indexing, reading
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.jobs.relocating import relocate
 from hashsearch.jobs.removing import remove
-from hashsearch.sources.base import encode_path
+from hashsearch.sources.base import decode_path, encode_path
 from hashsearch.sources.folder import Folder
 from tests.galleries import records
 
@@ -296,9 +296,19 @@ def move_folder(gallery: GalleryFolder, model: Model, disk: Disk) -> None:
     new = disk.root / disk.chance.choice(["pics", "other", "pics/sub"]) / inside
     if old.exists() and not new.exists():
         old.rename(new)
-        with suppress(InvalidSource):  # nothing of it was indexed
+        former, now = disk.uri(model, old), disk.uri(model, new)
+        recorded = [
+            uri.removeprefix(former) for uri in model.places if uri.startswith(former + "/")
+        ]
+        refused = ""
+        try:
             relocate(gallery, old, new)
-        model.relocate(disk.uri(model, old), disk.uri(model, new))
+        except InvalidSource as error:
+            refused = str(error)
+        if not refused:
+            model.relocate(former, now)
+        elif "another image was indexed at" not in refused:  # then none of the files is there
+            assert not any((new / decode_path(rest[1:])).exists() for rest in recorded)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -7,10 +7,11 @@ from hashsearch.errors import InvalidSource
 from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import change_root, move_failures, move_place, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.gallery.places import is_lost, uri_at
-from hashsearch.sources.base import encode_path
+from hashsearch.gallery.places import is_lost, uri_at, uris_named
+from hashsearch.sources.base import encode_path, file_at, is_gone, split_uri
 
 _AT_ONCE = 20_000  # places of one transaction, which blocks other writers for half a second
+_TRIED = 100  # files that are looked for at both paths
 
 
 def relocate(gallery: GalleryFolder, old: Path, new: Path) -> int:
@@ -20,8 +21,8 @@ def relocate(gallery: GalleryFolder, old: Path, new: Path) -> int:
     path now. No image is read, and indexing the new place later finds the images unchanged. A
     killed call leaves every image with its old or its new place, and the same call continues.
     Returns the number of places that have another path now. Raises InvalidSource if `new` does
-    not exist, lies in `old`, or if nothing of the gallery lies at `old`; GalleryBusy; and
-    GalleryReadOnly.
+    not exist or lies in `old`, if nothing of the gallery lies at `old`, if files are still there,
+    or if none is at `new`; GalleryBusy; and GalleryReadOnly.
     """
     if not new.exists():
         raise InvalidSource(f"{new} does not exist; name the path where the files are now")
@@ -30,6 +31,7 @@ def relocate(gallery: GalleryFolder, old: Path, new: Path) -> int:
         raise InvalidSource(f"{new} lies in {old}; move the files out of it first")
     catalog, moved = gallery.catalog, 0
     with gallery.job_lock():
+        _require_moved(catalog, old, new)
         for name, root in catalog.sources().items():
             if root.is_relative_to(old):
                 moved += _move_source(catalog, name, new / root.relative_to(old))
@@ -40,6 +42,26 @@ def relocate(gallery: GalleryFolder, old: Path, new: Path) -> int:
     if not moved:
         raise InvalidSource(f"no image of {gallery.folder} lies at {old}")
     return moved
+
+
+def _require_moved(catalog: Catalog, old: Path, new: Path) -> None:
+    """Raise InvalidSource if files are still at `old`, or none is at `new`, by a sample."""
+    roots, tried, found = catalog.sources(), 0, 0
+    for prefix in uris_named(catalog, os.fspath(old)):
+        for uri, known in catalog.known_files(catalog.uris_under(prefix, most=_TRIED)).items():
+            name, place = split_uri(uri)
+            former = file_at(roots[name], place)
+            if not former.is_relative_to(old):
+                continue
+            if not is_lost(uri, known, roots):
+                raise InvalidSource(
+                    f"{former} is still there; relocate records what was moved, and index adds "
+                    "what was copied"
+                )
+            tried += 1
+            found += not is_gone(new / former.relative_to(old))
+    if tried and not found:
+        raise InvalidSource(f"no file of {old} is at {new}; name the path where the files are now")
 
 
 def _move_source(catalog: Catalog, name: str, root: Path) -> int:

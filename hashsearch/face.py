@@ -268,7 +268,6 @@ class Gallery:
                     None if max_failures is None else whole("max_failures", max_failures, 0)
                 ),
                 retry_failed=retry_failed,
-                relabel=labels is not None,
                 prune=prune,
                 stop=stop or (lambda: False),
             )
@@ -323,7 +322,7 @@ class Gallery:
         """Add one image file, given by its path or its bytes; a job may run meanwhile.
 
         Returns its id. If the gallery holds the same bytes already, it returns the older image's
-        id, leaves its label as it is, and remembers the path too. Raises InvalidImage.
+        id, gives it the label, if one came, and remembers the path too. Raises InvalidImage.
 
         >>> gallery.add("new.jpg", label="cat")
         301
@@ -378,8 +377,8 @@ class Gallery:
     def relocate(self, old: PathOrName, new: PathOrName) -> int:
         """Record that a file or folder, with everything in it, was moved from `old` to `new`.
 
-        No image is read. Returns how many files have another path now. Raises InvalidSource if
-        `new` does not exist, or if nothing in the gallery lies at `old`.
+        No image is read. Returns how many of its files are at the new path. Raises InvalidSource
+        if none is there, or if nothing in the gallery lies at `old`.
 
         >>> gallery.index("pictures").failed
         0
@@ -388,7 +387,7 @@ class Gallery:
         >>> gallery.relocate("pictures", "photographs")
         300
         """
-        return relocate(self._storage, checked_path(old), checked_path(new))
+        return relocate(self._storage, checked_path(old), checked_path(new)).found
 
     def duplicates(
         self, radius: int | None = None, progress: Progress | None = None
@@ -404,8 +403,8 @@ class Gallery:
         >>> copy = shutil.copy("new.jpg", "copy.jpg")
         >>> gallery.add("new.jpg") == gallery.add(copy)
         True
-        >>> [len(group.files) for group in gallery.duplicates(radius=0)]
-        [2]
+        >>> gallery.duplicates(radius=0)[0].diameter
+        0
         """
         from hashsearch.retrieval.duplicates import default_radius, find_duplicates  # with scipy
 

@@ -18,6 +18,7 @@ import pytest
 from hashsearch.errors import ArtifactMismatch, InvalidImage, InvalidSource
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
+from hashsearch.gallery.naming import Names
 from hashsearch.gallery.shards import ShardWriter
 from hashsearch.jobs.index import committing, reading, workers
 from hashsearch.jobs.index.indexing import index_sources, require_images
@@ -391,14 +392,14 @@ def test_a_chunk_of_large_files_has_few_images(gallery, tmp_path):
             member.size = 40 * 2**20
             archive.addfile(member, io.BytesIO(bytes(member.size)))
     source = TarArchive(tmp_path / "large.tar")
-    sizes = [len(c) for c in reading.chunks(gallery.catalog, "large", source, relabel=False)]
+    sizes = [len(c) for c in reading.chunks(gallery.catalog, Names("large"), source)]
     assert sizes == [1] * 5
 
 
 def test_few_photographs_make_small_chunks_and_many_make_large_ones(gallery):
     photographs = [SourceImage(f"/{n}", None, 110_000, 0, b"") for n in range(4000)]
     few, many = (
-        [len(c) * 110_000 for c in reading.chunks(gallery.catalog, "photographs", source)]
+        [len(c) * 110_000 for c in reading.chunks(gallery.catalog, Names("photographs"), source)]
         for source in (photographs[:200], photographs)
     )
     assert len(few) >= 12

@@ -1,5 +1,9 @@
+import shutil
+from pathlib import Path
+
 import pytest
 
+import hashsearch as hs
 from hashsearch.errors import InvalidSource
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import SourceImage
@@ -55,14 +59,14 @@ def test_several_sources_may_share_their_labels(image_files, tmp_path):
 )
 def test_a_path_is_what_an_image_is_called_within_its_source(place, path, tmp_path):
     labels = labels_of(tmp_path, f"path,label\n{path},cat\n")
-    assert labels.label(SourceImage(place, "dog", 0, 0, b"")) == "cat"
-    assert labels.label(SourceImage("/other.jpg", "dog", 0, 0, b"")) == "dog"
+    assert labels.labelled(SourceImage(place, "dog", 0, 0, b"")).label == "cat"
+    assert labels.labelled(SourceImage("/other.jpg", "dog", 0, 0, b"")).label == "dog"
     assert labels.unused() == 0
 
 
 def test_a_file_name_that_is_not_utf8_is_no_obstacle(tmp_path):
     labels = labels_of(tmp_path, "path,label\na.jpg,cat\n")
-    assert labels.label(SourceImage("/caf%E9.jpg", "dog", 0, 0, b"")) == "dog"
+    assert labels.labelled(SourceImage("/caf%E9.jpg", "dog", 0, 0, b"")).label == "dog"
 
 
 def test_members_of_an_archive_are_listed_by_their_names(image_files, tmp_path):
@@ -86,7 +90,9 @@ def test_members_of_an_archive_are_listed_by_their_names(image_files, tmp_path):
     ],
 )
 def test_a_csv_file_is_read_as_spreadsheets_write_it(text, label, tmp_path):
-    assert labels_of(tmp_path, text).label(SourceImage("/a.jpg", "own", 0, 0, b"")) == label
+    assert (
+        labels_of(tmp_path, text).labelled(SourceImage("/a.jpg", "own", 0, 0, b"")).label == label
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,3 +120,98 @@ def test_another_file_is_refused_with_the_line(text, message, tmp_path):
 def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(InvalidSource, match=r"labels\.csv cannot be read: No such file"):
         Labels(tmp_path / "labels.csv")
+
+
+# Labels that a person gave, in a gallery
+
+
+@pytest.fixture
+def album(tmp_path, image_files, empty_gallery):
+    """Three pictures in the folder `a`, indexed; the first is given the label `mine`."""
+    folder = tmp_path / "album" / "a"
+    folder.mkdir(parents=True)
+    for number, path in enumerate(sorted(image_files.rglob("*.*"))[:3]):
+        shutil.copy(path, folder / f"{number}.jpg")
+    with hs.open(empty_gallery.folder) as opened:
+        relabel(opened, folder.parent, "a/0.jpg,mine")
+        yield opened, folder.parent
+
+
+def relabel(gallery: hs.Gallery, folder: Path, *rows: str) -> hs.IndexSummary:
+    listed = folder.parent / "labels.csv"
+    listed.write_text("\n".join(["path,label", *rows]))
+    return gallery.index(folder, labels=listed, workers=1)
+
+
+def labels_by_name(gallery: hs.Gallery) -> dict[str, str | None]:
+    return {record.path.rpartition("/")[2]: record.label for record in gallery}
+
+
+def test_a_given_label_outlives_the_moves_of_its_file(album):
+    gallery, folder = album
+    assert labels_by_name(gallery) == {"0.jpg": "mine", "1.jpg": "a", "2.jpg": "a"}
+    (folder / "a" / "0.jpg").rename(folder / "a" / "new.jpg")
+    assert gallery.index(folder, workers=1).moved == 1
+    assert labels_by_name(gallery) == {"new.jpg": "mine", "1.jpg": "a", "2.jpg": "a"}
+    (folder / "a").rename(folder / "b")
+    assert gallery.index(folder, workers=1).moved == 3
+    assert labels_by_name(gallery) == {"new.jpg": "mine", "1.jpg": "b", "2.jpg": "b"}
+
+
+def test_a_given_label_stays_with_the_copy_that_is_left(album):
+    gallery, folder = album
+    (folder / "z").mkdir()
+    shutil.copy(folder / "a" / "0.jpg", folder / "z" / "copy.jpg")
+    assert gallery.index(folder, workers=1).duplicates == 1
+    (folder / "a" / "0.jpg").unlink()
+    assert labels_by_name(gallery)["copy.jpg"] == "mine"  # the first place is still `a/0.jpg`
+    gallery.index(folder, workers=1, prune=True)
+    assert labels_by_name(gallery)["copy.jpg"] == "mine"
+
+
+def test_a_label_of_a_file_that_is_not_listed_any_more_stays(album):
+    gallery, folder = album
+    relabel(gallery, folder, "a/1.jpg,yours")
+    assert labels_by_name(gallery) == {"0.jpg": "mine", "1.jpg": "yours", "2.jpg": "a"}
+    relabel(gallery, folder, "a/0.jpg,", "a/1.jpg,a")
+    assert labels_by_name(gallery) == {"0.jpg": None, "1.jpg": "a", "2.jpg": "a"}
+    (folder / "a" / "0.jpg").rename(folder / "a" / "new.jpg")
+    gallery.index(folder, workers=1)
+    assert labels_by_name(gallery)["new.jpg"] is None
+
+
+def test_of_labels_given_to_equal_files_that_of_the_first_place_counts(album):
+    gallery, folder = album
+    shutil.copy(folder / "a" / "0.jpg", folder / "a" / "copy.jpg")
+    for _ in range(2):
+        relabel(gallery, folder, "a/0.jpg,one", "a/copy.jpg,two")
+        assert labels_by_name(gallery)["0.jpg"] == "one"
+    shutil.copy(folder / "a" / "1.jpg", folder / "a" / "zz.jpg")
+    relabel(gallery, folder, "a/zz.jpg,three")
+    assert labels_by_name(gallery)["1.jpg"] == "three"
+    relabel(gallery, folder, "a/zz.jpg,four")
+    assert labels_by_name(gallery)["1.jpg"] == "four"
+    before = list(gallery)
+    for _ in range(2):
+        generation = catalog_of(gallery).generation()
+        relabel(gallery, folder, "a/0.jpg,one", "a/copy.jpg,two", "a/zz.jpg,four")
+    assert list(gallery) == before
+    assert catalog_of(gallery).generation() == generation
+
+
+def catalog_of(gallery: hs.Gallery):
+    return gallery._storage.catalog
+
+
+def test_a_label_that_comes_with_a_known_picture_is_taken(album):
+    gallery, folder = album
+    path = folder / "a" / "1.jpg"
+    image_id = gallery.add(path.read_bytes(), label="bytes")
+    assert labels_by_name(gallery)["1.jpg"] == "bytes"
+    shutil.copy(path, folder.parent / "elsewhere.jpg")
+    assert gallery.add(folder.parent / "elsewhere.jpg", label="path") == image_id
+    assert gallery.get(image_id).label == "path"
+    assert gallery.add(path.read_bytes()) == image_id
+    path.unlink()
+    gallery.index(folder, workers=1, prune=True)
+    assert gallery.get(image_id).label == "path"

@@ -136,11 +136,11 @@ def test_an_added_copy_is_known_under_both_paths(gallery, pictures, tmp_path):
     original = next((pictures / "Urlaub 2024").iterdir())
     shutil.copy(original, tmp_path / "elsewhere.jpg")
     with hs.open(gallery.folder) as opened:
-        image_id = opened.add(tmp_path / "elsewhere.jpg", label="other")
+        image_id = opened.add(tmp_path / "elsewhere.jpg")
         assert opened.paths(image_id) == [str(original), str(tmp_path / "elsewhere.jpg")]
         assert opened.get(image_id).label == "Urlaub 2024"
         original.unlink()
-        assert opened.get(image_id).label == "other"
+        assert opened.get(image_id).label is None
 
 
 @pytest.mark.parametrize("label", [5, 1.5, b"cat", ["cat"]])
@@ -389,19 +389,6 @@ def test_a_dry_run_names_the_images_that_would_be_kept(gallery, pictures, capsys
     assert set(found["paths"]) == on_disk(pictures)
 
 
-def test_a_path_is_removed_from_every_source_that_holds_it(gallery, pictures, capsys):
-    index(gallery, pictures / "Urlaub")
-    path = next(p for p in (pictures / "Urlaub 2024").iterdir())
-    index(gallery, pictures / "Urlaub 2024")
-    image_id = id_at(gallery, path)
-    assert len(gallery.catalog.places([image_id])[image_id]) == 2
-    with hs.open(gallery.folder) as opened:
-        assert opened.paths(image_id) == [str(path)]
-        assert opened.remove(uri_prefix=path) == 1
-    assert run("gallery", "remove", gallery.folder, "--uri", pictures / "Urlaub", "--dry-run") == 0
-    assert "4 images would be removed\n1 image would be kept" in capsys.readouterr().out
-
-
 def test_a_folder_above_sources_names_all_of_them(gallery, pictures, tmp_path, monkeypatch):
     (tmp_path / "more").mkdir()
     shutil.copy(next((pictures / "Urlaub").iterdir()), tmp_path / "more")
@@ -453,7 +440,7 @@ def test_an_image_added_from_an_indexed_folder_is_unchanged_there(gallery, pictu
 def test_a_moved_source_is_found_at_its_new_path(gallery, pictures, tmp_path):
     before = {record.id for record in records(gallery)}
     pictures.rename(tmp_path / "photos")
-    assert relocate(gallery, pictures, tmp_path / "photos") == 9
+    assert relocate(gallery, pictures, tmp_path / "photos").found == 9
     assert paths(gallery) == on_disk(tmp_path / "photos")
     summary = index(gallery, tmp_path / "photos")
     assert (summary.unchanged, summary.indexed, summary.moved) == (9, 0, 0)
@@ -464,23 +451,23 @@ def test_a_folder_above_and_a_folder_within_a_source_are_relocated(gallery, pict
     (tmp_path / "disk").mkdir()
     pictures.rename(tmp_path / "disk" / "pictures")
     shutil.move(tmp_path / "disk", tmp_path / "mount")
-    assert relocate(gallery, pictures, tmp_path / "mount" / "pictures") == 9
+    assert relocate(gallery, pictures, tmp_path / "mount" / "pictures").found == 9
     root = tmp_path / "mount" / "pictures"
     (root / "Urlaub").rename(root / "Ferien")
-    assert relocate(gallery, root / "Urlaub", root / "Ferien") == 5
+    assert relocate(gallery, root / "Urlaub", root / "Ferien").found == 5
     (root / "Urlaub 2024").rename(tmp_path / "2024")
-    assert relocate(gallery, root / "Urlaub 2024", tmp_path / "2024") == 3
+    assert relocate(gallery, root / "Urlaub 2024", tmp_path / "2024").found == 3
     assert paths(gallery) == on_disk(root, tmp_path / "2024")
     assert index(gallery, tmp_path / "2024").unchanged == 3
     shutil.move(tmp_path / "mount", tmp_path / "again")
-    assert relocate(gallery, tmp_path / "mount", tmp_path / "again") == 6
+    assert relocate(gallery, tmp_path / "mount", tmp_path / "again").found == 6
     assert paths(gallery) == on_disk(tmp_path / "again", tmp_path / "2024")
 
 
 def test_a_relocation_to_a_place_that_was_indexed_joins_both(gallery, pictures, tmp_path):
     pictures.rename(tmp_path / "photos")
     index(gallery, tmp_path / "photos")
-    assert relocate(gallery, pictures, tmp_path / "photos") == 9
+    assert relocate(gallery, pictures, tmp_path / "photos").found == 9
     assert paths(gallery) == on_disk(tmp_path / "photos")
     assert gallery.catalog.count() == 8
 
@@ -489,7 +476,7 @@ def test_failures_are_relocated_too(gallery, pictures):
     (pictures / "Urlaub" / "broken.jpg").write_bytes(b"broken")
     assert index(gallery, pictures).failed == 1
     (pictures / "Urlaub").rename(pictures / "Ferien")
-    assert relocate(gallery, pictures / "Urlaub", pictures / "Ferien") == 5
+    assert relocate(gallery, pictures / "Urlaub", pictures / "Ferien").found == 5
     ((failure, _),) = gallery.catalog.failures()
     assert failure.path == str(pictures / "Ferien" / "broken.jpg")
     summary = index(gallery, pictures)
@@ -507,7 +494,7 @@ def test_files_that_moved_into_an_indexed_folder_within_a_source_are_found_uncha
     index(gallery, inner)
     for path in (pictures / "Urlaub 2024").iterdir():
         path.rename(inner / path.name)
-    assert relocate(gallery, pictures / "Urlaub 2024", inner) == 3
+    assert relocate(gallery, pictures / "Urlaub 2024", inner).found == 3
     assert index(gallery, inner).unchanged == 4
 
 
@@ -523,8 +510,8 @@ def test_folders_that_changed_places_lose_no_image(gallery, pictures, tmp_path):
     one.rename(other)
     with pytest.raises(InvalidSource, match=r"another image was indexed at .*Urlaub 2024/"):
         relocate(gallery, one, other)
-    assert relocate(gallery, other, aside) == 3
-    assert relocate(gallery, one, other) == 5
+    assert relocate(gallery, other, aside).found == 3
+    assert relocate(gallery, one, other).found == 5
     assert index(gallery, pictures).unchanged == 6
     assert {record.id for record in records(gallery)} == before
     assert paths(gallery) == on_disk(pictures, aside)
@@ -533,14 +520,68 @@ def test_folders_that_changed_places_lose_no_image(gallery, pictures, tmp_path):
 def test_a_relocation_to_where_the_files_are_not_is_refused(gallery, pictures, tmp_path):
     before = paths(gallery)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidSource, match="is still there; relocate records what was moved"):
+    with pytest.raises(InvalidSource, match="are still there; relocate records what was moved"):
         relocate(gallery, pictures / "Urlaub", pictures / "Urlaub 2024")
     (pictures / "Urlaub").rename(pictures / "Ferien")
     for wrong in (tmp_path / "empty", pictures / "Urlaub 2024", pictures):
         with pytest.raises(InvalidSource, match=r"no file of .*Urlaub is at"):
             relocate(gallery, pictures / "Urlaub", wrong)
     assert paths(gallery) == before
-    assert relocate(gallery, pictures / "Urlaub", pictures / "Ferien") == 5
+    assert relocate(gallery, pictures / "Urlaub", pictures / "Ferien").found == 5
+
+
+def test_files_that_stayed_behind_are_not_relocated(gallery, pictures, capsys):
+    old, new = pictures / "Urlaub", pictures / "Ferien"
+    stayed, removed, *moved = sorted(old.iterdir())
+    new.mkdir()
+    for path in moved:
+        path.rename(new / path.name)
+    removed.unlink()
+    arguments = ("gallery", "relocate", gallery.folder, old, new)
+    before = paths(gallery)
+    assert run(*arguments, "--dry-run") == 0
+    assert "3 files would be relocated" in capsys.readouterr().out
+    assert paths(gallery) == before
+    assert run(*arguments, "--json") == 0
+    counts = {"relocated": 3, "missing": 1, "kept": 1}
+    assert json.loads(capsys.readouterr().out) == counts
+    assert paths(gallery) == on_disk(pictures) | {str(new / removed.name)}
+    assert run(*arguments) == 1
+    assert "are still there" in capsys.readouterr().err
+    stayed.unlink()
+    assert index(gallery, pictures).missing == 2
+
+
+def test_a_file_keeps_its_place_where_another_images_file_is_at_the_new_path(
+    gallery, pictures, tmp_path
+):
+    """`a.jpg` of one folder was not moved onto the `a.jpg` of another, but deleted."""
+    one, other = pictures / "Urlaub", pictures / "Urlaub 2024"
+    first = sorted(one.iterdir())[0]
+    first.rename(one / "a.jpg")
+    sorted(other.iterdir())[0].rename(other / "a.jpg")
+    index_sources(gallery, [Folder(pictures)], workers=1, prune=True)
+    before = {record.id for record in records(gallery)}
+    lost, there = id_at(gallery, one / "a.jpg"), id_at(gallery, other / "a.jpg")
+    (one / "a.jpg").unlink()
+    for path in list(one.iterdir()):
+        path.rename(other / path.name)
+    done = relocate(gallery, one, other)
+    assert (done.found, done.missing, done.kept) == (4, 0, 1)
+    assert {record.id for record in records(gallery)} == before
+    assert id_at(gallery, one / "a.jpg") == lost
+    assert id_at(gallery, other / "a.jpg") == there
+
+
+def test_labels_by_folders_follow_a_relocated_folder(gallery, pictures):
+    given = next((pictures / "Urlaub").iterdir())
+    with hs.open(gallery.folder) as opened:
+        opened.add(given, label="given")
+    (pictures / "Urlaub").rename(pictures / "Ferien")
+    relocate(gallery, pictures / "Urlaub", pictures / "Ferien")
+    labels = {record.path: record.label for record in records(gallery)}
+    for path in (pictures / "Ferien").iterdir():
+        assert labels[str(path)] == ("given" if path.name == given.name else "Ferien")
 
 
 def test_an_impossible_relocation_changes_nothing(gallery, pictures, tmp_path):
@@ -549,6 +590,7 @@ def test_an_impossible_relocation_changes_nothing(gallery, pictures, tmp_path):
         (pictures, tmp_path / "nowhere", "does not exist"),
         (tmp_path / "nowhere", pictures, "no image of .* lies at"),
         (pictures, pictures / "Urlaub", "lies in"),
+        (pictures, pictures, "came as the former path and as the new one"),
     ):
         with pytest.raises(InvalidSource, match=reason):
             relocate(gallery, old, new)

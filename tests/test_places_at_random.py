@@ -6,7 +6,7 @@ import random
 import shutil
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from hashsearch.jobs.index import committing, indexing, reading
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.jobs.relocating import relocate
 from hashsearch.jobs.removing import remove
-from hashsearch.sources.base import decode_path, encode_path
 from hashsearch.sources.folder import Folder
 from tests.galleries import records
 
@@ -65,20 +64,19 @@ class Disk:
 
     def __init__(self, root: Path, chance: random.Random):
         self.root, self.chance = root, chance
+        self.roots = [root / source for source in SOURCES]
         self.written = 0
         self.pixels: dict[bytes, np.ndarray] = {}
-        for source in SOURCES:
-            (root / source).mkdir(parents=True)
+        for source in self.roots:
+            source.mkdir(parents=True)
         for _ in range(6):
             self.write()
 
     def files(self) -> list[Path]:
         return sorted(path for path in self.root.rglob("*.png") if path.is_file())
 
-    def uri(self, model: "Model", path: Path) -> str:
-        """Of a path within a source, the innermost that holds it."""
-        inner = max((one for one in SOURCES if path.is_relative_to(self.root / one)), key=len)
-        return f"{model.names[inner]}/{encode_path(str(path.relative_to(self.root / inner)))}"
+    def key(self, path: Path) -> bytes:
+        return hashlib.sha256(path.read_bytes()).digest()
 
     def any_file(self) -> Path:
         return self.chance.choice(self.files())
@@ -148,42 +146,51 @@ class Disk:
 
 @dataclass
 class Model:
-    """What a gallery should know: the content of every place, and the id of every content."""
+    """What a gallery should know: every path's content, and every content's id and given label."""
 
-    names: dict[str, str]  # of the sources, by folder
-    places: dict[str, bytes] = field(default_factory=dict)
+    places: dict[Path, bytes] = field(default_factory=dict)
     ids: dict[bytes, int] = field(default_factory=dict)
+    given: dict[bytes, str] = field(default_factory=dict)
+    maybe_given: set[bytes] = field(default_factory=set)  # a job was stopped meanwhile
 
-    def index(self, disk: Disk, sources: list[str], prune: bool) -> None:
-        for source in sources:
-            name, root = self.names[source], disk.root / source
-            found = {
-                f"{name}/{encode_path(str(path.relative_to(root)))}": hashlib.sha256(
-                    path.read_bytes()
-                ).digest()
-                for path in root.rglob("*.png")
-            }
+    def index(self, disk: Disk, roots: list[Path], prune: bool) -> None:
+        for root in roots:
+            found = {path: disk.key(path) for path in root.rglob("*.png")}
             if prune and found:  # an empty folder may be a disk that is not mounted
-                here = {uri for uri in self.places if uri.startswith(name + "/")}
-                for uri in here - found.keys():
-                    del self.places[uri]
+                for path in [one for one in self.places if one.is_relative_to(root)]:
+                    if path not in found:
+                        del self.places[path]
             self.places |= found
         self.forget()
 
-    def remove(self, folder: str) -> None:
-        for uri in [uri for uri in self.places if uri.startswith(folder + "/")]:
-            del self.places[uri]
+    def remove(self, paths: list[Path]) -> None:
+        for path in paths:
+            del self.places[path]
         self.forget()
 
-    def relocate(self, old: str, new: str) -> None:
-        for uri in sorted(uri for uri in self.places if uri.startswith(old + "/")):
-            self.places.setdefault(new + uri.removeprefix(old), self.places[uri])
-            del self.places[uri]
+    def relocate(self, disk: Disk, old: Path, new: Path) -> bool:
+        """Returns whether it is refused: another image's file was here, and has moved too."""
+        moved = {}
+        for path in [one for one in self.places if one.is_relative_to(old)]:
+            target = new / path.relative_to(old)
+            ours, theirs = self.places[path], self.places.get(target)
+            here = disk.key(target) if target.exists() else None
+            if theirs in (None, ours):
+                moved[path] = target
+            elif here == ours:
+                return True
+        if not any(target.exists() for target in moved.values()):
+            return True
+        for path, target in moved.items():
+            self.places[target] = self.places.pop(path)
         self.forget()
+        return False
 
     def forget(self) -> None:
         alive = set(self.places.values())
         self.ids = {key: number for key, number in self.ids.items() if key in alive}
+        self.given = {key: label for key, label in self.given.items() if key in alive}
+        self.maybe_given &= alive
 
 
 def visible(gallery: GalleryFolder) -> list[tuple]:
@@ -191,43 +198,65 @@ def visible(gallery: GalleryFolder) -> list[tuple]:
     return [(r.id, r.uri, r.label) for r in gallery.catalog.records(rows.ids.tolist())]
 
 
-def require_equal(gallery: GalleryFolder, model: Model, disk: Disk, scanned: list[str]) -> None:
-    rows = gallery.catalog.rows()
-    ids = rows.ids.tolist()
+def require_equal(gallery: GalleryFolder, model: Model, disk: Disk, scanned: list[Path]) -> None:
+    ids = gallery.catalog.rows().ids.tolist()
     places = gallery.catalog.places(ids)
     records = {record.id: record for record in gallery.catalog.records(ids)}
-    known = gallery.catalog.known_files([p.uri for found in places.values() for p in found])
-    uris = [place.uri for found in places.values() for place in found]
-    assert Counter(uris) == Counter(list(model.places)), "no uri is lost, or belongs to two images"
-    assert {uri: file.key for uri, file in known.items()} == model.places
+    every = [place for found in places.values() for place in found]
+    known = gallery.catalog.known_files([place.uri for place in every])
+    names = {root.name for root in disk.roots}
+    assert Counter(Path(place.path) for place in every) == Counter(list(model.places)), (
+        "no place is lost, and none belongs to two images"
+    )
+    assert {Path(place.path): known[place.uri].key for place in every} == model.places
     keys = {number: known[records[number].uri].key for number in ids}
     assert set(keys.values()) == set(model.places.values())
     for key, number in model.ids.items():
         assert keys[number] == key, "an image whose content is still somewhere keeps its id"
     model.ids = {key: number for number, key in keys.items()}
-    roots = {model.names[source]: disk.root / source for source in SOURCES}
     for number in ids:
-        assert places[number][0].uri == records[number].uri
-        assert np.array_equal(gallery.pixels(number), disk.pixels[keys[number]])
-        exist = [
-            place
-            for place in places[number]
-            if place.uri.split("/")[0] in [model.names[one] for one in scanned]
-            and Path(place.path).exists()
-        ]
-        if exist:
-            assert Path(records[number].path).exists(), "the first place is one that exists"
-        for place in places[number]:
-            root, path = roots[place.uri.split("/")[0]], Path(place.path)
-            label = None if path.parent == root else path.parent.name
-            assert place.label == label
-        uris_of_key = {uri for uri, key in model.places.items() if key == keys[number]}
-        assert {place.uri for place in places[number]} == uris_of_key
+        key, record = keys[number], records[number]
+        assert places[number][0].uri == record.uri
+        assert np.array_equal(gallery.pixels(number), disk.pixels[key])
+        paths = [Path(place.path) for place in places[number]]
+        assert set(paths) == {path for path, other in model.places.items() if other == key}
+        if any(
+            path.exists() and any(path.is_relative_to(one) for one in scanned) for path in paths
+        ):
+            assert paths[0].exists(), "the first place is one that exists"
+        folder = paths[0].parent
+        # What lies in a source's own folder has no label, and keeps none where that moves to.
+        derived = {folder.name} | ({None} if folder.name in names else set())
+        given = {model.given[key]} if key in model.given else derived
+        assert record.label in (given | derived if key in model.maybe_given else given)
+    uris = [place.uri for place in every]
     assert set(gallery.catalog.ids_at(uris)) == set(ids)
-    for name in model.names.values():
-        here = sorted(uri for uri in model.places if uri.startswith(name + "/"))
+    for name in gallery.catalog.sources():
+        here = sorted(uri for uri in uris if uri.startswith(name + "/"))
         assert gallery.catalog.uris_under(name) == here
         assert gallery.catalog.count_under(name) == len(here)
+
+
+class GivenLabels:
+    """A source, of which a person labelled some images by their contents."""
+
+    def __init__(self, source: Folder, disk: Disk, share: float):
+        self.root, self.is_whole, self.is_folder = source.root, True, True
+        self.passed_over, self.remarks = source.passed_over, source.remarks
+        self.source, self.disk, self.share = source, disk, share
+        self.given: dict[bytes, str] = {}
+
+    def estimate(self):
+        return None
+
+    def __iter__(self):
+        for image in self.source:
+            if self.disk.chance.random() < self.share:
+                key = self.disk.key(image.content)
+                self.given[key] = f"given to {key.hex()[:6]}"
+                yield replace(image, label=self.given[key], label_given=True)
+            else:
+                yield image
 
 
 class Interrupted(Exception):
@@ -254,61 +283,81 @@ def interrupt(gallery: GalleryFolder, chance: random.Random, sources, monkeypatc
 def trial(gallery: GalleryFolder, root: Path, seed: int, rounds: int, monkeypatch) -> None:
     chance = random.Random(seed)
     disk = Disk(root, chance)
-    names = {one: gallery.catalog.source_name((root / one).resolve()) for one in SOURCES}
-    model = Model(names)
+    model = Model()
     monkeypatch.setattr(indexing, "Workers", WithoutProcesses)
     for _ in range(rounds):
         for _ in range(chance.randint(1, 5)):
             disk.change()
         monkeypatch.setattr(reading, "CHUNK_IMAGES", chance.choice([1, 2, 3, 256]))
         monkeypatch.setattr(committing, "MAX_ROWS", chance.choice([300, 260, 257, 4, 2]))
-        scanned = chance.sample(SOURCES, chance.randint(1, 3))
-        sources = [Folder(root / one) for one in scanned]
+        scanned = chance.sample(disk.roots, chance.randint(1, 3))
+        sources = [Folder(one) for one in scanned]
         prune = chance.random() < 0.3
         former = set(model.places.values())
         model.index(disk, scanned, prune)
         interrupted = chance.random() < 0.3
         if interrupted:
             interrupt(gallery, chance, sources, monkeypatch)
-            model.ids.clear()  # an image between two places may have another id after it
+            # An image between two places may be another one after it.
+            model.ids.clear()
+            model.maybe_given |= model.given.keys()
         before, generation = visible(gallery), gallery.catalog.generation()
-        summary = indexing.index_sources(gallery, sources, workers=1, prune=prune)
+        labelled = [GivenLabels(one, disk, chance.choice([0, 0, 0.2])) for one in sources]
+        summary = indexing.index_sources(gallery, labelled, workers=1, prune=prune)
+        for source in labelled:
+            model.given |= source.given
+            model.maybe_given -= source.given.keys()
         assert interrupted or summary.indexed == len(set(model.places.values()) - former)
+        gone = [
+            path
+            for path in model.places
+            for one, source in zip(scanned, sources, strict=True)
+            if path.is_relative_to(one) and not path.exists() and next(iter(source), None)
+        ]
+        assert summary.missing == len(gone)
         require_equal(gallery, model, disk, scanned)
-        assert (gallery.catalog.generation() > generation) == (visible(gallery) != before)
-        again = gallery.catalog.generation()
+        has_changed = visible(gallery) != before
+        is_later = gallery.catalog.generation() > generation
+        assert is_later == has_changed or (is_later and any(one.given for one in labelled))
+        again, seen = gallery.catalog.generation(), visible(gallery)
         summary = indexing.index_sources(gallery, sources, workers=1)
-        assert summary.unchanged == sum(len(list((root / s).rglob("*.png"))) for s in scanned)
-        assert gallery.catalog.generation() == again
-        if chance.random() < 0.2:
+        assert summary.unchanged == sum(len(list(one.rglob("*.png"))) for one in scanned)
+        assert (gallery.catalog.generation(), visible(gallery)) == (again, seen)
+        if chance.random() < 0.3:
             move_folder(gallery, model, disk)
         if model.places and chance.random() < 0.2:
-            uri = chance.choice(sorted(model.places)).rpartition("/")[0]
-            remove(gallery.catalog, Selection(uri_prefixes=[uri]))
-            model.remove(uri)
+            ids = gallery.catalog.rows().ids.tolist()
+            every = {
+                place.uri: Path(place.path)
+                for found in gallery.catalog.places(ids).values()
+                for place in found
+            }
+            folder = chance.choice(sorted(every)).rpartition("/")[0]
+            remove(gallery.catalog, Selection(uri_prefixes=[folder]))
+            model.remove([path for uri, path in every.items() if uri.startswith(folder + "/")])
         require_equal(gallery, model, disk, [])
 
 
 def move_folder(gallery: GalleryFolder, model: Model, disk: Disk) -> None:
     """Move a folder to another source, or within it, and tell the gallery."""
-    inside = disk.chance.choice(["Sub", "sub 2"])
+    inside = disk.chance.choice(["Sub", "sub 2", "sub"])
     old = disk.root / disk.chance.choice(["pics", "other"]) / inside
     new = disk.root / disk.chance.choice(["pics", "other", "pics/sub"]) / inside
-    if old.exists() and not new.exists():
-        old.rename(new)
-        former, now = disk.uri(model, old), disk.uri(model, new)
-        recorded = [
-            uri.removeprefix(former) for uri in model.places if uri.startswith(former + "/")
-        ]
-        refused = ""
-        try:
-            relocate(gallery, old, new)
-        except InvalidSource as error:
-            refused = str(error)
-        if not refused:
-            model.relocate(former, now)
-        elif "another image was indexed at" not in refused:  # then none of the files is there
-            assert not any((new / decode_path(rest[1:])).exists() for rest in recorded)
+    if not old.exists() or new.exists() or new.is_relative_to(old):
+        return
+    old.rename(new)
+    if old in disk.roots:
+        old.mkdir()
+    recorded = [path for path in model.places if path.is_relative_to(old)]
+    planned = None
+    with suppress(InvalidSource):
+        planned = relocate(gallery, old, new, dry_run=True)
+    require_equal(gallery, model, disk, [])
+    is_refused = model.relocate(disk, old, new)
+    assert is_refused == (planned is None)
+    if planned is not None:
+        assert relocate(gallery, old, new) == planned
+        assert planned.found + planned.missing + planned.kept == len(recorded)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -75,6 +75,7 @@ class _ClassSubset:
         self.root: Path = source.root
         self.passed_over: Counter[str] = source.passed_over
         self.is_whole = False
+        self.is_folder = False
         self.remarks: list[str] = source.remarks
         self._source, self._labels = source, labels
 

@@ -83,6 +83,9 @@ def add(commands: Commands) -> None:
             )
             command.set_defaults(when_stopped="nothing was removed")
         if name == "relocate":
+            command.add_argument(
+                "--dry-run", action="store_true", help="only say what would be recorded"
+            )
             command.add_argument("old", metavar="OLD", type=Path, help="former path")
             command.add_argument("new", metavar="NEW", type=Path, help="path now")
         if name == "reencode":
@@ -299,12 +302,21 @@ def _relocate(options: argparse.Namespace) -> int:
     from hashsearch.jobs.relocating import relocate
 
     gallery = GalleryFolder(options.gallery)
-    moved = relocate(gallery, options.old, options.new)
+    done = relocate(gallery, options.old, options.new, dry_run=options.dry_run)
     gallery.close()
     if options.json:
-        print(json.dumps({"relocated": moved}))
+        entries = {"relocated": done.found, "missing": done.missing, "kept": done.kept}
+        print(json.dumps(entries))
         return 0
-    print(f"{options.gallery}: {counted(moved, 'image')} relocated to {options.new}")
+    would = "would be " if options.dry_run else ""
+    print(f"{options.gallery}: {counted(done.found, 'file')} {would}relocated to {options.new}")
+    if done.missing:
+        print(f"{counted(done.missing, 'file')} {would}recorded there too, but not found there")
+    if done.kept:
+        print(
+            f"{counted(done.kept, 'file')} not relocated: still at the former path, or another "
+            "image's file is at the new one"
+        )
     return 0
 
 

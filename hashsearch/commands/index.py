@@ -144,6 +144,7 @@ def _print_summary(
             **{name: getattr(summary, name) for name in COUNTS},
             "passed_over": dict(summary.passed_over),
             "remarks": summary.remarks,
+            "missing": summary.missing,
             "seconds": round(summary.seconds, 2),
             "total": total,
             "unused_labels": unused_labels,
@@ -171,6 +172,11 @@ def _print_summary(
             print(hint)
     for remark in summary.remarks:
         print(escaped(remark), file=sys.stderr)
+    if summary.missing:
+        print(
+            f"gone: {counted(summary.missing, 'file')} that the gallery has; "
+            "to remove their images: the same command with --prune"
+        )
     if unused_labels:
         print(f"{unused_labels:,} paths in {options.labels} name no image of these sources")
     if summary.failed or summary.skipped:

@@ -28,7 +28,10 @@ from hashsearch.sources.base import encode_path, locate, split_uri
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to be inserted; its position in a list is its row in the shard."""
+    """An image to be inserted; its position in a list is its row in the shard.
+
+    label_given: as of SourceImage.
+    """
 
     key: bytes
     uri: str
@@ -37,13 +40,15 @@ class NewImage:
     height: int
     size: int
     mtime: int
+    label_given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FoundPlace:
     """A further place where an image's content was found.
 
-    key: the image's. is_moved: whether the image's first place has another content now, or none.
+    key: the image's. label_given: as of SourceImage. is_moved: whether the image's first place has
+    another content now, or none.
     """
 
     key: bytes
@@ -51,12 +56,16 @@ class FoundPlace:
     label: str | None
     size: int
     mtime: int
+    label_given: bool = False
     is_moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place where an image's content was found. uri, path, label: as in ImageRecord."""
+    """A place where an image's content was found.
+
+    uri, path: as in ImageRecord. label: of the image while this is its first place.
+    """
 
     uri: str
     path: str
@@ -67,13 +76,15 @@ class Place:
 class KnownFile:
     """A file as the catalog recorded it.
 
-    size: bytes; mtime: nanoseconds; key: SHA-256; first: uri of its image's first place.
+    size: bytes; mtime: nanoseconds; key: SHA-256; label_given: whether a person gave the label to
+    the image at this place; first: uri of its image's first place.
     """
 
     size: int
     mtime: int
     key: bytes
     label: str | None
+    label_given: bool
     first: str
 
 
@@ -330,13 +341,13 @@ class Catalog:
         found = {}
         for part in parts(uris, 250):
             query = (
-                "SELECT uri, size, mtime, key, label, uri FROM images "
+                "SELECT uri, size, mtime, key, label, label_given = 2, uri FROM images "
                 f"WHERE removed = 0 AND uri IN ({marks(part)}) UNION ALL "
-                "SELECT p.uri, p.size, p.mtime, i.key, p.label, i.uri FROM places p "
+                "SELECT p.uri, p.size, p.mtime, i.key, p.label, p.label_given, i.uri FROM places p "
                 f"JOIN images i ON i.id = p.image WHERE p.uri IN ({marks(part)})"
             )
-            for uri, *rest in self._rows(query, (*part, *part)):
-                found[uri] = KnownFile(*rest)
+            for uri, size, mtime, key, label, given, first in self._rows(query, (*part, *part)):
+                found[uri] = KnownFile(size, mtime, key, label, bool(given), first)
         return found
 
     def places(self, ids: Sequence[int]) -> dict[int, list[Place]]:
@@ -346,8 +357,9 @@ class Catalog:
         for part in parts(ids, 250):
             query = (
                 f"SELECT id, 0, uri, label FROM images WHERE removed = 0 AND id IN ({marks(part)})"
-                " UNION ALL SELECT image, id, uri, label FROM places "
-                f"WHERE image IN ({marks(part)}) ORDER BY 2"
+                " UNION ALL SELECT i.id, p.id, p.uri, iif(i.label_given, i.label, p.label) "
+                "FROM places p JOIN images i ON i.id = p.image "
+                f"WHERE p.image IN ({marks(part)}) ORDER BY 2"
             )
             for image_id, _, uri, label in self._rows(query, (*part, *part)):
                 found.setdefault(image_id, []).append(Place(uri, _path(uri, roots), label))

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 
 from hashsearch.gallery.catalog import Failure, FoundPlace, NewImage, at_or_below, marks, parts
+from hashsearch.sources.base import split_uri
+from hashsearch.sources.folder import folder_label
 
 # The generation that the current transaction makes.
 _NEXT = "(SELECT value + 1 FROM settings WHERE name = 'generation')"
+_PLACE = "uri, label, label_given, size, mtime"
 
 
 @dataclass(slots=True)
@@ -18,8 +21,8 @@ class Changes:
 
     images: new images, one for each row of a new shard, in its order. found: further places of
     images. dropped: (uri, key) of images whose content is no longer at this uri. touched: (uri,
-    size, mtime) of files whose content is the same. relabelled: (uri, label). readable: uris of
-    former failures. gone: keys of images whose first place is gone.
+    size, mtime) of files whose content is the same. relabelled: (uri, label) that a person gave.
+    readable: uris of former failures. gone: keys of images whose first place is gone.
     """
 
     images: list[NewImage] = field(default_factory=list)
@@ -77,11 +80,8 @@ def apply(db: sqlite3.Connection, changes: Changes, shard: int | None = None) ->
         db.executemany(
             f"UPDATE {table} SET size = ?2, mtime = ?3 WHERE uri = ?1{alive}", changes.touched
         )
-    db.executemany("UPDATE places SET label = ?2 WHERE uri = ?1", changes.relabelled)
-    db.executemany(
-        f"UPDATE images SET label = ?2, generation = {_NEXT} WHERE uri = ?1 AND removed = 0",
-        changes.relabelled,
-    )
+    for uri, label in changes.relabelled:
+        _relabel(db, uri, label)
     forget_failures(db, changes.readable)
     db.executemany(
         "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
@@ -104,9 +104,8 @@ def drop_place(db: sqlite3.Connection, uri: str, key: bytes | None = None) -> bo
     found = db.execute(owner, (uri, key)).fetchone()
     if found is None:
         return False
-    columns = "id, uri, label, size, mtime"
     other = db.execute(
-        f"SELECT {columns} FROM places WHERE image = ? ORDER BY id LIMIT 1", found
+        f"SELECT id, {_PLACE} FROM places WHERE image = ? ORDER BY id LIMIT 1", found
     ).fetchone()
     if other is None:
         db.execute(f"UPDATE images SET removed = 1, generation = {_NEXT} WHERE id = ?", found)
@@ -119,21 +118,25 @@ def drop_place(db: sqlite3.Connection, uri: str, key: bytes | None = None) -> bo
 
 def put_first(db: sqlite3.Connection, image_id: int, uri: str) -> None:
     """Exchange an image's first place and one of its further places."""
-    further = "SELECT id, uri, label, size, mtime FROM places WHERE image = ? AND uri = ?"
+    further = f"SELECT id, {_PLACE} FROM places WHERE image = ? AND uri = ?"
     found = db.execute(further, (image_id, uri)).fetchone()
     if found is None:  # another writer dropped it meanwhile
         return
     place, *values = found
     db.execute(
-        "UPDATE places SET (uri, label, size, mtime) = "
-        "(SELECT uri, label, size, mtime FROM images WHERE id = image) WHERE id = ?",
+        f"UPDATE places SET ({_PLACE}) = (SELECT uri, label, label_given = 2, size, mtime "
+        "FROM images WHERE id = image) WHERE id = ?",
         (place,),
     )
     _lead(db, image_id, values)
 
 
 def move_place(db: sqlite3.Connection, uri: str, new: str) -> None:
-    """Record that a file is at another uri now. A place that is known there already stays."""
+    """Record that a file is at another uri now. A place that is known there already stays.
+
+    A label that was the name of the file's folder becomes that of its new folder, if the new
+    folder gives one.
+    """
     known = (
         "SELECT EXISTS (SELECT 1 FROM images WHERE removed = 0 AND uri = ?1) "
         "OR EXISTS (SELECT 1 FROM places WHERE uri = ?1)"
@@ -146,6 +149,11 @@ def move_place(db: sqlite3.Connection, uri: str, new: str) -> None:
         f"UPDATE images SET uri = ?2, generation = {_NEXT} WHERE uri = ?1 AND removed = 0",
         (uri, new),
     )
+    former, now = (folder_label(split_uri(one)[1]) for one in (uri, new))
+    if now not in (None, former):
+        label = "SET label = ?3 WHERE uri = ?1 AND label IS ?2 AND label_given = 0"
+        db.execute(f"UPDATE places {label}", (new, former, now))
+        db.execute(f"UPDATE images {label} AND removed = 0", (new, former, now))
 
 
 def move_failures(db: sqlite3.Connection, former: str, now: str) -> None:
@@ -173,29 +181,50 @@ def change_excludes(
 def _lead(db: sqlite3.Connection, image_id: int, place: Sequence[str | int | None]) -> None:
     """Make a place an image's first one; an image that was removed is restored.
 
-    place: uri, label, size and mtime.
+    A label that was given to another place stays, unless one was given to this place.
+    place: the columns of _PLACE.
     """
     db.execute(
-        "UPDATE images SET uri = ?, label = ?, size = ?, mtime = ?, removed = 0, "
-        f"generation = {_NEXT} WHERE id = ?",
+        "UPDATE images SET uri = ?1, label = iif(?3 OR NOT label_given, ?2, label), "
+        "label_given = iif(?3, 2, label_given > 0), size = ?4, mtime = ?5, removed = 0, "
+        f"generation = {_NEXT} WHERE id = ?6",
         (*place, image_id),
+    )
+
+
+def _relabel(db: sqlite3.Connection, uri: str, label: str | None) -> None:
+    """Record the label that a person gave to the image at a uri.
+
+    If they gave one to the image's first place, that one is the image's.
+    """
+    db.execute("UPDATE places SET label = ?2, label_given = 1 WHERE uri = ?1", (uri, label))
+    db.execute(
+        f"UPDATE images SET label = ?2, label_given = 2, generation = {_NEXT} "
+        "WHERE uri = ?1 AND removed = 0 AND (label IS NOT ?2 OR label_given < 2)",
+        (uri, label),
+    )
+    db.execute(
+        f"UPDATE images SET label = ?2, label_given = 1, generation = {_NEXT} "
+        "WHERE id = (SELECT image FROM places WHERE uri = ?1) AND label_given < 2 "
+        "AND (label IS NOT ?2 OR label_given = 0)",
+        (uri, label),
     )
 
 
 def _add_place(db: sqlite3.Connection, place: FoundPlace) -> None:
     """Give a place to the image with its key; an image that was removed is restored."""
-    values = (place.uri, place.label, place.size, place.mtime)
+    values = (place.uri, place.label, place.label_given, place.size, place.mtime)
     alive = "SELECT id, uri FROM images WHERE key = ? AND removed = 0"
     found = db.execute(alive, (place.key,)).fetchone()
-    if found is not None and found[1] == place.uri:  # another writer recorded it meanwhile
+    if found is not None:
+        if found[1] != place.uri:  # otherwise another writer recorded it meanwhile
+            drop_place(db, place.uri)
+            columns = f"INSERT INTO places (image, {_PLACE}) VALUES (?, ?, ?, ?, ?, ?)"
+            db.execute(columns, (found[0], *values))
+        if place.label_given:
+            _relabel(db, place.uri, place.label)
         return
     drop_place(db, place.uri)
-    if found is not None:
-        db.execute(
-            "INSERT INTO places (image, uri, label, size, mtime) VALUES (?, ?, ?, ?, ?)",
-            (found[0], *values),
-        )
-        return
     last = "SELECT id FROM images WHERE key = ? AND removed = 1 ORDER BY id DESC LIMIT 1"
     removed = db.execute(last, (place.key,)).fetchone()
     if removed is not None:  # otherwise it was compacted meanwhile, and the next job adds it
@@ -234,19 +263,30 @@ def _insert_images(
         if image.uri in used and image.key not in held:
             drop_place(db, image.uri)
     db.executemany(
-        "INSERT INTO images (key, uri, label, width, height, size, mtime, shard, row, generation) "
-        f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {_NEXT}) ON CONFLICT DO NOTHING",
+        "INSERT INTO images (key, uri, label, label_given, width, height, size, mtime, shard, row, "
+        f"generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {_NEXT}) ON CONFLICT DO NOTHING",
         (
-            (i.key, i.uri, i.label, i.width, i.height, i.size, i.mtime, shard, row)
+            (
+                i.key,
+                i.uri,
+                i.label,
+                2 * i.label_given,
+                i.width,
+                i.height,
+                i.size,
+                i.mtime,
+                shard,
+                row,
+            )
             for row, i in enumerate(images)
             if i.key not in held
         ),
     )
     forget_failures(db, (image.uri for image in images))
     return [
-        FoundPlace(image.key, image.uri, image.label, image.size, image.mtime)
-        for image in images
-        if image.key in held
+        FoundPlace(i.key, i.uri, i.label, i.size, i.mtime, i.label_given)
+        for i in images
+        if i.key in held
     ]
 
 

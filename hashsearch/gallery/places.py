@@ -91,21 +91,6 @@ def uris_named(catalog: Catalog, text: str) -> list[str]:
     return as_path
 
 
-def uri_at(catalog: Catalog, path: Path) -> str:
-    """The uri of a file or folder: within the innermost source that holds it, or as a new source.
-
-    path: of what exists, absolute and without links. Raises GalleryReadOnly.
-    """
-    roots = {root: name for name, root in catalog.sources().items()}
-    for folder in (path, *path.parents):
-        if folder in roots:
-            inside = path.relative_to(folder)
-            return roots[folder] + ("/" + encode_path(str(inside)) if inside.parts else "")
-    if path.is_dir():
-        return catalog.source_name(path)
-    return catalog.source_name(path.parent) + "/" + encode_path(path.name)
-
-
 def _paths(text: str) -> list[str]:
     """The paths that a text may name, absolute, the most literal first."""
     path = Path(text)
@@ -147,10 +132,10 @@ def is_lost(uri: str, recorded: KnownFile, roots: Mapping[str, Path]) -> bool:
 
     An archive's members are lost only with the archive.
     """
-    name, place = split_uri(uri)
-    if name not in roots:
+    place = split_uri(uri)[1]
+    file = file_of(uri, roots)
+    if file is None:
         return False
-    file = file_at(roots[name], place)
     try:
         status = file.stat()
     except (OSError, ValueError):
@@ -162,5 +147,11 @@ def is_lost(uri: str, recorded: KnownFile, roots: Mapping[str, Path]) -> bool:
 
 def is_gone_at(uri: str, roots: Mapping[str, Path]) -> bool:
     """Whether the file at a uri is gone; False for an image that was added without a file."""
+    file = file_of(uri, roots)
+    return file is not None and is_gone(file)
+
+
+def file_of(uri: str, roots: Mapping[str, Path]) -> Path | None:
+    """The file that holds the image at a uri; None for one that was added without a file."""
     name, place = split_uri(uri)
-    return name in roots and is_gone(file_at(roots[name], place))
+    return file_at(roots[name], place) if name in roots else None

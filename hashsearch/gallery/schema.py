@@ -12,6 +12,7 @@ CREATE TABLE places (  -- the further places of an image's content, after that i
     image INTEGER NOT NULL REFERENCES images (id),
     uri TEXT NOT NULL UNIQUE,
     label TEXT,
+    label_given INTEGER NOT NULL DEFAULT 0,  -- whether a person gave it to this place
     size INTEGER NOT NULL,
     mtime INTEGER NOT NULL
 ) STRICT;
@@ -40,7 +41,8 @@ CREATE TABLE images (
     shard INTEGER NOT NULL REFERENCES shards (number),
     row INTEGER NOT NULL,
     removed INTEGER NOT NULL DEFAULT 0,
-    generation INTEGER NOT NULL DEFAULT 0  -- of the last change of this row
+    generation INTEGER NOT NULL DEFAULT 0,  -- of the last change of this row
+    label_given INTEGER NOT NULL DEFAULT 0  -- by a person: 1 to another place, 2 to this one
 ) STRICT;
 CREATE UNIQUE INDEX images_by_key ON images (key) WHERE removed = 0;
 CREATE UNIQUE INDEX images_by_uri ON images (uri) WHERE removed = 0;
@@ -90,6 +92,7 @@ INSERT INTO settings VALUES ('thumbnails', 'kept');
 """,
     3: f"""
 ALTER TABLE images ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE images ADD COLUMN label_given INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX images_by_generation ON images (generation);
 {_SINCE_FORMAT_3}
 ALTER TABLE jobs ADD COLUMN moved INTEGER NOT NULL DEFAULT 0;

@@ -9,7 +9,7 @@ from hashsearch.errors import ArtifactMismatch, InvalidImage
 from hashsearch.gallery.catalog import FoundPlace, NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.gallery.places import uri_at
+from hashsearch.gallery.naming import uri_at
 from hashsearch.images import TINY_BYTES
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.base import SourceImage
@@ -30,6 +30,7 @@ def add_image(
 
     encoder: the gallery's model, loaded from its folder. image: a file's bytes, or the image of
     a file at `path`, an absolute one; indexing its folder later finds it unchanged.
+    label: a label that the caller gives to the content, wherever it is; None gives none.
     Returns the image's id, and whether it is new: equal bytes are stored once, with every place
     where they were found.
     Raises InvalidImage, and ArtifactMismatch if the encoder is not the gallery's model, or the
@@ -54,14 +55,19 @@ def add_image(
     if path is not None:
         uri = uri_at(gallery.catalog, path)
     known = gallery.catalog.images_of_keys([result.key])
+    given = label is not None
     if known:
+        image_id, first = known[result.key]
+        changes = Changes(relabelled=[(first, label)] if given else [])
         if path is not None:
-            gallery.commit(Changes(found=[FoundPlace(result.key, uri, label, size, mtime)]))
-        return known[result.key][0], False
+            changes.found.append(FoundPlace(result.key, uri, label, size, mtime, given))
+        if len(changes):
+            gallery.commit(changes)
+        return image_id, False
     columns = encoder.columns(result.tiny[np.newaxis])
     if gallery.keeps("pixels"):
         columns["pixels"] = result.tiny.reshape(1, TINY_BYTES)
-    row = NewImage(result.key, uri, label, result.width, result.height, size, mtime)
+    row = NewImage(result.key, uri, label, result.width, result.height, size, mtime, given)
     with gallery.additions_lock() as folder:
         writer = gallery.new_shard(columns, folder)
         writer.append(columns, [result.thumbnail])

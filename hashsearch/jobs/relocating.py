@@ -1,109 +1,139 @@
 """Recording that the files of a gallery have moved to another folder."""
 
 import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from hashsearch.errors import InvalidSource
 from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import change_root, move_failures, move_place, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.gallery.places import is_lost, uri_at, uris_named
+from hashsearch.gallery.naming import join_nested, names_at, uri_at
+from hashsearch.gallery.places import file_of, is_lost
 from hashsearch.sources.base import encode_path, file_at, is_gone, split_uri
 
 _AT_ONCE = 20_000  # places of one transaction, which blocks other writers for half a second
-_TRIED = 100  # files that are looked for at both paths
 
 
-def relocate(gallery: GalleryFolder, old: Path, new: Path) -> int:
+@dataclass(frozen=True, slots=True)
+class Relocation:
+    """Numbers of places by outcome."""
+
+    found: int  # their files are at the new path
+    missing: int  # they have a new path too, but no file is there
+    kept: int  # their files are still at the former path, or another image's file is at the new
+
+
+def relocate(gallery: GalleryFolder, old: Path, new: Path, *, dry_run: bool = False) -> Relocation:
     """Record that a file or folder, with everything in it, was moved or renamed.
 
     old: its former path: a source, a folder above sources, or what lies in a source. new: its
-    path now. No image is read, and indexing the new place later finds the images unchanged. A
-    killed call leaves every image with its old or its new place, and the same call continues.
-    Returns the number of places that have another path now. Raises InvalidSource if `new` does
-    not exist or lies in `old`, if nothing of the gallery lies at `old`, if files are still there,
-    or if none is at `new`; GalleryBusy; and GalleryReadOnly.
+    path now. dry_run: change nothing. No image is read, and indexing the new place later finds the
+    images unchanged. A killed call leaves every image with its old or its new place, and the same
+    call continues. Raises InvalidSource if `new` does not exist or lies in `old`, if nothing of
+    the gallery lies at `old`, if all files are still there, or if none is at `new`; GalleryBusy;
+    and GalleryReadOnly.
     """
     if not new.exists():
         raise InvalidSource(f"{new} does not exist; name the path where the files are now")
     old, new = old.parent.resolve() / old.name, new.resolve()
+    if new == old:
+        raise InvalidSource(f"{old} came as the former path and as the new one")
     if new.is_relative_to(old):
         raise InvalidSource(f"{new} lies in {old}; move the files out of it first")
-    catalog, moved = gallery.catalog, 0
+    catalog = gallery.catalog
     with gallery.job_lock():
-        _require_moved(catalog, old, new)
-        for name, root in catalog.sources().items():
-            if root.is_relative_to(old):
-                moved += _move_source(catalog, name, new / root.relative_to(old))
-            elif old.is_relative_to(root):
-                inside = name + "/" + encode_path(os.fspath(old.relative_to(root)))
-                if catalog.uris_under(inside, most=1):
-                    moved += _move_places(catalog, inside, uri_at(catalog, new))
-    if not moved:
-        raise InvalidSource(f"no image of {gallery.folder} lies at {old}")
-    return moved
+        moves = list(_moves(catalog, old, new))
+        plans = [Counter(outcome for _, outcome in move.outcomes(catalog)) for move in moves]
+        plan = sum(plans, Counter[str]())
+        if not plan:
+            raise InvalidSource(f"no image of {gallery.folder} lies at {old}")
+        if not plan["found"] and plan["kept"]:
+            raise InvalidSource(
+                f"the files of {old} are still there; relocate records what was moved, and index "
+                "adds what was copied"
+            )
+        if not plan["found"]:
+            raise InvalidSource(
+                f"no file of {old} is at {new}; name the path where the files are now"
+            )
+        if not dry_run:
+            for move, outcomes in zip(moves, plans, strict=True):
+                if outcomes:
+                    move.record(catalog, is_whole=not outcomes["kept"])
+            join_nested(catalog)
+    return Relocation(plan["found"], plan["missing"], plan["kept"])
 
 
-def _require_moved(catalog: Catalog, old: Path, new: Path) -> None:
-    """Raise InvalidSource if files are still at `old`, or none is at `new`, by a sample."""
-    roots, tried, found = catalog.sources(), 0, 0
-    for prefix in uris_named(catalog, os.fspath(old)):
-        for uri, known in catalog.known_files(catalog.uris_under(prefix, most=_TRIED)).items():
-            name, place = split_uri(uri)
-            former = file_at(roots[name], place)
-            if not former.is_relative_to(old):
-                continue
-            if not is_lost(uri, known, roots):
-                raise InvalidSource(
-                    f"{former} is still there; relocate records what was moved, and index adds "
-                    "what was copied"
-                )
-            tried += 1
-            found += not is_gone(new / former.relative_to(old))
-    if tried and not found:
-        raise InvalidSource(f"no file of {old} is at {new}; name the path where the files are now")
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """The move of a source, or of what lies at or below one uri.
 
-
-def _move_source(catalog: Catalog, name: str, root: Path) -> int:
-    others = {other: path for other, path in catalog.sources().items() if path == root}
-    for other in others:  # the new place was indexed before
-        return _move_places(catalog, name, other)
-    with catalog.transaction() as db:
-        change_root(db, name, os.fsencode(root))
-        next_generation(db)
-    return catalog.count_under(name)
-
-
-def _move_places(catalog: Catalog, former: str, now: str) -> int:
-    """Give every place at or below one uri the corresponding place at or below another."""
-    _require_order(catalog, former, now)
-    moved, last = 0, ""
-    while uris := catalog.uris_under(former, last, _AT_ONCE):
-        last = uris[-1]
-        with catalog.transaction() as db:
-            for uri in uris:
-                move_place(db, uri, now + uri.removeprefix(former))
-            next_generation(db)
-        moved += len(uris)
-    with catalog.transaction() as db:
-        move_failures(db, former, now)
-    return moved
-
-
-def _require_order(catalog: Catalog, former: str, now: str) -> None:
-    """Raise InvalidSource if other images are recorded where these files lie now.
-
-    That is so where those moved too, and their relocation must be recorded first.
+    former: the uri, or the source's name. target: the path now.
     """
-    roots, last = catalog.sources(), ""
-    while uris := catalog.uris_under(former, last, _AT_ONCE):
-        last = uris[-1]
-        old = catalog.known_files(uris)
-        targets = {now + uri.removeprefix(former): known for uri, known in old.items()}
-        for uri, other in catalog.known_files(list(targets)).items():
-            known = targets[uri]
-            if is_lost(uri, other, roots) and not is_lost(uri, known, roots):
-                raise InvalidSource(
-                    f"another image was indexed at {catalog.path(uri)}; if its file was moved "
-                    "too, relocate that first; otherwise, index its folder first"
-                )
+
+    former: str
+    target: Path
+
+    def outcomes(self, catalog: Catalog) -> Iterator[tuple[str, str]]:
+        """Yield every place's uri, and whether it is "found" at the new path, "missing", or "kept".
+
+        Raises InvalidSource if other images are recorded where these files lie now, which moved
+        too; that must be recorded first.
+        """
+        roots, last = catalog.sources(), ""
+        names = names_at(catalog, self.target)
+        gone = cache(is_gone)  # the members of an archive have one file
+        while uris := catalog.uris_under(self.former, last, _AT_ONCE):
+            last = uris[-1]
+            places = {uri: uri.removeprefix(self.former) for uri in uris}
+            others = catalog.known_files([names.uri(place) for place in places.values()])
+            for uri, known in catalog.known_files(uris).items():
+                here, there = file_of(uri, roots), file_at(self.target, places[uri])
+                new = names.uri(places[uri])
+                other = others.get(new)
+                if not is_lost(uri, known, roots) or (gone(there) and not gone(here)):
+                    yield uri, "kept"
+                elif other is None or other.key == known.key:
+                    yield uri, "missing" if gone(there) else "found"
+                elif is_lost(new, other, roots) and not is_lost(new, known, roots):
+                    raise InvalidSource(
+                        f"another image was indexed at {there}; if its file was moved too, "
+                        "relocate that first; otherwise, index its folder first"
+                    )
+                else:
+                    yield uri, "kept"
+
+    def record(self, catalog: Catalog, *, is_whole: bool) -> None:
+        """Give every place that has moved its new path. is_whole: whether all have."""
+        is_source = split_uri(self.former)[1] == ""
+        if is_source and is_whole and self.target not in catalog.sources().values():
+            with catalog.transaction() as db:
+                change_root(db, self.former, os.fsencode(self.target))
+                next_generation(db)
+            return
+        moved = [uri for uri, outcome in self.outcomes(catalog) if outcome != "kept"]
+        if self.target.is_dir() or not is_source:
+            uri_at(catalog, self.target)
+        else:
+            catalog.source_name(self.target)  # of an archive
+        names = names_at(catalog, self.target)
+        for start in range(0, len(moved), _AT_ONCE):
+            with catalog.transaction() as db:
+                for uri in moved[start : start + _AT_ONCE]:
+                    move_place(db, uri, names.uri(uri.removeprefix(self.former)))
+                next_generation(db)
+        if is_whole:
+            with catalog.transaction() as db:
+                move_failures(db, self.former, names.first)
+
+
+def _moves(catalog: Catalog, old: Path, new: Path) -> Iterator[_Move]:
+    for name, root in catalog.sources().items():
+        if root.is_relative_to(old):
+            yield _Move(name, new / root.relative_to(old))
+        elif old.is_relative_to(root):
+            yield _Move(name + "/" + encode_path(os.fspath(old.relative_to(root))), new)

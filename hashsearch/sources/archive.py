@@ -32,6 +32,7 @@ class TarArchive:
         self.under = under
         self.passed_over: Counter[str] = Counter()
         self.is_whole = not under
+        self.is_folder = False
         self.remarks: list[str] = []
         self._count: int | None = None  # known once all of it was read
         self._so_far = (0, 0)  # images, and the bytes of the archive they took

@@ -32,6 +32,7 @@ class NpyArray:
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
         self.is_whole = True
+        self.is_folder = False
         self.remarks: list[str] = []
 
     def estimate(self) -> int | None:

@@ -30,7 +30,8 @@ class SourceImage:
     place: where it is within the source, percent-encoded: `/a/b.jpg` in a
     folder, `!/a/b.jpg` in an archive, either followed by `#<row>` in a file of
     many. The image's uri is the source's name followed by this.
-    label: None if the source gives none.
+    label: None if the source gives none. label_given: whether a person gave the label, also if
+    it is None, to this image; it then stays whatever happens to the file.
     size, mtime: of the file, in bytes and nanoseconds, as signed 64-bit numbers,
     which are all that a catalog stores: a larger size becomes the largest, and a
     date after 2262 is wrapped, so that different dates remain different.
@@ -43,6 +44,7 @@ class SourceImage:
     size: int
     mtime: int
     content: Path | bytes | NDArray[np.uint8] | InvalidImage
+    label_given: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.size < _LIMIT and -_LIMIT <= self.mtime < _LIMIT):
@@ -63,6 +65,8 @@ class Source(Protocol):
     """How many files of other kinds were met so far, by suffix; see `pass_over`."""
     is_whole: bool
     """Whether it yields every image under its root, so that one it does not yield is gone."""
+    is_folder: bool
+    """Whether its root is a folder, and its places the paths of image files in it."""
     remarks: list[str]
     """What else was passed over, in sentences; complete when an iteration has ended."""
 

@@ -111,6 +111,7 @@ class CifarBatches:
         self.split = split
         self.passed_over: Counter[str] = Counter()
         self.is_whole = False
+        self.is_folder = False
         self.remarks: list[str] = []
 
     def estimate(self) -> int:

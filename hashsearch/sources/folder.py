@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import ACCEPTED_SUFFIXES
-from hashsearch.sources.base import SourceImage, encode_path, pass_over
+from hashsearch.sources.base import SourceImage, decode_path, encode_path, pass_over
 
 _LINKS = {
     "files outside": "passed over: {} to image files outside the folder, which hashsearch index "
@@ -33,6 +33,7 @@ class Folder:
         self.follow_links = follow_links
         self.passed_over: Counter[str] = Counter()
         self.is_whole = True
+        self.is_folder = True
         self.remarks: list[str] = []
         self._candidates: int | None = None
         self._links: Counter[str] = Counter()  # that were passed over, by what they lead to
@@ -95,9 +96,10 @@ class Folder:
         return status if stat.S_ISREG(status.st_mode) else None
 
     def _image(self, path: Path, status: os.stat_result) -> SourceImage:
+        place = self._place(path)
         return SourceImage(
-            place=self._place(path),
-            label=None if path.parent == self.root else printable(path.parent.name),
+            place=place,
+            label=folder_label(place),
             size=status.st_size,
             mtime=status.st_mtime_ns,
             content=path,
@@ -114,6 +116,7 @@ class ImageFile:
         self.root = path.parent.resolve()
         self.passed_over: Counter[str] = Counter()
         self.is_whole = False
+        self.is_folder = True
         self.remarks: list[str] = []
         self.path = self.root / path.name
 
@@ -153,6 +156,16 @@ def _count_candidates(root: Path) -> int:
         except OSError:
             continue  # iterating reports it
     return count
+
+
+def folder_label(place: str) -> str | None:
+    """The label of an image file in a folder: the name of the folder it lies in, below the root.
+
+    place: as in SourceImage; None for one in an archive or a file of many.
+    """
+    folder = place.rpartition("/")[0].rpartition("/")[2]
+    is_file = place.startswith("/") and "#" not in place and "!" not in place
+    return printable(decode_path(folder)) if folder and is_file else None
 
 
 def printable(name: str) -> str:

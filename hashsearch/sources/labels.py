@@ -34,14 +34,14 @@ class Labels:
                     f"and {other} on a line above"
                 )
 
-    def label(self, image: SourceImage) -> str | None:
-        """An image's label: the listed one, or its own if its path is not listed."""
+    def labelled(self, image: SourceImage) -> SourceImage:
+        """The image with the listed label, or with its own if its path is not listed."""
         within = image.place.removeprefix("!").lstrip("/#")
         key = _key(unquote_to_bytes(within))
         if key not in self._labels:
-            return image.label
+            return image
         self._used.add(key)
-        return self._labels[key] or None
+        return replace(image, label=self._labels[key] or None, label_given=True)
 
     def unused(self) -> int:
         """How many listed paths named no image so far."""
@@ -54,15 +54,14 @@ class LabelledSource:
     def __init__(self, source: Source, labels: Labels):
         self.root = source.root
         self.passed_over, self.remarks = source.passed_over, source.remarks
-        self.is_whole = source.is_whole
+        self.is_whole, self.is_folder = source.is_whole, source.is_folder
         self._source, self._labels = source, labels
 
     def estimate(self) -> int | None:
         return self._source.estimate()
 
     def __iter__(self) -> Iterator[SourceImage]:
-        for image in self._source:
-            yield replace(image, label=self._labels.label(image))
+        return map(self._labels.labelled, self._source)
 
 
 def _key(path: bytes) -> bytes:

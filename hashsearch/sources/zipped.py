@@ -51,6 +51,7 @@ class ZipArchive:
         self.root = root.resolve()
         self.passed_over: Counter[str] = Counter()
         self.is_whole = True
+        self.is_folder = False
         self.remarks: list[str] = []
         self._entries: int | None = None
         self._left_out = 0

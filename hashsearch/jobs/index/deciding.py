@@ -16,7 +16,7 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import is_gone_at, is_lost
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared
-from hashsearch.jobs.index.reading import Chunk
+from hashsearch.jobs.index.reading import Chunk, is_relabelled
 from hashsearch.sources.base import SourceImage
 
 
@@ -42,13 +42,13 @@ class Decider:
     One thread decides while another commits.
     """
 
-    def __init__(self, gallery: GalleryFolder, *, relabel: bool):
+    def __init__(self, gallery: GalleryFolder):
         self._catalog = gallery.catalog
         self._begun = gallery.catalog.generation()
-        self._relabel = relabel
-        self._lock = Lock()  # guards the next two, which hold what is not committed yet
+        self._lock = Lock()  # guards the next three, which hold what is not committed yet
         self._keys: set[bytes] = set()
         self._moved: set[bytes] = set()
+        self._places: set[tuple[str, bytes | None]] = set()
         self.failed = 0
 
     def decide(self, chunk: Chunk, results: list[Prepared | InvalidImage]) -> Outcome:
@@ -56,7 +56,9 @@ class Decider:
         keys = [result.key for result in results if isinstance(result, Prepared)]
         with self._lock:  # before the catalog is queried, since a commit may follow
             pending, moved = self._keys.intersection(keys), self._moved.intersection(keys)
+            recorded = self._places.intersection(zip(chunk.uris, map(_key, results), strict=True))
         committed = self._catalog.images_of_keys(keys)
+        recorded.update((uri, key) for key, (_, uri) in committed.items())
         # Images whose place this job gave to other content; these are restored.
         removed = self._catalog.removed_since(
             [key for key in keys if key not in committed and key not in pending], self._begun
@@ -79,6 +81,11 @@ class Decider:
                 continue
             if uri in chunk.failed:
                 changes.readable.append(uri)
+            if uri not in chunk.known and (uri, result.key) in recorded:  # by another source
+                outcome.counts["unchanged"] += 1
+                if image.label_given:
+                    changes.relabelled.append((uri, image.label))
+                continue
             if self._is_new(outcome, image, uri, result.key, taken, lost, chunk.known.get(uri)):
                 changes.images.append(_new_image(image, uri, result))
                 outcome.thumbnails.append(result.thumbnail)
@@ -91,6 +98,7 @@ class Decider:
         with self._lock:
             self._keys.update(image.key for image in changes.images)
             self._moved.update(place.key for place in changes.found if place.is_moved)
+            self._places |= _places(changes)
         return outcome
 
     def committed(self, changes: Changes) -> None:
@@ -98,6 +106,7 @@ class Decider:
         with self._lock:
             self._keys.difference_update(image.key for image in changes.images)
             self._moved.difference_update(place.key for place in changes.found)
+            self._places -= _places(changes)
 
     def _lost(self, uris: Sequence[str], roots: Mapping[str, Path]) -> set[bytes]:
         """Keys of the images whose first place, at one of these uris, is lost."""
@@ -122,7 +131,7 @@ class Decider:
         changes = outcome.changes
         if old is not None and old.key == key:
             changes.touched.append((uri, image.size, image.mtime))
-            if self._relabel and old.label != image.label:
+            if is_relabelled(image, old):
                 changes.relabelled.append((uri, image.label))
             outcome.counts["unchanged"] += 1
             return False
@@ -131,10 +140,21 @@ class Decider:
         if key not in taken:
             return True
         is_moved = key in lost
-        changes.found.append(FoundPlace(key, uri, image.label, image.size, image.mtime, is_moved))
+        changes.found.append(
+            FoundPlace(key, uri, image.label, image.size, image.mtime, image.label_given, is_moved)
+        )
         lost.discard(key)
         outcome.counts["moved" if is_moved else "duplicates"] += 1
         return False
+
+
+def _key(result: Prepared | InvalidImage) -> bytes | None:
+    return result.key if isinstance(result, Prepared) else None
+
+
+def _places(changes: Changes) -> set[tuple[str, bytes | None]]:
+    places = {(image.uri, image.key) for image in changes.images}
+    return places | {(place.uri, place.key) for place in changes.found}
 
 
 def _new_image(image: SourceImage, uri: str, result: Prepared) -> NewImage:
@@ -142,6 +162,7 @@ def _new_image(image: SourceImage, uri: str, result: Prepared) -> NewImage:
         key=result.key,
         uri=uri,
         label=image.label,
+        label_given=image.label_given,
         width=result.width,
         height=result.height,
         size=image.size,

@@ -11,23 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 
 from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource, TooManyFailures
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import COUNTS, UPDATE_EVERY_S, JobRecord
+from hashsearch.gallery.naming import Names, join_nested, names_of
 from hashsearch.hardware import usable_cores
 from hashsearch.jobs.index.committing import Committer
 from hashsearch.jobs.index.deciding import Decider
 from hashsearch.jobs.index.encoding import EncodingPool
 from hashsearch.jobs.index.prepare import Prepared
-from hashsearch.jobs.index.pruning import SeenSource
+from hashsearch.jobs.index.pruning import SeenSource, gone
 from hashsearch.jobs.index.pruning import prune as prune_source
 from hashsearch.jobs.index.reading import Chunk, chunks_of_all, read_ahead
 from hashsearch.jobs.index.workers import Workers
 from hashsearch.progress import ProgressReport, progress_report
-from hashsearch.sources.base import Source, file_at, is_gone, nothing_in, split_uri
+from hashsearch.sources.base import Source, file_at, is_gone, nothing_in
 from hashsearch.sources.excluding import Excludes, RestOfSource
 
 _COMMITS_BEHIND = 16  # outcomes that may wait while a full shard is committed
@@ -49,6 +51,7 @@ class IndexSummary:
     skipped: int  # failed in an earlier job, and not tried again
     excluded: int  # their path matches a pattern that the gallery excludes
     pruned: int  # removed from the gallery, since they are gone from their source
+    missing: int  # places in the gallery that are gone from these sources, and were not pruned
     passed_over: Counter[str]  # files of other kinds, by suffix
     remarks: list[str]  # what else the sources passed over, in sentences
     seconds: float
@@ -68,7 +71,6 @@ def index_sources(
     workers: int,
     max_failures: int | None = None,
     retry_failed: bool = False,
-    relabel: bool = False,
     prune: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> IndexSummary:
@@ -76,10 +78,9 @@ def index_sources(
 
     Images whose path matches a pattern that the gallery excludes are left out.
     max_failures: give up after more failures. retry_failed: try files again that earlier jobs
-    could not read; otherwise they are skipped until they change. relabel: give unchanged
-    images the sources' labels. prune: at the end, remove the images that are gone from these
-    sources, but only if all were read to their ends. stop: is called between chunks; once it
-    returns True, what was read is committed and the job ends.
+    could not read; otherwise they are skipped until they change. prune: at the end, remove the
+    images that are gone from these sources, but only if all were read to their ends. stop: is
+    called between chunks; once it returns True, what was read is committed and the job ends.
     Raises GalleryBusy if another job runs, ArtifactMismatch if the gallery's pictures were decoded
     by earlier image rules, TooManyFailures after what was read is committed, and InvalidSource if a
     source breaks off, after the rest of it and the other sources were taken. After an error of the
@@ -88,14 +89,18 @@ def index_sources(
     started = time.monotonic()
     gallery.require_todays_rules()
     with gallery.job_lock():
-        names = [gallery.catalog.source_name(source.root) for source in sources]
+        names = names_of(gallery.catalog, sources)
+        join_nested(gallery.catalog)
         excludes = Excludes(gallery.catalog.excludes())
-        seen = [SeenSource(source) for source in sources] if prune else []
-        taken = [RestOfSource(source, excludes) for source in seen or sources]
-        decider = Decider(gallery, relabel=relabel)
+        seen = [SeenSource(source) for source in sources]
+        taken = [RestOfSource(source, excludes) for source in seen]
+        missing = 0
+        decider = Decider(gallery)
         committer = Committer(gallery, decider)
         with (
-            JobRecord(gallery.catalog, "index", names, lambda: committer.counts) as record,
+            JobRecord(
+                gallery.catalog, "index", [one.first for one in names], lambda: committer.counts
+            ) as record,
             committer,
             Workers(workers, thumbnails=gallery.keeps("thumbnails")) as pool,
             EncodingPool(gallery.encoder, usable_cores()) as encoders,
@@ -103,9 +108,7 @@ def index_sources(
             # A daemon, since it may be walking through a large folder when the job ends.
             Thread(target=_estimate, args=(sources, record), name="estimate", daemon=True).start()
             job = _Job(decider, committer, pool, encoders, stop, max_failures, record)
-            job.run(
-                chunks_of_all(gallery.catalog, names, taken, relabel=relabel, retry=retry_failed)
-            )
+            job.run(chunks_of_all(gallery.catalog, names, taken, retry=retry_failed))
             job.must_end()
             committer.counts["excluded"] = sum(rest.excluded for rest in taken)
             if job.has_failed_too_often():
@@ -115,14 +118,21 @@ def index_sources(
                     f"and hashsearch gallery failures {gallery.folder} lists the others"
                 )
             if not record.stopped:
-                for name, one in zip(names, seen, strict=False):  # none without `prune`
-                    committer.counts["pruned"] += prune_source(gallery, name, one)
-                _forget_failures(gallery, names, excludes, missing=retry_failed or prune)
+                for of_source, one in zip(names, seen, strict=True):
+                    if prune:
+                        committer.counts["pruned"] += prune_source(gallery.catalog, of_source, one)
+                    else:
+                        missing += sum(map(len, gone(gallery.catalog, of_source, one)))
+                for of_source, source in zip(names, sources, strict=True):
+                    _forget_failures(
+                        gallery, of_source, source.root, excludes, missing=retry_failed or prune
+                    )
     passed_over: Counter[str] = Counter()
     for source in sources:
         passed_over.update(source.passed_over)
     return IndexSummary(
         **{name: max(0, committer.counts[name]) for name in COUNTS},
+        missing=missing,
         passed_over=passed_over,
         remarks=[f"{one.root}: {remark}" for one in sources for remark in one.remarks],
         seconds=time.monotonic() - started,
@@ -206,19 +216,17 @@ def _estimate(sources: Sequence[Source], record: JobRecord) -> None:
 
 
 def _forget_failures(
-    gallery: GalleryFolder, names: Sequence[str], excludes: Excludes, *, missing: bool
+    gallery: GalleryFolder, names: Names, root: Path, excludes: Excludes, *, missing: bool
 ) -> None:
-    """Drop the failures of these sources that are excluded.
+    """Drop the failures of a source that are excluded.
 
-    missing: drop also those whose file no longer exists.
+    names: of its images. missing: drop also those whose file no longer exists.
     """
-    roots = gallery.catalog.sources()
-    gone = []
-    for failure, _ in gallery.catalog.failures():
-        name, place = split_uri(failure.uri)
-        if name in names and (
-            excludes.match(place) or (missing and is_gone(file_at(roots[name], place)))
-        ):
-            gone.append(failure.uri)
-    if gone:
-        gallery.commit(Changes(readable=gone))
+    over = [
+        failure.uri
+        for failure, _ in gallery.catalog.failures()
+        if (place := names.place(failure.uri)) is not None
+        and (excludes.match(place) or (missing and is_gone(file_at(root, place))))
+    ]
+    if over:
+        gallery.commit(Changes(readable=over))

@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.catalog import Catalog
+from hashsearch.gallery.naming import Names
 from hashsearch.gallery.places import drop_places
 from hashsearch.sources.base import Source, SourceImage, file_at, is_gone
 
@@ -43,22 +44,32 @@ class SeenSource:
         return np.sort(np.frombuffer(self._seen, np.int64))
 
 
-def prune(gallery: GalleryFolder, name: str, seen: SeenSource) -> int:
-    """Remove the images whose file, or place in an archive, is gone from a source.
+def gone(catalog: Catalog, names: Names, seen: SeenSource) -> Iterator[list[str]]:
+    """Yield batches of uris whose file, or place in an archive, is gone from a source.
 
-    name: beginning of the source's uris. seen: the source, after it was read to its end. An image
-    that has other places keeps them. Returns the number of removed images. Nothing is removed if
-    the source yielded nothing, as the empty folder of a disk that is not mounted.
+    names: of the source's images. seen: the source, after it was read to its end. Nothing is gone
+    if the source yielded nothing, as the empty folder of a disk that is not mounted.
     """
     if not seen.source.is_whole or len(seen) == 0:
-        return 0
-    removed, last = 0, ""
-    while uris := gallery.catalog.uris_under(name, last, _BATCH):
-        last = uris[-1]
-        places = [uri.removeprefix(name) for uri in uris]
-        gone = [name + place for place in seen.unseen(places) if _has_gone(seen.source, place)]
-        removed += drop_places(gallery.catalog, gone)
-    return removed
+        return
+    for beginning in names.beginnings():
+        last = ""
+        while uris := catalog.uris_under(beginning, last, _BATCH):
+            last = uris[-1]
+            places = {names.place(uri) or "": uri for uri in uris}
+            yield [
+                places[place]
+                for place in seen.unseen(list(places))
+                if _has_gone(seen.source, place)
+            ]
+
+
+def prune(catalog: Catalog, names: Names, seen: SeenSource) -> int:
+    """Remove the images that are gone from a source, and return their number.
+
+    names, seen: as of `gone`. An image that has other places keeps them.
+    """
+    return sum(drop_places(catalog, uris) for uris in gone(catalog, names, seen))
 
 
 def _has_gone(source: Source, place: str) -> bool:
@@ -66,6 +77,6 @@ def _has_gone(source: Source, place: str) -> bool:
 
     A file may exist and not be yielded, because its folder cannot be read.
     """
-    if place.startswith("/") and "#" not in place:
+    if source.is_folder:
         return is_gone(file_at(source.root, place))
     return not is_gone(source.root)

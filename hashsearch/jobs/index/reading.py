@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from hashsearch.errors import InvalidSource
 from hashsearch.gallery.catalog import Catalog, KnownFile
+from hashsearch.gallery.naming import Names
 from hashsearch.sources.base import SourceImage
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ class Chunk:
     known: the catalog's entries of uris whose files have changed. failed: uris that the
     catalog lists as failures. unchanged: uris of unchanged images. further: the catalog's entries
     of those that are not the first place of their image. relabelled: (uri, label) of unchanged
-    images whose label changed.
+    images to which a person gave another label.
     skipped: number of files that could not be read before and have not changed.
     """
 
@@ -45,17 +46,11 @@ class Chunk:
 
 
 def chunks(
-    catalog: Catalog,
-    name: str,
-    source: Iterable[SourceImage],
-    *,
-    relabel: bool = False,
-    retry: bool = False,
+    catalog: Catalog, names: Names, source: Iterable[SourceImage], *, retry: bool = False
 ) -> Iterator[Chunk]:
     """Cut a source into chunks of bounded numbers of images and bytes.
 
-    name: beginning of the uris. relabel: also compare the labels of unchanged images.
-    retry: try files again that could not be read before.
+    names: of its images. retry: try files again that could not be read before.
     If the source breaks off, its InvalidSource is raised after the last chunk.
     """
     images: list[SourceImage] = []
@@ -68,22 +63,21 @@ def chunks(
             wanted = min(max(_LEAST_CHUNK_BYTES, before // _GROWTH), _CHUNK_BYTES)
             enough = size >= wanted and len(images) % _WHOLE == 0
             if enough or len(images) == CHUNK_IMAGES or size >= _MOST_CHUNK_BYTES:
-                yield _chunk(catalog, name, images, relabel, retry)
+                yield _chunk(catalog, names, images, retry)
                 images, size, before = [], 0, before + size
     except InvalidSource as error:
         broken = error
     if images:
-        yield _chunk(catalog, name, images, relabel, retry)
+        yield _chunk(catalog, names, images, retry)
     if broken is not None:
         raise broken
 
 
 def chunks_of_all(
     catalog: Catalog,
-    names: Sequence[str],
+    names: Sequence[Names],
     sources: Sequence[Iterable[SourceImage]],
     *,
-    relabel: bool,
     retry: bool,
 ) -> Iterator[Chunk]:
     """The chunks of all sources in turn.
@@ -92,9 +86,9 @@ def chunks_of_all(
     the end.
     """
     broken: InvalidSource | None = None
-    for name, source in zip(names, sources, strict=True):
+    for of_source, source in zip(names, sources, strict=True):
         try:
-            yield from chunks(catalog, name, source, relabel=relabel, retry=retry)
+            yield from chunks(catalog, of_source, source, retry=retry)
         except InvalidSource as error:
             broken = broken or error
     if broken is not None:
@@ -118,10 +112,8 @@ def read_ahead(items: Iterator[T], depth: int) -> Iterator[T]:
         reader.shutdown(cancel_futures=True)
 
 
-def _chunk(
-    catalog: Catalog, name: str, images: list[SourceImage], relabel: bool, retry: bool
-) -> Chunk:
-    uris = [name + image.place for image in images]
+def _chunk(catalog: Catalog, names: Names, images: list[SourceImage], retry: bool) -> Chunk:
+    uris = [names.uri(image.place) for image in images]
     known, failures = catalog.known_files(uris), catalog.known_failures(uris)
     chunk = Chunk(failed=set(failures))
     skipped = 0
@@ -131,7 +123,7 @@ def _chunk(
             chunk.unchanged.append(uri)
             if old.first != uri:
                 chunk.further.append(old)
-            if relabel and old.label != image.label:
+            if is_relabelled(image, old):
                 chunk.relabelled.append((uri, image.label))
         elif not retry and failures.get(uri) == (image.size, image.mtime):
             skipped += 1
@@ -141,3 +133,9 @@ def _chunk(
             if old is not None:
                 chunk.known[uri] = old
     return replace(chunk, skipped=skipped)
+
+
+def is_relabelled(image: SourceImage, known: KnownFile) -> bool:
+    """Whether a person gave another label to an image than the catalog recorded."""
+    given = (image.label, True)
+    return image.label_given and given != (known.label, known.label_given)

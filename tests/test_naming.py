@@ -1,0 +1,177 @@
+"""One path, one place: folders that are indexed within others, in any order."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import hashsearch as hs
+from hashsearch.gallery.catalog import FoundPlace
+from hashsearch.gallery.changes import Changes
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.naming import Names
+from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.jobs.relocating import relocate
+from hashsearch.sources.folder import Folder, ImageFile
+from tests.galleries import another_png, index, records, run
+
+
+@pytest.fixture
+def album(tmp_path, image_files) -> Path:
+    """Six real pictures, in a folder and in one within it, and a file that is no picture."""
+    chosen = sorted(image_files.rglob("*.*"))[:6]
+    for number, path in enumerate(chosen):
+        target = tmp_path / "album" / ("" if number < 2 else "2019/sea" if number < 4 else "2019")
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target / path.name)
+    (tmp_path / "album" / "2019" / "broken.jpg").write_bytes(b"broken")
+    return tmp_path / "album"
+
+
+def places(gallery: GalleryFolder) -> list[str]:
+    found = gallery.catalog.places([record.id for record in records(gallery)])
+    return sorted(place.path for some in found.values() for place in some)
+
+
+def pictures(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*.*") if path.name != "broken.jpg")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [("album", "album/2019"), ("album/2019", "album"), ("album/2019/sea", "album", "album/2019")],
+)
+def test_a_folder_within_another_has_one_place_for_each_file(order, empty_gallery, album):
+    for folder in order:
+        index(empty_gallery, album.parent / folder)
+    ids = {record.id: record.uri for record in records(empty_gallery)}
+    for folder in reversed(order):
+        again = index(empty_gallery, album.parent / folder)
+        assert (again.indexed, again.duplicates, again.moved, again.failed) == (0, 0, 0, 0)
+    assert {record.id: record.uri for record in records(empty_gallery)} == ids
+    assert places(empty_gallery) == pictures(album)
+    assert empty_gallery.catalog.failure_count() == 1
+
+
+def test_sources_of_one_command_have_one_place_for_each_file(empty_gallery, album):
+    one = next((album / "2019" / "sea").iterdir())
+    sources = [Folder(album / "2019"), ImageFile(one), Folder(album), Folder(album)]
+    summary = index_sources(empty_gallery, sources, workers=1)
+    assert (summary.indexed, summary.duplicates) == (6, 0)
+    assert places(empty_gallery) == pictures(album)
+
+
+def test_an_overwritten_file_leaves_nothing_behind(empty_gallery, album):
+    index(empty_gallery, album)
+    path = next((album / "2019" / "sea").iterdir())
+    index(empty_gallery, album / "2019")
+    path.write_bytes(another_png())
+    index(empty_gallery, album)
+    assert empty_gallery.catalog.count() == 6
+    (record,) = [one for one in records(empty_gallery) if one.path == str(path)]
+    path.unlink()
+    for folder in (album / "2019", album):
+        assert index(empty_gallery, folder).missing == 1
+    assert (
+        index_sources(empty_gallery, [Folder(album / "2019" / "sea")], workers=1, prune=True).pruned
+        == 1
+    )
+    assert record.id not in {one.id for one in records(empty_gallery)}
+
+
+def test_the_command_says_how_many_files_are_gone(empty_gallery, album, capsys):
+    index(empty_gallery, album)
+    shutil.rmtree(album / "2019" / "sea")
+    arguments = ("index", album, "--gallery", empty_gallery.folder)
+    assert run(*arguments) == 0
+    assert (
+        "gone: 2 files that the gallery has; to remove their images: the same command with --prune"
+    ) in capsys.readouterr().out
+    assert run(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == 2
+    assert run(*arguments, "--prune") == 0
+    out = capsys.readouterr().out
+    assert "gone" not in out
+    assert "2 removed" in out
+
+
+def test_pruning_a_folder_prunes_the_sources_within_it(empty_gallery, album):
+    index(empty_gallery, album / "2019" / "sea")
+    index(empty_gallery, album)
+    shutil.rmtree(album / "2019" / "sea")
+    next(album.glob("*.*")).unlink()
+    summary = index_sources(empty_gallery, [Folder(album)], workers=1, prune=True)
+    assert summary.pruned == 3
+    assert places(empty_gallery) == pictures(album)
+    assert empty_gallery.catalog.failure_count() == 1
+
+
+def test_pruning_a_folder_within_another_prunes_only_it(empty_gallery, album):
+    index(empty_gallery, album)
+    next(album.glob("*.*")).unlink()
+    shutil.rmtree(album / "2019" / "sea")
+    summary = index_sources(empty_gallery, [Folder(album / "2019")], workers=1, prune=True)
+    assert summary.pruned == 2
+    assert len(places(empty_gallery)) == 4
+
+
+def test_two_places_of_one_path_in_an_older_gallery_are_joined(empty_gallery, album):
+    """Galleries of earlier versions have a place for each source that holds a file."""
+    index(empty_gallery, album)
+    catalog = empty_gallery.catalog
+    inner = catalog.source_name(album / "2019")
+    known = catalog.known_files([record.uri for record in records(empty_gallery)])
+    second = [
+        FoundPlace(file.key, inner + uri.removeprefix("album/2019"), "x", file.size, file.mtime)
+        for uri, file in known.items()
+        if uri.startswith("album/2019/")
+    ]
+    # At one of the paths, the older place has a content that was overwritten since.
+    first, *_, last = second
+    stale = FoundPlace(last.key, first.uri, "x", first.size + 1, first.mtime)
+    empty_gallery.commit(Changes(found=[stale, *second[1:]]))
+    assert len(places(empty_gallery)) == 10
+    summary = index(empty_gallery, album)
+    assert (summary.unchanged, summary.indexed) == (6, 0)
+    assert places(empty_gallery) == pictures(album)
+    assert catalog.uris_under("album/2019") == []
+
+
+def test_a_source_that_moves_into_another_keeps_one_place_for_each_file(
+    empty_gallery, album, tmp_path
+):
+    (album / "2019").rename(tmp_path / "2019")
+    for folder in (album, tmp_path / "2019"):
+        index(empty_gallery, folder)
+    (tmp_path / "2019").rename(album / "2019")
+    index(empty_gallery, album)
+    assert relocate(empty_gallery, tmp_path / "2019", album / "2019").found == 4
+    assert places(empty_gallery) == pictures(album)
+    for folder in (album, album / "2019"):
+        assert index(empty_gallery, folder).duplicates == 0
+    assert places(empty_gallery) == pictures(album)
+    assert empty_gallery.catalog.count() == 6
+
+
+def test_an_added_file_and_its_folder_have_one_place(empty_gallery, album):
+    path = next((album / "2019" / "sea").iterdir())
+    with hs.open(empty_gallery.folder) as opened:
+        image_id = opened.add(path)
+        index(empty_gallery, album)
+        assert opened.paths(image_id) == [str(path)]
+    assert places(empty_gallery) == pictures(album)
+
+
+def test_names_give_a_uri_and_take_it_back():
+    names = Names("album", [("/2019/sea", "sea~2"), ("/2019", "2019")])
+    for place, uri in (
+        ("/2019/sea/a.jpg", "sea~2/a.jpg"),
+        ("/2019/a.jpg", "2019/a.jpg"),
+        ("/2019.jpg", "album/2019.jpg"),
+        ("/2019b/a.jpg", "album/2019b/a.jpg"),
+    ):
+        assert names.uri(place) == uri
+        assert names.place(uri) == place
+    assert names.place("album2/a.jpg") is None
+    assert names.place("2018/a.jpg") is None

@@ -31,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sentence as `error`, and as `kind` the name of the error's class.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    # The parser takes the beginning of an option for the option, too.
-    as_json = any(len(given) > 2 and "--json".startswith(given) for given in arguments)
+    as_json = "--json" in arguments
     options = argparse.Namespace(when_stopped="stopped", started=time.monotonic())
     quiet_pillow()
     if isinstance(sys.stdout, TextIOWrapper):  # file names may not be UTF-8

@@ -147,7 +147,6 @@ def test_with_json_an_error_is_json_on_stdout_beside_the_line_on_stderr(words, t
     kind = {"index": "invalid-source", "eval": "invalid-source", "model": "invalid-model"}
     assert answer["kind"] == kind.get(words[0], "invalid-gallery")
     assert set(answer) == {"error", "kind"}
-    assert run(*words, *given, "--js").stdout == done.stdout
     assert run(*words, *given).stdout == ""
 
 
@@ -161,9 +160,41 @@ def test_with_json_arguments_that_cannot_be_read_are_json_too(words, capsys):
         shown = capsys.readouterr()
         answer = json.loads(shown.out)
         assert answer["kind"] == "usage-error"
-        assert "--no-such-option" in answer["error"]
+        assert answer["error"] == "unknown option --no-such-option"
         assert shown.err.endswith(f"error: {answer['error']}\n")
         assert shown.err.startswith("usage: hashsearch ")
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (words, option)
+        for words, parser in COMMANDS.items()
+        for action in parser._actions
+        for option in action.option_strings
+        if option.startswith("--")
+    ],
+    ids=str,
+)
+def test_an_option_cut_short_is_refused_and_the_nearest_is_named(
+    words, option, capsys, monkeypatch
+):
+    monkeypatch.setenv("HASHSEARCH_GALLERY", "g")
+    given = required(COMMANDS[words])
+    if words == ("train",):
+        given = ["dense256-quick", "--data", "a", "--out", "b"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, *given, option[:-1]])
+    assert stopped.value.code == 2
+    message = f"error: unknown option {option[:-1]}; did you mean {option}?\n"
+    assert capsys.readouterr().err.endswith(message)
+
+
+def test_an_unknown_option_without_a_like_one_is_named_alone(capsys):
+    for given in ("--zzzz", "--zzzz=1"):
+        with pytest.raises(SystemExit):
+            main(["index", "a", "--gallery", "g", given])
+        assert capsys.readouterr().err.endswith("error: unknown option --zzzz\n")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import argparse
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -31,12 +32,27 @@ class UsageError(Exception):
 class Parser(argparse.ArgumentParser):
     """A parser that raises UsageError, and whose arguments of type Path are never empty.
 
-    An empty path would mean the working folder.
+    An empty path would mean the working folder. Options are typed in full, since a shortened one
+    may be meant as another.
     """
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
+        self.allow_abbrev = False
         self.register("type", Path, path)
+
+    def parse_known_args(  # type: ignore[override]  # argparse calls it for each command too
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        parsed, unknown = super().parse_known_args(args, namespace)
+        for word in unknown:
+            name = word.partition("=")[0]
+            if name.startswith("-"):
+                known = get_close_matches(name, self._option_string_actions, 1)
+                self.error(
+                    f"unknown option {name}" + (f"; did you mean {known[0]}?" if known else "")
+                )
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(self, message)

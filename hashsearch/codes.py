@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import CodeShapeError
+from hashsearch.wording import counted
 
 CODE_BITS = 256
 CODE_BYTES = CODE_BITS // 8
@@ -46,7 +47,7 @@ def code_from_hex(text: str, n_bytes: int = CODE_BYTES) -> NDArray[np.uint8]:
     """
     wanted = f"a code is {n_bytes} bytes, written as {2 * n_bytes} hexadecimal digits"
     if len(text) != 2 * n_bytes:
-        raise CodeShapeError(f"{wanted}; got {len(text)} characters")
+        raise CodeShapeError(f"{wanted}; got {counted(len(text), 'character')}")
     try:
         raw = bytes.fromhex(text)
     except ValueError as error:

@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hashsearch.wording import counted
+
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "<microseconds or max> <of so many microseconds>"
 
 
@@ -27,7 +29,7 @@ def describe(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     name = cpu_capabilities().get("cpu_name", "CPU")
-    return f"{name}, {torch.get_num_threads()} threads"
+    return f"{name}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def cpu_capabilities() -> dict[str, Any]:

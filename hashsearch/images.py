@@ -235,7 +235,8 @@ def _open(data: bytes) -> tuple[Image.Image, PlainFile]:
         formats = ("AVIF",)
     if row is None:
         raise UnsupportedFormat(
-            f"the {len(data):,} bytes are not an image in an accepted format; "
+            f"the {'byte is' if len(data) == 1 else f'{len(data):,} bytes are'} not an image in an "
+            "accepted format; "
             f"accepted are {', '.join(ACCEPTED_FORMATS)}"
         )
     plain = row.plain_file(data)

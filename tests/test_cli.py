@@ -162,6 +162,7 @@ def write(path: Path, data: bytes) -> Path:
             b"hello",
             "the 5 bytes are not an image in an accepted format; accepted are JPEG",
         ),
+        ("one.jpg", b"h", "the byte is not an image in an accepted format; accepted are JPEG"),
         ("huge.png", png_header(10_000, 10_000), "more than 64,000,000 pixels|10000×10000"),
         ("big.png", png_header(8_001, 8_000), "the image has 8001×8000 pixels; at most 64,000,000"),
     ],
@@ -383,7 +384,7 @@ def test_labels_come_from_a_csv_and_change_with_it(image_files, model_folder, tm
     assert sum(labels().values()) == 300
     table.write_text("path,label\nno/where.jpg,x\n" + "".join(f"{p},even\n" for p in paths[:9]))
     done = run(*command, "--labels", table)
-    assert "1 paths in" in done.stdout
+    assert "1 path in" in done.stdout
     assert ("odd" in labels(), labels()["even"]) == (False, 9)
     assert run(*command).returncode == 0  # without a table, labels stay unchanged
     assert labels()["even"] == 9

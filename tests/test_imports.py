@@ -25,6 +25,7 @@ FLOORS = (
         "extras",
         "stopping",
         "columns",
+        "wording",
         "inputs",
         "pages",
     ),

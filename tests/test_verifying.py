@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hashsearch.jobs.verifying import verify
+from hashsearch.wording import counted
 from tests.galleries import (
     damage,
     everything,
@@ -18,6 +19,11 @@ def test_an_undamaged_gallery_has_no_findings(gallery, capsys):
     assert run("gallery", "verify", gallery.folder) == 0
     out = capsys.readouterr().out
     assert "are whole; of 256 codes computed again, none differs" in out
+
+
+def test_a_single_code_is_counted_in_the_singular(gallery, capsys):
+    assert run("gallery", "verify", gallery.folder, "--sample", 1) == 0
+    assert "are whole; of 1 code computed again, none differs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["codes.npy", "pixels.npy", "thumbnails.bin"])
@@ -32,11 +38,11 @@ def test_a_damaged_file_is_found_and_repaired_by_the_command_that_verify_names(
     assert run("gallery", "verify", scattered.folder) == 1
     output = capsys.readouterr().out
     state = "differs from what was committed" if how == "changed" else "is missing"
-    assert f"{path} {state} ({size:,} images)" in output
+    assert f"{path} {state} ({counted(size, 'image')})" in output
     if name == "codes.npy":
         assert f"hashsearch gallery reencode {scattered.folder}" in output
         assert run("gallery", "reencode", scattered.folder) == 0
-        assert f"{size:,} codes computed again, same model" in capsys.readouterr().out
+        assert f"{counted(size, 'code')} computed again, same model" in capsys.readouterr().out
         assert {one[1:] for one in everything(scattered)} == before
     else:
         assert f"hashsearch gallery remove {scattered.folder} --shard {number}" in output
@@ -80,6 +86,6 @@ def test_impossible_rows_in_the_catalog_are_found(gallery):
         db.execute("UPDATE images SET row = 0 WHERE id = 9")
     whats = [finding.what for finding in verify(gallery, 0).findings]
     assert whats == [
-        "the catalog names 1 rows that no shard has",
-        "the catalog names 1 rows for more than one image",
+        "the catalog names 1 row that no shard has",
+        "the catalog names 1 row for more than one image",
     ]

@@ -18,6 +18,7 @@ from hashsearch.hardware import describe
 from hashsearch.models.autoencoder import StoredModel
 from hashsearch.models.card import PRETRAINED, Card
 from hashsearch.models.storage import read_model, require_free, round_as_stored, save_model
+from hashsearch.wording import counted
 from training.closeness import (
     NEEDED,
     CodesOf,
@@ -93,10 +94,8 @@ def train(
     train_images, held_out = split_off(usable, HELD_OUT, np.random.default_rng(seed))
     _require_enough(preset, len(train_images), len(allowed) - len(usable))
     if len(usable) < ENOUGH:
-        print(
-            f"warning: {len(usable):,} images came; a good model needs at least {ENOUGH:,}",
-            file=sys.stderr,
-        )
+        came = counted(len(usable), "image")
+        print(f"warning: {came} came; a good model needs at least {ENOUGH:,}", file=sys.stderr)
     recipe: dict[str, Any] = {
         "preset": name,
         "settings": settings_of(preset),
@@ -152,8 +151,8 @@ def _without_queries(
 def _with_targets(targets: Targets, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     known = targets.known(images)
     if not known.all():
-        unknown = np.count_nonzero(~known)
-        print(f"left out {unknown:,} images that the teacher has no target for", file=sys.stderr)
+        unknown = counted(int(np.count_nonzero(~known)), "image")
+        print(f"left out {unknown} that the teacher has no target for", file=sys.stderr)
     return images[known]
 
 
@@ -162,11 +161,12 @@ def _require_enough(preset: Preset[Any], count: int, without_target: int) -> Non
     if count < needed:
         while least - held_out_of(least, HELD_OUT) < needed:
             least += 1
-        unknown = f" ({without_target:,} more have no target)" if without_target else ""
+        have = "has" if without_target == 1 else "have"
+        unknown = f" ({without_target:,} more {have} no target)" if without_target else ""
         raise TrainingError(
-            f"{count:,} images to train on are fewer than the {needed:,} that this preset needs"
-            f"{unknown}; give at least {least:,}, since a tenth of them is held out, and "
-            f"{ENOUGH:,} for a good model"
+            f"{counted(count, 'image')} to train on {'is' if count == 1 else 'are'} fewer than the "
+            f"{needed:,} that this preset needs{unknown}; give at least {least:,}, since a tenth "
+            f"of them is held out, and {ENOUGH:,} for a good model"
         )
 
 

@@ -36,6 +36,7 @@ from hashsearch.sources import DataFolders, dataset_at_hand
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.base import decode_path
 from hashsearch.sources.loading import load_tiny_images
+from hashsearch.wording import counted
 from training.questions import UNSEEN_CLASSES, questions
 
 MEBIBYTES = 20
@@ -189,7 +190,7 @@ def _files(name: str, folders: DataFolders, excluded: set[bytes]) -> list[Packed
                 left_out += 1
             report.advance(1)
     if left_out:
-        print(f"left out {left_out:,} images of {source.root}", file=sys.stderr)
+        print(f"left out {counted(left_out, 'image')} of {source.root}", file=sys.stderr)
     return sorted(files, key=lambda file: (file.label, file.name))
 
 
@@ -242,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     for archive in archives:
         path, n_bytes = options.out / f"{archive.name}.tar.gz", len(archive.data)
-        print(f"{path}: {len(archive.files):,} images, {n_bytes:,} bytes")
+        print(f"{path}: {counted(len(archive.files), 'image')}, {n_bytes:,} bytes")
     return 0
 
 

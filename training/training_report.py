@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hashsearch.codes import unpack_bits
 from hashsearch.images import encode_png
 from hashsearch.pages import INK, data_uri, in_ink, style, svg
+from hashsearch.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,8 +89,9 @@ _PAGE = """<!doctype html>
 
 def _summary(training: Mapping[str, Any]) -> str:
     """What was trained on, for how long and on what machine."""
-    data, images = training["data"], f"{training['images']:,} images"
-    steps, spent = f"{sum(training['steps'].values()):,} steps", f"{training['minutes']:,} minutes"
+    data, images = training["data"], counted(training["images"], "image")
+    steps = counted(sum(training["steps"].values()), "step")
+    spent = counted(training["minutes"], "minute")
     return (
         f"Trained on {images} of {data}, with seed {training['seed']}: {steps} in {spent}, "
         f"on {training['hardware']}, with PyTorch {training['torch']}."

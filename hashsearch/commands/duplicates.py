@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from hashsearch.columns import aligned
-from hashsearch.commands.output import counted, shown
+from hashsearch.commands.output import shown
 from hashsearch.retrieval.duplicates import DuplicateFile, DuplicateGroup
+from hashsearch.wording import counted
 
 _COLUMNS = ("group", "keep", "distance", "path", "width", "height", "size", "id")
 

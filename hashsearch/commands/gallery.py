@@ -15,9 +15,10 @@ from hashsearch.commands.arguments import (
     model,
     whole,
 )
-from hashsearch.commands.output import counted, print_entries, readable, shown
+from hashsearch.commands.output import print_entries, readable, shown
 from hashsearch.errors import InvalidQuery
 from hashsearch.stopping import stop_on_sigterm
+from hashsearch.wording import counted
 
 if TYPE_CHECKING:
     from hashsearch.gallery.gallery_folder import GalleryFolder
@@ -136,11 +137,12 @@ def _as_lines(gallery: "GalleryFolder", job: "Job | None") -> dict[str, str]:
     """The lines that `info` prints, by name."""
     info = _as_json(gallery, job)
     images, removed = info["images"], info["removed_rows"]
+    rows = counted(removed, "row")
     disk = gallery.disk_bytes() | {"model": gallery.model_bytes()}
     parts = ", ".join(f"{name} {readable(size)}" for name, size in disk.items())
     return {
         "images": f"{images:,}"
-        + (f", and {removed:,} rows of removed images, which compact deletes" if removed else ""),
+        + (f", and {rows} of removed images, which compact deletes" if removed else ""),
         "labels": _some([f"{shown(name)} {n:,}" for name, n in info["labels"].items()]),
         "sources": _some([shown(root) for root in info["sources"].values()]),
         **({"excluded": ", ".join(info["excludes"])} if info["excludes"] else {}),
@@ -161,7 +163,11 @@ def _some(names: list[str]) -> str:
 
 
 def _job_line(job: "Job") -> str:
-    counts = ", ".join(f"{n:,} {name}" for name, n in job.counts.items() if n)
+    counts = ", ".join(
+        counted(n, "duplicate") if name == "duplicates" else f"{n:,} {name}"
+        for name, n in job.counts.items()
+        if n
+    )
     line = f"{job.kind}, {job.state}, " + (f"{counts}, " if counts else "")
     if job.state != "running":
         return line + f"{job.started} to {job.ended or job.updated or 'its end'}"
@@ -202,10 +208,12 @@ def _verify(options: argparse.Namespace) -> int:
         }
         print(json.dumps(counts | {"findings": findings}, indent=2))
         return 1 if findings else 0
-    files = f"{found.files:,} files of {readable(found.file_bytes)} are whole"
-    differ = f"{found.different:,} differ, by up to {found.most_bits} bits"
+    are = "is" if found.files == 1 else "are"
+    files = f"{counted(found.files, 'file')} of {readable(found.file_bytes)} {are} whole"
+    differ = "differs" if found.different == 1 else "differ"
+    differ = f"{found.different:,} {differ}, by up to {counted(found.most_bits, 'bit')}"
     result = differ if found.different else "none differs"
-    codes = f"of {found.encoded:,} codes computed again, {result}"
+    codes = f"of {counted(found.encoded, 'code')} computed again, {result}"
     print(f"{files}; {codes if found.encoded else 'no codes were computed again'}")
     for finding in found.findings:
         print(f"{finding.what}\n  to repair it: {finding.mend}")
@@ -368,5 +376,5 @@ def _reencode(options: argparse.Namespace) -> int:
         print(json.dumps({"encoded": encoded, "before": before, "after": after}))
         return 0
     moved = f"moved from model {before[:12]} to {after[:12]}" if before != after else "same model"
-    print(f"{options.gallery}: {encoded:,} codes computed again, {moved}")
+    print(f"{options.gallery}: {counted(encoded, 'code')} computed again, {moved}")
     return 0

@@ -16,12 +16,13 @@ from hashsearch.commands.arguments import (
     positive,
     whole,
 )
-from hashsearch.commands.output import counted, escaped
+from hashsearch.commands.output import escaped
 from hashsearch.extras import heic_hint
 from hashsearch.hardware import usable_cores
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.labels import Labels
 from hashsearch.stopping import stop_on_sigterm, stop_requested
+from hashsearch.wording import counted
 
 if TYPE_CHECKING:
     from hashsearch.jobs.index.indexing import IndexSummary
@@ -178,7 +179,9 @@ def _print_summary(
             "to remove their images: the same command with --prune"
         )
     if unused_labels:
-        print(f"{unused_labels:,} paths in {options.labels} name no image of these sources")
+        name = "names" if unused_labels == 1 else "name"
+        paths = f"{counted(unused_labels, 'path')} in {options.labels}"
+        print(f"{paths} {name} no image of these sources")
     if summary.failed or summary.skipped:
         print(f"to list the failures: hashsearch gallery failures {options.gallery}")
     if summary.skipped:

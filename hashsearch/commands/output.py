@@ -1,4 +1,4 @@
-"""Printing: tables of entries, sizes, counts, and names that may hold control characters."""
+"""Printing: tables of entries, sizes, and names that may hold control characters."""
 
 import json
 import sys
@@ -25,11 +25,6 @@ def readable(n_bytes: int) -> str:
         if n_bytes >= size:
             return f"{n_bytes / size:,.1f} {unit}"
     return f"{n_bytes / 1e3:,.1f} kB"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and its noun: "1 image", "2 images"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def shown(name: str) -> str:

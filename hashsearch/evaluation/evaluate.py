@@ -13,6 +13,7 @@ from hashsearch.evaluation.imported import sources_sha256
 from hashsearch.evaluation.measure import Result, measure
 from hashsearch.evaluation.measured import Examples, MeasuredMethod
 from hashsearch.evaluation.tasks import Task
+from hashsearch.wording import counted
 
 USUAL_KS = (1, 10, 100, 1000)
 # A cached result depends on everything that this imports.
@@ -39,7 +40,7 @@ def numbers_retrieved(asked: Sequence[int] | None, task: Task) -> list[int]:
         return [k for k in USUAL_KS if k <= n_gallery]
     if max(asked) > n_gallery:
         raise EvaluationError(
-            f"{task.name} has {n_gallery:,} images to find, fewer than the {max(asked):,} "
+            f"{task.name} has {counted(n_gallery, 'image')} to find, fewer than the {max(asked):,} "
             "asked for; -k takes smaller numbers"
         )
     return sorted(set(asked))

@@ -33,6 +33,7 @@ from hashsearch.images import TINY_BYTES
 from hashsearch.models.card import Card, read_card
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.search.pixels import contrast_normalized
+from hashsearch.wording import counted
 
 LEAST_BITS = 8
 _CHANGED = 1000
@@ -195,7 +196,7 @@ def _normalized(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
 def _pca(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     return MeasuredMethod(
         "pca",
-        f"{n_bits} principal components, float32",
+        f"{counted(n_bits, 'principal component')}, float32",
         Euclidean(),
         4 * n_bits,
         lambda examples: examples.components(n_bits),

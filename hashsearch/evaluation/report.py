@@ -24,6 +24,7 @@ from hashsearch.evaluation.robustness import evenly
 from hashsearch.evaluation.tasks import Task
 from hashsearch.images import encode_png
 from hashsearch.pages import data_uri, in_ink, style, svg
+from hashsearch.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -196,12 +197,13 @@ def to_html(report: Report, task: Task, reconstruct: Sequence[Reconstruct]) -> s
 
 def _preface(report: Report) -> list[str]:
     lost, bare = report.unanswerable, report.unlabelled
-    left_out = f" ({lost:,} more were left out: nothing has their label)" if lost else ""
-    left_out += f" ({bare:,} images without a label were left out)" if bare else ""
+    left_out = f" (left out: {lost:,} more whose label nothing has)" if lost else ""
+    left_out += f" (left out: {counted(bare, 'image')} without a label)" if bare else ""
+    queries = "1 query" if report.queries == 1 else f"{report.queries:,} queries"
     k = report.ks[-1]
     learnt = "Methods that learn did so from the gallery, without labels."
     return [
-        f"{report.queries:,} queries{left_out}, {report.gallery:,} images to find; an image is "
+        f"{queries}{left_out}, {counted(report.gallery, 'image')} to find; an image is "
         "relevant if it has the query's label. Beside each mean over queries, where it lies with "
         f"{LEVEL:.0%} confidence ({RESAMPLES:,} bootstrap resamples of the queries). Images of one "
         "distance come in random order: each figure is its expected value over these orders, "

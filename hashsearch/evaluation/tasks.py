@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import EvaluationError
+from hashsearch.wording import counted
 
 MOST_DRAWN = 1000  # queries drawn from images that come without a test split
 
@@ -117,8 +118,8 @@ def _labelled(data: str, images: LabelledImages) -> LabelledImages:
     found = images[images.labels != ""]
     if not len(found):
         raise EvaluationError(
-            f"{data}: none of {len(images):,} images has a label, without which nothing can be "
-            "measured; a label is the name of the folder that an image lies in"
+            f"{data}: none of {counted(len(images), 'image')} has a label, without which "
+            "nothing can be measured; a label is the name of the folder that an image lies in"
         )
     return found
 
@@ -137,7 +138,8 @@ def _drawn(labels: NDArray[np.str_], count: int, seed: int, share: float) -> NDA
     most = int((turns < len(labels)).sum())
     if count > most:
         raise EvaluationError(
-            f"{count:,} queries were asked for; of {len(labels):,} images {most:,} can be drawn, "
+            f"{'1 query was' if count == 1 else f'{count:,} queries were'} asked for; "
+            f"of {counted(len(labels), 'image')} {most:,} can be drawn, "
             f"{'all' if share == 1 else 'at most half'} of each label"
         )
     drawn = np.zeros(len(labels), bool)

@@ -20,6 +20,7 @@ from hashsearch.imagefiles.plain import (
     unchanged,
     unread,
 )
+from hashsearch.wording import counted
 
 _ORDERS = {b"II": "<", b"MM": ">"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -209,7 +210,7 @@ def _kind(tag: Callable[[int], tuple[int, ...]]) -> str:
     bits, form = tag(_BITS) or (1,), tag(_FORMAT) or (_UNSIGNED,)
     colour = _COLOURS.get(photometric, f"photometric {photometric}")
     each = "/".join(str(n) for n in dict.fromkeys(bits))
-    kind = f"{colour}, {samples} sample{'s' if samples > 1 else ''} of {each}-bit " + "/".join(
+    kind = f"{colour}, {counted(samples, 'sample')} of {each}-bit " + "/".join(
         _SAMPLE_FORMATS.get(n, f"format {n}") for n in dict.fromkeys(form)
     )
     if compression != _UNCOMPRESSED:

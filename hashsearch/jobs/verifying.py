@@ -13,6 +13,7 @@ from hashsearch.gallery.shards import Shard
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.reencoding import ROUNDING_BITS
 from hashsearch.progress import progress_report
+from hashsearch.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,9 @@ def verify(gallery: GalleryFolder, sample: int) -> Verification:
         if most > ROUNDING_BITS:
             findings.append(
                 Finding(
-                    f"{different:,} of {encoded:,} codes computed again differ from "
-                    f"the stored ones, by up to {most} bits",
+                    f"{different:,} of {counted(encoded, 'code')} computed again "
+                    f"{'differs' if different == 1 else 'differ'} from the stored ones, by up to "
+                    f"{counted(most, 'bit')}",
                     f"hashsearch gallery reencode {gallery.folder}",
                 )
             )
@@ -83,9 +85,9 @@ def _catalog(gallery: GalleryFolder) -> Iterator[Finding]:
         outside += int(np.count_nonzero((rows < 0) | (rows >= sizes.get(number, 0))))
         twice += len(rows) - len(np.unique(rows))
     if outside:
-        yield Finding(f"the catalog names {outside:,} rows that no shard has", remedy)
+        yield Finding(f"the catalog names {counted(outside, 'row')} that no shard has", remedy)
     if twice:
-        yield Finding(f"the catalog names {twice:,} rows for more than one image", remedy)
+        yield Finding(f"the catalog names {counted(twice, 'row')} for more than one image", remedy)
 
 
 def _checksums(gallery: GalleryFolder) -> tuple[int, int, list[Finding]]:
@@ -120,7 +122,7 @@ def _damaged(gallery: GalleryFolder, shard: Shard, name: str, images: int) -> Fi
             f"hashsearch gallery remove {gallery.folder} --shard {number}, then index the sources "
             f"of its images again: {_sources(gallery, number)}"
         )
-    return Finding(f"{path} {state} ({images:,} images)", mend)
+    return Finding(f"{path} {state} ({counted(images, 'image')})", mend)
 
 
 def _sources(gallery: GalleryFolder, shard: int) -> str:

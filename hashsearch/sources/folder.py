@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import ACCEPTED_SUFFIXES
 from hashsearch.sources.base import SourceImage, decode_path, encode_path, pass_over
+from hashsearch.wording import counted
 
 _LINKS = {
     "files outside": "passed over: {} to image files outside the folder, which hashsearch index "
@@ -72,8 +73,7 @@ class Folder:
                 reason = InvalidImage(f"it cannot be read: {error.strerror}")
                 yield SourceImage(self._place(path), None, 0, 0, reason)
         self.remarks += [
-            _LINKS[to].format(f"{count:,} link{'s' if count > 1 else ''}")
-            for to, count in self._links.items()
+            _LINKS[to].format(counted(count, "link")) for to, count in self._links.items()
         ]
         self.remarks += [
             f"passed over: {self.passed_over[suffix]:,} {suffix}; to include such a file, name it "

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from hashsearch.errors import InvalidSource
 from hashsearch.sources.base import Source, SourceImage
+from hashsearch.wording import counted
 
 
 class Labels:
@@ -87,7 +88,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
                     yield reader.line_num, row[at], row[label_at]
                 elif row:
                     raise InvalidSource(
-                        f"{path}, line {reader.line_num}: {len(row)} fields came; "
+                        f"{path}, line {reader.line_num}: {counted(len(row), 'field')} came; "
                         f"{len(header)} were wanted"
                     )
         except UnicodeDecodeError as error:

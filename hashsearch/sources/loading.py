@@ -9,6 +9,7 @@ from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import DecodedImage, decode, from_pixels, read_image_file
 from hashsearch.progress import progress_report
 from hashsearch.sources.base import Source, SourceImage, nothing_in
+from hashsearch.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def load_labelled_images(source: Source) -> tuple[NDArray[np.uint8], NDArray[np.
     for remark in source.remarks:
         _log.warning("%s: %s", source.root, remark)
     if failed:
-        _log.warning("%s images of %s cannot be read; left out", f"{failed:,}", source.root)
+        _log.warning("%s of %s cannot be read; left out", counted(failed, "image"), source.root)
     return np.stack(images), np.array(labels)
 
 

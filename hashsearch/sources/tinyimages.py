@@ -14,6 +14,7 @@ import numpy as np
 from hashsearch.errors import InvalidSource
 from hashsearch.images import TINY_BYTES, TINY_SIDE
 from hashsearch.sources.base import SourceImage
+from hashsearch.wording import counted
 
 _BLOCK_IMAGES = 1024  # 3 MB mapped at a time
 
@@ -39,7 +40,8 @@ class TinyImagesFile:
         count, rest = divmod(status.st_size, TINY_BYTES)
         if rest:
             raise InvalidSource(
-                f"{self.root} has {status.st_size:,} bytes; images of 3,072 bytes each were wanted"
+                f"{self.root} has {counted(status.st_size, 'byte')}; "
+                "images of 3,072 bytes each were wanted"
             )
         for start in range(0, count, _BLOCK_IMAGES):
             shape = (min(_BLOCK_IMAGES, count - start), 3, TINY_SIDE, TINY_SIDE)

@@ -382,11 +382,21 @@ def test_a_dry_run_names_the_images_that_would_be_kept(gallery, pictures, capsys
     assert run("gallery", "remove", gallery.folder, "--uri", target, "--dry-run") == 0
     out = capsys.readouterr().out
     assert "4 images would be removed\n1 image would be kept, found elsewhere too\n" in out
+    named = {line.strip() for line in out.splitlines()[2:]}
+    kept = {line.removesuffix(" (its image is kept)") for line in named if line.endswith(")")}
+    elsewhere = {path.read_bytes() for path in pictures.rglob("*.*") if target not in path.parents}
+    wanted = {str(path) for path in target.iterdir() if path.read_bytes() in elsewhere}
+    assert (kept, len(kept)) == (wanted, 1)
+    assert run("gallery", "remove", gallery.folder, "--uri", target, "--dry-run", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["kept_paths"]) == kept
+    assert set(found["paths"]) == {line for line in named if not line.endswith(")")}
+    assert set(found["paths"]) | kept == {str(path) for path in target.iterdir()}
     arguments = ("gallery", "remove", gallery.folder, "--uri", pictures, "--dry-run", "--json")
     assert run(*arguments) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["selected"], found["kept"]) == (8, 0)
-    assert set(found["paths"]) == on_disk(pictures)
+    assert (set(found["paths"]), found["kept_paths"]) == (on_disk(pictures), [])
 
 
 def test_a_folder_above_sources_names_all_of_them(gallery, pictures, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from hashsearch.wording import counted
 if TYPE_CHECKING:
     from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.gallery.history import Job
-    from hashsearch.jobs.removing import Removal
+    from hashsearch.jobs.removing import Selected
 
 _LISTED = 5  # the most labels and sources that `info` names
 _SAMPLE = 256
@@ -251,13 +251,14 @@ def _remove(options: argparse.Namespace) -> int:
     prefixes = None if options.uri is None else uris_named(gallery.catalog, options.uri)
     label = None if options.label is None else printable(options.label)
     selection = Selection(options.id, prefixes, label, options.shard)
-    expected, paths, more = selected(gallery.catalog, selection, None if options.json else _SHOWN)
-    if not paths:
+    chosen = selected(gallery.catalog, selection, None if options.json else _SHOWN)
+    expected = chosen.removal
+    if not chosen.paths:
         given = (*(options.id or ()), options.uri, options.label, options.shard)
         asked = ", ".join(str(value) for value in given if value is not None)
         raise InvalidQuery(f"no image matches '{asked}'")
     if options.dry_run:
-        _print_selected(options, expected, paths, more)
+        _print_selected(options, chosen)
         return 0
     question = f"remove {counted(expected.images, 'image')}"
     if expected.kept:
@@ -282,19 +283,24 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_selected(
-    options: argparse.Namespace, expected: "Removal", paths: list[str], more: int
-) -> None:
+def _print_selected(options: argparse.Namespace, chosen: "Selected") -> None:
+    expected = chosen.removal
     if options.json:
-        print(json.dumps({"selected": expected.images, "kept": expected.kept, "paths": paths}))
+        answer = {
+            "selected": expected.images,
+            "kept": expected.kept,
+            "paths": [path for path, stays in chosen.paths.items() if not stays],
+            "kept_paths": [path for path, stays in chosen.paths.items() if stays],
+        }
+        print(json.dumps(answer))
         return
     print(f"{options.gallery}: {counted(expected.images, 'image')} would be removed")
     if expected.kept:
         print(f"{counted(expected.kept, 'image')} would be kept, found elsewhere too")
-    for path in paths:
-        print(f"  {shown(path)}")
-    if more:
-        print(f"  and {more:,} more")
+    for path, stays in chosen.paths.items():
+        print(f"  {shown(path)}" + (" (its image is kept)" if stays else ""))
+    if chosen.more:
+        print(f"  and {chosen.more:,} more")
 
 
 def _confirmed(question: str) -> bool:

@@ -35,13 +35,21 @@ def remove(catalog: Catalog, selection: Selection) -> Removal:
     return Removal(sum(_remove_images(catalog, part) for part in _parts(selection)))
 
 
-def selected(
-    catalog: Catalog, selection: Selection, most: int | None = None
-) -> tuple[Removal, list[str], int]:
-    """What `remove` would do, at most `most` of the selected paths, and how many more there are.
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What `remove` would do.
 
-    most: None means all.
+    removal: its outcome. paths: some or all of the selected paths, each with whether its image
+    would stay, because it has a place elsewhere too. more: number of the other selected paths.
     """
+
+    removal: Removal
+    paths: dict[str, bool]
+    more: int
+
+
+def selected(catalog: Catalog, selection: Selection, most: int | None = None) -> Selected:
+    """Find what `remove` would do. most: the most paths to name; None means all."""
     if selection.uri_prefixes is not None:
         images, kept = catalog.count_only_under(selection.uri_prefixes)
         uris = [
@@ -50,10 +58,31 @@ def selected(
             for uri in catalog.uris_under(prefix, most=most)
         ]
         more = sum(map(catalog.count_under, selection.uri_prefixes)) - len(uris[:most])
-        return Removal(images, kept), list(dict.fromkeys(map(catalog.path, uris[:most]))), more
+        stay = _kept(catalog, uris[:most], selection.uri_prefixes)
+        paths = {catalog.path(uri): uri in stay for uri in uris[:most]}
+        return Selected(Removal(images, kept), paths, more)
     ids = [one for part in _parts(selection) for one in catalog.ids_where(*condition(part))]
-    paths = [record.path for record in catalog.records(ids[:most])]
-    return Removal(len(ids)), paths, len(ids) - len(paths)
+    records = catalog.records(ids[:most])
+    paths = dict.fromkeys((record.path for record in records), False)
+    return Selected(Removal(len(ids)), paths, len(ids) - len(records))
+
+
+def _kept(catalog: Catalog, uris: Sequence[str], prefixes: Sequence[str]) -> set[str]:
+    """Uris of the images that have a place at or below none of the prefixes."""
+    kept: set[str] = set()
+    for places in catalog.places(list(set(catalog.ids_at(uris)))).values():
+        if not all(_is_below(place.uri, prefixes) for place in places):
+            kept.update(place.uri for place in places)
+    return kept
+
+
+def _is_below(uri: str, prefixes: Sequence[str]) -> bool:
+    """Whether a uri is at or below one of the prefixes, as `Catalog.uris_under` takes it."""
+    return any(
+        uri.startswith(prefix)
+        and (prefix.endswith(("/", "!", "#")) or uri[len(prefix) :][:1] in ("", "/", "!", "#"))
+        for prefix in prefixes
+    )
 
 
 def _parts(selection: Selection) -> Iterator[Selection]:

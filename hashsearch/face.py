@@ -14,7 +14,7 @@ from PIL import Image
 
 from hashsearch.codes import code_from_hex
 from hashsearch.errors import ArtifactMismatch, InvalidGallery, InvalidImage, InvalidQuery
-from hashsearch.gallery.catalog import Failure, ImageRecord
+from hashsearch.gallery.catalog import Catalog, Failure, ImageRecord
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder, Precision
 from hashsearch.gallery.places import present, uris_named
@@ -284,9 +284,10 @@ class Gallery:
 
         query: an image's path, a file's bytes, a PIL image, a (height, width, 3) uint8 array;
         an id of the gallery (then the image itself is left out); or a code, as 64 hexadecimal
-        digits or a (32,) uint8 array. k: how many at most. radius: largest distance, inclusive.
-        Without both, the nearest 10; with a radius alone, all within it. method: "codes"
-        (distance in bits, 0 to 256) or "pixels" (squared Euclidean distance of the 32×32
+        digits or a (32,) uint8 array. A path without a file, such as "a.zip!/b.jpg", stands for
+        the id of the gallery's image that has it. k: how many at most. radius: largest distance,
+        inclusive. Without both, the nearest 10; with a radius alone, all within it. method:
+        "codes" (distance in bits, 0 to 256) or "pixels" (squared Euclidean distance of the 32×32
         pixels).
 
         Returns hits, nearest first, equal distances in order of id. Raises InvalidImage,
@@ -480,7 +481,22 @@ class Gallery:
             return searcher.query_by_code(query)
         if isinstance(query, str) and is_code(query):
             return searcher.query_by_code(code_from_hex(query))
+        if isinstance(query, str | PathLike):
+            found = _id_at(searcher.gallery.catalog, os.fspath(query))
+            if found is not None:
+                return searcher.query_by_id(found)
         return searcher.query_by_tiny(tiny_image(query, "an id, a code"))
+
+
+def _id_at(catalog: Catalog, path: str) -> int | None:
+    """The id of the image that has a path; None if a file exists there, or if none or many do."""
+    if not path or os.path.exists(path):  # noqa: PTH110  # never raises
+        return None
+    try:
+        ids = set(catalog.ids_at(uris_named(catalog, path)))
+    except ValueError:  # characters that no path has
+        return None
+    return ids.pop() if len(ids) == 1 else None
 
 
 def _model_folder(model: PathOrName | None) -> Path:

@@ -10,12 +10,15 @@ import socket
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import hashsearch as hs
 from hashsearch.cli import main
 from hashsearch.closeness import MEANINGS
 from hashsearch.gallery.gallery_folder import GalleryFolder
@@ -118,6 +121,65 @@ def test_a_query_prints_what_the_distances_mean(measured_gallery_folder):
 
 def test_a_query_prints_no_words_where_the_model_was_not_measured(gallery_folder):
     assert run("query", 20, "--gallery", gallery_folder).stdout.split()[:2] == ["bits", "id"]
+
+
+def test_an_image_is_queried_by_any_path_that_a_command_prints(
+    image_files, model_folder, tmp_path, monkeypatch
+):
+    """Also by the path of an image that has no file of its own, or none any more."""
+    files = sorted(image_files.rglob("*.*"))[:12]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in files[:4]:
+            archive.write(path, f"in it/{path.name}")
+    rows = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    np.save(tmp_path / "rows.npy", rows)
+    (tmp_path / "folder").mkdir()
+    for path in files[4:]:
+        shutil.copy(path, tmp_path / "folder")
+    sources = [tmp_path / name for name in ("a.zip", "rows.npy", "folder")]
+    gallery = tmp_path / "g"
+    run("index", *sources, "--gallery", gallery, "--model", model_folder)
+
+    def hits(query):
+        return json.loads(run("query", query, "--gallery", gallery, "--json").stdout)["hits"]
+
+    (tmp_path / "folder" / files[4].name).unlink()
+    monkeypatch.chdir(tmp_path)
+    paths = {one["path"]: one["id"] for number in (1, 2) for one in hits(number)}
+    assert str(tmp_path / "a.zip") + f"!/in it/{files[0].name}" in paths
+    assert str(tmp_path / "rows.npy") + "#3" in paths
+    for path, number in paths.items():
+        if Path(path).exists():
+            assert hits(path)[0]["id"] == number  # by the file, so the image finds itself
+        else:
+            for typed in (path, os.path.relpath(path)):
+                assert hits(typed) == hits(number)
+    assert hits("rows.npy#2") == hits(paths[f"{tmp_path / 'rows.npy'}#2"])
+    for path in ("rows.npy#4", "a.zip!/in it", "folder", ""):
+        message = error_of(run("query", path, "--gallery", gallery))
+        assert f"'{path}' is neither an image file, an id of the gallery, the path of" in message
+    with hs.open(gallery) as opened:
+        assert [hit.id for hit in opened.search("rows.npy#2")] == [
+            hit["id"] for hit in hits("rows.npy#2")
+        ]
+
+
+def test_an_answer_without_images_is_a_sentence(image_files, model_folder, tmp_path):
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(sorted(image_files.rglob("*.*"))[0], one)
+    gallery = ("--gallery", tmp_path / "g")
+    run("index", one, *gallery, "--model", model_folder)
+    for arguments, sentence in (
+        (("1",), "no image found"),
+        (("0" * 64, "--radius", 0), "no image found within 0 bits"),
+        (("f" * 64, "--radius", 1), "no image found within 1 bit"),
+        (("1", "--method", "pixels", "--radius", 5), "no image found within 5 squared grey levels"),
+    ):
+        assert run("query", *arguments, *gallery).stdout == f"{sentence}\n"
+        assert json.loads(run("query", *arguments, *gallery, "--json").stdout)["hits"] == []
+    assert run("gallery", "failures", tmp_path / "g").stdout == "no failures\n"
+    assert json.loads(run("gallery", "failures", tmp_path / "g", "--json").stdout) == []
 
 
 def test_a_radius_without_k_returns_all_images_within_it(gallery_folder):

@@ -188,7 +188,10 @@ def _failures(options: argparse.Namespace) -> int:
             {"uri": f.uri, "path": f.path, "reason": f.reason, "time": time} for f, time in failures
         ]
         print(json.dumps(rows, indent=2))
-    for failure, time in [] if options.json else failures:
+        return 0
+    if not failures:
+        print("no failures")
+    for failure, time in failures:
         print(f"{time}  {shown(failure.path)}: {shown(failure.reason)}")
     return 0
 

@@ -11,8 +11,9 @@ from hashsearch.codes import CODE_BYTES, code_from_hex
 from hashsearch.columns import aligned
 from hashsearch.commands.arguments import Commands, add_command, add_gallery
 from hashsearch.commands.output import shown
-from hashsearch.errors import InvalidQuery
+from hashsearch.errors import InvalidImage, InvalidQuery
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
+from hashsearch.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,23 +42,33 @@ def _query(options: argparse.Namespace) -> int:
         Thread(target=import_module, args=("hashsearch.encoder",), daemon=True).start()
     with open_gallery(options.gallery) as gallery:
         query = _parse_query(options.query)
-        ranking = gallery.rank(query, options.k, radius=options.radius, method=options.method)
-    _print_hits(ranking, as_json=options.json)
+        try:
+            ranking = gallery.rank(query, options.k, radius=options.radius, method=options.method)
+        except InvalidImage as error:
+            if Path(options.query).is_file():
+                raise
+            raise InvalidQuery(
+                f"'{options.query}' is neither an image file, an id of the gallery, the path of "
+                f"one of its images, nor a code of {2 * CODE_BYTES} hexadecimal digits"
+            ) from error
+    if ranking.hits or options.json:
+        _print_hits(ranking, as_json=options.json)
+    else:
+        unit = SERVED[ranking.method].unit.removesuffix("s")
+        within = "" if options.radius is None else f" within {counted(options.radius, unit)}"
+        print(f"no image found{within}")
     return 0
 
 
 def _parse_query(text: str) -> "Path | int | NDArray[np.uint8]":
-    """Read a query as a path of an image file, as an id or as a code, in this order."""
+    """Read a query as a path of an image file, an id, a code or another path, in this order."""
     if Path(text).is_file():
         return Path(text)
     if text.isascii() and text.isdigit() and len(text) <= _MAX_ID_DIGITS:
         return int(text)
     if len(text) >= CODE_BYTES and all(c in "0123456789abcdefABCDEF" for c in text):
         return code_from_hex(text)
-    raise InvalidQuery(
-        f"'{text}' is neither an image file, an id of the gallery, nor a code of "
-        f"{2 * CODE_BYTES} hexadecimal digits"
-    )
+    return Path(text)
 
 
 def _print_hits(ranking: "Ranking", *, as_json: bool) -> None:

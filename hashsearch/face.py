@@ -16,7 +16,7 @@ from hashsearch.codes import code_from_hex
 from hashsearch.errors import ArtifactMismatch, InvalidGallery, InvalidImage, InvalidQuery
 from hashsearch.gallery.catalog import Catalog, Failure, ImageRecord
 from hashsearch.gallery.changes import Selection
-from hashsearch.gallery.gallery_folder import GalleryFolder, Precision
+from hashsearch.gallery.gallery_folder import GalleryFolder, Precision, require_gallery
 from hashsearch.gallery.places import present, uris_named
 from hashsearch.hardware import usable_cores
 from hashsearch.images import PREPROCESSING
@@ -75,10 +75,8 @@ def open(
     <hashsearch.Gallery 'new gallery'>
     """
     path = checked_path(folder)
-    if not create and not path.exists():
-        raise InvalidGallery(
-            f"{path} does not exist; `hashsearch index` or open(…, create=True) makes a gallery"
-        )
+    if not create:
+        require_gallery(path)  # named as it was given
     if create and not GalleryFolder.exists(path):
         made = GalleryFolder.create(
             path.absolute(),  # since the working folder may change later

@@ -295,8 +295,15 @@ def test_a_new_gallery_uses_the_bundled_model_by_default(image_files, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["query 1 --gallery", "serve --gallery", "gallery info"])
-def test_a_folder_that_is_not_a_gallery_is_refused(command, tmp_path):
-    assert "is not a gallery" in error_of(run(*command.split(), tmp_path))
+def test_a_folder_that_is_missing_or_not_a_gallery_is_refused_in_the_same_words(
+    command, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    makes = "`hashsearch index` or open(…, create=True) makes a gallery"
+    assert error_of(run(*command.split(), "nowhere")) == f"nowhere does not exist; {makes}"
+    message = error_of(run(*command.split(), "empty"))
+    assert message == "empty is not a gallery: it holds no catalog.sqlite"
 
 
 def test_failures_are_listed_with_their_reasons(image_files, model_folder, tmp_path):

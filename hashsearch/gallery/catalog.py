@@ -147,8 +147,6 @@ class Catalog:
     """An open catalog. Safe to share between threads; each call is one transaction."""
 
     def __init__(self, path: Path):
-        if not path.is_file():
-            raise InvalidGallery(f"{path.parent} is not a gallery: it holds no {path.name}")
         self._path = path
         self._lock, self._write_lock = threading.RLock(), threading.RLock()
         self._open()

@@ -67,6 +67,7 @@ class GalleryFolder:
         Raises InvalidGallery if the folder is not a gallery, and ArtifactMismatch if the codes
         were made by another model than the one in the folder.
         """
+        require_gallery(folder)
         self.folder = folder
         self.catalog = Catalog(folder / _CATALOG)
         self._require_its_model()
@@ -422,6 +423,16 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:  # missing, or its shard was joined to another meanwhile
         return 0
+
+
+def require_gallery(folder: Path) -> None:
+    """Raise InvalidGallery if a folder does not exist, or is not a gallery."""
+    if not folder.exists():
+        raise InvalidGallery(
+            f"{folder} does not exist; `hashsearch index` or open(…, create=True) makes a gallery"
+        )
+    if not GalleryFolder.exists(folder):
+        raise InvalidGallery(f"{folder} is not a gallery: it holds no {_CATALOG}")
 
 
 def require_model(folder: Path) -> Card:

@@ -1,7 +1,23 @@
-"""Making files survive a power cut."""
+"""Writing folders and files: where it is possible, and so that they survive a power cut."""
 
 import os
 from pathlib import Path
+
+from hashsearch.errors import NotWritable
+
+
+def require_writable(folder: Path) -> None:
+    """Raise NotWritable unless files can be written to a folder, or a new folder can be made."""
+    there = folder.absolute()
+    while not os.path.exists(there):  # noqa: PTH110  # never raises
+        there = there.parent
+    if not there.is_dir():
+        raise NotWritable(f"{folder} cannot be made, since {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise NotWritable(
+            f"nothing can be written to {there}, which is on a read-only disk or of another user; "
+            f"name another folder than {folder}"
+        )
 
 
 def sync_folder(folder: Path) -> None:

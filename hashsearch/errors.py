@@ -49,6 +49,10 @@ class GalleryReadOnly(HashSearchError):
     """A gallery on a disk, or in a folder, that cannot be written to."""
 
 
+class NotWritable(HashSearchError):
+    """A folder for results that cannot be made or written to."""
+
+
 class TooManyFailures(HashSearchError):
     """More unreadable images than a job's limit."""
 

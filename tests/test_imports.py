@@ -122,7 +122,7 @@ def test_training_needs_torch_numpy_pillow_safetensors_and_rich_alone():
     done = imports_without(missing.split(), statement)
     assert done.returncode == 0, done.stderr
     command = "from hashsearch.cli import main; sys.exit(main(['train', 'dense256-quick', "
-    command += "'--data', 'nowhere', '--out', '/nowhere/model']))"
+    command += "'--data', 'nowhere', '--out', 'nowhere/model']))"
     done = imports_without(missing.split(), command)
     assert done.stderr.startswith("hashsearch: nowhere does not exist"), done.stderr
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from hashsearch.columns import aligned
-from hashsearch.durable import write_whole
+from hashsearch.durable import require_writable, write_whole
 from hashsearch.errors import EvaluationError
 from hashsearch.evaluation.measure import (
     LEVEL,
@@ -100,8 +100,9 @@ def write_report(
 def require_room(folder: Path) -> None:
     """Make the folder; raise EvaluationError if it holds files that are not of a report.
 
-    Hidden files may stay. Raises OSError if the folder cannot be made or read.
+    Hidden files may stay. Raises NotWritable.
     """
+    require_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = (path.name for path in folder.iterdir() if not path.name.startswith("."))
     if others := sorted(name for name in names if name not in _PAGES):

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from hashsearch.codes import ADDRESS_BITS, CODE_BITS
-from hashsearch.durable import sync_folder, sync_tree
+from hashsearch.durable import require_writable, sync_folder, sync_tree
 from hashsearch.errors import (
     ArtifactMismatch,
     GalleryBusy,
@@ -94,7 +94,7 @@ class GalleryFolder:
         that an interrupted attempt marked as incomplete. pixels, thumbnails: whether
         the gallery keeps them beside the codes. precision: of the encoder's products,
         for these codes and for queries. Raises InvalidGallery if the folder holds
-        anything else, GalleryBusy if another process is creating a gallery in it,
+        anything else, NotWritable, GalleryBusy if another process is creating a gallery in it,
         ArtifactMismatch if the model was trained on pictures of earlier image rules,
         and what `read_model` raises if the model is not whole.
         """
@@ -102,6 +102,7 @@ class GalleryFolder:
             raise InvalidGallery(
                 f"the precision of a gallery is {' or '.join(PRECISIONS)}; got {precision!r}"
             )
+        require_writable(folder)
         card = require_model(model)
         require_todays_rules(card, model, "train it again, or take the bundled model")
         if model.resolve().is_relative_to(folder.resolve()):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hashsearch.closeness import Closeness
-from hashsearch.durable import sync_folder, sync_tree
+from hashsearch.durable import require_writable, sync_folder, sync_tree
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.images import READ_PREPROCESSINGS
 from hashsearch.models import AUTOENCODERS
@@ -159,6 +159,7 @@ def _require_alike(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
 
 
 def require_free(folder: Path) -> None:
-    """Raise InvalidModel if the folder that a model should be saved in exists."""
+    """Raise InvalidModel if the folder of a new model exists, and NotWritable."""
     if folder.exists():
         raise InvalidModel(f"{folder} already exists; choose a new name for the model")
+    require_writable(folder)

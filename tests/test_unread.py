@@ -75,6 +75,24 @@ def test_a_file_of_an_unread_kind_is_named(title, data, tmp_path, folders):
     assert "; a source is CIFAR-10" in message
 
 
+@pytest.mark.parametrize("data", [b"", b"Rar?" * 500], ids=["empty", "damaged"])
+def test_an_empty_or_damaged_file_of_an_unread_kind_is_named_by_its_suffix(data, tmp_path, folders):
+    for kind in UNREAD_KINDS:
+        for suffix in kind.suffixes:
+            for name in (f"a{suffix}", f"B.tar{suffix.upper()}"):
+                path = tmp_path / name
+                path.write_bytes(data)
+                advice = kind.advice.format(path=path)
+                assert f"{path} is {kind.title}, which is not read; {advice}; a source is" in (
+                    refused(path, folders)
+                )
+
+
+def test_first_bytes_tell_more_than_a_suffix(tmp_path, folders):
+    (tmp_path / "a.pdf").write_bytes(b"Rar!\x1a\x07\x01\0" + bytes(2000))
+    assert "a.pdf is a RAR archive, which is not read" in refused(tmp_path / "a.pdf", folders)
+
+
 @pytest.mark.parametrize("kind", ["AVIF", "WEBP", "JPEG"])
 def test_a_picture_is_of_no_unread_kind(kind, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "picture", kind)

@@ -30,6 +30,7 @@ from hashsearch.inputs import (
     whole,
     whole_numbers,
 )
+from hashsearch.jobs.excluding import remarks_on_patterns
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources, require_images
 from hashsearch.jobs.relocating import relocate
 from hashsearch.jobs.removing import remove
@@ -39,6 +40,7 @@ from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import Hit, Query, Ranking, Searcher
 from hashsearch.sources import DataFolders, Source, open_source
 from hashsearch.sources.base import valid_text
+from hashsearch.sources.excluding import TriedSource, pattern_of
 from hashsearch.sources.folder import ImageFile
 from hashsearch.sources.labels import LabelledSource, Labels
 
@@ -257,8 +259,11 @@ class Gallery:
             if isinstance(patterns, str):
                 raise InvalidQuery(f"{name} is a list of patterns; got {patterns!r}")
         storage.change_excludes(exclude, include)
+        unmatched = {text: pattern_of(text) for text in exclude}
+        if unmatched:
+            opened = [TriedSource(source, unmatched) for source in opened]
         with reported_to(progress):
-            return index_sources(
+            summary = index_sources(
                 storage,
                 opened,
                 workers=usable_cores() if workers is None else whole("workers", workers, 1),
@@ -269,6 +274,9 @@ class Gallery:
                 prune=prune,
                 stop=stop or (lambda: False),
             )
+        if exclude and not summary.stopped:
+            summary.remarks.extend(remarks_on_patterns(storage.catalog, unmatched))
+        return summary
 
     def search(
         self,

@@ -5,6 +5,7 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 
@@ -276,6 +277,56 @@ def test_removed_images_stay_out_if_they_are_excluded(gallery, pictures):
     with hs.open(gallery.folder) as opened:
         summary = opened.index(pictures, exclude=["Urlaub 2024"], workers=1)
         assert (len(opened), summary.excluded, opened.failures()) == (5, 4, [])
+
+
+def test_a_pattern_that_matches_nothing_is_remembered_with_a_remark(pictures, gallery, capsys):
+    with hs.open(gallery.folder) as opened:
+        for patterns, unmatched in (
+            (["Urlub", "zx.*", "!zy*"], ["Urlub", "zx.*", "!zy*"]),
+            (["Urlub", "*.none"], ["Urlub", "*.none"]),
+            ([], []),
+        ):
+            assert opened.index(pictures, exclude=patterns, workers=1).remarks == [
+                f"no path matches {one!r}, which the gallery remembers; --include forgets it"
+                for one in unmatched
+            ]
+    arguments = ("index", pictures, pictures / "Urlaub", "--gallery", gallery.folder)
+    capsys.readouterr()
+    assert run(*arguments, "--exclude", "/Urlaub/", "--exclude", "nix/", "--json") == 0
+    shown = capsys.readouterr()
+    remarks = json.loads(shown.out)["remarks"]
+    assert [remark.split(",")[0] for remark in remarks[:-1]] == ["no path matches 'nix/'"]
+    assert run(*arguments, "--exclude", "nix/") == 0
+    assert "no path matches 'nix/', which" in capsys.readouterr().err
+
+
+def test_the_images_that_match_a_new_pattern_and_stay_are_counted(pictures, gallery, tmp_path):
+    tar_of_folder(tmp_path / "a.tar", pictures / "Urlaub")
+    with hs.open(gallery.folder) as opened:
+        opened.index(tmp_path / "a.tar", workers=1)  # further places of the same images
+        kept = next((pictures / "Urlaub").iterdir())
+        wanted = [one.id for one in opened if Path(one.path).parent == pictures / "Urlaub"]
+        assert len(wanted) == 5
+        for patterns, number in ((["/Urlaub/"], "5 images"), ([f"!{kept.name}"], "4 images")):
+            (remark,) = opened.index(pictures, exclude=patterns, workers=1).remarks
+            assert remark.startswith(f"{number} of the gallery match the patterns and stay; ")
+        assert len(opened) == 8
+        opened.remove(ids=wanted)
+        assert opened.index(pictures, exclude=["/Urlaub"], workers=1).remarks == []
+
+
+@pytest.mark.parametrize(("stored", "typed"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_pattern_matches_accented_names_however_they_are_composed(
+    stored, typed, pictures, gallery, tmp_path
+):
+    """macOS stores names decomposed, and most keyboards type letters composed."""
+    folder = tmp_path / normalize(stored, "Müllers Fête")
+    shutil.copytree(pictures / "Urlaub", folder / normalize(stored, "Ångström"))
+    assert folder.name != normalize(typed, folder.name)
+    with hs.open(gallery.folder) as opened:
+        summary = opened.index(folder, exclude=[normalize(typed, "Ångström/")], workers=1)
+        assert (summary.excluded, summary.indexed, summary.remarks) == (5, 0, [])
+        assert opened.index(folder, workers=1).excluded == 5
 
 
 def test_members_of_archives_are_excluded_and_not_pruned(empty_gallery, pictures, tmp_path):

@@ -32,6 +32,7 @@ from hashsearch.inputs import (
 )
 from hashsearch.jobs.excluding import remarks_on_patterns
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources, require_images
+from hashsearch.jobs.index.workers import end_if_main_is_imported
 from hashsearch.jobs.relocating import relocate
 from hashsearch.jobs.removing import remove
 from hashsearch.models.card import model_folder, of_other_rules, read_card
@@ -243,6 +244,7 @@ class Gallery:
         >>> gallery.index("pictures", "more.tar").failed
         0
         """
+        end_if_main_is_imported()
         storage = self._storage
         if not sources:
             raise InvalidQuery("index() takes at least one source, such as a folder")

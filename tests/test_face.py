@@ -435,10 +435,11 @@ def test_another_gallery_than_the_one_that_was_asked_for_is_refused(gallery, arg
     hs.open(gallery.folder, create=True, pixels=True, precision="float32").close()
 
 
-def run_script(text: str, folder: Path) -> subprocess.CompletedProcess:
+def run_script(text: str, folder: Path, on_stdin: bool = False) -> subprocess.CompletedProcess:
     (folder / "script.py").write_text(text)
     return subprocess.run(
-        [sys.executable, "script.py"],
+        [sys.executable, "-" if on_stdin else "script.py"],
+        input=text if on_stdin else None,
         capture_output=True,
         text=True,
         cwd=folder,
@@ -458,10 +459,29 @@ def test_a_script_without_the_main_guard_is_told_so(folder, model_folder):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("hashsearch.errors.WorkersFailed: worker processes failed to start;")
     assert 'if __name__ == "__main__":' in last
+    assert "multiprocessing/spawn.py" not in done.stderr  # nothing of the workers' own
+    assert "GalleryBusy" not in done.stderr
     guarded = "import hashsearch as hs\nif __name__ == '__main__':\n"
     guarded += "".join(f"    {line}\n" for line in script.splitlines()[1:])
     done = run_script(guarded, folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+def test_a_script_on_stdin_is_told_to_be_put_into_a_file(folder, model_folder):
+    script = (
+        "import hashsearch as hs, numpy as np\n"
+        "np.save('tiny.npy', np.zeros((2, 32, 32, 3), np.uint8))\n"
+        f"with hs.open('g', create=True, model={str(model_folder)!r}) as gallery:\n"
+        "    print(gallery.index('tiny.npy').indexed)\n"  # needs no processes
+        "    gallery.index('query.jpg')\n"
+    )
+    done = run_script(script, folder, on_stdin=True)
+    assert (done.returncode, done.stdout) == (1, "1\n")
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        "hashsearch.errors.WorkersFailed: worker processes cannot start from a script on stdin; "
+        'put it into a file, and call index() there under `if __name__ == "__main__":`'
+    )
 
 
 def test_the_library_takes_over_no_signal_and_configures_no_logging(folder, model_folder):

@@ -1,10 +1,12 @@
 """Worker processes that decode images; one that dies or hangs costs only its image."""
 
+import os
+import sys
 import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
@@ -21,7 +23,18 @@ _CHUNK_LIMIT_S, _PER_IMAGE_S = 120.0, 2.0  # a chunk that takes longer is tried 
 _LOOK_EVERY_S = 1.0
 
 Results = list[Prepared | InvalidImage]
+_GUARD = '`if __name__ == "__main__":`'
 _LOST = (ProcessExpired, BrokenProcessPool, CancelledError)
+
+
+def end_if_main_is_imported() -> None:
+    """End this process if it is a worker that imports the user's script, and so runs it again.
+
+    The script calls `index` without a main guard. The process ends without a word, since its
+    parent, in which no worker starts, raises WorkersFailed.
+    """
+    if getattr(current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        os._exit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +67,19 @@ class Workers:
         self._pool.end()
 
     def submit(self, images: list[SourceImage]) -> Pending:
-        """Prepare images; `result` waits for their outcome."""
+        """Prepare images; `result` waits for their outcome.
+
+        Raises WorkersFailed if processes are needed and the script that is running is on stdin.
+        """
         if all(_is_tiny(image) for image in images):
             done: Future[Results] = Future()
             done.set_result(prepare(images))  # nothing to decode, so no process is needed
             return Pending(images, done, None)
+        if _is_script_on_stdin():
+            raise WorkersFailed(
+                "worker processes cannot start from a script on stdin; put it into a file, and "
+                f"call index() there under {_GUARD}"
+            )
         pool = self._pool
         try:
             return Pending(images, self._schedule(pool, images), pool)
@@ -125,12 +146,14 @@ class _Pool(ProcessPool):
         super().__init__(
             count, initializer=start_worker, initargs=(self._started,), context=context
         )
-        self.schedule(prepare, ([],))
+        self._may_be_starting = not _is_script_on_stdin()
+        if self._may_be_starting:
+            self.schedule(prepare, ([],))
 
     def end(self) -> None:
         """Stop; a process that is stopped while it starts may print a traceback, so wait for it."""
         ends = time.monotonic() + _START_PATIENCE_S
-        for _ in range(self._count):
+        for _ in range(self._count if self._may_be_starting and self.active else 0):
             if not self._started.acquire(timeout=max(0.0, ends - time.monotonic())):
                 break
         self.stop()  # type: ignore[no-untyped-call]
@@ -145,10 +168,14 @@ def _started_pool() -> "_Pool":
     except (TimeoutError, RuntimeError, *_LOST) as error:
         pool.end()
         raise WorkersFailed(
-            "worker processes failed to start; in a script, call index() under "
-            '`if __name__ == "__main__":`'
+            f"worker processes failed to start; in a script, call index() under {_GUARD}"
         ) from error
     return pool
+
+
+def _is_script_on_stdin() -> bool:
+    """Whether a worker would look for the script that is running, and not find it."""
+    return getattr(sys.modules["__main__"], "__file__", None) == "<stdin>"
 
 
 def _chunk_limit_s(images: list[SourceImage]) -> float:

@@ -29,6 +29,54 @@ def test_the_rows_of_an_array_are_its_images(tiny_images, tmp_path):
         assert {type(image.content) for image in images} == {np.ndarray}
 
 
+def as_planes(images: np.ndarray) -> np.ndarray:
+    """(n, 3072): 1,024 bytes of red, then green, then blue, as CIFAR has them."""
+    return images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+
+
+@pytest.mark.parametrize("column_major", [False, True])
+@pytest.mark.parametrize("rows", [1, 5, 50, 300])
+def test_rows_in_either_layout_become_the_right_pictures(rows, column_major, tiny_images, tmp_path):
+    for start in range(0, 300, max(rows, 50)):
+        expected = tiny_images[start : start + rows]
+        for planes in (False, True):
+            array = as_planes(expected) if planes else expected.reshape(rows, -1)
+            source = NpyArray(saved(tmp_path, np.asfortranarray(array) if column_major else array))
+            for _ in range(2):
+                found = np.stack([image.content for image in source])
+                assert_array_equal(found, expected)
+            said = "its rows are read as planes of red, green and blue"
+            assert [remark.startswith(said) for remark in source.remarks] == [True] * planes
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.full((9, 3072), 7, np.uint8),
+        np.random.default_rng(0).integers(256, size=(1, 3072), dtype=np.uint8),
+        np.random.default_rng(1).integers(256, size=(500, 3072), dtype=np.uint8),
+        np.zeros((0, 3072), np.uint8),
+        # Grey stripes, which differ less as planes.
+        np.tile(np.repeat(np.arange(32) % 8 * 30, 3), (4, 32)).astype(np.uint8),
+    ],
+    ids=["constant", "one of noise", "noise", "none", "stripes"],
+)
+def test_rows_of_an_unclear_layout_are_read_pixel_by_pixel(rows, tmp_path):
+    source = NpyArray(saved(tmp_path, rows))
+    found = [image.content for image in source]
+    assert_array_equal(np.reshape(found, rows.shape), rows)
+    assert source.remarks == []
+
+
+def test_grey_pictures_are_read_alike_in_either_layout(tiny_images, tmp_path):
+    grey = tiny_images[:, :, :, 1:2].repeat(3, axis=3)
+    for start in range(50):
+        expected = grey[start::50]
+        for array in (expected.reshape(len(expected), -1), as_planes(expected)):
+            found = [image.content for image in NpyArray(saved(tmp_path, array))]
+            assert_array_equal(found, expected)
+
+
 def test_a_grey_array_is_made_of_three_equal_colours(tmp_path):
     grey = np.asarray(Image.open(PHOTOGRAPHS / "camera.png"))
     (first, second) = NpyArray(saved(tmp_path, np.stack([grey, grey.T])))

@@ -19,13 +19,20 @@ from hashsearch.sources.base import SourceImage
 NPY_MAGIC = b"\x93NUMPY"
 
 _BLOCK_BYTES = 4 * 2**20  # mapped at a time
+_COMPARED_ROWS = 256  # at least, of arrays that have so many
+# Read pixel by pixel, neighbouring pixels differ so many times as much as read by planes: in rows
+# of planes from 1.10 times (below 1.25 in 0.5% of them), in five such rows from 1.44 times; in
+# rows of pixels up to 1.20 times, in five up to 0.79 times. Measured on 13,200 images of CIFAR-10
+# and tinyimagenet32, and photographs.
+_CLEARLY_ROUGHER = 1.25
 
 
 class NpyArray:
     """The rows of a `.npy` file, without labels.
 
-    The array is of uint8: (n, height, width, 3) RGB, (n, height, width) grey, or
-    (n, 3072), which is 32×32 RGB row by row.
+    The array is of uint8: (n, height, width, 3) RGB, (n, height, width) grey, or (n, 3072),
+    which is 32×32 RGB. Such rows are read pixel by pixel, or as planes of red, green and blue if
+    neighbouring pixels are clearly more alike that way; `remarks` then says so.
     """
 
     def __init__(self, root: Path):
@@ -42,6 +49,7 @@ class NpyArray:
             return None
 
     def __iter__(self) -> Iterator[SourceImage]:
+        self.remarks.clear()
         mtime = self.root.stat().st_mtime_ns
         array = _open_array(self.root)
         row_bytes = math.prod(array.shape[1:])  # np.prod wraps at 64 bits
@@ -49,10 +57,16 @@ class NpyArray:
             for row in range(len(array)):
                 yield SourceImage(f"#{row}", None, row_bytes, mtime, refused)
             return
+        planes = array.ndim == 2 and _are_planes(_map_again(self.root, array))
+        if planes:
+            self.remarks.append(
+                "its rows are read as planes of red, green and blue, as CIFAR's are, since that "
+                "makes smoother pictures than pixel by pixel"
+            )
         step = max(1, _BLOCK_BYTES // row_bytes)
         for start in range(0, len(array), step):
             block = np.ascontiguousarray(_map_again(self.root, array)[start : start + step])
-            for row, image in enumerate(_as_rgb(block), start):
+            for row, image in enumerate(_as_rgb(block, planes), start):
                 yield SourceImage(f"#{row}", None, row_bytes, mtime, image)
 
 
@@ -100,10 +114,33 @@ def _map_again(
     return mapped.view(np.ndarray)  # slices of a memmap cost microseconds each
 
 
-def _as_rgb(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """View images as (n, height, width, 3), without a copy."""
+def _are_planes(rows: NDArray[np.uint8]) -> bool:
+    """Whether (n, 3072) rows are clearly smoother as planes of colours than pixel by pixel."""
+    some = np.ascontiguousarray(rows[:: max(1, len(rows) // _COMPARED_ROWS)])
+    by_pixel, by_plane = _by_pixel(some), _by_plane(some)
+    if (by_pixel == by_pixel[..., :1]).all():  # grey, which chance makes of no planes
+        return False
+    return _roughness(by_pixel) > _CLEARLY_ROUGHER * _roughness(by_plane)
+
+
+def _roughness(images: NDArray[np.uint8]) -> float:
+    """Mean absolute difference of neighbouring pixels in a channel, of (n, h, w, 3) images."""
+    levels = images.astype(np.int16)
+    return sum(float(np.abs(np.diff(levels, axis=axis)).mean()) for axis in (1, 2))
+
+
+def _by_pixel(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return rows.reshape(-1, TINY_SIDE, TINY_SIDE, 3)
+
+
+def _by_plane(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return rows.reshape(-1, 3, TINY_SIDE, TINY_SIDE).transpose(0, 2, 3, 1)
+
+
+def _as_rgb(block: NDArray[np.uint8], planes: bool) -> NDArray[np.uint8]:
+    """View images as (n, height, width, 3); planes of colours are copied."""
     if block.ndim == 2:
-        return block.reshape(-1, TINY_SIDE, TINY_SIDE, 3)
+        return np.ascontiguousarray(_by_plane(block)) if planes else _by_pixel(block)
     if block.ndim == 3:
         return np.broadcast_to(block[..., None], (*block.shape, 3))
     return block

@@ -1,15 +1,20 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hashsearch as hs
 from hashsearch.errors import InvalidSource
 from hashsearch.sources.archive import TarArchive
-from hashsearch.sources.base import SourceImage
+from hashsearch.sources.arrays import NpyArray
+from hashsearch.sources.base import SourceImage, locate
 from hashsearch.sources.folder import Folder
 from hashsearch.sources.labels import LabelledSource, Labels
+from hashsearch.sources.zipped import ZipArchive
 from tests.test_archive import tar_of
+
+ROOT = Path("/data/pictures")
 
 
 def labels_of(folder, text: str | bytes) -> Labels:
@@ -30,6 +35,40 @@ def test_listed_images_have_the_listed_label_and_others_their_own(image_files, t
     assert labels.unused() == 1
     assert source.root == image_files
     assert source.estimate() == 300
+
+
+@pytest.mark.parametrize("kind", [Folder, TarArchive, ZipArchive, NpyArray])
+def test_paths_are_listed_as_commands_print_them(kind, image_files, tiny_images, tmp_path):
+    files = {
+        Folder: lambda: image_files,
+        TarArchive: lambda: tar_of(image_files, tmp_path / "a.tar", "w"),
+        ZipArchive: lambda: Path(shutil.make_archive(str(tmp_path / "a"), "zip", image_files)),
+        NpyArray: lambda: saved(tmp_path / "a.npy", tiny_images),
+    }
+    path = files[kind]()
+    printed = [locate(str(path), image.place) for image in kind(path)]
+    ways = [printed]
+    if kind is not Folder:  # `cat/1.jpg` of a folder `cat` would be two
+        ways.append([name.removeprefix(f"{path.parent}/") for name in printed])
+    for names in ways:
+        rows = [f'"{name}",listed {number}' for number, name in enumerate(names)]
+        labels = labels_of(tmp_path, "\n".join(["path,label", *rows]))
+        found = [image.label for image in LabelledSource(kind(path), labels)]
+        assert found == [f"listed {number}" for number in range(300)]
+        assert labels.unused() == 0
+
+
+def test_a_whole_path_tells_the_rows_of_two_files_apart(tiny_images, tmp_path):
+    one, two = (saved(tmp_path / name, tiny_images[:2]) for name in ("one.npy", "two.npy"))
+    labels = labels_of(tmp_path, f"path,label\n0,any\none.npy#0,one\n{two}#1,two\ntwo.npy#1,x\n")
+    found = [[i.label for i in LabelledSource(NpyArray(p), labels)] for p in (one, two)]
+    assert found == [["one", None], ["any", "two"]]
+    assert labels.unused() == 0
+
+
+def saved(path: Path, array: np.ndarray) -> Path:
+    np.save(path, array)
+    return path
 
 
 def test_several_sources_may_share_their_labels(image_files, tmp_path):
@@ -59,14 +98,14 @@ def test_several_sources_may_share_their_labels(image_files, tmp_path):
 )
 def test_a_path_is_what_an_image_is_called_within_its_source(place, path, tmp_path):
     labels = labels_of(tmp_path, f"path,label\n{path},cat\n")
-    assert labels.labelled(SourceImage(place, "dog", 0, 0, b"")).label == "cat"
-    assert labels.labelled(SourceImage("/other.jpg", "dog", 0, 0, b"")).label == "dog"
+    assert labels.labelled(SourceImage(place, "dog", 0, 0, b""), ROOT).label == "cat"
+    assert labels.labelled(SourceImage("/other.jpg", "dog", 0, 0, b""), ROOT).label == "dog"
     assert labels.unused() == 0
 
 
 def test_a_file_name_that_is_not_utf8_is_no_obstacle(tmp_path):
     labels = labels_of(tmp_path, "path,label\na.jpg,cat\n")
-    assert labels.labelled(SourceImage("/caf%E9.jpg", "dog", 0, 0, b"")).label == "dog"
+    assert labels.labelled(SourceImage("/caf%E9.jpg", "dog", 0, 0, b""), ROOT).label == "dog"
 
 
 def test_members_of_an_archive_are_listed_by_their_names(image_files, tmp_path):
@@ -91,7 +130,8 @@ def test_members_of_an_archive_are_listed_by_their_names(image_files, tmp_path):
 )
 def test_a_csv_file_is_read_as_spreadsheets_write_it(text, label, tmp_path):
     assert (
-        labels_of(tmp_path, text).labelled(SourceImage("/a.jpg", "own", 0, 0, b"")).label == label
+        labels_of(tmp_path, text).labelled(SourceImage("/a.jpg", "own", 0, 0, b""), ROOT).label
+        == label
     )
 
 
@@ -107,7 +147,7 @@ def test_a_csv_file_is_read_as_spreadsheets_write_it(text, label, tmp_path):
             b"path,label\na.jpg,cat\nb.jpg,cat\na.jpg,dog\n",
             "line 4: a.jpg has the label dog, and cat on a line above",
         ),
-        (b"path,label\na.jpg\n", "line 2: 1 fields came; 2 were wanted"),
+        (b"path,label\na.jpg\n", "line 2: 1 field came; 2 were wanted"),
         (b'path,label\na.jpg,"' + b"x" * 200_000 + b'"\n', "line 2: field larger than"),
     ],
 )

@@ -41,7 +41,7 @@ class TriedSource:
     def __init__(self, source: Source, unmatched: dict[str, Pattern]):
         self.root = source.root
         self.passed_over, self.remarks = source.passed_over, source.remarks
-        self.is_whole = source.is_whole
+        self.is_whole, self.is_folder = source.is_whole, source.is_folder
         self._source, self._unmatched = source, unmatched
 
     def estimate(self) -> int | None:

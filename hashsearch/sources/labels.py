@@ -1,6 +1,7 @@
 """Labels for the images of any source, from a CSV file."""
 
 import csv
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from hashsearch.errors import InvalidSource
-from hashsearch.sources.base import Source, SourceImage
+from hashsearch.sources.base import Source, SourceImage, locate
 from hashsearch.wording import counted
 
 
@@ -17,7 +18,10 @@ class Labels:
 
     UTF-8, with a header that names the columns `path` and `label`; other columns
     are ignored. A path is relative to the source (`cat/1.jpg`), a member's name
-    in an archive, or a row's number in a file of many. An empty label means none.
+    in an archive, or a row's number in a file of many; or all of it, as commands
+    print it (`/data/cat/1.jpg`, `/data/a.zip!/cat/1.jpg`, `/data/x.npy#0`), for an
+    archive or a file of many also from its name on (`a.zip!/cat/1.jpg`, `x.npy#0`).
+    Of several paths of one image, the longest counts. An empty label means none.
     Memory holds all of it, 110 to 140 bytes a row.
     Raises InvalidSource, with the line, if the file is anything else or gives two
     labels for one path.
@@ -35,14 +39,16 @@ class Labels:
                     f"and {other} on a line above"
                 )
 
-    def labelled(self, image: SourceImage) -> SourceImage:
-        """The image with the listed label, or with its own if its path is not listed."""
-        within = image.place.removeprefix("!").lstrip("/#")
-        key = _key(unquote_to_bytes(within))
-        if key not in self._labels:
+    def labelled(self, image: SourceImage, root: Path) -> SourceImage:
+        """The image with the listed label, or with its own if its path is not listed.
+
+        root: of its source.
+        """
+        listed = [path for path in _paths(image.place, root) if path in self._labels]
+        if not listed:
             return image
-        self._used.add(key)
-        return replace(image, label=self._labels[key] or None, label_given=True)
+        self._used.update(listed)
+        return replace(image, label=self._labels[listed[0]] or None, label_given=True)
 
     def unused(self) -> int:
         """How many listed paths named no image so far."""
@@ -62,7 +68,17 @@ class LabelledSource:
         return self._source.estimate()
 
     def __iter__(self) -> Iterator[SourceImage]:
-        return map(self._labels.labelled, self._source)
+        for image in self._source:
+            yield self._labels.labelled(image, self.root)
+
+
+def _paths(place: str, root: Path) -> Iterator[bytes]:
+    """What a list may call the image at a place of a source, the longest first."""
+    whole = os.fsencode(locate(str(root), place))
+    yield whole
+    if not place.startswith("/"):
+        yield whole.removeprefix(os.fsencode(root.parent)).removeprefix(b"/")
+    yield _key(unquote_to_bytes(place.removeprefix("!").lstrip("/#")))
 
 
 def _key(path: bytes) -> bytes:

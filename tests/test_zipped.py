@@ -12,7 +12,7 @@ from collections import Counter
 from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from zipfile import ZipInfo
 
 import numpy as np
@@ -184,6 +184,80 @@ def test_a_name_that_is_no_utf8_despite_its_flag_costs_no_other_member(pictures,
     assert [(i.place, i.content) for i in images] == [
         ("!/" + quote(name), data) for name, data in zip(names, pictures, strict=False)
     ]
+
+
+def zip_of_raw_names(path: Path, names: list[bytes], data: bytes) -> Path:
+    """An archive whose members' names are bytes in an encoding that nothing marks."""
+    stand_ins = [f"{number}".ljust(len(name), "_") for number, name in enumerate(names)]
+    raw = zip_with(path, [(stand_in, data) for stand_in in stand_ins]).read_bytes()
+    for stand_in, name in zip(stand_ins, names, strict=True):
+        raw = raw.replace(stand_in.encode(), name)
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("encoding", "folders"),
+    [
+        ("cp932", ["猫", "犬", "写真"]),
+        ("cp932", ["ネコ", "いぬ"]),
+        ("gbk", ["猫", "狗", "鸟"]),  # the bytes of the first are valid UTF-8
+        ("big5", ["貓", "狗"]),
+        ("cp949", ["고양이", "개"]),
+        ("cp1251", ["кошка", "собака"]),
+        ("cp1251", ["Кот", "Пёс"]),
+        ("cp866", ["Кошка", "Собака"]),
+        ("latin-1", ["café", "niño", "plage d'été"]),
+        ("cp1250", ["pies", "żaba"]),
+    ],
+)
+def test_folders_named_in_an_unknown_encoding_give_no_labels(encoding, folders, pictures, tmp_path):
+    names = [f"{name}/1.jpg".encode(encoding) for name in [*folders, "plain"]]
+    source = ZipArchive(zip_of_raw_names(tmp_path / "a.zip", names, pictures[0]))
+    for _ in range(2):
+        images = list(source)
+    assert [unquote(image.place) for image in images] == [f"!/{n.decode('cp437')}" for n in names]
+    assert [image.label for image in images] == [n if n.isascii() else None for n in folders] + [
+        "plain"
+    ]
+    unsure = [name for name in names if not name.isascii()]
+    assert source.remarks == [
+        f"names in an unknown encoding ({len(unsure)}, such as {unsure[0].decode('cp437')})"
+        " give no labels; give them by --labels"
+    ]
+
+
+@pytest.mark.parametrize("folders", [["café", "Öl"], ["niño", "¿qué"], ["Straße"], ["Bébé", "été"]])
+def test_names_in_code_page_437_give_labels_and_a_remark(folders, pictures, tmp_path):
+    names = [f"{name}/1.jpg".encode("cp437") for name in folders]
+    source = ZipArchive(zip_of_raw_names(tmp_path / "a.zip", names, pictures[0]))
+    assert [image.label for image in source] == folders
+    (remark,) = source.remarks
+    assert remark.startswith(
+        f"names that are not marked as UTF-8 ({len(folders)}, such as {folders[0]}/1.jpg) were "
+        "read as code page 437"
+    )
+
+
+def test_one_name_in_another_encoding_costs_those_in_utf8_no_label(pictures, tmp_path):
+    names = [*(f"{n}/1.jpg".encode() for n in ("猫", "été", "ёж")), "café/1.jpg".encode("latin-1")]
+    source = ZipArchive(zip_of_raw_names(tmp_path / "a.zip", names, pictures[0]))
+    assert [image.label for image in source] == ["猫", "été", "ёж", None]
+    assert len(source.remarks) == 1
+
+
+def test_names_of_known_encoding_take_no_remark(pictures, tmp_path):
+    names = [name.encode() for name in ("猫/1.jpg", "été/1.jpg", "plain/1.jpg")]
+    source = ZipArchive(zip_of_raw_names(tmp_path / "a.zip", names, pictures[0]))
+    assert [image.label for image in source] == ["猫", "été", "plain"]
+    assert source.remarks == []
+
+
+def test_a_name_in_an_unknown_encoding_is_not_cut_at_the_byte_of_a_backslash(pictures, tmp_path):
+    names = ["表.jpg".encode("cp932"), "写真.jpg".encode("cp932")]
+    assert b"\\" in names[0]
+    source = ZipArchive(zip_of_raw_names(tmp_path / "a.zip", names, pictures[0]))
+    assert [unquote(i.place) for i in source] == [f"!/{name.decode('cp437')}" for name in names]
 
 
 @pytest.mark.parametrize(

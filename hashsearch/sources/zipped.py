@@ -11,7 +11,7 @@ import stat
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,6 @@ from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import ACCEPTED_SUFFIXES
 from hashsearch.sources.archive import why_not_read
 from hashsearch.sources.base import SourceImage, encode_path, is_hidden, pass_over
-from hashsearch.sources.folder import printable
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # of one with members, and of an empty one
 
@@ -33,14 +32,19 @@ _MOST_COMMENT_BYTES = 2**16
 _LEAST_DICTIONARY = 4096  # of LZMA, in bytes
 _ENCRYPTED, _IN_UTF8 = 1, 0x800  # flags
 _UNICODE_PATH = 0x7075  # a field of Info-ZIP's: the name in UTF-8
+# The letters of code page 437 that names in Western European languages have; its Greek, box
+# drawings and signs are what names in other encodings look like when they are read by it.
+_LETTERS_OF_437 = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜáíóúñÑß¡¿ªº"
 _ENTRY = struct.Struct("<4s4xH18x3H12x")  # signature, flags, and the lengths of three fields
 
 
 class ZipArchive:
     """Image files of a zip archive, in its directory's order.
 
-    A member's label is its folder's name. Names are read as UTF-8 where they are
-    valid UTF-8, and as code page 437 otherwise. In names without slashes,
+    A member's label is its folder's name. Names that are not marked as UTF-8 are read
+    as UTF-8, or else as code page 437, which `remarks` says. Where that makes other
+    characters than Western European letters, the encoding is unknown: the names stay
+    as they are in code page 437, but give no labels. In names without slashes,
     backslashes separate folders, as some programs for Windows write them. Hidden
     files and folders, links and macOS's `__MACOSX/` are left out; of several
     members of one name the first counts. Nothing is ever extracted to disk. The
@@ -68,26 +72,41 @@ class ZipArchive:
 
     def __iter__(self) -> Iterator[SourceImage]:
         self.passed_over.clear()
+        self.remarks.clear()
         self._left_out = 0
         seen: set[str] = set()
+        unsure, example = 0, ""  # names whose encoding is guessed or unknown
         with self.root.open("rb") as file:
             left = self.root.stat().st_size
-            for entry in _directory(file, self.root):
-                name = _name(entry)
+            entries = _directory(file, self.root)
+            encodings = _encodings(entries)
+            for entry in entries:
+                name, encoding = _name(entry, encodings)
                 if not self._is_image(entry, name) or name in seen:
                     self._left_out += 1
                     continue
                 seen.add(name)
+                folder = PurePosixPath(name).parent.name
+                if encoding != "utf-8":
+                    unsure, example = unsure + 1, example or name
                 content = _read(file, entry, name, left)
                 if isinstance(content, bytes):
                     left -= entry.compress_size
                 yield SourceImage(
                     place="!/" + encode_path(name),
-                    label=printable(PurePosixPath(name).parent.name) or None,
+                    label=folder if folder and (encoding or folder.isascii()) else None,
                     size=entry.file_size,
                     mtime=_mtime_ns(entry),
                     content=content,
                 )
+        if unsure:
+            of_them = f"({unsure:,}, such as {example})"
+            self.remarks.append(
+                f"names that are not marked as UTF-8 {of_them} were read as code page 437; if that "
+                "is wrong, give labels by --labels"
+                if "cp437" in encodings
+                else f"names in an unknown encoding {of_them} give no labels; give them by --labels"
+            )
 
     def _is_image(self, entry: ZipInfo, name: str) -> bool:
         path = PurePosixPath(name)
@@ -144,31 +163,71 @@ class _WithoutFlag:
         return bytes(data)
 
 
-def _name(entry: ZipInfo) -> str:
-    """A member's name: as its field of UTF-8 gives it, or decoded from its bytes."""
-    if entry.flag_bits & _IN_UTF8:
-        name = entry.orig_filename
-    else:
-        in_header = entry.orig_filename.encode("cp437")  # a code page of all 256 bytes
-        for encoded in (_unicode_path(entry.extra, in_header), in_header):
-            with suppress(UnicodeDecodeError):
-                name = encoded.decode()
-                break
-        else:
-            name = entry.orig_filename
+def _encodings(entries: Iterable[ZipInfo]) -> tuple[str, ...]:
+    """The encodings to try on names that say none, in order; none if they are in another.
+
+    Names in one archive mostly share an encoding, and two characters in another one can be valid
+    UTF-8, as `猫` in GBK is.
+    """
+    in_utf8 = others = 0
+    western = True
+    for entry in entries:
+        raw, is_utf8 = _raw_name(entry)
+        if is_utf8:
+            continue
+        try:
+            raw.decode()
+            in_utf8 += 1
+        except UnicodeDecodeError:
+            others += 1
+            western = western and all(
+                character.isascii() or character in _LETTERS_OF_437
+                for character in entry.orig_filename
+            )
+    if western:
+        return ("utf-8", "cp437")
+    return ("utf-8",) if in_utf8 >= others else ()
+
+
+def _name(entry: ZipInfo, encodings: Iterable[str]) -> tuple[str, str | None]:
+    """A member's name, and its encoding; without one, code page 437 stands for its bytes.
+
+    encodings: those to try if the name says none.
+    """
+    raw, is_utf8 = _raw_name(entry)
+    name, encoding = raw.decode("cp437"), None
+    for tried in ("utf-8",) if is_utf8 else encodings:
+        with suppress(UnicodeDecodeError):
+            name, encoding = raw.decode(tried), tried
+            break
     name = name.partition("\0")[0]
-    return name if "/" in name else name.replace("\\", "/")
+    # The second byte of a character in East Asian encodings may be that of a backslash.
+    keeps = "/" in name or encoding is None
+    return name if keeps else name.replace("\\", "/"), encoding
 
 
-def _unicode_path(extra: bytes, in_header: bytes) -> bytes:
-    """The name in the field 0x7075, if it is of this name; otherwise the name in the header."""
+def _raw_name(entry: ZipInfo) -> tuple[bytes, bool]:
+    """The bytes of a member's name, and whether they are surely UTF-8."""
+    if entry.flag_bits & _IN_UTF8:
+        return entry.orig_filename.encode(), True
+    in_header = entry.orig_filename.encode("cp437")  # a code page of all 256 bytes
+    if (in_field := _unicode_path(entry.extra, in_header)) is not None:
+        return in_field, True
+    return in_header, in_header.isascii()
+
+
+def _unicode_path(extra: bytes, in_header: bytes) -> bytes | None:
+    """The name in the field 0x7075, if it is of the name in the header, and valid UTF-8."""
     while len(extra) >= 4:
         kind, size = struct.unpack_from("<2H", extra)
         field, extra = extra[4 : 4 + size], extra[4 + size :]
         # A version and a checksum come first: programs that know no such field may rename members.
         if kind == _UNICODE_PATH and field[:5] == struct.pack("<BL", 1, zlib.crc32(in_header)):
-            return field[5:]
-    return in_header
+            with suppress(UnicodeDecodeError):
+                field[5:].decode()
+                return field[5:]
+            return None
+    return None
 
 
 def _read(file: BinaryIO, entry: ZipInfo, name: str, left: int) -> bytes | InvalidImage:

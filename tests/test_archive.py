@@ -11,8 +11,9 @@ import pytest
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
 from hashsearch.images import MAX_FILE_BYTES
-from hashsearch.sources import webdataset
+from hashsearch.sources import datasets, webdataset
 from hashsearch.sources.archive import TarArchive
+from hashsearch.sources.datasets import Dataset, open_jpeg_split, open_tar
 from hashsearch.sources.folder import Folder
 
 
@@ -162,6 +163,41 @@ def test_an_archives_estimate_is_none_at_first_then_near_and_exact_at_the_end(
     assert source.estimate() == 2000
     next(iter(source))
     assert source.estimate() == 2000  # known from the time before
+
+
+@pytest.mark.parametrize("order", [("train", "test"), ("test", "train")])
+def test_the_estimate_of_a_split_is_of_the_split_alone(order, image_files, tmp_path, monkeypatch):
+    """Wherever it lies in the archive, and however much of the archive is of the other split."""
+    sizes = {"train": 2000, "test": 1300}
+    pictures = [path.read_bytes() for path in sorted(image_files.rglob("*.*"))]
+    files = [
+        (f"cifar10/{split}/cat/{n}.jpg", pictures[n % 300])
+        for split in order
+        for n in range(sizes[split])
+    ]
+    archive = tar_with(tmp_path / "a.tar", files)
+    monkeypatch.setattr(datasets, "DATASETS", {"cifar10": Dataset(True, in_jpegs=sizes)})
+    for split, size in sizes.items():
+        source = open_jpeg_split(archive, split)
+        images, estimates = iter(source), []
+        for _ in range(size):
+            next(images)
+            estimates.append(source.estimate())
+        known = [estimate for estimate in estimates if estimate is not None]
+        assert len(known) > size / 4
+        assert known == pytest.approx([size] * len(known), rel=0.25)
+        assert (list(images), source.estimate()) == ([], size)
+
+
+def test_the_estimate_of_a_data_set_is_at_most_its_official_number(image_files, tmp_path):
+    picture = min(image_files.rglob("*.*"), key=lambda path: path.stat().st_size).read_bytes()
+    files = [(f"tinyimagenet32/train/cat/{n}.jpg", picture) for n in range(1500)]
+    archive = tar_with(tmp_path / "a.tar", files)
+    with archive.open("r+b") as file:
+        file.truncate(100 * 2**30)  # it takes no disk
+    source = open_tar(archive)
+    images = list(islice(source, 1400))
+    assert (len(images), source.estimate()) == (1400, 100_000)
 
 
 @pytest.mark.parametrize("first", ["image", "note"])

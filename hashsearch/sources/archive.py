@@ -24,10 +24,12 @@ class TarArchive:
     A member's label is its folder's name; in WebDataset's layout, its sample's
     label. Hidden files and folders, and links, are left out; of several members of
     one name the first counts. Nothing is ever extracted to disk.
-    under: keep only the members whose path begins with this folder.
+    under: keep only the members whose path begins with this folder. at_most: how many
+    images it has there at most, for the estimate, since those of a split end before
+    the archive does.
     """
 
-    def __init__(self, root: Path, under: str = ""):
+    def __init__(self, root: Path, under: str = "", at_most: int | None = None):
         self.root = root.resolve()
         self.under = under
         self.passed_over: Counter[str] = Counter()
@@ -35,17 +37,21 @@ class TarArchive:
         self.is_folder = False
         self.remarks: list[str] = []
         self._count: int | None = None  # known once all of it was read
-        self._so_far = (0, 0)  # images, and the bytes of the archive they took
+        self._at_most = at_most
+        self._begin = 0  # the archive's bytes before the first image
+        self._so_far = (0, 0)  # images, and the bytes of the archive up to the last one
 
     def estimate(self) -> int | None:
         images, read = self._so_far
-        if self._count is not None or read < _ENOUGH_TO_ESTIMATE:
+        begin = self._begin
+        if self._count is not None or read - begin < _ENOUGH_TO_ESTIMATE:
             return self._count
-        return round(images * self.root.stat().st_size / read) or None
+        estimated = round(images * (self.root.stat().st_size - begin) / (read - begin))
+        return estimated if self._at_most is None else min(estimated, self._at_most)
 
     def __iter__(self) -> Iterator[SourceImage]:
         self.passed_over.clear()
-        self._so_far = (0, 0)
+        self._begin, self._so_far = 0, (0, 0)
         for sample in samples(self._members()):
             if all(member.image is None for member in sample.members):
                 for member in sample.members:
@@ -72,6 +78,8 @@ class TarArchive:
                 elif hash(info.name) not in seen:
                     seen.add(hash(info.name))
                     count += 1
+                    if count == 1:
+                        self._begin = archive.packed_bytes()
                     self._so_far = (count, archive.packed_bytes())
                     yield Member(stem, suffix, _image(archive, info, path))
 

@@ -1,6 +1,7 @@
 """Data sets known by name: one table, where they are looked for, and their download."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +21,15 @@ CIFAR_URL = "https://www.cs.toronto.edu/~kriz"
 class Dataset:
     """A data set known by its name.
 
-    has_test_split: whether test images exist for it anywhere. in_jpegs: whether a
-    `<name>.tar.gz` with `<name>/{train,test}/<class>/<file>` may hold it; some of
-    these archives hold no test split. cifar: how its official batches are laid
+    has_test_split: whether test images exist for it anywhere. in_jpegs: how many
+    images each split has at most, if a `<name>.tar.gz` with
+    `<name>/{train,test}/<class>/<file>` may hold it; some of these archives hold no
+    test split. cifar: how its official batches are laid
     out. archives: the official files; the first is downloaded, and has this sha256.
     """
 
     has_test_split: bool
-    in_jpegs: bool = False
+    in_jpegs: Mapping[str, int] | None = None
     cifar: Cifar | None = None
     archives: tuple[str, ...] = ()
     sha256: str = ""
@@ -38,20 +40,20 @@ class Dataset:
 DATASETS = {
     "cifar10": Dataset(
         has_test_split=True,
-        in_jpegs=True,
+        in_jpegs=CIFAR10.images,
         cifar=CIFAR10,
         archives=("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"),
         sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
     ),
     "cifar100": Dataset(
         has_test_split=True,
-        in_jpegs=True,
+        in_jpegs=CIFAR100.images,
         cifar=CIFAR100,
         archives=("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz"),
         sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
     ),
     "samples": Dataset(has_test_split=True),
-    "tinyimagenet32": Dataset(has_test_split=False, in_jpegs=True),
+    "tinyimagenet32": Dataset(has_test_split=False, in_jpegs={"train": 100_000}),
 }
 _TIMEOUT_S = (5, 20)  # to connect, and between two pieces that arrive
 
@@ -121,7 +123,7 @@ def dataset_at_hand(name: str, split: str, folders: DataFolders) -> Source | Non
 def open_tar(path: Path) -> TarArchive:
     """Open a tar archive: its training images if a data set lies in it as JPEG files."""
     name = _jpeg_dataset_in(path)
-    return TarArchive(path, "" if name is None else f"{name}/train/")
+    return TarArchive(path) if name is None else _jpegs(path, name, "train")
 
 
 def open_jpeg_split(path: Path, split: str) -> TarArchive | None:
@@ -147,10 +149,13 @@ def _jpeg_split(path: Path, name: str, split: str) -> TarArchive | None:
     Whether it holds training images is not checked: a name without a split means
     train, and an archive of nothing but test images must then yield none.
     """
-    under = f"{name}/{split}/"
-    if split == "test" and not any(True for _ in TarArchive(path, under)):
+    if split == "test" and not any(True for _ in _jpegs(path, name, split)):
         return None
-    return TarArchive(path, under)
+    return _jpegs(path, name, split)
+
+
+def _jpegs(path: Path, name: str, split: str) -> TarArchive:
+    return TarArchive(path, f"{name}/{split}/", (DATASETS[name].in_jpegs or {}).get(split))
 
 
 def _download_cifar(name: str, cifar: Cifar, split: str, cache: Path) -> Path:

@@ -12,12 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import average_precision_score
 from threadpoolctl import threadpool_info, threadpool_limits
 
+import hashsearch as hs
 from hashsearch.cli import main
 from hashsearch.commands import console
 from hashsearch.errors import EvaluationError
@@ -542,6 +545,54 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(
         assert shown.err.startswith("hashsearch: ") or "\nhashsearch: " in shown.err
         assert shown.out == ""
     assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").rglob("*.json"))
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet", "tar", "zip", "bin", "image", "gallery"])
+def test_without_labels_the_message_says_how_they_are_given_for_that_source(
+    kind, image_files, tiny_images, model_folder, tmp_path, own_cache, capsys
+):
+    pictures = sorted(image_files.rglob("*.*"))[:20]
+    path = tmp_path / f"tiny_images.{kind}"
+    if kind == "npy":
+        np.save(path, tiny_images[:20])
+    elif kind == "parquet":
+        image_bytes = [picture.read_bytes() for picture in pictures]
+        pq.write_table(pa.table({"image": image_bytes, "kind": ["cat"] * 20}), path)
+    elif kind == "bin":
+        path.write_bytes(tiny_images[:20].tobytes())
+    elif kind == "image":
+        path = pictures[0]
+    else:
+        flat = tmp_path / "flat"
+        flat.mkdir()
+        for picture in pictures:
+            shutil.copy(picture, flat)
+        if kind == "gallery":
+            with hs.open(path, create=True, model=model_folder) as gallery:
+                gallery.index(flat)
+        else:
+            shutil.make_archive(str(path.with_suffix("")), kind, flat)
+    assert run_eval(data=path) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "has a label, without which nothing can be measured; " in message
+    assert "hashsearch index" in message
+    assert "--labels" in message
+    assert ("folder" in message) == (kind in ("tar", "zip"))
+    assert ("a column label, labels, fine_label or class" in message) == (kind == "parquet")
+    assert (".cls" in message) == (kind == "tar")
+
+
+def test_labels_of_a_list_can_be_measured_in_a_gallery(
+    tiny_images, model_folder, tmp_path, own_cache, capsys
+):
+    """As the message for an array without labels says."""
+    np.save(tmp_path / "x.npy", tiny_images[:60])
+    rows = [f"x.npy#{row},{('light', 'dark')[row % 2]}" for row in range(60)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    with hs.open(tmp_path / "g", create=True, model=model_folder) as gallery:
+        gallery.index(tmp_path / "x.npy", labels=tmp_path / "labels.csv")
+    assert run_eval("--methods", "pixels", "--json", data=tmp_path / "g") == 0
+    assert json.loads(capsys.readouterr().out)["protocol"] == "g-30-30"
 
 
 def test_addresses_are_measured_where_they_are_asked_for(image_files, own_cache, capsys):

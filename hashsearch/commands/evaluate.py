@@ -249,15 +249,18 @@ def _task(
     options: argparse.Namespace, gallery: "GalleryFolder | None", folders: DataFolders
 ) -> "Task":
     from hashsearch.evaluation.tasks import LabelledImages, split_task
+    from hashsearch.sources.kinds import how_labels_are_given
     from hashsearch.sources.loading import load_labelled_images
 
     test = None
     if gallery is not None:
         images = _images_of(gallery)
+        advice = "hashsearch index with --labels gives labels to images that a gallery has"
     else:
         source = open_source(options.data, folders)  # first, for its better message
         test_source = open_test_split(options.data, folders)
         images = LabelledImages(*load_labelled_images(source))
+        advice = how_labels_are_given(Path(options.data))
         if test_source is not None:
             test = LabelledImages(*load_labelled_images(test_source))
     return split_task(
@@ -267,6 +270,7 @@ def _task(
         n_queries=options.queries,
         pooled=options.pool,
         seed=options.seed,
+        advice=advice,
     )
 
 

@@ -63,6 +63,7 @@ def split_task(
     n_queries: int | None,
     pooled: bool,
     seed: int,
+    advice: str = "",
 ) -> Task:
     """Split labelled images into queries and a gallery.
 
@@ -71,12 +72,12 @@ def split_task(
     others are the gallery. n_queries: how many to draw at random, as evenly by label as
     possible; None for all test images, or for a tenth of `images`, at most MOST_DRAWN. pooled:
     test images that are not drawn join the gallery. Images without a label are left out, and
-    so are queries whose label no gallery image has.
+    so are queries whose label no gallery image has. advice: how to give labels, for messages.
     Raises EvaluationError if n_queries cannot be drawn, if fewer than two labels are left, or
     if `pooled` has nothing to pool.
     """
     given = len(images) + (len(test) if test is not None else 0)
-    images = _labelled(data, images)
+    images = _labelled(data, images, advice)
     if pooled and (test is None or n_queries is None):
         raise EvaluationError(
             "--pool lets test images that are not drawn join the gallery; it needs --queries, and "
@@ -89,7 +90,7 @@ def split_task(
         drawn = _drawn(images.labels, n_queries, seed, share=0.5)
         gallery, queries, random = images[~drawn], images[drawn], True
     else:
-        test = _labelled(data, test)
+        test = _labelled(data, test, advice)
         drawn = np.ones(len(test), bool)
         random = n_queries is not None and n_queries != len(test)
         if n_queries is not None:
@@ -103,6 +104,7 @@ def split_task(
     if len(labels := np.unique(gallery.labels)) < 2:
         raise EvaluationError(
             f"{data}: all images to find have one label, {labels[0]}, so every answer is right"
+            + (advice and f"; {advice}")
         )
     known = np.isin(queries.labels, gallery.labels)
     if not known.any():
@@ -114,12 +116,12 @@ def split_task(
     return Task(name, gallery, queries, test is not None, unlabelled, unanswerable)
 
 
-def _labelled(data: str, images: LabelledImages) -> LabelledImages:
+def _labelled(data: str, images: LabelledImages, advice: str) -> LabelledImages:
     found = images[images.labels != ""]
     if not len(found):
         raise EvaluationError(
             f"{data}: none of {counted(len(images), 'image')} has a label, without which "
-            "nothing can be measured; a label is the name of the folder that an image lies in"
+            "nothing can be measured" + (advice and f"; {advice}")
         )
     return found
 

@@ -46,7 +46,7 @@ _SIGNATURE = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II[*+]\0|MM\0[*+]|RIFF....WEBP|....ftyp", re.DOTALL
 )
 _BATCHES_TO_LOOK_AT = 4
-_LABEL_NAMES = ("label", "labels", "fine_label", "class")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 _BATCH_ROWS = 64
 _BATCH_ROWS_OF_DICTIONARY = 4  # each may repeat the largest value
 _BATCH_BYTES = 16 * 2**20
@@ -211,8 +211,8 @@ def _label_column(schema: "pyarrow.Schema") -> tuple[str | None, list[str]]:
     It is the first that is named as labels are and has a suitable type.
     """
     chosen, remarks = None, []
-    named = [name for name in dict.fromkeys(schema.names) if name.lower() in _LABEL_NAMES]
-    for name in sorted(named, key=lambda name: _rank(name, _LABEL_NAMES)):
+    named = [name for name in dict.fromkeys(schema.names) if name.lower() in LABEL_COLUMNS]
+    for name in sorted(named, key=lambda name: _rank(name, LABEL_COLUMNS)):
         kind = schema.field(schema.names.index(name)).type
         if not _is_label(kind):
             remarks.append(

@@ -1,5 +1,7 @@
 """Measures of quality, on arrays alone."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,3 +29,8 @@ def overlap_at_k(first: NDArray[np.int64], second: NDArray[np.int64], k: int) ->
     if divisor == 0:
         return 1.0
     return len(np.intersect1d(first[:k], second[:k])) / divisor
+
+
+def correlation_by_chance(count: int) -> float:
+    """The mean absolute correlation that independent values of `count` images have by chance."""
+    return math.sqrt(2 / (math.pi * max(count - 1, 1)))

@@ -37,7 +37,7 @@ from hashsearch.evaluation.measured import (
     method_named,
     methods_named,
 )
-from hashsearch.evaluation.report import Report, to_markdown
+from hashsearch.evaluation.report import Report, tables, to_markdown
 from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.evaluation.tasks import LabelledImages, split_task
 from hashsearch.evaluation.threads import chunks
@@ -433,6 +433,8 @@ def test_the_command_measures_a_labelled_folder_and_writes_a_report(
         assert len(result.hits) == 12
         assert (result.changes != {}) == (result.n_bits is not None)
     assert (tmp_path / "report/report.md").read_text() == to_markdown(report)
+    assert tables(report)["Bits"][0][3] == "correlation of two (0.049 by chance)"
+    assert tables(replace(report, gallery=10_000))["Bits"][0][3] == "correlation of two"
     page = (tmp_path / "report/report.html").read_text()
     assert len(re.findall(r'src="data:image/png;base64,', page)) == 12 * (2 + 8 + 8)
     assert page.count('src="data:image/svg+xml;base64,') == 2

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from hashsearch.metrics import overlap_at_k, psnr_db
+from hashsearch.metrics import correlation_by_chance, overlap_at_k, psnr_db
 
 
 def test_psnr_is_the_mean_over_images_of_the_formula(tiny_images):
@@ -40,3 +40,10 @@ def test_an_image_met_exactly_has_a_finite_psnr(tiny_images):
 def test_overlap_counts_common_ids_among_the_first_k(first, second, k, share):
     ids = [np.array(ranking, np.int64) for ranking in (first, second)]
     assert overlap_at_k(*ids, k) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("count", [20, 192, 1000])
+def test_independent_bits_correlate_by_chance_as_simulated_ones_do(count):
+    bits = np.random.default_rng(count).integers(2, size=(count, 256))
+    correlations = np.corrcoef(bits, rowvar=False)[np.triu_indices(256, 1)]
+    assert correlation_by_chance(count) == pytest.approx(np.abs(correlations).mean(), rel=0.03)

@@ -23,6 +23,7 @@ from hashsearch.evaluation.ranking import SMALL_RADIUS
 from hashsearch.evaluation.robustness import evenly
 from hashsearch.evaluation.tasks import Task
 from hashsearch.images import encode_png
+from hashsearch.metrics import correlation_by_chance
 from hashsearch.pages import data_uri, in_ink, style, svg
 from hashsearch.wording import counted
 
@@ -39,6 +40,7 @@ Reconstruct = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 _PAGES = ("report.json", "report.md", "report.html")
 # report.json has other names for two fields, as docs/results.json has them.
 _JSON_NAMES = {"task": "protocol", "environment": "surroundings"}
+_FEW = 10_000  # images, below which correlations by chance are shown; of so many, 0.008
 _COLOURS = 10  # of matplotlib's cycle
 _PICTURED = ("codes", "pixels")  # methods whose hits are shown, if they were measured
 
@@ -160,7 +162,9 @@ def tables(report: Report) -> dict[str, list[list[str]]]:
     codes = [result for result in report.results if result.n_bits is not None]
     if codes:
         ball = f"within {SMALL_RADIUS} bits"
-        statistics = ["bits", "entropy of a bit", "correlation of two"]
+        chance = f" ({correlation_by_chance(report.gallery):.3f} by chance)"
+        correlation = "correlation of two" + (chance if report.gallery < _FEW else "")
+        statistics = ["bits", "entropy of a bit", correlation]
         bits = [["method", *statistics, f"P {ball}", f"queries with none {ball}"]]
         for result in codes:
             numbers = [f"{result.n_bits}", f"{result.entropy:.3f}", f"{result.correlation:.3f}"]

@@ -61,6 +61,7 @@ def test_every_25th_training_image_of_cifar10_is_a_query(cifar10, tmp_path):
     asked = [n for n in numbers if n % 25 == 0]
     others = [n for n in numbers if n % 25]
     assert heldout.name == "heldout"
+    assert "20 of CIFAR-10's training images, and the gallery is its other 480" in heldout.meaning
     assert (len(asked), len(others)) == (20, 480)
     assert_array_equal(heldout.queries, images[asked])
     assert_array_equal(heldout.query_labels, labels[asked])
@@ -74,6 +75,8 @@ def test_every_tenth_image_of_the_unseen_classes_is_a_query_and_no_other_image_i
     (unseen,) = questions(tiny_imagenet(tmp_path / "data", classes))
     shades = range(11, 33)  # of the two classes in the middle
     assert unseen.name == "unseen"
+    assert "3 images of 2 classes of tinyimagenet32 that no training uses" in unseen.meaning
+    assert unseen.meaning.endswith("the gallery is the other 19 of these classes")
     assert unseen.queries[:, 0, 0, 0].tolist() == list(shades[::10])
     assert unseen.gallery[:, 0, 0, 0].tolist() == [n for n in shades if (n - 11) % 10]
     first, second = UNSEEN_CLASSES[:2]

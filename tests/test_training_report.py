@@ -5,6 +5,7 @@ import csv
 import re
 import sys
 from dataclasses import replace
+from html import escape
 from io import BytesIO
 
 import numpy as np
@@ -17,12 +18,15 @@ from training.families.linear import LinearPreset
 from training.retrieval import Question
 from training.training_report import write_report
 
+FOUND = "images of a query's class are found"
+
 
 @pytest.fixture
 def question(tiny_images) -> Question:
     """Labels that any pixels can find: whether an image is light."""
     light = np.where(tiny_images.mean(axis=(1, 2, 3)) > 120, "light", "dark")
-    return Question("shade", tiny_images[:200], light[:200], tiny_images[200:], light[200:])
+    gallery, queries = (tiny_images[:200], light[:200]), (tiny_images[200:], light[200:])
+    return Question("shade", *gallery, *queries, meaning="queries are 100 & the gallery is 200")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,8 @@ def test_a_report_stands_in_the_models_folder(tiny_images, question, tmp_path, p
         assert f"<tr><td>{name}</td><td>{value}</td></tr>" in page
     assert {"shade_codes_map_at_200", "shade_codes_knn_accuracy"} <= card.metrics.keys()
     assert ("shade_addresses_precision_at_1" in card.metrics) == (preset is CONVOLUTIONAL)
+    assert f"shade_… says how well {escape(FOUND)}: {escape(question.meaning)}." in page
+    assert "reconstructions and bits are of 20 images held out of this training. Of so many" in page
     assert {path.name for path in report.iterdir()} == {"log.csv", "report.html"}
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # it needs nothing beside it
     images = re.findall(r'src="data:image/([a-z+]+);base64,([^"]+)" alt="(\w+)"', page)
@@ -55,6 +61,39 @@ def test_a_report_stands_in_the_models_folder(tiny_images, question, tmp_path, p
             assert b"currentColor" in data
             assert b"#000000" not in data  # invisible on a dark page
     read_model(tmp_path / "model")
+
+
+def test_a_report_of_images_trained_on_does_not_call_them_held_out(tiny_images, tmp_path):
+    """Of fewer than ten images none is held out."""
+    few = replace(DENSE, batch=4, steps=2, pretraining=None)
+    train(tiny_images[:9], tmp_path / "model", few)
+    page = (tmp_path / "model/report/report.html").read_text()
+    assert (
+        "reconstructions and bits are of 9 of the images trained on, since of so few none" in page
+    )
+    assert "held out of" not in page
+
+
+def test_the_correlation_of_bits_stands_beside_what_chance_gives(tiny_images, tmp_path):
+    """Of 20 pictures, independent bits have 0.18."""
+    train(tiny_images[:200], tmp_path / "model", LinearPreset(28))
+    page = (tmp_path / "model/report/report.html").read_text()
+    assert "a mean_bit_imbalance of 0.0892 and a mean |r| of 0.183." in page
+    (plot,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)" alt="bits"', page)
+    assert b"0.183 by chance, of 20 images" in base64.b64decode(plot)
+
+
+def test_a_training_says_first_what_it_is_measured_on_and_what_is_withheld(
+    tiny_images, question, tmp_path, capsys
+):
+    train(tiny_images, tmp_path / "model", LinearPreset(28), questions=[question])
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == (
+        "measuring on shade (queries are 100 & the gallery is 200); queries, unseen classes and "
+        "test images of CIFAR-10 are withheld from the training: 100 of 300 images"
+    )
+    train(tiny_images, tmp_path / "other", LinearPreset(28))
+    assert "withheld" not in capsys.readouterr().err
 
 
 def test_the_log_has_a_row_for_each_step_of_each_stage(tiny_images, tmp_path):

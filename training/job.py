@@ -41,7 +41,7 @@ from training.measure import Describe, describe_all, measure, seconds_to_measure
 from training.retrieval import Question
 from training.run import Run
 from training.targets import Targets, read_targets
-from training.training_report import write_report
+from training.training_report import notes_on, write_report
 
 HELD_OUT = 1000  # images not trained on, for measuring reconstruction and closeness
 # A tenth of these is HELD_OUT. Fitted to 257, 1,000, 10,000 and 39,000 images of CIFAR-10, 256
@@ -90,6 +90,13 @@ def train(
     initial, targets = require_suited(preset, start, teacher)
     torch.manual_seed(seed)
     allowed = _without_queries(images, questions, withheld)
+    if questions or withheld is not None:
+        measured = " and ".join(f"{one.name} ({one.meaning})" for one in questions) or "no labels"
+        print(
+            f"measuring on {measured}; queries, unseen classes and test images of CIFAR-10 are "
+            f"withheld from the training: {len(images) - len(allowed):,} of {len(images):,} images",
+            file=sys.stderr,
+        )
     usable = allowed if targets is None else _with_targets(targets, allowed)
     train_images, held_out = split_off(usable, HELD_OUT, np.random.default_rng(seed))
     _require_enough(preset, len(train_images), len(allowed) - len(usable))
@@ -246,7 +253,8 @@ def _close(
     beside.mkdir()
     preset.finish(model, work, beside)
     drawings = [*preset.draw(model, sample), *curves]
-    write_report(beside / "report", work.run.log, drawings, metrics, bundled, training)
+    notes = notes_on(questions, metrics, len(sample), bool(len(work.held_out)))
+    write_report(beside / "report", work.run.log, drawings, metrics, bundled, training, notes)
     card = save_model(
         out,
         saved,

@@ -53,12 +53,24 @@ def questions(folders: DataFolders) -> list[Question]:
     available = []
     cifar10 = dataset_at_hand("cifar10", "train", folders)
     if cifar10 is not None:
-        available.append(_split("heldout", cifar10, HELD_OUT_EVERY))
+        heldout = _split("heldout", cifar10, HELD_OUT_EVERY)
+        meaning = (
+            f"queries are {len(heldout.queries):,} of CIFAR-10's training images, and the gallery "
+            f"is its other {len(heldout.gallery):,}"
+        )
+        available.append(replace(heldout, meaning=meaning))
     tiny_imagenet = dataset_at_hand("tinyimagenet32", "train", folders)
     if tiny_imagenet is not None:
         unseen = _ClassSubset(tiny_imagenet, UNSEEN_CLASSES)
         if any(True for _ in unseen):
-            available.append(replace(_split("unseen", unseen, UNSEEN_EVERY), unseen=True))
+            question = _split("unseen", unseen, UNSEEN_EVERY)
+            classes = len(np.unique(question.gallery_labels))
+            meaning = (
+                f"queries are {len(question.queries):,} images of {classes} classes of "
+                "tinyimagenet32 that no training uses, and the gallery is the other "
+                f"{len(question.gallery):,} of these classes"
+            )
+            available.append(replace(question, unseen=True, meaning=meaning))
     return available
 
 

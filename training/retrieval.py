@@ -24,7 +24,8 @@ class Question:
     """A retrieval task: gallery and query images with their labels.
 
     gallery, queries: (n, 32, 32, 3) uint8; their labels: (n,) of one dtype. unseen: whether
-    no training may use the gallery either; the queries are never trained on.
+    no training may use the gallery either; the queries are never trained on. meaning: what
+    queries and gallery are, for people.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Question:
     queries: NDArray[np.uint8]
     query_labels: NDArray[np.str_]
     unseen: bool = False
+    meaning: str = ""
 
     @property
     def withheld(self) -> NDArray[np.uint8]:

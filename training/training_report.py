@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import unpack_bits
 from hashsearch.images import encode_png
+from hashsearch.metrics import correlation_by_chance
 from hashsearch.pages import INK, data_uri, in_ink, style, svg
 from hashsearch.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from training.retrieval import Question
 
 _PICTURES = 32  # originals shown with their reconstructions
 _FILTERS = 64
@@ -42,18 +45,20 @@ def write_report(
     metrics: Mapping[str, float],
     baseline: Mapping[str, float],
     training: Mapping[str, Any],
+    notes: Iterable[str] = (),
 ) -> None:
     """Write the report of a finished training into a new folder.
 
     metrics: values by name, for the page; baseline: those measured of the bundled model,
-    which may be fewer or none. training: as in the model's card. Without matplotlib the plots
-    are omitted, and the page says so.
+    which may be fewer or none. training: as in the model's card. notes: sentences below
+    the values, see `notes_on`. Without matplotlib the plots are omitted, and the page says so.
     """
     folder.mkdir()
     (folder / "log.csv").write_bytes(log.read_bytes())
     title = escape(f"Training of {training['preset']}")
     body = [f"<h1>{title}</h1>", f"<p>{escape(_summary(training))}</p>"]
     body += ["<h2>Measured</h2>", *_table(metrics, baseline)]
+    body += [f'<p class="quiet">{escape(note)}</p>' for note in notes]
     try:
         with in_ink():
             curves = _loss_figure(log)
@@ -116,6 +121,33 @@ def _table(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[
     return [*lines, note] if baseline else lines
 
 
+def notes_on(
+    questions: "Iterable[Question]", metrics: Mapping[str, float], count: int, held_out: bool
+) -> list[str]:
+    """Say what values are measured on: the questions, and the images that are shown.
+
+    count: of the images that reconstructions and bits are measured on. held_out: whether these
+    were held out of the training.
+    """
+    notes = [
+        f"{one.name}_… says how well images of a query's class are found: {one.meaning}."
+        for one in questions
+    ]
+    if "psnr_db" in metrics:
+        images = (
+            f"{count:,} images held out of this training"
+            if held_out
+            else f"{count:,} of the images trained on, since of so few none was held out"
+        )
+        notes += [
+            f"psnr_db, mean_bit_imbalance, reconstructions and bits are of {images}. Of so many "
+            "images, chance alone gives independent bits that are 1 for half of all images a "
+            f"mean_bit_imbalance of {math.sqrt(1 / (2 * math.pi * count)):.4f} and a mean |r| of "
+            f"{correlation_by_chance(count):.3f}."
+        ]
+    return notes
+
+
 def _figure(drawing: Drawing) -> list[str]:
     """A heading, the picture or plot, and its caption."""
     if isinstance(drawing.picture, np.ndarray):
@@ -132,7 +164,7 @@ def _figure(drawing: Drawing) -> list[str]:
 def reconstruction_drawing(images: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> Drawing:
     """The first images, each with its reconstruction to the right."""
     pairs = np.stack([images[:_PICTURES], decoded[:_PICTURES]], axis=1)
-    caption = "Images held out of this training, each with its reconstruction to the right."
+    caption = "Images, each with its reconstruction to the right."
     picture = mosaic(pairs.reshape(-1, *images.shape[1:]), columns=16)
     return Drawing("reconstructions", caption, picture)
 
@@ -188,7 +220,10 @@ def _bit_figure(bits: NDArray[np.uint8]) -> "Figure":
     image = correlation.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
     mean_size = np.abs(matrix - np.diag(np.diag(matrix))).sum() / (matrix.size - len(matrix))
     correlation.set(
-        title=f"correlation of bits: mean |r| {mean_size:.3f}", xlabel="bit", ylabel="bit"
+        title=f"correlation of bits: mean |r| {mean_size:.3f}\n"
+        f"({correlation_by_chance(len(bits)):.3f} by chance, of {len(bits):,} images)",
+        xlabel="bit",
+        ylabel="bit",
     )
     figure.colorbar(image, ax=correlation)
     return figure

@@ -145,12 +145,12 @@ class Preset(ABC, Generic[M]):
         """
 
     def measure(self, model: M, sample: NDArray[np.uint8]) -> dict[str, float]:
-        """Further metrics, measured on images held out of the training."""
+        """Further metrics of images, held out of the training if there are enough."""
         return {}
 
     @abstractmethod
     def draw(self, model: M, sample: NDArray[np.uint8]) -> list[Drawing]:
-        """Drawings for the report, of images held out of the training."""
+        """Drawings for the report, of the same images."""
 
     def seconds_to_finish(self, model: M, work: Work) -> float:
         """Estimate the seconds that `finish` will take, with the untrained model."""

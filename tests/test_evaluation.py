@@ -449,6 +449,30 @@ def test_the_command_measures_a_labelled_folder_and_writes_a_report(
     assert json.loads(capsys.readouterr().out)["protocol"] == "pictures-30-270"
 
 
+@pytest.mark.parametrize(
+    "lists",
+    [
+        ["-k", "1", "10", "--methods", "pixels", "lsh"],
+        ["-k", "1,10", "--methods", "pixels,lsh"],
+        ["-k", "1,", "10", "--methods", "pixels,", "lsh"],
+        ["-k", "1, 10,1", "--methods", " pixels ,lsh,pixels"],
+    ],
+    ids=" ".join,
+)
+def test_lists_are_separated_by_spaces_or_commas(lists, image_files, own_cache, capsys):
+    assert main(["eval", "--data", str(image_files), "--json", *lists]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ks"] == [1, 10]
+    assert [result["method"] for result in report["results"]] == ["pixels", "lsh"]
+
+
+@pytest.mark.parametrize("numbers", [["1,x"], ["1", "x"], ["1,0"], [""], [","]])
+def test_a_list_with_what_is_no_number_is_refused(numbers, image_files, capsys):
+    with pytest.raises(SystemExit):
+        main(["eval", "--data", str(image_files), "-k", *numbers])
+    assert "argument -k: " in capsys.readouterr().err
+
+
 def test_a_gallery_is_measured_by_the_model_that_made_it(
     gallery_folder, model_folder, other_model_folder, own_cache, capsys
 ):

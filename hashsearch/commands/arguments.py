@@ -106,6 +106,34 @@ def _gallery(text: str, way: str) -> Path:
     return Path(text)
 
 
+def add_list(
+    parser: argparse._ActionsContainer, name: str, of: Callable[[str], Any], **given: Any
+) -> None:
+    """Add an option that takes several values, separated by spaces or commas.
+
+    of: makes a value of its text. The parsed option is a list of values, or None.
+    """
+
+    def listed(text: str) -> list[Any]:
+        return [of(part.strip()) for part in text.split(",") if part.strip()] or [of(text)]
+
+    listed.__name__ = of.__name__  # for argparse's message
+    parser.add_argument(name, type=listed, nargs="+", action=_Joined, **given)
+
+
+class _Joined(argparse.Action):
+    """Store the values of all words, each of which is read as a list."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, [value for part in values for value in part])
+
+
 def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=port, default=8000, help="0: any free port")

@@ -12,7 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hashsearch.commands.arguments import SOURCES, Commands, add_command, model, positive, whole
+from hashsearch.commands.arguments import (
+    SOURCES,
+    Commands,
+    add_command,
+    add_list,
+    model,
+    positive,
+    whole,
+)
 from hashsearch.commands.output import escaped
 from hashsearch.errors import ArtifactMismatch, EvaluationError, MissingPackage
 from hashsearch.models.card import PRETRAINED, model_name
@@ -46,9 +54,11 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--data", metavar="SRC", required=True, help=f"{SOURCES}, or a gallery; with labels"
     )
-    command.add_argument(
+    add_list(
+        command,
         "--methods",
-        metavar="A,B…",
+        str,
+        metavar="METHOD",
         help="methods to measure; all that can be measured unless given",
     )
     command.add_argument(
@@ -66,11 +76,11 @@ def add(commands: Commands) -> None:
         default=_BITS,
         help="bits of the baselines' codes (256)",
     )
-    command.add_argument(
+    add_list(
+        command,
         "-k",
+        positive,
         metavar="K",
-        type=positive,
-        nargs="+",
         help="numbers of images retrieved; mAP is measured at the largest (1 10 100 1000)",
     )
     command.add_argument(
@@ -214,7 +224,7 @@ def _asked(
 
     if not options.methods:
         return None
-    names = dict.fromkeys(name.strip() for name in options.methods.split(","))
+    names = dict.fromkeys(options.methods)
     found = [methods_named(name, models, options.bits, options.seed) for name in names]
     return [method for part in found for method in part], {}
 
@@ -305,7 +315,7 @@ def _roundtrip(model: "Model") -> "Callable[[NDArray[np.uint8]], NDArray[np.uint
 def _command(options: argparse.Namespace) -> str:
     """The command that repeats this from the same folder."""
     words = ["hashsearch", "eval", "--data", options.data]
-    words += ["--methods", options.methods] if options.methods else []
+    words += ["--methods", *options.methods] if options.methods else []
     for folder in options.models or ():
         words += ["--model", model_name(folder)]
     words += ["--bits", str(options.bits)] if options.bits != _BITS else []

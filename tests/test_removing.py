@@ -105,6 +105,13 @@ def test_a_few_images_are_removed_without_a_question(gallery, monkeypatch):
     assert run("gallery", "remove", gallery.folder, "--id", *ids(gallery)[:3]) == 0
 
 
+def test_ids_are_separated_by_spaces_or_commas(gallery):
+    first, second, third, fourth, *others = ids(gallery)
+    given = (f"{first},{second},", third, f"{fourth}")
+    assert run("gallery", "remove", gallery.folder, "--id", *given) == 0
+    assert ids(gallery) == others
+
+
 def test_a_single_image_is_counted_in_the_singular(gallery, capsys):
     first, *others = ids(gallery)
     assert run("gallery", "remove", gallery.folder, "--id", *others) == 0

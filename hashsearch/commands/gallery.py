@@ -12,6 +12,7 @@ from hashsearch.commands.arguments import (
     Commands,
     add_command,
     add_gallery,
+    add_list,
     model,
     whole,
 )
@@ -68,7 +69,7 @@ def add(commands: Commands) -> None:
             )
         if name == "remove":
             chosen = command.add_mutually_exclusive_group(required=True)
-            chosen.add_argument("--id", metavar="ID", type=whole, nargs="+")
+            add_list(chosen, "--id", whole, metavar="ID")
             chosen.add_argument(
                 "--uri", metavar="PATH", help="a file, a folder, an archive or what is in it"
             )

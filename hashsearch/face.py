@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
 from os import PathLike
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from hashsearch.retrieval.duplicates import DuplicateGroup
 
 Queryable: TypeAlias = Picture | int | np.integer
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _BATCH = 500  # records read at once by an iteration
 
@@ -146,11 +150,34 @@ def encode(
     return encoder.encode(np.stack(tiny) if tiny else np.empty((0, 32, 32, 3), np.uint8))
 
 
+def _of_one_gallery(
+    method: "Callable[Concatenate[Gallery, P], T]",
+) -> "Callable[Concatenate[Gallery, P], T]":
+    """Call a method again if another gallery replaced the one that it used meanwhile."""
+
+    @wraps(method)
+    def call(gallery: "Gallery", /, *arguments: P.args, **named: P.kwargs) -> T:
+        while True:
+            storage = gallery._storage
+            try:
+                result = method(gallery, *arguments, **named)
+            except Exception:  # of any class, if files disappear while they are read
+                if gallery._uses(storage):
+                    raise
+            else:
+                if gallery._uses(storage):
+                    return result
+
+    return call
+
+
 class Gallery:
     """An open gallery: images on disk that can be searched, as `open` returns it.
 
     It is a context manager, has a length, and iterates over its images' records. It may be
     used from several threads at once. Changes by other processes are seen by the next call.
+    If another gallery has replaced its folder, the next call opens that one; if the folder is
+    gone, calls raise InvalidGallery until it is back.
 
     >>> with hashsearch.open("gallery") as gallery:
     ...     len(gallery)
@@ -166,9 +193,18 @@ class Gallery:
 
     @property
     def _storage(self) -> GalleryFolder:
+        """The gallery that is at the path now."""
         if self._is_closed:
             raise InvalidGallery(f"{self._named} is closed; open it again")
+        if not self._opened.catalog.is_in_place():
+            with self._lock:
+                if not self._opened.catalog.is_in_place():
+                    self._opened = self._opened.reopened()
         return self._opened
+
+    def _uses(self, storage: GalleryFolder) -> bool:
+        """Whether nothing but this gallery was at the path since it was opened."""
+        return self._is_closed or (self._opened is storage and storage.catalog.is_in_place())
 
     def __enter__(self) -> "Gallery":
         assert self._storage  # raises InvalidGallery if it is closed
@@ -194,6 +230,7 @@ class Gallery:
         self._current = None
         self._opened.close()
 
+    @_of_one_gallery
     def __len__(self) -> int:
         """Number of images."""
         return self._storage.catalog.count()
@@ -203,10 +240,13 @@ class Gallery:
 
     def __iter__(self) -> Iterator[ImageRecord]:
         """Every image's record, in order of id."""
-        ids = self._storage.catalog.rows().ids
+        catalog = self._storage.catalog
+        ids = catalog.rows().ids
         for start in range(0, len(ids), _BATCH):
-            records = self._storage.catalog.records(ids[start : start + _BATCH].tolist())
-            yield from present(self._storage.catalog, records)
+            if self._storage.catalog is not catalog:
+                raise InvalidGallery(f"{self._named} was replaced by another while it was read")
+            records = catalog.records(ids[start : start + _BATCH].tolist())
+            yield from present(catalog, records)
 
     def index(
         self,
@@ -264,20 +304,27 @@ class Gallery:
         unmatched = {text: pattern_of(text) for text in exclude}
         if unmatched:
             opened = [TriedSource(source, unmatched) for source in opened]
-        with reported_to(progress):
-            summary = index_sources(
-                storage,
-                opened,
-                workers=usable_cores() if workers is None else whole("workers", workers, 1),
-                max_failures=(
-                    None if max_failures is None else whole("max_failures", max_failures, 0)
-                ),
-                retry_failed=retry_failed,
-                prune=prune,
-                stop=stop or (lambda: False),
-            )
-        if exclude and not summary.stopped:
-            summary.remarks.extend(remarks_on_patterns(storage.catalog, unmatched))
+        try:
+            with reported_to(progress):
+                summary = index_sources(
+                    storage,
+                    opened,
+                    workers=usable_cores() if workers is None else whole("workers", workers, 1),
+                    max_failures=(
+                        None if max_failures is None else whole("max_failures", max_failures, 0)
+                    ),
+                    retry_failed=retry_failed,
+                    prune=prune,
+                    stop=stop or (lambda: False),
+                )
+            if exclude and not summary.stopped:
+                summary.remarks.extend(remarks_on_patterns(storage.catalog, unmatched))
+        except Exception as error:  # of any class, if its files disappear while a job runs
+            if self._uses(storage):
+                raise
+            raise InvalidGallery(
+                f"{self._named} was deleted or replaced while images were added; index them again"
+            ) from error
         return summary
 
     def search(
@@ -306,6 +353,7 @@ class Gallery:
         """
         return self.rank(query, k, radius=radius, method=method).hits
 
+    @_of_one_gallery
     def rank(
         self,
         query: Queryable,
@@ -327,6 +375,7 @@ class Gallery:
             radius=None if radius is None else whole("a radius", radius, 0),
         )
 
+    @_of_one_gallery
     def add(self, image: "PathOrName | bytes", label: str | None = None) -> int:
         """Add one image file, given by its path or its bytes; a job may run meanwhile.
 
@@ -368,7 +417,8 @@ class Gallery:
         ids: whole numbers. uri_prefix: a uri, or the path of a file, a folder, an archive or what
         is in it; an image that was also found elsewhere stays in the gallery, and has that place.
         Returns how many were removed, 0 if none matched. They are gone from every answer;
-        `hashsearch gallery compact` frees their disk space. Raises InvalidQuery.
+        `hashsearch gallery compact` frees their disk space. Raises InvalidQuery, and
+        InvalidGallery for ids if another gallery has replaced this one since the last call.
 
         >>> gallery.remove(ids=[7])
         1
@@ -378,11 +428,18 @@ class Gallery:
             raise InvalidQuery("remove() takes exactly one of ids, label and uri_prefix")
         if uri_prefix == "":
             raise InvalidQuery("an empty uri_prefix would remove every image")
-        catalog = self._storage.catalog
+        former, storage = self._opened, self._storage
+        if chosen is not None and storage is not former:
+            raise InvalidGallery(
+                f"{self._named} was replaced by another gallery, in which ids mean other images; "
+                "nothing was removed"
+            )
+        catalog = storage.catalog
         prefixes = None if uri_prefix is None else uris_named(catalog, os.fspath(uri_prefix))
         label = None if label is None else valid_text(label)
         return remove(catalog, Selection(chosen, prefixes, label)).images
 
+    @_of_one_gallery
     def relocate(self, old: PathOrName, new: PathOrName) -> int:
         """Record that a file or folder, with everything in it, was moved from `old` to `new`.
 
@@ -398,6 +455,7 @@ class Gallery:
         """
         return relocate(self._storage, checked_path(old), checked_path(new)).found
 
+    @_of_one_gallery
     def duplicates(
         self, radius: int | None = None, progress: Progress | None = None
     ) -> "list[DuplicateGroup]":
@@ -423,6 +481,7 @@ class Gallery:
         with reported_to(progress):
             return find_duplicates(storage, whole("a radius", radius, 0))
 
+    @_of_one_gallery
     def paths(self, image_id: int) -> list[str]:
         """Every path where an image's bytes were found, the oldest first.
 
@@ -435,6 +494,7 @@ class Gallery:
         places = self._storage.catalog.places([record.id])[record.id]
         return list(dict.fromkeys(place.path for place in places))  # sources may overlap
 
+    @_of_one_gallery
     def get(self, image_id: int) -> ImageRecord:
         """Return an image's record: id, uri, path, label, width, height, and whether it is missing.
 
@@ -446,6 +506,7 @@ class Gallery:
         record = self._storage.catalog.record(whole("an id", image_id))
         return present(self._storage.catalog, [record])[0]
 
+    @_of_one_gallery
     def failures(self) -> list[Failure]:
         """The files that could not be read, by uri, each with its path and the reason.
 
@@ -454,6 +515,7 @@ class Gallery:
         """
         return [failure for failure, _ in self._storage.catalog.failures()]
 
+    @_of_one_gallery
     def reconstruct(self, query: Queryable) -> NDArray[np.uint8]:
         """Decode the image that a code stands for: of a stored image, a query image or a code.
 
@@ -469,16 +531,26 @@ class Gallery:
         """The indexes of the gallery as it is now."""
         with self._lock:
             current = self._current
-            if current is None or current.generation != self._storage.catalog.generation():
+            storage = self._storage
+            if (
+                current is None
+                or current.gallery is not storage
+                or current.generation != storage.catalog.generation()
+            ):
                 known = None if current is None else current.loaded_encoder
-                self._current = current = Searcher(self._storage, known)
+                self._current = current = Searcher(storage, known)
             return current
 
     def _encoder(self) -> "Encoder":
         """The gallery's model, loaded once; the indexes need not be those of now."""
         with self._lock:
             current = self._current
-            if current is None or current.fingerprint != self._storage.fingerprint:
+            storage = self._storage
+            if (
+                current is None
+                or current.gallery is not storage
+                or current.fingerprint != storage.fingerprint
+            ):
                 current = self._searcher()
             return current.encoder
 

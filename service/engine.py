@@ -1,13 +1,17 @@
 """The engine: holds model, gallery and indexes in memory, and answers requests."""
 
 import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
+from typing import TypeVar
 
 import numpy as np
 
 from hashsearch.codes import code_from_hex, code_to_hex
-from hashsearch.errors import HashSearchError
+from hashsearch.errors import HashSearchError, InvalidGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
 from hashsearch.hardware import usable_cores
@@ -15,7 +19,7 @@ from hashsearch.images import encode_png
 from hashsearch.metrics import overlap_at_k
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.searcher import Query, Ranking, Searcher
-from service.problems import MalformedRequest
+from service.problems import GalleryUnavailable, MalformedRequest
 from service.schemas import (
     MAX_K,
     ClosenessAnswer,
@@ -30,6 +34,8 @@ from service.schemas import (
     SearchParameters,
 )
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 
@@ -37,104 +43,126 @@ class Engine:
     """An opened gallery. Its methods may be called from many threads at once.
 
     The first request after a change of the gallery rebuilds the indexes; other
-    requests are answered from the old ones until the new ones are complete.
+    requests are answered from the old ones until the new ones are complete. If another gallery
+    is at the path, it is opened, and a request that was at work begins again with it.
     """
 
     def __init__(self, folder: Path):
         """Open a gallery. Raises what `GalleryFolder` and `read_model` raise."""
-        self.gallery = GalleryFolder(folder)
-        self._current = Searcher.with_model(self.gallery)
+        self._current = Searcher.with_model(GalleryFolder(folder))
         self._tried = self._current.generation  # newest generation that was read or failed to be
         self._rebuilding = Lock()
         # A large picture takes some hundred megabytes while it is decoded.
         self._decoding = BoundedSemaphore(usable_cores())
 
     def __len__(self) -> int:
-        return len(self._searcher.ids)
+        return self._ask(lambda searcher: len(searcher.ids))
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Names of the methods that the gallery has the data for."""
-        return self._searcher.methods
-
-    @property
-    def _searcher(self) -> Searcher:
-        generation = self.gallery.catalog.generation()
-        if generation != self._tried and self._rebuilding.acquire(blocking=False):
-            try:
-                self._tried = generation
-                self._current = Searcher.with_model(self.gallery, self._current.encoder)
-            except HashSearchError:  # the former state can still be searched
-                _log.exception("the gallery changed but cannot be read; its former state is served")
-            finally:
-                self._rebuilding.release()
-        return self._current
+        return self._ask(lambda searcher: searcher.methods)
 
     def close(self) -> None:
-        self.gallery.close()
+        self._current.gallery.close()
 
     def search(self, body: bytes | QueryBody, parameters: SearchParameters) -> SearchAnswer:
         """One method's answer to a query. Raises what decoding and searching raise."""
-        searcher = self._searcher
-        query = self._query(searcher, body)
-        ranking = searcher.search(
-            query, parameters.method, k=parameters.k, radius=parameters.radius, cap=MAX_K
-        )
-        return SearchAnswer(code=code_to_hex(query.code), **dict(_answer(ranking)))
+
+        def search(searcher: Searcher) -> SearchAnswer:
+            query = self._query(searcher, body)
+            ranking = searcher.search(
+                query, parameters.method, k=parameters.k, radius=parameters.radius, cap=MAX_K
+            )
+            return SearchAnswer(code=code_to_hex(query.code), **dict(_answer(ranking)))
+
+        return self._ask(search)
 
     def compare(self, body: bytes | QueryBody, k: int) -> CompareAnswer:
         """Every method's answer to one query. Raises as `search` does."""
-        searcher = self._searcher
-        query = self._query(searcher, body)
-        rankings = [searcher.search(query, method, k=k) for method in searcher.methods]
-        pairs = [
-            Overlap(
-                methods=(first.method, second.method),
-                share=overlap_at_k(first.ids, second.ids, k),
+
+        def compare(searcher: Searcher) -> CompareAnswer:
+            query = self._query(searcher, body)
+            rankings = [searcher.search(query, method, k=k) for method in searcher.methods]
+            return CompareAnswer(
+                code=code_to_hex(query.code),
+                k=k,
+                methods=[_answer(ranking) for ranking in rankings],
+                overlap_at_k=_overlaps(rankings, k),
             )
-            for number, first in enumerate(rankings)
-            for second in rankings[number + 1 :]
-        ]
-        return CompareAnswer(
-            code=code_to_hex(query.code),
-            k=k,
-            methods=[_answer(ranking) for ranking in rankings],
-            overlap_at_k=pairs,
-        )
+
+        return self._ask(compare)
 
     def describe(self) -> GalleryAnswer:
         """The gallery as it is searched now, and the newest job that wrote to it."""
-        searcher = self._searcher
-        closeness = searcher.closeness
-        job = last_job(self.gallery.catalog)
-        return GalleryAnswer(
-            images=len(searcher.ids),
-            generation=searcher.generation,
-            fingerprint=searcher.fingerprint,
-            methods=list(searcher.methods),
-            closeness=ClosenessAnswer(**closeness.as_dict()) if closeness else None,
-            job=None if job is None else JobAnswer(**job.as_dict()),
-        )
+        return self._ask(_description)
 
     def picture(self, image_id: int) -> tuple[bytes, str] | None:
         """An image's thumbnail, or its tiny image if it has none, and the media type.
 
         None if the gallery keeps neither. Raises NotInGallery.
         """
-        thumbnail = self.gallery.thumbnail(image_id)
-        if thumbnail is not None:
-            return thumbnail, "image/jpeg"
-        tiny = self.gallery.pixels(image_id)
-        return None if tiny is None else (encode_png(tiny), "image/png")
+        return self._ask(lambda searcher: _picture(searcher.gallery, image_id))
 
     def sample_ids(self, count: int) -> list[int]:
         """Random ids of the gallery; they stay the same until it changes."""
-        searcher = self._searcher
-        random = np.random.default_rng(searcher.generation)
-        chosen: list[int] = random.choice(
-            searcher.ids, min(count, len(searcher.ids)), replace=False
-        ).tolist()
-        return chosen
+        return self._ask(lambda searcher: _sample(searcher, count))
+
+    def _ask(self, question: Callable[[Searcher], T]) -> T:
+        """Ask the gallery that is at the path; ask again if another one replaced it meanwhile.
+
+        Raises GalleryUnavailable if there is none or it cannot be read, and what `question`
+        raises.
+        """
+        while True:
+            searcher = self._in_place()
+            catalog = searcher.gallery.catalog
+            try:
+                answer = question(self._renewed(searcher))
+            except Exception as error:  # of any class, if files disappear while they are read
+                if catalog.is_in_place():
+                    if isinstance(error, InvalidGallery):
+                        raise _unavailable(error) from error
+                    raise
+            else:
+                if catalog.is_in_place():
+                    return answer
+
+    def _in_place(self) -> Searcher:
+        """A searcher of the gallery that is at the path now. Raises GalleryUnavailable."""
+        if not self._current.gallery.catalog.is_in_place():
+            with self._rebuilding:
+                if not self._current.gallery.catalog.is_in_place():
+                    try:
+                        self._reopen()
+                    except (HashSearchError, OSError, sqlite3.Error) as error:
+                        raise _unavailable(error) from error
+        return self._current
+
+    def _reopen(self) -> None:
+        gallery = self._current.gallery.reopened()
+        try:
+            self._current = Searcher.with_model(gallery, self._current.encoder)
+        except BaseException:
+            gallery.close()
+            raise
+        self._tried = self._current.generation
+
+    def _renewed(self, searcher: Searcher) -> Searcher:
+        """The newest searcher of the same gallery."""
+        gallery = searcher.gallery
+        generation = gallery.catalog.generation()
+        if generation != self._tried and self._rebuilding.acquire(blocking=False):
+            try:
+                if self._current.gallery is gallery:
+                    self._tried = generation
+                    self._current = Searcher.with_model(gallery, searcher.encoder)
+            except HashSearchError:  # the former state can still be searched
+                _log.exception("the gallery changed but cannot be read; its former state is served")
+            finally:
+                self._rebuilding.release()
+        current = self._current
+        return current if current.gallery is gallery else searcher
 
     def _query(self, searcher: Searcher, body: bytes | QueryBody) -> Query:
         if isinstance(body, bytes):
@@ -145,6 +173,51 @@ class Engine:
         if body.code is not None:
             return searcher.query_by_code(code_from_hex(body.code))
         raise MalformedRequest("an image, an id or a code was wanted")
+
+
+def _unavailable(error: Exception) -> GalleryUnavailable:
+    _log.warning("the gallery cannot be served: %s", error)  # paths are for the log alone
+    return GalleryUnavailable("the gallery is gone or cannot be read; the service's log says why")
+
+
+def _description(searcher: Searcher) -> GalleryAnswer:
+    closeness = searcher.closeness
+    job = last_job(searcher.gallery.catalog)
+    return GalleryAnswer(
+        images=len(searcher.ids),
+        generation=searcher.generation,
+        fingerprint=searcher.fingerprint,
+        methods=list(searcher.methods),
+        closeness=ClosenessAnswer(**closeness.as_dict()) if closeness else None,
+        job=None if job is None else JobAnswer(**job.as_dict()),
+    )
+
+
+def _picture(gallery: GalleryFolder, image_id: int) -> tuple[bytes, str] | None:
+    thumbnail = gallery.thumbnail(image_id)
+    if thumbnail is not None:
+        return thumbnail, "image/jpeg"
+    tiny = gallery.pixels(image_id)
+    return None if tiny is None else (encode_png(tiny), "image/png")
+
+
+def _sample(searcher: Searcher, count: int) -> list[int]:
+    random = np.random.default_rng(searcher.generation)
+    chosen: list[int] = random.choice(
+        searcher.ids, min(count, len(searcher.ids)), replace=False
+    ).tolist()
+    return chosen
+
+
+def _overlaps(rankings: Sequence[Ranking], k: int) -> list[Overlap]:
+    """How much each two methods agree."""
+    return [
+        Overlap(
+            methods=(first.method, second.method),
+            share=overlap_at_k(first.ids, second.ids, k),
+        )
+        for first, second in combinations(rankings, 2)
+    ]
 
 
 def _answer(ranking: Ranking) -> MethodAnswer:

@@ -31,6 +31,10 @@ class BodyTooSlow(HashSearchError):
     """A request whose body does not arrive in time."""
 
 
+class GalleryUnavailable(HashSearchError):
+    """The gallery's folder is gone, or what is there cannot be read."""
+
+
 class MalformedRequest(HashSearchError):
     """An empty body, or one that does not match its content type."""
 
@@ -51,7 +55,10 @@ PROBLEMS: tuple[tuple[type[HashSearchError], int, str], ...] = (
     (CodeShapeError, 422, "invalid-code"),
     (InvalidQuery, 422, "invalid-query"),
     (InvalidParameter, 422, "invalid-parameter"),
+    (GalleryUnavailable, 503, "gallery-unavailable"),
 )
+
+_RETRY_AFTER_S = 5
 
 _log = logging.getLogger(__name__)
 
@@ -117,9 +124,12 @@ def _respond(status: int, code: str, detail: str) -> JSONResponse:
         code=code,
         request_id=request_id,
     )
+    headers = {"X-Request-ID": request_id}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(_RETRY_AFTER_S)
     return JSONResponse(
         problem.model_dump(),
         status_code=status,
         media_type="application/problem+json",
-        headers={"X-Request-ID": request_id},
+        headers=headers,
     )

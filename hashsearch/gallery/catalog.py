@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import GalleryReadOnly, InvalidGallery, NotInGallery
-from hashsearch.gallery.opening import connect, open_catalog
+from hashsearch.gallery.opening import WatchedFile, connect, open_catalog
 from hashsearch.gallery.schema import make_tables
 from hashsearch.sources.base import encode_path, locate, split_uri
 
@@ -148,6 +148,7 @@ class Catalog:
 
     def __init__(self, path: Path):
         self._path = path
+        self._file, self._is_closed = WatchedFile(path), False
         self._lock, self._write_lock = threading.RLock(), threading.RLock()
         self._open()
 
@@ -156,6 +157,8 @@ class Catalog:
             self._opened = open_catalog(self._path)
             # Two connections, so that no reader waits for a transaction of this process.
             self._db, self._writing = self._opened.connect(), self._opened.connect()
+            self._db.execute("PRAGMA user_version")  # opens the write-ahead log too
+            self._file.note_log()
         except (sqlite3.DatabaseError, OSError) as error:
             raise InvalidGallery(f"{self._path} cannot be read: {error}") from error
 
@@ -172,6 +175,7 @@ class Catalog:
 
     def close(self) -> None:
         with self._write_lock, self._lock:  # in this order, as a transaction may read
+            self._is_closed = True
             self._close()
 
     def _close(self) -> None:
@@ -179,8 +183,29 @@ class Catalog:
         self._writing.close()
         self._opened.close()
 
+    def is_in_place(self) -> bool:
+        """Whether the catalog is open and its path still leads to it, and not to another gallery.
+
+        What was read from several files of a gallery fits together if this is true afterwards.
+        """
+        return not self._is_closed and self._file.is_in_place()
+
+    def require_in_place(self) -> None:
+        """Raise InvalidGallery unless the catalog is in place."""
+        if not self.is_in_place():
+            raise InvalidGallery(f"{self._path.parent} was deleted or replaced while it was open")
+
+    def require_no_left_log(self) -> None:
+        """Raise InvalidGallery if SQLite would add this catalog's log to what replaced it."""
+        if not self._is_closed and (log := self._file.left_log()):
+            raise InvalidGallery(
+                f"{self._path} was replaced, but its log was not; stop every program that has the "
+                f"gallery open, delete {log} if it is still there, and copy the gallery again"
+            )
+
     def require_writable(self) -> None:
-        """Raise GalleryReadOnly if the catalog cannot be changed."""
+        """Raise GalleryReadOnly if the catalog cannot be changed, InvalidGallery if it is gone."""
+        self.require_in_place()
         if not self._opened.is_writable:
             raise GalleryReadOnly(
                 f"{self._path.parent} cannot be written to, so it can be searched but not changed"
@@ -191,18 +216,21 @@ class Catalog:
         """Hold SQLite's write lock; commit at the end, or roll back on any error.
 
         Until the commit, the catalog's own methods return the former state.
-        Raises GalleryReadOnly.
+        Raises GalleryReadOnly, and InvalidGallery if the gallery was deleted or replaced: a
+        change that would be lost with it is an error.
         """
         self.require_writable()
         with self._write_lock:
             self._writing.execute("BEGIN IMMEDIATE")
             try:
+                self.require_in_place()
                 yield self._writing
                 self._writing.execute("COMMIT")
             except BaseException:
                 if self._writing.in_transaction:  # on a full disk, SQLite has ended it
                     self._writing.execute("ROLLBACK")
                 raise
+            self.require_in_place()
 
     # Settings and sources
 
@@ -494,6 +522,7 @@ class Catalog:
     def _renew(self) -> None:
         """Open the catalog again if it was changed by another program, unseen by this one."""
         if self._opened.is_outdated():
+            self.require_in_place()
             self._close()
             self._open()
 

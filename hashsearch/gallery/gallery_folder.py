@@ -214,6 +214,19 @@ class GalleryFolder:
     def close(self) -> None:
         self.catalog.close()
 
+    def reopened(self) -> "GalleryFolder":
+        """Open the gallery that is at the path now instead of this one, which is closed.
+
+        Raises InvalidGallery if there is none, and as opening it does.
+        """
+        try:
+            (self.folder / _CATALOG).stat()
+        except OSError as error:
+            raise InvalidGallery(f"{self.folder} is gone: {error.strerror}") from error
+        self.catalog.require_no_left_log()
+        self.close()
+        return GalleryFolder(self.folder)
+
     # Reading
 
     def blocks(self, name: str, rows: Rows) -> list[Block] | None:
@@ -341,6 +354,7 @@ class GalleryFolder:
 
         within: the folder that `additions_lock` yields; None if the caller holds the job lock.
         """
+        self.catalog.require_in_place()  # otherwise this would make a deleted folder again
         folder = (within or self.unfinished) / os.urandom(8).hex()
         return ShardWriter(folder, frozenset(columns), thumbnails=self.keeps("thumbnails"))
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import Any, Literal
 
+from hashsearch.errors import InvalidGallery
 from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import now
 
@@ -132,7 +133,8 @@ class JobRecord:
         self._thread.join()
         stopped = self.stopped or kind is KeyboardInterrupt
         state = "stopped" if stopped else "done" if kind is None else "failed"
-        with suppress(sqlite3.Error):  # on a full disk, the job's own error is the one to raise
+        # On a full disk or in a deleted gallery, the job's own error is the one to raise.
+        with suppress(sqlite3.Error, InvalidGallery):
             self._update(state)
 
     def is_over(self) -> bool:
@@ -140,7 +142,7 @@ class JobRecord:
 
     def _keep_updating(self) -> None:
         while not self._over.wait(UPDATE_EVERY_S):
-            with suppress(sqlite3.Error):  # if the error persists, the job itself fails
+            with suppress(sqlite3.Error, InvalidGallery):  # if it persists, the job itself fails
                 self._update("running")
 
     def _update(self, state: str) -> None:

@@ -19,6 +19,7 @@ from hashsearch.gallery.schema import bring_up_to_date, is_current
 _BUSY_TIMEOUT_S = 30  # how long a writer waits for another's transaction
 _COPY_TRIES = 5
 _RETRY_AFTER_S = 0.2
+_SAME_MOMENT_NS = 10**9  # a disk in a network may set the two times of a file one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,55 @@ class Opened:
         """Delete the copy if there is one; call it after closing the connections."""
         if self.copy is not None:
             self.copy.cleanup()
+
+
+class WatchedFile:
+    """An open catalog's file, compared with what is at its path now.
+
+    While the file is open, no other file can get its inode number.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self._log_path = path.absolute(), _beside(path.absolute(), "-wal")
+        self._identity: tuple[int, int] | None = None
+        self._newest = 0
+        with suppress(OSError):  # a file that is gone already is not in place
+            status = path.stat()
+            self._identity, self._newest = (status.st_dev, status.st_ino), status.st_mtime_ns
+        self._log: int | None = None
+
+    def note_log(self) -> None:
+        """Remember which write-ahead log is beside the file, now that it is open."""
+        self._log = None
+        with suppress(FileNotFoundError):
+            self._log = self._log_path.stat().st_ino
+
+    def is_in_place(self) -> bool:
+        """Whether the path leads to the same file, which was not overwritten by an earlier state.
+
+        Commits make the file's time later, or earlier if the clock was set back, and then it is
+        that of the last change of the file's status too. A program that copies a backup over it,
+        with its time, makes the first earlier than the second. Takes one call of the system.
+        """
+        newest = self._newest  # read before the file's time, since threads share it
+        try:
+            status = self._path.stat()
+        except OSError:
+            return False
+        if (status.st_dev, status.st_ino) != self._identity:
+            return False
+        if status.st_mtime_ns < min(newest, status.st_ctime_ns - _SAME_MOMENT_NS):
+            return False
+        self._newest = status.st_mtime_ns
+        return True
+
+    def left_log(self) -> Path | None:
+        """Path of the log if it is still in place and holds changes of the file that is not."""
+        with suppress(FileNotFoundError):
+            status = self._log_path.stat()
+            if status.st_ino == self._log and status.st_size:
+                return self._log_path
+        return None
 
 
 def connect(path: Path, options: str = "") -> sqlite3.Connection:

@@ -104,7 +104,7 @@ class Searcher:
     """A gallery's model and indexes in memory, as of the moment they were read."""
 
     def __init__(self, gallery: GalleryFolder, encoder: "Encoder | None" = None):
-        """encoder: of an earlier Searcher; it is kept if the gallery's model is still the same.
+        """encoder: of an earlier Searcher, kept if the gallery has the same model and precision.
 
         Raises InvalidGallery or InvalidModel if the gallery is damaged.
         """
@@ -127,7 +127,10 @@ class Searcher:
         self.ids = rows.ids
         self.closeness: Closeness | None = card.closeness
         self._present: NDArray[np.bool_] | None = None  # None until an image was removed
-        if encoder is not None and encoder.fingerprint == rows.fingerprint:
+        if encoder is not None and (encoder.fingerprint, encoder.precision) == (
+            rows.fingerprint,
+            gallery.precision,
+        ):
             self.encoder = encoder
 
     @classmethod

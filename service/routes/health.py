@@ -27,5 +27,5 @@ async def livez() -> Alive:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 def readyz(engine: TheEngine) -> Ready:
-    """Model, gallery and indexes are in memory, and the catalog can be read."""
+    """Model, gallery and indexes are in memory, and the gallery's folder is in place."""
     return Ready(images=len(engine))

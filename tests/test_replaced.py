@@ -1,0 +1,365 @@
+"""Galleries whose folder is deleted, replaced by another gallery, or restored, while in use."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+import hashsearch as hs
+from hashsearch.encoder import Encoder
+from hashsearch.errors import InvalidGallery
+from hashsearch.gallery import opening
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from service.app import create_app
+from service.settings import Settings
+from tests.galleries import ids, index, run
+from tests.test_cli import service
+
+
+@pytest.fixture(scope="module")
+def other_folder(tmp_path_factory, other_model_folder, image_files) -> Path:
+    """A gallery of 100 of the pictures, in another order, by another model. Not to be changed.
+
+    Its generation is that of `gallery_folder`.
+    """
+    pictures = tmp_path_factory.mktemp("some") / "some"
+    pictures.mkdir()
+    for number, path in enumerate(sorted(image_files.rglob("*.*"))[:100]):
+        shutil.copy(path, pictures / f"{999 - number}{path.suffix}")
+    folder = tmp_path_factory.mktemp("other") / "gallery"
+    gallery = GalleryFolder.create(folder, other_model_folder)
+    index(gallery, pictures)
+    gallery.close()
+    return folder
+
+
+@pytest.fixture
+def folder(gallery_folder, tmp_path) -> Path:
+    """A copy of the session's gallery, which nobody has open."""
+    return Path(shutil.copytree(gallery_folder, tmp_path / "gallery"))
+
+
+def rebuild(folder: Path, other: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(other, folder)
+
+
+def swap(folder: Path, other: Path) -> None:
+    new = shutil.copytree(other, folder.with_name("new"))
+    shutil.rmtree(folder.with_name("old"), ignore_errors=True)
+    folder.rename(folder.with_name("old"))
+    Path(new).rename(folder)
+
+
+REPLACEMENTS = (rebuild, swap)
+
+
+def test_both_galleries_have_the_same_generation(folder, other_folder):
+    """So that nothing in the tests below is noticed by the generation alone."""
+    first, second = GalleryFolder(folder), GalleryFolder(other_folder)
+    assert first.catalog.generation() == second.catalog.generation()
+    assert first.fingerprint != second.fingerprint
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize("replace", REPLACEMENTS)
+def test_an_open_gallery_follows_what_replaces_it(
+    replace, folder, other_folder, other_model_folder, image_files, photograph
+):
+    picture = min(image_files.rglob("*.*")).read_bytes()
+    expected = Encoder.load(other_model_folder)
+    with hs.open(other_folder) as other:
+        hits, record = other.search(picture, k=5), other.get(7)
+    with hs.open(folder) as gallery:
+        assert gallery.search(picture, k=5) != hits
+        replace(folder, other_folder)
+        assert len(gallery) == 100
+        assert gallery.search(picture, k=5) == hits
+        assert gallery.get(7) == record
+        with pytest.raises(hs.errors.NotInGallery):
+            gallery.get(300)
+        number = gallery.add(photograph)
+        assert gallery.rank(photograph, k=1).hits[0].id == number
+        assert [image.id for image in gallery][-1] == number
+        (code,) = expected.encode(hs.face.tiny_image(photograph)[None])
+        stored = GalleryFolder(folder)
+        assert (stored.code(number) == code).all()
+        assert number in ids(stored)
+        stored.close()
+
+
+def test_a_deleted_gallery_says_so_until_it_is_back(folder, other_folder, photograph, tmp_path):
+    with hs.open(folder) as gallery:
+        assert len(gallery) == 300
+        shutil.rmtree(folder)
+        for use in (
+            *(lambda: len(gallery), lambda: gallery.search(9), lambda: gallery.get(9)),
+            *(lambda: list(gallery), lambda: gallery.index(tmp_path), gallery.failures),
+            *(lambda: gallery.add(photograph), lambda: gallery.remove(label="cat")),
+        ):
+            with pytest.raises(InvalidGallery, match="gallery is gone: No such file"):
+                use()
+        assert not folder.exists()
+        shutil.copytree(other_folder, folder)
+        assert len(gallery) == 100
+
+
+def test_a_gallery_that_is_moved_away_and_back_is_the_same(folder, photograph):
+    with hs.open(folder) as gallery:
+        expected = gallery.search(9)
+        folder.rename(folder.with_name("away"))
+        with pytest.raises(InvalidGallery, match="is gone"):
+            gallery.search(9)
+        folder.with_name("away").rename(folder)
+        assert gallery.search(9) == expected
+        assert gallery.get(gallery.add(photograph)).width == 640
+
+
+def test_what_replaces_a_gallery_may_be_damaged_at_first(folder, other_folder):
+    with hs.open(folder) as gallery:
+        rebuild(folder, other_folder)
+        (folder / "catalog.sqlite").write_bytes(b"no catalog" * 1000)
+        for _ in range(2):
+            with pytest.raises(InvalidGallery, match="cannot be read"):
+                len(gallery)
+        rebuild(folder, other_folder)
+        assert len(gallery) == 100
+
+
+def test_ids_of_a_gallery_that_was_replaced_remove_nothing(folder, other_folder):
+    with hs.open(folder) as gallery:
+        rebuild(folder, other_folder)
+        with pytest.raises(InvalidGallery, match="ids mean other images; nothing was removed"):
+            gallery.remove(ids=[1])
+        assert len(gallery) == 100
+        assert gallery.remove(ids=[1]) == 1
+
+
+def test_an_iteration_does_not_mix_two_galleries(folder, other_folder, monkeypatch):
+    monkeypatch.setattr(hs.face, "_BATCH", 10)
+    with hs.open(folder) as gallery:
+        images = iter(gallery)
+        next(images)
+        rebuild(folder, other_folder)
+        with pytest.raises(InvalidGallery, match="was replaced by another while it was read"):
+            list(images)
+
+
+def test_a_gallery_that_may_only_be_read_is_followed_too(folder, other_folder, monkeypatch):
+    monkeypatch.setattr(opening, "_can_write", lambda path: False)
+    with hs.open(folder) as gallery:
+        assert len(gallery.search(9, k=1000)) == 299
+        for replace in REPLACEMENTS:
+            replace(folder, other_folder)
+            assert len(gallery.search(9, k=1000)) == 99
+            assert len(gallery) == 100
+
+
+def test_a_precision_is_followed_too(folder, model_folder, image_files, tmp_path):
+    picture = min(image_files.rglob("*.*"))
+    made = GalleryFolder.create(tmp_path / "bf", model_folder, precision="bfloat16")
+    made.close()
+    with hs.open(folder) as gallery:
+        gallery.search(picture)
+        rebuild(folder, tmp_path / "bf")
+        expected = Encoder.load(model_folder, precision="bfloat16")
+        number = gallery.add(picture)
+        stored = GalleryFolder(folder)
+        assert (stored.code(number) == expected.encode(stored.pixels(number)[None])[0]).all()
+        stored.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_job_does_not_write_to_a_gallery_that_is_deleted_meanwhile(
+    replaced, folder, other_folder, image_files, photograph, tmp_path
+):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "rocket.jpg").write_bytes(photograph)
+
+    def delete() -> bool:
+        shutil.rmtree(folder)
+        if replaced:
+            shutil.copytree(other_folder, folder)
+        return True
+
+    with hs.open(folder) as gallery:
+        with pytest.raises(InvalidGallery, match="deleted or replaced while images were added"):
+            gallery.index(tmp_path / "more", workers=1, stop=delete)
+        assert folder.exists() == replaced
+    if replaced:
+        assert run("gallery", "verify", folder) == 0
+
+
+def test_a_commit_that_is_lost_with_its_gallery_is_an_error(folder, other_folder):
+    gallery = GalleryFolder(folder)
+    with pytest.raises(InvalidGallery, match="deleted or replaced"), gallery.catalog.transaction():
+        rebuild(folder, other_folder)
+    gallery.close()
+    assert run("gallery", "verify", folder) == 0
+
+
+# Restoring from a backup
+
+
+def restore_by_renaming(backup: Path, folder: Path) -> None:
+    """As rsync does: each file is written beside the former one and then renamed."""
+    for path in backup.rglob("*"):
+        if path.is_file():
+            target = folder / path.relative_to(backup)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target.with_name("." + target.name))
+            target.with_name("." + target.name).replace(target)
+
+
+def restore_in_place(backup: Path, folder: Path) -> None:
+    subprocess.run(["cp", "-a", f"{backup}/.", f"{folder}/"], check=True)
+
+
+@pytest.mark.parametrize("restore", [restore_by_renaming, restore_in_place])
+@pytest.mark.parametrize("by_this_program", [False, True])
+def test_a_restored_backup_is_read(restore, by_this_program, folder, tmp_path, photograph):
+    """After a change while it was open, the write-ahead log is that of the lost state."""
+    backup = Path(shutil.copytree(folder, tmp_path / "backup"))
+    if not by_this_program:
+        with hs.open(folder) as writer:
+            writer.add(photograph)
+    with hs.open(folder) as gallery:
+        if by_this_program:
+            gallery.add(photograph)
+            with closing(sqlite3.connect(folder / "catalog.sqlite")) as db:
+                db.execute("PRAGMA wal_checkpoint")  # as SQLite does now and then
+        assert len(gallery) == 301
+        restore(backup, folder)
+        if by_this_program:
+            with pytest.raises(InvalidGallery, match=r"but its log was not; stop every program"):
+                len(gallery)
+        else:
+            assert len(gallery) == 300
+            with pytest.raises(hs.errors.NotInGallery):
+                gallery.get(301)
+            assert gallery.search(9, k=1000) != []
+    if by_this_program:
+        (folder / "catalog.sqlite-wal").unlink(missing_ok=True)
+        restore(backup, folder)
+    with hs.open(folder) as gallery:
+        assert len(gallery) == 300
+    assert run("gallery", "verify", folder) == 0
+
+
+def test_a_clock_that_is_set_back_replaces_nothing(folder, photograph):
+    catalog = folder / "catalog.sqlite"
+    tomorrow = time.time() + 86_400
+    with hs.open(folder) as gallery:
+        os.utime(catalog, (tomorrow, tomorrow))
+        number = gallery.add(photograph)
+        with closing(sqlite3.connect(catalog)) as db:
+            db.execute("PRAGMA wal_checkpoint")  # writes, and so sets the time of today
+        assert catalog.stat().st_mtime < tomorrow - 80_000
+        assert (folder / "catalog.sqlite-wal").stat().st_size
+        assert number in gallery
+        assert gallery.remove(ids=[number]) == 1
+
+
+# The service
+
+
+@pytest.mark.parametrize("replace", REPLACEMENTS)
+def test_the_service_follows_what_replaces_its_gallery(
+    replace, folder, other_folder, image_files, photograph
+):
+    picture = min(image_files.rglob("*.*")).read_bytes()
+    with TestClient(create_app(Settings(gallery=other_folder))) as client:
+        expected = client.post("/v1/search?k=5", content=picture).json()["hits"]
+        thumbnail = client.get("/v1/images/7/thumbnail")
+    with TestClient(create_app(Settings(gallery=folder))) as client:
+        tag = {"If-None-Match": client.get("/v1/images/7/thumbnail").headers["etag"]}
+        assert client.get("/v1/images/7/thumbnail", headers=tag).status_code == 304
+        replace(folder, other_folder)
+        now = client.get("/v1/images/7/thumbnail", headers=tag)
+        assert (now.status_code, now.content) == (200, thumbnail.content)
+        assert client.post("/v1/search?k=5", content=picture).json()["hits"] == expected
+        assert client.get("/readyz").json()["images"] == 100
+        assert client.get("/v1/gallery").json()["fingerprint"] == fingerprint(other_folder)
+        assert client.get("/v1/images/300/thumbnail").status_code == 404
+        with hs.open(folder) as writer:
+            writer.add(photograph)
+        assert client.get("/readyz").json()["images"] == 101
+
+
+def fingerprint(folder: Path) -> str:
+    return json.loads((folder / "model" / "card.json").read_text())["fingerprint"]
+
+
+def test_a_service_without_its_gallery_is_not_ready_until_it_is_back(folder, other_folder):
+    with TestClient(create_app(Settings(gallery=folder))) as client:
+        shutil.rmtree(folder)
+        for answer in (
+            *(client.get("/readyz"), client.get("/v1/gallery"), client.get("/")),
+            *(client.post("/v1/search", json={"id": 1}), client.get("/v1/images/1/thumbnail")),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (503, "gallery-unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+            assert str(folder) not in answer.text
+        assert client.get("/livez").status_code == 200
+        shutil.copytree(other_folder, folder)
+        assert client.get("/readyz").json()["images"] == 100
+
+
+def ask(port: int, body: bytes) -> tuple[int, bytes]:
+    address = f"http://127.0.0.1:{port}/v1/search?k=3"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, body), timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_a_busy_server_answers_from_one_gallery_or_the_other(
+    folder, gallery_folder, other_folder, image_files
+):
+    """Its gallery is swapped and rebuilt again and again while clients search all the time."""
+    picture = min(image_files.rglob("*.*")).read_bytes()
+    answers: list[tuple[int, bytes]] = []
+    over = threading.Event()
+
+    def search(port: int) -> None:
+        while not over.is_set():
+            answers.append(ask(port, picture))
+
+    with service(folder) as (_, port):
+        first = hits(ask(port, picture))
+        clients = [threading.Thread(target=search, args=(port,)) for _ in range(4)]
+        for client in clients:
+            client.start()
+        for other in (other_folder, gallery_folder) * 3:
+            swap(folder, other)
+            expected = hits(ask(port, picture))
+            assert (expected == first) == (other == gallery_folder)
+        rebuild(folder, other_folder)
+        second = hits(ask(port, picture))
+        over.set()
+        for client in clients:
+            client.join()
+    assert {code for code, _ in answers} <= {200, 503}
+    found = [hits(answer) for answer in answers if answer[0] == 200]
+    assert first != second
+    assert all(one in (first, second) for one in found)
+    assert first in found
+    assert second in found
+
+
+def hits(answer: tuple[int, bytes]) -> list:
+    code, body = answer
+    assert code == 200, body
+    return json.loads(body)["hits"]

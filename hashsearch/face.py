@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import wraps
 from os import PathLike
 from pathlib import Path
@@ -294,6 +295,7 @@ class Gallery:
             require_images(source)
         if not isinstance(labels, str | PathLike | Labels | None):
             raise InvalidQuery(f"{described(labels)} came as labels; a CSV file's path was wanted")
+        listed = None
         if labels is not None:
             listed = labels if isinstance(labels, Labels) else Labels(checked_path(labels))
             opened = [LabelledSource(source, listed) for source in opened]
@@ -325,7 +327,7 @@ class Gallery:
             raise InvalidGallery(
                 f"{self._named} was deleted or replaced while images were added; index them again"
             ) from error
-        return summary
+        return replace(summary, unused_labels=listed.unused() if listed else 0)
 
     def search(
         self,

@@ -20,6 +20,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 import hashsearch as hs
+from hashsearch.cli import main
 from hashsearch.encoder import Encoder
 from hashsearch.images import decode
 
@@ -512,3 +513,19 @@ def test_a_gallery_named_by_a_relative_path_stays_open_elsewhere(gallery, tmp_pa
         assert len(opened.search(1, k=3)) == 3
         assert repr(opened) == f"<hashsearch.Gallery {gallery.folder.name!r}>"
     assert list((tmp_path / "elsewhere" / gallery.folder.name).iterdir()) == []
+
+
+def test_paths_in_a_file_of_labels_that_name_no_image_are_counted_for_all(
+    folder, model_folder, capsys
+):
+    names = [str(path.relative_to("pictures")) for path in sorted(Path("pictures").rglob("*.*"))]
+    rows = [f"{name},animal" for name in [*names[:5], "nowhere.jpg", "cat/none.png"]]
+    Path("labels.csv").write_text("\n".join(["path,label", *rows]))
+    with hs.open("g", create=True, model=model_folder) as gallery:
+        assert gallery.index("pictures", labels="labels.csv", workers=1).unused_labels == 2
+        assert gallery.index("pictures", workers=1).unused_labels == 0
+    command = ["index", "pictures", "--gallery", "g", "--workers", "1", "--labels", "labels.csv"]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unused_labels"] == 2
+    assert main(command) == 0
+    assert "\n2 paths in labels.csv name no image of these sources\n" in capsys.readouterr().out

@@ -130,14 +130,11 @@ def _index(options: argparse.Namespace) -> int:
         total = len(gallery)
     if summary.stopped:
         raise KeyboardInterrupt
-    unused = labels.unused() if labels is not None else 0
-    _print_summary(summary, total, unused, options)
+    _print_summary(summary, total, options)
     return 0 if total else 1
 
 
-def _print_summary(
-    summary: "IndexSummary", total: int, unused_labels: int, options: argparse.Namespace
-) -> None:
+def _print_summary(summary: "IndexSummary", total: int, options: argparse.Namespace) -> None:
     from hashsearch.gallery.history import COUNTS
 
     if options.json:
@@ -148,7 +145,7 @@ def _print_summary(
             "missing": summary.missing,
             "seconds": round(summary.seconds, 2),
             "total": total,
-            "unused_labels": unused_labels,
+            "unused_labels": summary.unused_labels,
         }
         print(json.dumps(entries))
         return
@@ -178,9 +175,9 @@ def _print_summary(
             f"gone: {counted(summary.missing, 'file')} that the gallery has; "
             "to remove their images: the same command with --prune"
         )
-    if unused_labels:
-        name = "names" if unused_labels == 1 else "name"
-        paths = f"{counted(unused_labels, 'path')} in {options.labels}"
+    if summary.unused_labels:
+        name = "names" if summary.unused_labels == 1 else "name"
+        paths = f"{counted(summary.unused_labels, 'path')} in {options.labels}"
         print(f"{paths} {name} no image of these sources")
     if summary.failed or summary.skipped:
         print(f"to list the failures: hashsearch gallery failures {options.gallery}")

@@ -56,6 +56,7 @@ class IndexSummary:
     remarks: list[str]  # what else the sources passed over, in sentences
     seconds: float
     stopped: bool  # by request; the same job continues later
+    unused_labels: int = 0  # paths in the file of labels that named no image that was read
 
 
 def require_images(source: Source) -> None:

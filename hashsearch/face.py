@@ -175,10 +175,10 @@ def _of_one_gallery(
 class Gallery:
     """An open gallery: images on disk that can be searched, as `open` returns it.
 
-    It is a context manager, has a length, and iterates over its images' records. It may be
-    used from several threads at once. Changes by other processes are seen by the next call.
-    If another gallery has replaced its folder, the next call opens that one; if the folder is
-    gone, calls raise InvalidGallery until it is back.
+    It is a context manager, has a length, and iterates over its images' records; `in` says
+    whether it holds an id. It may be used from several threads at once. Changes by other
+    processes are seen by the next call. If another gallery has replaced its folder, the next
+    call opens that one; if the folder is gone, calls raise InvalidGallery until it is back.
 
     >>> with hashsearch.open("gallery") as gallery:
     ...     len(gallery)
@@ -248,6 +248,19 @@ class Gallery:
                 raise InvalidGallery(f"{self._named} was replaced by another while it was read")
             records = catalog.records(ids[start : start + _BATCH].tolist())
             yield from present(catalog, records)
+
+    @_of_one_gallery
+    def __contains__(self, image: object) -> bool:
+        """Whether the gallery holds an image with this id, or the image of this record as it is.
+
+        Raises InvalidQuery for anything but a whole number or a record.
+
+        >>> 7 in gallery, gallery.get(7) in gallery, 12345 in gallery
+        (True, True, False)
+        """
+        number = image.id if isinstance(image, ImageRecord) else whole("an id", image)
+        found = present(self._storage.catalog, self._storage.catalog.records([number]))
+        return bool(found) and (not isinstance(image, ImageRecord) or found[0] == image)
 
     def index(
         self,

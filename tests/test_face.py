@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def test_the_face_is_this():
 
 def documented() -> list[str]:
     methods = [f"Gallery.{name}" for name in vars(hs.Gallery) if not name.startswith("_")]
-    return [*(name for name in hs.__all__ if name != "errors"), *methods]
+    names = (name for name in hs.__all__ if name != "errors")
+    return [*names, *methods, "Gallery.__contains__"]
 
 
 @pytest.mark.parametrize("name", documented())
@@ -529,3 +531,19 @@ def test_paths_in_a_file_of_labels_that_name_no_image_are_counted_for_all(
     assert json.loads(capsys.readouterr().out)["unused_labels"] == 2
     assert main(command) == 0
     assert "\n2 paths in labels.csv name no image of these sources\n" in capsys.readouterr().out
+
+
+def test_a_gallery_contains_the_ids_and_records_that_it_holds(opened, monkeypatch):
+    monkeypatch.setattr(hs.Gallery, "__iter__", None)  # `in` must not read every record
+    first, second = opened.get(1), opened.get(2)
+    opened.remove(ids=[2])
+    assert [number in opened for number in (1, 2, 300, 301, 0, -1, 10**30)] == [
+        *(True, False, True, False, False, False, False)
+    ]
+    assert np.int64(1) in opened
+    assert first in opened
+    assert second not in opened
+    assert replace(first, label="other") not in opened
+    for wrong in ("1", "cat/1.jpg", Path("1"), 1.0, True, None, opened.search(1, k=1)[0]):
+        with pytest.raises(hs.errors.InvalidQuery, match="an id is a whole number; got"):
+            assert wrong in opened

@@ -1,5 +1,6 @@
 """Tiny images to codes, and codes to reconstructions, in batches on a device."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,8 @@ from hashsearch.models.storage import read_model
 # another shape may round differently, and a bit near its threshold would then depend on the
 # number of images encoded together. Small, so that a single image takes little time.
 BATCH = 8
+
+_process = os.getpid()  # where PyTorch's threads run
 
 
 class Encoder:
@@ -50,6 +53,7 @@ class Encoder:
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> "Encoder":
         """Read a model folder. Raises InvalidModel or ArtifactMismatch, as `read_model` does."""
+        _use_one_thread_after_a_fork()
         model, card = read_model(folder)
         encoder = cls(model, device, precision)
         encoder.fingerprint, encoder.preprocessing = card.fingerprint, card.preprocessing
@@ -92,6 +96,7 @@ class Encoder:
 
         Raises CodeShapeError if the codes have another width.
         """
+        _use_one_thread_after_a_fork()
         bits = torch.from_numpy(unpack_bits(codes, self.model.bits)).to(self.device, torch.float32)
         with torch.inference_mode():
             pixels = [self.model.reconstruct(batch) for batch in bits.split(256)]
@@ -102,6 +107,7 @@ class Encoder:
     def _bits(
         self, tiny: NDArray[np.uint8], logits_of: Callable[[Tensor], Tensor], n_bits: int
     ) -> NDArray[np.uint8]:
+        _use_one_thread_after_a_fork()
         bits = np.empty((len(tiny), n_bits), np.uint8)
         rounded = torch.autocast(
             torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bfloat16"
@@ -114,3 +120,15 @@ class Encoder:
                 logits = logits_of(torch.from_numpy(padded).to(self.device))
                 bits[start : start + BATCH] = (logits[: len(batch)] >= 0).cpu().numpy()
         return bits
+
+
+def _use_one_thread_after_a_fork() -> None:
+    """Compute without OpenMP's threads in a forked process, where they do not exist.
+
+    PyTorch would wait for them for ever. Its own loaders of data do the same after a fork.
+    Source: torch/utils/data/_utils/worker.py.
+    """
+    global _process
+    if os.getpid() != _process:
+        torch.set_num_threads(1)
+        _process = os.getpid()

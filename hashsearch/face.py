@@ -191,12 +191,17 @@ class Gallery:
         self._current: Searcher | None = None
         self._lock = RLock()  # one thread reads the indexes, the others wait for it
         self._is_closed = False
+        self._process = os.getpid()
 
     @property
     def _storage(self) -> GalleryFolder:
         """The gallery that is at the path now."""
         if self._is_closed:
             raise InvalidGallery(f"{self._named} is closed; open it again")
+        if os.getpid() != self._process:  # SQLite forbids it, and the indexes' threads are gone
+            raise InvalidGallery(
+                f"{self._named} was opened before this process was forked; open it after the fork"
+            )
         if not self._opened.catalog.is_in_place():
             with self._lock:
                 if not self._opened.catalog.is_in_place():
@@ -229,7 +234,8 @@ class Gallery:
         """
         self._is_closed = True
         self._current = None
-        self._opened.close()
+        if os.getpid() == self._process:  # a forked process must leave SQLite's files alone
+            self._opened.close()
 
     @_of_one_gallery
     def __len__(self) -> int:

@@ -91,6 +91,15 @@ def test_every_error_is_documented():
             assert inspect.getdoc(error)
 
 
+def test_the_guide_lists_every_error():
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| .+ \|$", GUIDE, re.MULTILINE)
+    listed = [name for names in rows for name in re.findall(r"\w+", names)]
+    classes = {name for name, error in vars(hs.errors).items() if inspect.isclass(error)}
+    assert sorted(listed) == sorted(classes - {"HashSearchError"})
+    for name in re.findall(r"^\| `(\w+)` \| an `InvalidImage`", GUIDE, re.MULTILINE):
+        assert issubclass(getattr(hs.errors, name), hs.errors.InvalidImage)
+
+
 def test_importing_the_package_takes_neither_torch_nor_faiss_nor_numpy():
     script = "import sys, hashsearch; print([*{'torch', 'faiss', 'numpy'} & {*sys.modules}])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)

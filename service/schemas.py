@@ -86,7 +86,9 @@ class HitAnswer(BaseModel):
         "not measured of the model"
     )
     label: str | None
-    uri: str = Field(description="source and path, percent-encoded")
+    uri: str = Field(
+        description="source and path, percent-encoded; +/ and the SHA-256 if added as bytes"
+    )
     missing: bool = Field(description="whether the file is gone from its place, with all copies")
     thumbnail: str = Field(description="path of its picture on this server")
 

@@ -1,6 +1,7 @@
 """The library as users import it."""
 
 import doctest
+import hashlib
 import inspect
 import io
 import json
@@ -556,3 +557,19 @@ def test_a_gallery_contains_the_ids_and_records_that_it_holds(opened, monkeypatc
     for wrong in ("1", "cat/1.jpg", Path("1"), 1.0, True, None, opened.search(1, k=1)[0]):
         with pytest.raises(hs.errors.InvalidQuery, match="an id is a whole number; got"):
             assert wrong in opened
+
+
+def test_an_image_that_was_added_as_bytes_is_shown_by_their_checksum(opened, photograph, capsys):
+    number = opened.add(photograph)
+    path = f"<bytes with SHA-256 {hashlib.sha256(photograph).hexdigest()}>"
+    assert (opened.get(number).path, opened.paths(number)) == (path, [path])
+    assert opened.get(number).missing is False
+    assert opened.search(photograph, k=1)[0].path == path
+    folder = str(opened._named)
+    assert main(["query", str(number - 1), "--gallery", folder, "-k", "300"]) == 0
+    assert any(line.endswith(f"  {path}") for line in capsys.readouterr().out.splitlines())
+    assert opened.remove(uri_prefix=path) == 1
+    assert number not in opened
+    number = opened.add(photograph)
+    assert main(["gallery", "remove", folder, "--uri", path]) == 0
+    assert number not in opened

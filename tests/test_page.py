@@ -1,5 +1,6 @@
 """The page in a real Chromium, with a real server process."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from hashsearch.closeness import MEANINGS
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.sources.folder import Folder
 from tests.conftest import CLOSENESS
@@ -147,6 +149,20 @@ def test_a_hit_whose_file_is_gone_says_so(page, picture, model_folder, tmp_path)
         expect(gone.locator("button")).to_have_attribute("title", "pictures/gone.png (file gone)")
         expect(kept.get_by_text("file gone")).to_be_hidden()
         expect(kept.locator("button")).to_have_attribute("title", "pictures/kept.png")
+        page.wait_for_load_state("networkidle")
+
+
+def test_a_hit_that_was_added_as_bytes_says_so(page, picture, model_folder, tmp_path):
+    data = picture.read_bytes()
+    gallery = GalleryFolder.create(tmp_path / "g", model_folder)
+    add_image(gallery, gallery.encoder(), data)
+    gallery.close()
+    with server_of(tmp_path / "g") as address:
+        page.goto(address)
+        page.set_input_files("#file", picture)
+        button = columns(page).first.locator("li").first.locator("button")
+        title = f"bytes with SHA-256 {hashlib.sha256(data).hexdigest()}"
+        expect(button).to_have_attribute("title", title)
         page.wait_for_load_state("networkidle")
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from hashsearch.errors import GalleryReadOnly, InvalidGallery, NotInGallery
 from hashsearch.gallery.opening import WatchedFile, connect, open_catalog
 from hashsearch.gallery.schema import make_tables
-from hashsearch.sources.base import encode_path, locate, split_uri
+from hashsearch.sources.base import added_path, encode_path, locate, split_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,10 @@ class ImageRecord:
     """An image of a gallery.
 
     uri: the name of its source and the path within it, percent-encoded. path: the path of its
-    file, not encoded. label: None if it has none. width, height: of the original, in pixels.
-    shard, row: the shard that holds its data, and the row within it. missing: whether no file of
-    it exists any more.
+    file, not encoded. An image that was added as bytes has `+/` and their SHA-256 as its uri, and
+    `<bytes with SHA-256 …>` as its path. label: None if it has none. width, height: of the
+    original, in pixels. shard, row: the shard that holds its data, and the row within it.
+    missing: whether no file of it exists any more.
 
     >>> gallery.get(1).id
     1
@@ -581,7 +582,7 @@ def at_or_below(column: str, prefix: str, after: str = "") -> tuple[str, tuple[s
 
 def _path(uri: str, roots: Mapping[str, bytes]) -> str:
     name, place = split_uri(uri)
-    return locate(os.fsdecode(roots[name]), place) if name in roots else uri
+    return locate(os.fsdecode(roots[name]), place) if name in roots else added_path(uri) or uri
 
 
 def parts(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:

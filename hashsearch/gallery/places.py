@@ -15,7 +15,14 @@ from hashsearch.gallery.changes import (
     next_generation,
     put_first,
 )
-from hashsearch.sources.base import SourceImage, encode_path, file_at, is_gone, split_uri
+from hashsearch.sources.base import (
+    SourceImage,
+    encode_path,
+    file_at,
+    is_gone,
+    split_uri,
+    uri_of_added_path,
+)
 
 
 def present(catalog: Catalog, records: Sequence[ImageRecord]) -> list[ImageRecord]:
@@ -81,6 +88,8 @@ def uris_named(catalog: Catalog, text: str) -> list[str]:
     as a uri if it names nothing in the gallery. Raises InvalidQuery if it names one thing as a uri
     and another as a path.
     """
+    if added := uri_of_added_path(text):
+        return [added]
     typed = quote(os.fsencode(text), safe="/!#%~+")
     as_path = next(filter(None, (_uris_at(catalog, path) for path in _paths(text))), [])
     if not as_path or typed.rstrip("/") in as_path:

@@ -12,10 +12,7 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import uri_at
 from hashsearch.images import TINY_BYTES
 from hashsearch.jobs.index.prepare import prepare
-from hashsearch.sources.base import SourceImage
-
-# Uris of added images begin with this; the name of a source has no plus sign.
-ADDED = "+"
+from hashsearch.sources.base import SourceImage, added_uri
 
 
 def add_image(
@@ -51,7 +48,7 @@ def add_image(
     if isinstance(result, InvalidImage):
         raise result
     size, mtime = image.size, image.mtime
-    uri = f"{ADDED}/{result.key.hex()}"
+    uri = added_uri(result.key.hex())
     if path is not None:
         uri = uri_at(gallery.catalog, path)
     known = gallery.catalog.images_of_keys([result.key])

@@ -130,6 +130,27 @@ def split_uri(uri: str) -> tuple[str, str]:
     return name, uri.removeprefix(name)
 
 
+_ADDED = "+"  # in uris, instead of a source's name, which has no plus sign
+_ADDED_PATH = "<bytes with SHA-256 {}>"
+
+
+def added_uri(key: str) -> str:
+    """The uri of an image that was added as bytes. key: their SHA-256 in hexadecimal."""
+    return f"{_ADDED}/{key}"
+
+
+def added_path(uri: str) -> str | None:
+    """What is shown as the path of an image that was added as bytes; None for other uris."""
+    name, place = split_uri(uri)
+    return _ADDED_PATH.format(place.removeprefix("/")) if name == _ADDED else None
+
+
+def uri_of_added_path(path: str) -> str | None:
+    """The inverse of `added_path`; None for other paths."""
+    found = re.fullmatch(_ADDED_PATH.format("([0-9a-f]{64})"), path)
+    return added_uri(found[1]) if found else None
+
+
 def file_at(root: Path, place: str) -> Path:
     """The file that holds an image: its own, an archive, or a file of many images."""
     within = re.split("[!#]", place, maxsplit=1)[0]

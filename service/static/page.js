@@ -97,6 +97,7 @@ function column(method, common) {
 
 // A uri as people write paths; names that are not UTF-8 stay percent-encoded.
 function plain(uri) {
+  if (uri.startsWith("+/")) return `bytes with SHA-256 ${uri.slice(2)}`; // added without a file
   try {
     return decodeURIComponent(uri);
   } catch {

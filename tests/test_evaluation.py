@@ -560,7 +560,7 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(
         (image_files, ("--out", str(flat)), ", which is no part of a report"),
         (image_files, ("--methods", "addresses", "--model", str(model_folder)), "no addresses"),
         (tmp_path / "nowhere", (), "does not exist"),
-        (sorted(flat.iterdir())[0], (), "none of 1 images has a label"),
+        (sorted(flat.iterdir())[0], (), "none of 1 image has a label"),
         (image_files, ("--model", str(tmp_path / "nowhere")), "nowhere"),
     ):
         made = () if "--out" in arguments else ("--out", str(tmp_path / "report"))

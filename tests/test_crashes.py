@@ -70,7 +70,7 @@ def events(monkeypatch) -> list[tuple[str, int, int]]:
 
 @pytest.mark.parametrize("job", ["index", "compact", "reencode"])
 def test_everything_is_on_the_disk_before_the_commit_that_names_it(
-    job, scattered, other_model_folder, tmp_path, events
+    job, scattered, other_model_folder, tmp_path, events, monkeypatch
 ):
     """A power cut may lose what was not flushed, so the order of flushes matters."""
 
@@ -82,7 +82,14 @@ def test_everything_is_on_the_disk_before_the_commit_that_names_it(
 
     (tmp_path / "picture").mkdir()
     (tmp_path / "picture" / "new.png").write_bytes(another_png())
-    scattered.catalog._writing.set_trace_callback(trace)
+    connect = opening.connect
+
+    def traced(path, options=""):
+        db = connect(path, options)
+        db.set_trace_callback(trace)
+        return db
+
+    monkeypatch.setattr(opening, "connect", traced)
     before = {*scattered.folder.rglob("*")}
     events.clear()
     if job == "index":
@@ -115,7 +122,7 @@ def check_entry(path: Path, flushed: list[tuple[str, int, int]]) -> None:
 def test_the_catalog_flushes_every_commit(empty, monkeypatch):
     """With WAL and synchronous FULL, SQLite promises that a commit survives a power cut."""
     gallery = GalleryFolder(empty)
-    for db in (gallery.catalog._writing, opening.connect(empty / "catalog.sqlite")):
+    with gallery.catalog.transaction() as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)
     gallery.close()

@@ -10,8 +10,8 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -156,10 +156,8 @@ class Catalog:
     def _open(self) -> None:
         try:
             self._opened = open_catalog(self._path)
-            # Two connections, so that no reader waits for a transaction of this process.
-            self._db, self._writing = self._opened.connect(), self._opened.connect()
-            self._db.execute("PRAGMA user_version")  # opens the write-ahead log too
-            self._file.note_log()
+            self._db = self._opened.connect()
+            self._db.execute("PRAGMA user_version")  # opens the file
         except (sqlite3.DatabaseError, OSError) as error:
             raise InvalidGallery(f"{self._path} cannot be read: {error}") from error
 
@@ -176,13 +174,21 @@ class Catalog:
 
     def close(self) -> None:
         with self._write_lock, self._lock:  # in this order, as a transaction may read
+            is_last_change = self.is_in_place() and self._opened.connect_to_write is not None
             self._is_closed = True
             self._close()
+            if is_last_change:
+                self._empty_log()
 
     def _close(self) -> None:
         self._db.close()
-        self._writing.close()
         self._opened.close()
+
+    def _empty_log(self) -> None:
+        """Move what is in the write-ahead log to the catalog, unless others have it open."""
+        assert self._opened.connect_to_write is not None
+        with suppress(sqlite3.Error), closing(self._opened.connect_to_write()) as db:
+            db.execute("PRAGMA user_version")  # SQLite does it when the last connection is closed
 
     def is_in_place(self) -> bool:
         """Whether the catalog is open and its path still leads to it, and not to another gallery.
@@ -196,21 +202,17 @@ class Catalog:
         if not self.is_in_place():
             raise InvalidGallery(f"{self._path.parent} was deleted or replaced while it was open")
 
-    def require_no_left_log(self) -> None:
-        """Raise InvalidGallery if SQLite would add this catalog's log to what replaced it."""
-        if not self._is_closed and (log := self._file.left_log()):
-            raise InvalidGallery(
-                f"{self._path} was replaced, but its log was not; stop every program that has the "
-                f"gallery open, delete {log} if it is still there, and copy the gallery again"
-            )
-
     def require_writable(self) -> None:
         """Raise GalleryReadOnly if the catalog cannot be changed, InvalidGallery if it is gone."""
+        self._connect_to_write()
+
+    def _connect_to_write(self) -> Callable[[], sqlite3.Connection]:
         self.require_in_place()
-        if not self._opened.is_writable:
+        if self._opened.connect_to_write is None:
             raise GalleryReadOnly(
                 f"{self._path.parent} cannot be written to, so it can be searched but not changed"
             )
+        return self._opened.connect_to_write
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -220,16 +222,16 @@ class Catalog:
         Raises GalleryReadOnly, and InvalidGallery if the gallery was deleted or replaced: a
         change that would be lost with it is an error.
         """
-        self.require_writable()
-        with self._write_lock:
-            self._writing.execute("BEGIN IMMEDIATE")
+        connect_to_write = self._connect_to_write()
+        with self._write_lock, closing(connect_to_write()) as db:
+            db.execute("BEGIN IMMEDIATE")
             try:
                 self.require_in_place()
-                yield self._writing
-                self._writing.execute("COMMIT")
+                yield db
+                db.execute("COMMIT")
             except BaseException:
-                if self._writing.in_transaction:  # on a full disk, SQLite has ended it
-                    self._writing.execute("ROLLBACK")
+                if db.in_transaction:  # on a full disk, SQLite has ended it
+                    db.execute("ROLLBACK")
                 raise
             self.require_in_place()
 

@@ -223,7 +223,6 @@ class GalleryFolder:
             (self.folder / _CATALOG).stat()
         except OSError as error:
             raise InvalidGallery(f"{self.folder} is gone: {error.strerror}") from error
-        self.catalog.require_no_left_log()
         self.close()
         return GalleryFolder(self.folder)
 

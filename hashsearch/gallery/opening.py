@@ -19,21 +19,21 @@ from hashsearch.gallery.schema import bring_up_to_date, is_current
 _BUSY_TIMEOUT_S = 30  # how long a writer waits for another's transaction
 _COPY_TRIES = 5
 _RETRY_AFTER_S = 0.2
-_SAME_MOMENT_NS = 10**9  # a disk in a network may set the two times of a file one by one
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A catalog's file that can be connected to.
 
-    path: the file as it was named. connect: makes a connection. is_writable: whether changes are
-    possible. stamp: if the connections do not see later changes by other programs, the state of
-    the files when they were opened. copy: the temporary folder of a copy.
+    path: the file as it was named. connect: makes a connection that reads. connect_to_write: makes
+    one for changes; None if they are not possible. stamp: if the connections do not see later
+    changes by other programs, the state of the files when they were opened. copy: the temporary
+    folder of a copy.
     """
 
     path: Path
     connect: Callable[[], sqlite3.Connection]
-    is_writable: bool = False
+    connect_to_write: Callable[[], sqlite3.Connection] | None = None
     stamp: tuple[int, ...] | None = None
     copy: "TemporaryDirectory[str] | None" = None
 
@@ -58,46 +58,19 @@ class WatchedFile:
     """
 
     def __init__(self, path: Path):
-        self._path, self._log_path = path.absolute(), _beside(path.absolute(), "-wal")
-        self._identity: tuple[int, int] | None = None
-        self._newest = 0
-        with suppress(OSError):  # a file that is gone already is not in place
-            status = path.stat()
-            self._identity, self._newest = (status.st_dev, status.st_ino), status.st_mtime_ns
-        self._log: int | None = None
-
-    def note_log(self) -> None:
-        """Remember which write-ahead log is beside the file, now that it is open."""
-        self._log = None
-        with suppress(FileNotFoundError):
-            self._log = self._log_path.stat().st_ino
+        self._path = path.absolute()
+        self._identity = self._now()  # None for a file that is gone already
 
     def is_in_place(self) -> bool:
-        """Whether the path leads to the same file, which was not overwritten by an earlier state.
+        """Whether the path leads to the same file. Takes one call of the system."""
+        return self._identity is not None and self._identity == self._now()
 
-        Commits make the file's time later, or earlier if the clock was set back, and then it is
-        that of the last change of the file's status too. A program that copies a backup over it,
-        with its time, makes the first earlier than the second. Takes one call of the system.
-        """
-        newest = self._newest  # read before the file's time, since threads share it
+    def _now(self) -> tuple[int, int] | None:
         try:
             status = self._path.stat()
         except OSError:
-            return False
-        if (status.st_dev, status.st_ino) != self._identity:
-            return False
-        if status.st_mtime_ns < min(newest, status.st_ctime_ns - _SAME_MOMENT_NS):
-            return False
-        self._newest = status.st_mtime_ns
-        return True
-
-    def left_log(self) -> Path | None:
-        """Path of the log if it is still in place and holds changes of the file that is not."""
-        with suppress(FileNotFoundError):
-            status = self._log_path.stat()
-            if status.st_ino == self._log and status.st_size:
-                return self._log_path
-        return None
+            return None
+        return status.st_dev, status.st_ino
 
 
 def connect(path: Path, options: str = "") -> sqlite3.Connection:
@@ -117,15 +90,17 @@ def connect(path: Path, options: str = "") -> sqlite3.Connection:
 def open_catalog(path: Path) -> Opened:
     """Open a catalog in the best way that is possible, in the current format.
 
-    Where it cannot be written to, it is read in place. A temporary copy is read instead if it is
-    of an earlier format, or if it has a write-ahead log without the index that only a writer can
-    make. Raises InvalidGallery, sqlite3.DatabaseError and OSError.
+    Connections that read never write to the file, also when they are closed, so that they cannot
+    damage one that has replaced it. Where it cannot be written to, it is read in place. A
+    temporary copy is read instead if it is of an earlier format, or if it has a write-ahead log
+    without the index that only a writer can make. Raises InvalidGallery, sqlite3.DatabaseError
+    and OSError.
     """
     path = path.absolute()  # the working folder may change later
     if _can_write(path) and _can_write(path.parent):
         with closing(connect(path)) as db:
             bring_up_to_date(db, str(path))
-        return Opened(path, lambda: connect(path), is_writable=True)
+        return Opened(path, lambda: connect(path, "mode=ro"), lambda: connect(path))
     stamp = _stamp(path)
     log, index = _beside(path, "-wal"), _beside(path, "-shm")
     if not _size(log):  # nothing but the catalog itself, which nobody writes to now

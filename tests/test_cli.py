@@ -395,7 +395,7 @@ def test_a_job_stops_after_more_failures_than_allowed(image_files, model_folder,
         (folder / f"bad-{number}.jpg").write_bytes(b"hello %d" % number)
     command = ("index", folder, "--gallery", tmp_path / "g", "--model", model_folder)
     message = error_of(run(*command, "--max-failures", 2))
-    assert "stopped: 3 images could not be read, and at most 2 failures were allowed" in message
+    assert "stopped: 3 images could not be read, and the limit of failures is 2" in message
     info = json.loads(run("gallery", "info", tmp_path / "g", "--json").stdout)
     assert (info["images"], info["failures"], info["last_job"]["state"]) == (1, 3, "stopped")
     assert run(*command, "--max-failures", 3, "--retry-failed").returncode == 0

@@ -14,6 +14,7 @@ from hashsearch.gallery.naming import Names
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.relocating import relocate
 from hashsearch.sources.folder import Folder, ImageFile
+from hashsearch.sources.zipped import ZipArchive
 from tests.galleries import another_png, index, records, run
 
 
@@ -86,7 +87,7 @@ def test_the_command_says_how_many_files_are_gone(empty_gallery, album, capsys):
     arguments = ("index", album, "--gallery", empty_gallery.folder)
     assert run(*arguments) == 0
     assert (
-        "gone: 2 files that the gallery has; to remove their images: the same command with --prune"
+        "gone: the files of 2 images; to remove the images: the same command with --prune"
     ) in capsys.readouterr().out
     assert run(*arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out)["missing"] == 2
@@ -99,12 +100,42 @@ def test_the_command_says_how_many_files_are_gone(empty_gallery, album, capsys):
 def test_pruning_a_folder_prunes_the_sources_within_it(empty_gallery, album):
     index(empty_gallery, album / "2019" / "sea")
     index(empty_gallery, album)
-    shutil.rmtree(album / "2019" / "sea")
-    next(album.glob("*.*")).unlink()
+    lost = next((album / "2019" / "sea").iterdir())
+    for path in (lost, next(album.glob("*.*"))):
+        path.unlink()
     summary = index_sources(empty_gallery, [Folder(album)], workers=1, prune=True)
-    assert summary.pruned == 3
+    assert summary.pruned == 2
     assert places(empty_gallery) == pictures(album)
     assert empty_gallery.catalog.failure_count() == 1
+
+
+def test_a_source_that_is_away_is_not_pruned_with_the_folder_that_holds_it(empty_gallery, album):
+    """As a disk in it that is not mounted, or an archive that was lent to somebody."""
+    shutil.make_archive(str(album / "lent"), "zip", album)
+    index(empty_gallery, album / "2019" / "sea")
+    index(empty_gallery, album)
+    index_sources(empty_gallery, [ZipArchive(album / "lent.zip")], workers=1)
+    before = places(empty_gallery)
+    shutil.rmtree(album / "2019" / "sea")
+    (album / "2019" / "sea").mkdir()
+    (album / "lent.zip").unlink()
+    summary = index_sources(empty_gallery, [Folder(album)], workers=1)
+    assert summary.missing == 0
+    summary = index_sources(empty_gallery, [Folder(album)], workers=1, prune=True)
+    assert summary.pruned == 0
+    assert summary.remarks == [
+        f"{album / away} is missing or empty, so its images stay as they are"
+        for away in ("2019/sea", "lent.zip")
+    ]
+    assert places(empty_gallery) == before
+
+
+def test_a_renamed_folder_leaves_no_missing_images(empty_gallery, album):
+    index(empty_gallery, album)
+    (album / "2019").rename(album / "2020")
+    summary = index(empty_gallery, album)
+    assert (summary.moved, summary.missing) == (4, 0)
+    assert index(empty_gallery, album).missing == 0
 
 
 def test_pruning_a_folder_within_another_prunes_only_it(empty_gallery, album):

@@ -608,9 +608,9 @@ def test_files_that_stayed_behind_are_not_relocated(gallery, pictures, capsys):
     assert json.loads(capsys.readouterr().out) == counts
     assert paths(gallery) == on_disk(pictures) | {str(new / removed.name)}
     assert run(*arguments) == 1
-    assert "are still there" in capsys.readouterr().err
+    assert "are still there; relocate records what was moved" in capsys.readouterr().err
     stayed.unlink()
-    assert index(gallery, pictures).missing == 2
+    assert index(gallery, pictures).missing == 1  # `copies` has the other
 
 
 def test_a_file_keeps_its_place_where_another_images_file_is_at_the_new_path(
@@ -632,6 +632,52 @@ def test_a_file_keeps_its_place_where_another_images_file_is_at_the_new_path(
     assert {record.id for record in records(gallery)} == before
     assert id_at(gallery, one / "a.jpg") == lost
     assert id_at(gallery, other / "a.jpg") == there
+
+
+def test_the_reason_of_a_refused_relocation_is_true(gallery, pictures):
+    one, other = pictures / "Urlaub", pictures / "Urlaub 2024"
+    for folder in (one, other):
+        for number, path in enumerate(sorted(folder.iterdir())[:3]):
+            path.rename(folder / f"{number}.jpg")
+    for path in one.iterdir():
+        if len(path.stem) > 1:
+            path.unlink()
+    index_sources(gallery, [Folder(pictures)], workers=1, prune=True)
+    shutil.rmtree(one)
+    with pytest.raises(InvalidSource, match=r"files at .*2024 are other images than those of .*b$"):
+        relocate(gallery, one, other)
+    with pytest.raises(InvalidSource, match=r"no file of .*Urlaub is at .*copies; name the path"):
+        relocate(gallery, one, pictures / "copies")
+
+
+def test_links_are_relocated_by_their_own_paths(empty_gallery, pictures, tmp_path):
+    (tmp_path / "album").mkdir()
+    link = tmp_path / "album" / "link.jpg"
+    link.symlink_to(next((pictures / "Urlaub").iterdir()))
+    (tmp_path / "to album").symlink_to(tmp_path / "album")
+    source = Folder(tmp_path / "to album", follow_links=True)
+    index_sources(empty_gallery, [source], workers=1)
+    renamed = link.rename(link.with_name("other.jpg"))
+    assert relocate(empty_gallery, link, renamed).found == 1
+    assert paths(empty_gallery) == {str(renamed)}
+    (tmp_path / "album").rename(tmp_path / "moved")
+    assert relocate(empty_gallery, tmp_path / "to album", tmp_path / "moved").found == 1
+    assert paths(empty_gallery) == {str(tmp_path / "moved" / "other.jpg")}
+    assert len(empty_gallery.catalog.sources()) == 1
+
+
+def test_failures_that_moved_are_relocated_and_those_that_stayed_are_not(gallery, pictures):
+    old, new = pictures / "Urlaub", pictures / "Ferien"
+    for name in ("moved.jpg", "stayed.jpg"):
+        (old / name).write_bytes(b"broken")
+    index(gallery, pictures)
+    new.mkdir()
+    for path in sorted(old.iterdir())[:3]:
+        path.rename(new / path.name)
+    (old / "moved.jpg").rename(new / "moved.jpg")
+    relocate(gallery, old, new)
+    failed = {failure.path for failure, _ in gallery.catalog.failures()}
+    assert failed == {str(new / "moved.jpg"), str(old / "stayed.jpg")}
 
 
 def test_labels_by_folders_follow_a_relocated_folder(gallery, pictures):

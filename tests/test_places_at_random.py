@@ -153,15 +153,29 @@ class Model:
     given: dict[bytes, str] = field(default_factory=dict)
     maybe_given: set[bytes] = field(default_factory=set)  # a job was stopped meanwhile
 
-    def index(self, disk: Disk, roots: list[Path], prune: bool) -> None:
+    def index(self, disk: Disk, roots: list[Path], prune: bool, sources: list[Path]) -> int:
+        """Returns the number of images that are not pruned though their files are gone."""
+        every: set[Path] = set()
         for root in roots:
             found = {path: disk.key(path) for path in root.rglob("*.png")}
-            if prune and found:  # an empty folder may be a disk that is not mounted
-                for path in [one for one in self.places if one.is_relative_to(root)]:
-                    if path not in found:
-                        del self.places[path]
+            gone = {
+                path
+                for path in self.places
+                if found
+                and path.is_relative_to(root)
+                and path not in found
+                # An empty folder may be a disk that is not mounted.
+                and all(
+                    exists_in(one) for one in sources if root in one.parents and one in path.parents
+                )
+            }
+            for path in gone if prune else ():
+                del self.places[path]
+            every |= gone
             self.places |= found
         self.forget()
+        alive = {key for path, key in self.places.items() if path.exists()}
+        return 0 if prune else len({self.places[path] for path in every} - alive)
 
     def remove(self, paths: list[Path]) -> None:
         for path in paths:
@@ -237,6 +251,10 @@ def require_equal(gallery: GalleryFolder, model: Model, disk: Disk, scanned: lis
         assert gallery.catalog.count_under(name) == len(here)
 
 
+def exists_in(folder: Path) -> bool:
+    return folder.exists() and any(folder.iterdir())
+
+
 class GivenLabels:
     """A source, of which a person labelled some images by their contents."""
 
@@ -294,7 +312,6 @@ def trial(gallery: GalleryFolder, root: Path, seed: int, rounds: int, monkeypatc
         sources = [Folder(one) for one in scanned]
         prune = chance.random() < 0.3
         former = set(model.places.values())
-        model.index(disk, scanned, prune)
         interrupted = chance.random() < 0.3
         if interrupted:
             interrupt(gallery, chance, sources, monkeypatch)
@@ -304,17 +321,12 @@ def trial(gallery: GalleryFolder, root: Path, seed: int, rounds: int, monkeypatc
         before, generation = visible(gallery), gallery.catalog.generation()
         labelled = [GivenLabels(one, disk, chance.choice([0, 0, 0.2])) for one in sources]
         summary = indexing.index_sources(gallery, labelled, workers=1, prune=prune)
+        roots = list(gallery.catalog.sources().values())
+        assert summary.missing == model.index(disk, scanned, prune, roots)
         for source in labelled:
             model.given |= source.given
             model.maybe_given -= source.given.keys()
         assert interrupted or summary.indexed == len(set(model.places.values()) - former)
-        gone = [
-            path
-            for path in model.places
-            for one, source in zip(scanned, sources, strict=True)
-            if path.is_relative_to(one) and not path.exists() and next(iter(source), None)
-        ]
-        assert summary.missing == len(gone)
         require_equal(gallery, model, disk, scanned)
         has_changed = visible(gallery) != before
         is_later = gallery.catalog.generation() > generation

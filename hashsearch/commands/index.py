@@ -172,8 +172,8 @@ def _print_summary(summary: "IndexSummary", total: int, options: argparse.Namesp
         print(escaped(remark), file=sys.stderr)
     if summary.missing:
         print(
-            f"gone: {counted(summary.missing, 'file')} that the gallery has; "
-            "to remove their images: the same command with --prune"
+            f"gone: the files of {counted(summary.missing, 'image')}; "
+            "to remove the images: the same command with --prune"
         )
     if summary.unused_labels:
         name = "names" if summary.unused_labels == 1 else "name"

@@ -491,6 +491,11 @@ class Catalog:
             found.update({uri: (size, mtime) for uri, size, mtime in self._rows(query, part)})
         return found
 
+    def failures_under(self, prefix: str) -> list[str]:
+        """Uris of the recorded failures at or below a prefix."""
+        where, values = at_or_below("uri", prefix)
+        return [uri for (uri,) in self._rows(f"SELECT uri FROM failures WHERE {where}", values)]
+
     def failure_count(self) -> int:
         return int(self._rows("SELECT count(*) FROM failures")[0][0])
 

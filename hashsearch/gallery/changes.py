@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 
-from hashsearch.gallery.catalog import Failure, FoundPlace, NewImage, at_or_below, marks, parts
+from hashsearch.gallery.catalog import Failure, FoundPlace, NewImage, marks, parts
 from hashsearch.sources.base import split_uri
 from hashsearch.sources.folder import folder_label
 
@@ -156,13 +156,9 @@ def move_place(db: sqlite3.Connection, uri: str, new: str) -> None:
         db.execute(f"UPDATE images {label} AND removed = 0", (new, former, now))
 
 
-def move_failures(db: sqlite3.Connection, former: str, now: str) -> None:
-    """Record that the failures at or below one uri are at or below another one now."""
-    where, values = at_or_below("uri", former)
-    db.execute(
-        f"UPDATE OR REPLACE failures SET uri = ? || substr(uri, ?) WHERE {where}",
-        (now, len(former) + 1, *values),
-    )
+def move_failures(db: sqlite3.Connection, uris: Mapping[str, str]) -> None:
+    """Record that failures are at other uris now, by their former ones."""
+    db.executemany("UPDATE OR REPLACE failures SET uri = ?2 WHERE uri = ?1", uris.items())
 
 
 def change_root(db: sqlite3.Connection, name: str, root: bytes) -> None:

@@ -115,8 +115,9 @@ def _rename(catalog: Catalog, former: str, now: str) -> None:
                 move_place(db, uri, new[uri])
             if has_changed_images(db):
                 next_generation(db)
-    with catalog.transaction() as db:
-        move_failures(db, former, now)
+    if failed := catalog.failures_under(former):
+        with catalog.transaction() as db:
+            move_failures(db, {uri: now + uri.removeprefix(former) for uri in failed})
 
 
 def _innermost_first(catalog: Catalog) -> list[tuple[str, Path]]:

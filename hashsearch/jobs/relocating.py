@@ -39,33 +39,39 @@ def relocate(gallery: GalleryFolder, old: Path, new: Path, *, dry_run: bool = Fa
     """
     if not new.exists():
         raise InvalidSource(f"{new} does not exist; name the path where the files are now")
-    old, new = old.parent.resolve() / old.name, new.resolve()
+    old, new = old.parent.resolve() / old.name, new.parent.resolve() / new.name
+    if new.is_dir():  # sources are named by their resolved paths, and what they hold may be links
+        new = new.resolve()
     if new == old:
         raise InvalidSource(f"{old} came as the former path and as the new one")
     if new.is_relative_to(old):
         raise InvalidSource(f"{new} lies in {old}; move the files out of it first")
     catalog = gallery.catalog
     with gallery.job_lock():
-        moves = list(_moves(catalog, old, new))
+        moves = _moves(catalog, old, new) or _moves(catalog, old.resolve(), new)
         plans = [Counter(outcome for _, outcome in move.outcomes(catalog)) for move in moves]
         plan = sum(plans, Counter[str]())
         if not plan:
             raise InvalidSource(f"no image of {gallery.folder} lies at {old}")
-        if not plan["found"] and plan["kept"]:
-            raise InvalidSource(
-                f"the files of {old} are still there; relocate records what was moved, and index "
-                "adds what was copied"
-            )
         if not plan["found"]:
-            raise InvalidSource(
-                f"no file of {old} is at {new}; name the path where the files are now"
-            )
+            raise InvalidSource(_why_not(plan, old, new))
         if not dry_run:
             for move, outcomes in zip(moves, plans, strict=True):
-                if outcomes:
-                    move.record(catalog, is_whole=not outcomes["kept"])
+                is_whole = not (outcomes["still there"] or outcomes["taken"])
+                move.record(catalog, is_whole=is_whole)
             join_nested(catalog)
-    return Relocation(plan["found"], plan["missing"], plan["kept"])
+    return Relocation(plan["found"], plan["missing"], plan["still there"] + plan["taken"])
+
+
+def _why_not(plan: Counter[str], old: Path, new: Path) -> str:
+    if plan["missing"]:
+        return f"no file of {old} is at {new}; name the path where the files are now"
+    if plan["still there"]:
+        return (
+            f"the files of {old} are still there; relocate records what was moved, and index adds "
+            "what was copied"
+        )
+    return f"the files at {new} are other images than those of {old}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,10 @@ class _Move:
     target: Path
 
     def outcomes(self, catalog: Catalog) -> Iterator[tuple[str, str]]:
-        """Yield every place's uri, and whether it is "found" at the new path, "missing", or "kept".
+        """Yield every place's uri, and its file's state.
 
+        That is "found" at the new path, "missing" at both, "still there" at the former path, or
+        "taken" if another image's file is at the new one.
         Raises InvalidSource if other images are recorded where these files lie now, which moved
         too; that must be recorded first.
         """
@@ -96,7 +104,7 @@ class _Move:
                 new = names.uri(places[uri])
                 other = others.get(new)
                 if not is_lost(uri, known, roots) or (gone(there) and not gone(here)):
-                    yield uri, "kept"
+                    yield uri, "still there"
                 elif other is None or other.key == known.key:
                     yield uri, "missing" if gone(there) else "found"
                 elif is_lost(new, other, roots) and not is_lost(new, known, roots):
@@ -105,7 +113,7 @@ class _Move:
                         "relocate that first; otherwise, index its folder first"
                     )
                 else:
-                    yield uri, "kept"
+                    yield uri, "taken"
 
     def record(self, catalog: Catalog, *, is_whole: bool) -> None:
         """Give every place that has moved its new path. is_whole: whether all have."""
@@ -115,25 +123,33 @@ class _Move:
                 change_root(db, self.former, os.fsencode(self.target))
                 next_generation(db)
             return
-        moved = [uri for uri, outcome in self.outcomes(catalog) if outcome != "kept"]
+        moved = [uri for uri, outcome in self.outcomes(catalog) if outcome in ("found", "missing")]
         if self.target.is_dir() or not is_source:
             uri_at(catalog, self.target)
         else:
             catalog.source_name(self.target)  # of an archive
-        names = names_at(catalog, self.target)
+        names, roots = names_at(catalog, self.target), catalog.sources()
+        failed = [
+            uri
+            for uri in catalog.failures_under(self.former)
+            if is_gone(file_of(uri, roots) or self.target)
+        ]
+        with catalog.transaction() as db:
+            move_failures(db, {uri: names.uri(uri.removeprefix(self.former)) for uri in failed})
         for start in range(0, len(moved), _AT_ONCE):
             with catalog.transaction() as db:
                 for uri in moved[start : start + _AT_ONCE]:
                     move_place(db, uri, names.uri(uri.removeprefix(self.former)))
                 next_generation(db)
-        if is_whole:
-            with catalog.transaction() as db:
-                move_failures(db, self.former, names.first)
 
 
-def _moves(catalog: Catalog, old: Path, new: Path) -> Iterator[_Move]:
+def _moves(catalog: Catalog, old: Path, new: Path) -> list[_Move]:
+    """What has to be moved in each source that has images at or below a path."""
+    moves = []
     for name, root in catalog.sources().items():
         if root.is_relative_to(old):
-            yield _Move(name, new / root.relative_to(old))
+            moves.append(_Move(name, new / root.relative_to(old)))
         elif old.is_relative_to(root):
-            yield _Move(name + "/" + encode_path(os.fspath(old.relative_to(root))), new)
+            inside = encode_path(os.fspath(old.relative_to(root)))
+            moves.append(_Move(f"{name}/{inside}", new))
+    return [move for move in moves if catalog.uris_under(move.former, most=1)]

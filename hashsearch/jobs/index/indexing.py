@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Thread
 
 from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource, TooManyFailures
@@ -24,13 +23,14 @@ from hashsearch.jobs.index.committing import Committer
 from hashsearch.jobs.index.deciding import Decider
 from hashsearch.jobs.index.encoding import EncodingPool
 from hashsearch.jobs.index.prepare import Prepared
-from hashsearch.jobs.index.pruning import SeenSource, gone
+from hashsearch.jobs.index.pruning import SeenSource, missing_images, remarks_on_sources_away
 from hashsearch.jobs.index.pruning import prune as prune_source
 from hashsearch.jobs.index.reading import Chunk, chunks_of_all, read_ahead
 from hashsearch.jobs.index.workers import Workers
 from hashsearch.progress import ProgressReport, progress_report
 from hashsearch.sources.base import Source, file_at, is_gone, nothing_in
 from hashsearch.sources.excluding import Excludes, RestOfSource
+from hashsearch.wording import counted
 
 _COMMITS_BEHIND = 16  # outcomes that may wait while a full shard is committed
 
@@ -51,7 +51,7 @@ class IndexSummary:
     skipped: int  # failed in an earlier job, and not tried again
     excluded: int  # their path matches a pattern that the gallery excludes
     pruned: int  # removed from the gallery, since they are gone from their source
-    missing: int  # places in the gallery that are gone from these sources, and were not pruned
+    missing: int  # images whose file is gone from these sources, and that were not pruned
     passed_over: Counter[str]  # files of other kinds, by suffix
     remarks: list[str]  # what else the sources passed over, in sentences
     seconds: float
@@ -90,17 +90,18 @@ def index_sources(
     started = time.monotonic()
     gallery.require_todays_rules()
     with gallery.job_lock():
-        names = names_of(gallery.catalog, sources)
-        join_nested(gallery.catalog)
-        excludes = Excludes(gallery.catalog.excludes())
+        catalog = gallery.catalog
+        names = names_of(catalog, sources)
+        join_nested(catalog)
+        excludes = Excludes(catalog.excludes())
         seen = [SeenSource(source) for source in sources]
         taken = [RestOfSource(source, excludes) for source in seen]
-        missing = 0
+        missing, remarks = set[int](), list[str]()
         decider = Decider(gallery)
         committer = Committer(gallery, decider)
         with (
             JobRecord(
-                gallery.catalog, "index", [one.first for one in names], lambda: committer.counts
+                catalog, "index", [one.first for one in names], lambda: committer.counts
             ) as record,
             committer,
             Workers(workers, thumbnails=gallery.keeps("thumbnails")) as pool,
@@ -109,33 +110,33 @@ def index_sources(
             # A daemon, since it may be walking through a large folder when the job ends.
             Thread(target=_estimate, args=(sources, record), name="estimate", daemon=True).start()
             job = _Job(decider, committer, pool, encoders, stop, max_failures, record)
-            job.run(chunks_of_all(gallery.catalog, names, taken, retry=retry_failed))
+            job.run(chunks_of_all(catalog, names, taken, retry=retry_failed))
             job.must_end()
             committer.counts["excluded"] = sum(rest.excluded for rest in taken)
             if job.has_failed_too_often():
                 raise TooManyFailures(
-                    f"stopped: {decider.failed:,} images could not be read, and at most "
-                    f"{max_failures:,} failures were allowed; what was read is in the gallery, "
-                    f"and hashsearch gallery failures {gallery.folder} lists the others"
+                    f"stopped: {counted(decider.failed, 'image')} could not be read, and the limit "
+                    f"of failures is {max_failures:,}; what was read is in the gallery, and "
+                    f" hashsearch gallery failures {gallery.folder} lists the others"
                 )
             if not record.stopped:
                 for of_source, one in zip(names, seen, strict=True):
                     if prune:
-                        committer.counts["pruned"] += prune_source(gallery.catalog, of_source, one)
+                        committer.counts["pruned"] += prune_source(catalog, of_source, one)
                     else:
-                        missing += sum(map(len, gone(gallery.catalog, of_source, one)))
-                for of_source, source in zip(names, sources, strict=True):
+                        missing |= missing_images(catalog, of_source, one)
+                    remarks += remarks_on_sources_away(catalog, of_source, one.source)
                     _forget_failures(
-                        gallery, of_source, source.root, excludes, missing=retry_failed or prune
+                        gallery, of_source, one.source, excludes, missing=retry_failed or prune
                     )
     passed_over: Counter[str] = Counter()
     for source in sources:
         passed_over.update(source.passed_over)
     return IndexSummary(
         **{name: max(0, committer.counts[name]) for name in COUNTS},
-        missing=missing,
+        missing=len(missing),
         passed_over=passed_over,
-        remarks=[f"{one.root}: {remark}" for one in sources for remark in one.remarks],
+        remarks=remarks + [f"{one.root}: {remark}" for one in sources for remark in one.remarks],
         seconds=time.monotonic() - started,
         stopped=record.stopped,
     )
@@ -217,7 +218,7 @@ def _estimate(sources: Sequence[Source], record: JobRecord) -> None:
 
 
 def _forget_failures(
-    gallery: GalleryFolder, names: Names, root: Path, excludes: Excludes, *, missing: bool
+    gallery: GalleryFolder, names: Names, source: Source, excludes: Excludes, *, missing: bool
 ) -> None:
     """Drop the failures of a source that are excluded.
 
@@ -227,7 +228,7 @@ def _forget_failures(
         failure.uri
         for failure, _ in gallery.catalog.failures()
         if (place := names.place(failure.uri)) is not None
-        and (excludes.match(place) or (missing and is_gone(file_at(root, place))))
+        and (excludes.match(place) or (missing and is_gone(file_at(source.root, place))))
     ]
     if over:
         gallery.commit(Changes(readable=over))

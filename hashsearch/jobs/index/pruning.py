@@ -1,15 +1,17 @@
 """Removing the images that are gone from a source."""
 
+import os
 from array import array
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.naming import Names
-from hashsearch.gallery.places import drop_places
+from hashsearch.gallery.places import drop_places, present
 from hashsearch.sources.base import Source, SourceImage, file_at, is_gone
 
 _BATCH = 10_000  # places that are looked up, and dropped, at once
@@ -44,32 +46,61 @@ class SeenSource:
         return np.sort(np.frombuffer(self._seen, np.int64))
 
 
-def gone(catalog: Catalog, names: Names, seen: SeenSource) -> Iterator[list[str]]:
-    """Yield batches of uris whose file, or place in an archive, is gone from a source.
+def prune(catalog: Catalog, names: Names, seen: SeenSource) -> int:
+    """Remove the images that are gone from a source, and return their number.
 
-    names: of the source's images. seen: the source, after it was read to its end. Nothing is gone
-    if the source yielded nothing, as the empty folder of a disk that is not mounted.
+    names: of the source's images. seen: the source, after it was read to its end. An image that
+    has other places keeps them. Nothing is gone from a source that is missing or empty, as the
+    folder of a disk that is not mounted; nor from such a source within this one.
     """
-    if not seen.source.is_whole or len(seen) == 0:
+    return sum(drop_places(catalog, uris) for uris in _gone(catalog, names, seen))
+
+
+def missing_images(catalog: Catalog, names: Names, seen: SeenSource) -> set[int]:
+    """Ids of the images that are gone from a source, and whose other places are gone too.
+
+    names, seen: as of `prune`.
+    """
+    ids = set[int]()
+    for uris in _gone(catalog, names, seen):
+        records = catalog.records(sorted(set(catalog.ids_at(uris))))
+        ids.update(record.id for record in present(catalog, records) if record.missing)
+    return ids
+
+
+def remarks_on_sources_away(catalog: Catalog, names: Names, source: Source) -> list[str]:
+    """Sentences on the sources within a source that are missing or empty, if they have images.
+
+    names: of the source's images.
+    """
+    return [
+        f"{path} is missing or empty, so its images stay as they are"
+        for inside, name in names.nested
+        if _is_away(path := file_at(source.root, inside)) and catalog.uris_under(name, most=1)
+    ]
+
+
+def _gone(catalog: Catalog, names: Names, seen: SeenSource) -> Iterator[list[str]]:
+    """Yield batches of uris whose file, or place in an archive, is gone from a source."""
+    source = seen.source
+    if not source.is_whole or len(seen) == 0:
         return
-    for beginning in names.beginnings():
+    here = [name for inside, name in names.nested if not _is_away(file_at(source.root, inside))]
+    for beginning in (names.first, *here):
         last = ""
         while uris := catalog.uris_under(beginning, last, _BATCH):
             last = uris[-1]
             places = {names.place(uri) or "": uri for uri in uris}
-            yield [
-                places[place]
-                for place in seen.unseen(list(places))
-                if _has_gone(seen.source, place)
-            ]
+            yield [places[place] for place in seen.unseen(list(places)) if _has_gone(source, place)]
 
 
-def prune(catalog: Catalog, names: Names, seen: SeenSource) -> int:
-    """Remove the images that are gone from a source, and return their number.
-
-    names, seen: as of `gone`. An image that has other places keeps them.
-    """
-    return sum(drop_places(catalog, uris) for uris in gone(catalog, names, seen))
+def _is_away(path: Path) -> bool:
+    """Whether a folder or archive is missing, or is an empty folder."""
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return is_gone(path)
 
 
 def _has_gone(source: Source, place: str) -> bool:

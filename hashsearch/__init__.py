@@ -8,6 +8,7 @@
 docs/python.md is the guide.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
     from hashsearch.face import Gallery, encode, load_model, open
     from hashsearch.gallery.catalog import ImageRecord
     from hashsearch.jobs.index.indexing import IndexSummary
+    from hashsearch.jobs.relocating import Relocation
     from hashsearch.retrieval.duplicates import DuplicateFile, DuplicateGroup
     from hashsearch.retrieval.searcher import Hit, Ranking
 
 __version__ = "0.1.0"
+
+_process = os.getpid()  # where this was imported; a forked process has another
 
 # Imported on first use: `import hashsearch` itself takes no time, and commands start quickly.
 _PLACES = {
@@ -30,6 +34,7 @@ _PLACES = {
     "ImageRecord": "hashsearch.gallery.catalog",
     "IndexSummary": "hashsearch.jobs.index.indexing",
     "Ranking": "hashsearch.retrieval.searcher",
+    "Relocation": "hashsearch.jobs.relocating",
     "encode": "hashsearch.face",
     "errors": "hashsearch",
     "load_model": "hashsearch.face",
@@ -44,6 +49,7 @@ __all__ = [
     "ImageRecord",
     "IndexSummary",
     "Ranking",
+    "Relocation",
     "encode",
     "errors",
     "load_model",

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import hashsearch
 from hashsearch.codes import pack_bits, unpack_bits
 from hashsearch.errors import ArtifactMismatch
 from hashsearch.images import PREPROCESSING
@@ -20,8 +21,6 @@ from hashsearch.models.storage import read_model
 # another shape may round differently, and a bit near its threshold would then depend on the
 # number of images encoded together. Small, so that a single image takes little time.
 BATCH = 8
-
-_process = os.getpid()  # where PyTorch's threads run
 
 
 class Encoder:
@@ -128,7 +127,6 @@ def _use_one_thread_after_a_fork() -> None:
     PyTorch would wait for them for ever. Its own loaders of data do the same after a fork.
     Source: torch/utils/data/_utils/worker.py.
     """
-    global _process
-    if os.getpid() != _process:
+    if os.getpid() != hashsearch._process:
         torch.set_num_threads(1)
-        _process = os.getpid()
+        hashsearch._process = os.getpid()

@@ -19,6 +19,7 @@ from hashsearch.errors import ArtifactMismatch, InvalidGallery, InvalidImage, In
 from hashsearch.gallery.catalog import Catalog, Failure, ImageRecord
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder, Precision, require_gallery
+from hashsearch.gallery.naming import names_of
 from hashsearch.gallery.places import present, uris_named
 from hashsearch.hardware import usable_cores
 from hashsearch.images import PREPROCESSING
@@ -35,7 +36,7 @@ from hashsearch.inputs import (
 from hashsearch.jobs.excluding import remarks_on_patterns
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources, require_images
 from hashsearch.jobs.index.workers import end_if_main_is_imported
-from hashsearch.jobs.relocating import relocate
+from hashsearch.jobs.relocating import Relocation, relocate
 from hashsearch.jobs.removing import remove
 from hashsearch.models.card import model_folder, of_other_rules, read_card
 from hashsearch.progress import Progress, reported_to
@@ -339,7 +340,8 @@ class Gallery:
                     stop=stop or (lambda: False),
                 )
             if exclude and not summary.stopped:
-                summary.remarks.extend(remarks_on_patterns(storage.catalog, unmatched))
+                names = names_of(storage.catalog, opened)
+                summary.remarks.extend(remarks_on_patterns(storage.catalog, names, unmatched))
         except Exception as error:  # of any class, if its files disappear while a job runs
             if self._uses(storage):
                 raise
@@ -461,20 +463,21 @@ class Gallery:
         return remove(catalog, Selection(chosen, prefixes, label)).images
 
     @_of_one_gallery
-    def relocate(self, old: PathOrName, new: PathOrName) -> int:
+    def relocate(self, old: PathOrName, new: PathOrName, *, dry_run: bool = False) -> Relocation:
         """Record that a file or folder, with everything in it, was moved from `old` to `new`.
 
-        No image is read. Returns how many of its files are at the new path. Raises InvalidSource
-        if none is there, or if nothing in the gallery lies at `old`.
+        No image is read. dry_run: change nothing. Returns the numbers of files that are at the new
+        path, at neither, and of those that keep their place. Raises InvalidSource if none is at the
+        new path, or if nothing in the gallery lies at `old`.
 
         >>> gallery.index("pictures").failed
         0
         >>> import os
         >>> os.rename("pictures", "photographs")
         >>> gallery.relocate("pictures", "photographs")
-        300
+        Relocation(found=300, missing=0, kept=0)
         """
-        return relocate(self._storage, checked_path(old), checked_path(new)).found
+        return relocate(self._storage, checked_path(old), checked_path(new), dry_run=dry_run)
 
     @_of_one_gallery
     def duplicates(

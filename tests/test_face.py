@@ -52,7 +52,7 @@ def folder(tmp_path, image_files, photograph, monkeypatch) -> Path:
 def test_the_face_is_this():
     assert hs.__all__ == [
         *("DuplicateFile", "DuplicateGroup"),
-        *("Gallery", "Hit", "ImageRecord", "IndexSummary", "Ranking"),
+        *("Gallery", "Hit", "ImageRecord", "IndexSummary", "Ranking", "Relocation"),
         *("encode", "errors", "load_model", "open"),
     ]
     assert set(hs.__all__) <= set(dir(hs))

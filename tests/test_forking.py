@@ -66,6 +66,21 @@ in_a_forked_process(use)
     assert first == parent == second
 
 
+def test_a_process_is_known_as_forked_before_a_model_is_loaded(model_folder, picture):
+    """Its parent has used PyTorch's threads for something else."""
+    script = """
+torch.randn(500, 500) @ torch.randn(500, 500)
+
+def use():
+    return hs.encode([picture] * 20, folder).tolist()
+
+in_a_forked_process(use)
+print(use())
+"""
+    child, parent = printed(script, model_folder, picture)
+    assert child == parent
+
+
 def test_a_gallery_that_was_opened_before_a_fork_says_so(gallery, picture):
     script = """
 gallery = hs.open(folder)

@@ -194,6 +194,41 @@ def test_an_added_file_and_its_folder_have_one_place(empty_gallery, album):
     assert places(empty_gallery) == pictures(album)
 
 
+@pytest.mark.parametrize("order", [("album/2019", "album"), ("album", "album/2019")])
+def test_labels_do_not_depend_on_the_order(order, empty_gallery, album):
+    one = next((album / "2019" / "sea").iterdir())
+    for source in (ImageFile(one), *(Folder(album.parent / name) for name in order)):
+        index_sources(empty_gallery, [source], workers=1)
+    found = {record.path: record.label for record in records(empty_gallery)}
+    for path, label in found.items():
+        folder = Path(path).parent
+        assert label == (None if folder == album else folder.name)
+    generation = empty_gallery.catalog.generation()
+    index(empty_gallery, album)
+    assert empty_gallery.catalog.generation() == generation
+
+
+def test_excluded_images_that_stay_are_counted_whatever_their_source(empty_gallery, album):
+    index(empty_gallery, album / "2019")
+    with hs.open(empty_gallery.folder) as opened:
+        summary = opened.index(album, exclude=["/2019/sea/"], workers=1)
+        assert summary.excluded == 2
+        assert any("2 images of the gallery match the patterns" in one for one in summary.remarks)
+
+
+def test_info_names_no_source_that_holds_nothing(empty_gallery, album, capsys):
+    index(empty_gallery, album)
+    assert run("gallery", "remove", empty_gallery.folder, "--uri", album, "--yes") == 0
+    capsys.readouterr()
+    assert run("gallery", "info", empty_gallery.folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["sources"] == {"album": str(album)}  # a failure
+    (album / "2019" / "broken.jpg").unlink()
+    with hs.open(empty_gallery.folder) as opened:
+        opened.index(album, exclude=["*"], workers=1)
+    assert run("gallery", "info", empty_gallery.folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["sources"] == {}
+
+
 def test_names_give_a_uri_and_take_it_back():
     names = Names("album", [("/2019/sea", "sea~2"), ("/2019", "2019")])
     for place, uri in (

@@ -115,7 +115,12 @@ def add_list(
     """
 
     def listed(text: str) -> list[Any]:
-        return [of(part.strip()) for part in text.split(",") if part.strip()] or [of(text)]
+        parts = [part.strip() for part in text.split(",")]
+        if not any(parts):
+            raise argparse.ArgumentTypeError(
+                "no value came; values are set apart by spaces or commas"
+            )
+        return [of(part) for part in parts if part]
 
     listed.__name__ = of.__name__  # for argparse's message
     parser.add_argument(name, type=listed, nargs="+", action=_Joined, **given)

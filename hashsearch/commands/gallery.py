@@ -122,7 +122,11 @@ def _as_json(gallery: "GalleryFolder", job: "Job | None") -> dict[str, Any]:
         "removed_rows": sum(rows.values()) - catalog.count(),
         "failures": catalog.failure_count(),
         "labels": catalog.labels(),
-        "sources": {name: str(root) for name, root in catalog.sources().items()},
+        "sources": {
+            name: str(root)
+            for name, root in catalog.sources().items()
+            if catalog.uris_under(name, most=1) or catalog.failures_under(name)
+        },
         "excludes": catalog.excludes(),
         "shards": len(rows),
         "disk_bytes": sum(gallery.disk_bytes().values()) + gallery.model_bytes(),

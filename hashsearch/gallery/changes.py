@@ -22,7 +22,8 @@ class Changes:
     images: new images, one for each row of a new shard, in its order. found: further places of
     images. dropped: (uri, key) of images whose content is no longer at this uri. touched: (uri,
     size, mtime) of files whose content is the same. relabelled: (uri, label) that a person gave.
-    readable: uris of former failures. gone: keys of images whose first place is gone.
+    labelled: (uri, label) that a source gives to an image without one. readable: uris of former
+    failures. gone: keys of images whose first place is gone.
     """
 
     images: list[NewImage] = field(default_factory=list)
@@ -30,6 +31,7 @@ class Changes:
     dropped: list[tuple[str, bytes]] = field(default_factory=list)
     touched: list[tuple[str, int, int]] = field(default_factory=list)
     relabelled: list[tuple[str, str | None]] = field(default_factory=list)
+    labelled: list[tuple[str, str]] = field(default_factory=list)
     readable: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     gone: list[bytes] = field(default_factory=list)
@@ -82,6 +84,13 @@ def apply(db: sqlite3.Connection, changes: Changes, shard: int | None = None) ->
         )
     for uri, label in changes.relabelled:
         _relabel(db, uri, label)
+    labelled = [*changes.labelled, *((place.uri, place.label) for place in changes.found)]
+    unlabelled = "label = ?2 WHERE uri = ?1 AND label IS NULL AND label_given = 0"
+    db.executemany(f"UPDATE places SET {unlabelled} AND ?2 NOT NULL", labelled)
+    db.executemany(
+        f"UPDATE images SET generation = {_NEXT}, {unlabelled} AND ?2 NOT NULL AND removed = 0",
+        labelled,
+    )
     forget_failures(db, changes.readable)
     db.executemany(
         "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",

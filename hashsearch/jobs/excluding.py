@@ -3,23 +3,27 @@
 from collections.abc import Iterable
 
 from hashsearch.gallery.catalog import Catalog
+from hashsearch.gallery.naming import Names
 from hashsearch.sources.excluding import Excludes
 from hashsearch.wording import counted
 
 _BATCH = 20_000  # uris that are read at once
 
 
-def remarks_on_patterns(catalog: Catalog, unmatched: Iterable[str]) -> list[str]:
+def remarks_on_patterns(
+    catalog: Catalog, names: Iterable[Names], unmatched: Iterable[str]
+) -> list[str]:
     """Sentences for a person who has just excluded paths.
 
-    They name the patterns that match no path of the sources, and say how many images of the
-    gallery match its patterns; these were indexed earlier, and stay.
+    names: of the images of each source that was indexed. unmatched: the patterns that match no
+    path of these. The sentences name them, and say how many images of the sources match the
+    gallery's patterns; these were indexed earlier, and stay.
     """
     remarks = [
         f"no path matches {pattern!r}, which the gallery remembers; --include forgets it"
         for pattern in unmatched
     ]
-    if staying := len(_matching(catalog)):
+    if staying := len(_matching(catalog, names)):
         verbs = "matches the patterns and stays" if staying == 1 else "match the patterns and stay"
         remarks.append(
             f"{counted(staying, 'image')} of the gallery {verbs}; "
@@ -28,14 +32,14 @@ def remarks_on_patterns(catalog: Catalog, unmatched: Iterable[str]) -> list[str]
     return remarks
 
 
-def _matching(catalog: Catalog) -> set[int]:
+def _matching(catalog: Catalog, names: Iterable[Names]) -> set[int]:
     """Ids of the images that have a place which the gallery's patterns exclude."""
     excludes, ids = Excludes(catalog.excludes()), set[int]()
-    for name in catalog.sources():
-        last = ""
-        while uris := catalog.uris_under(name, last, _BATCH):
-            last = uris[-1]
-            ids.update(
-                catalog.ids_at([uri for uri in uris if excludes.match(uri.removeprefix(name))])
-            )
+    for of_source in names:
+        for beginning in of_source.beginnings():
+            last = ""
+            while uris := catalog.uris_under(beginning, last, _BATCH):
+                last = uris[-1]
+                matching = [uri for uri in uris if excludes.match(of_source.place(uri) or "")]
+                ids.update(catalog.ids_at(matching))
     return ids

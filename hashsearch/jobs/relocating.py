@@ -20,7 +20,15 @@ _AT_ONCE = 20_000  # places of one transaction, which blocks other writers for h
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """Numbers of places by outcome."""
+    """Numbers of files by outcome of a relocation.
+
+    >>> gallery.index("pictures").failed
+    0
+    >>> import os
+    >>> os.rename("pictures", "photographs")
+    >>> gallery.relocate("pictures", "photographs").missing
+    0
+    """
 
     found: int  # their files are at the new path
     missing: int  # they have a new path too, but no file is there

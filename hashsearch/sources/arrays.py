@@ -61,7 +61,8 @@ class NpyArray:
         if planes:
             self.remarks.append(
                 "its rows are read as planes of red, green and blue, as CIFAR's are, since that "
-                "makes smoother pictures than pixel by pixel"
+                "makes smoother pictures than pixel by pixel; an array (n, 32, 32, 3) is never "
+                "read so"
             )
         step = max(1, _BLOCK_BYTES // row_bytes)
         for start in range(0, len(array), step):

@@ -60,7 +60,6 @@ _FOLDER = "the name of the folder that an image lies in"
 
 # A path is of the first kind that recognizes it: folders of a special layout come
 # before "a folder", and the kinds after it are asked about files only.
-_FOLDER = "the name of the folder that an image lies in"
 KINDS = (
     Kind(
         "CIFAR-10 or CIFAR-100 batches",

@@ -16,7 +16,7 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import is_gone_at, is_lost
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared
-from hashsearch.jobs.index.reading import Chunk, is_relabelled
+from hashsearch.jobs.index.reading import Chunk, note_label
 from hashsearch.sources.base import SourceImage
 
 
@@ -72,6 +72,7 @@ class Decider:
         changes = outcome.changes
         changes.gone += [file.key for file in chunk.further if is_gone_at(file.first, roots)]
         changes.relabelled += chunk.relabelled
+        changes.labelled += chunk.labelled
         changes.readable += [uri for uri in chunk.unchanged if uri in chunk.failed]
         outcome.counts.update(unchanged=len(chunk.unchanged), skipped=chunk.skipped)
         tiny: list[NDArray[np.uint8]] = []
@@ -83,8 +84,7 @@ class Decider:
                 changes.readable.append(uri)
             if uri not in chunk.known and (uri, result.key) in recorded:  # by another source
                 outcome.counts["unchanged"] += 1
-                if image.label_given:
-                    changes.relabelled.append((uri, image.label))
+                note_label(changes, image, uri)
                 continue
             if self._is_new(outcome, image, uri, result.key, taken, lost, chunk.known.get(uri)):
                 changes.images.append(_new_image(image, uri, result))
@@ -131,8 +131,7 @@ class Decider:
         changes = outcome.changes
         if old is not None and old.key == key:
             changes.touched.append((uri, image.size, image.mtime))
-            if is_relabelled(image, old):
-                changes.relabelled.append((uri, image.label))
+            note_label(changes, image, uri, old)
             outcome.counts["unchanged"] += 1
             return False
         if old is not None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from hashsearch.errors import InvalidSource
 from hashsearch.gallery.catalog import Catalog, KnownFile
+from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.naming import Names
 from hashsearch.sources.base import SourceImage
 
@@ -28,7 +29,8 @@ class Chunk:
     known: the catalog's entries of uris whose files have changed. failed: uris that the
     catalog lists as failures. unchanged: uris of unchanged images. further: the catalog's entries
     of those that are not the first place of their image. relabelled: (uri, label) of unchanged
-    images to which a person gave another label.
+    images to which a person gave another label. labelled: (uri, label) of those that have none
+    and to which the source gives one, since it was indexed from a folder above.
     skipped: number of files that could not be read before and have not changed.
     """
 
@@ -39,6 +41,7 @@ class Chunk:
     unchanged: list[str] = field(default_factory=list)
     further: list[KnownFile] = field(default_factory=list)
     relabelled: list[tuple[str, str | None]] = field(default_factory=list)
+    labelled: list[tuple[str, str]] = field(default_factory=list)
     skipped: int = 0
 
     def __len__(self) -> int:
@@ -123,8 +126,7 @@ def _chunk(catalog: Catalog, names: Names, images: list[SourceImage], retry: boo
             chunk.unchanged.append(uri)
             if old.first != uri:
                 chunk.further.append(old)
-            if is_relabelled(image, old):
-                chunk.relabelled.append((uri, image.label))
+            note_label(chunk, image, uri, old)
         elif not retry and failures.get(uri) == (image.size, image.mtime):
             skipped += 1
         else:
@@ -135,7 +137,16 @@ def _chunk(catalog: Catalog, names: Names, images: list[SourceImage], retry: boo
     return replace(chunk, skipped=skipped)
 
 
-def is_relabelled(image: SourceImage, known: KnownFile) -> bool:
-    """Whether a person gave another label to an image than the catalog recorded."""
-    given = (image.label, True)
-    return image.label_given and given != (known.label, known.label_given)
+def note_label(
+    into: Chunk | Changes, image: SourceImage, uri: str, known: KnownFile | None = None
+) -> None:
+    """Note the label of an image that the gallery has, if it is to be recorded.
+
+    That is so if a person gave another one, or if the image has none. known: what the catalog
+    recorded; None if it does not have the image yet, or not at this place.
+    """
+    if image.label_given:
+        if known is None or (known.label, known.label_given) != (image.label, True):
+            into.relabelled.append((uri, image.label))
+    elif image.label is not None and (known is None or known.label is None):
+        into.labelled.append((uri, image.label))

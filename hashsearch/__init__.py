@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hashsearch import errors
-    from hashsearch.face import Gallery, encode, load_model, open
+    from hashsearch.face import encode, load_model, open
     from hashsearch.gallery.catalog import ImageRecord
     from hashsearch.jobs.index.indexing import IndexSummary
     from hashsearch.jobs.relocating import Relocation
+    from hashsearch.open_gallery import Gallery
     from hashsearch.retrieval.duplicates import DuplicateFile, DuplicateGroup
     from hashsearch.retrieval.searcher import Hit, Ranking
 
@@ -29,7 +30,7 @@ _process = os.getpid()  # where this was imported; a forked process has another
 _PLACES = {
     "DuplicateFile": "hashsearch.retrieval.duplicates",
     "DuplicateGroup": "hashsearch.retrieval.duplicates",
-    "Gallery": "hashsearch.face",
+    "Gallery": "hashsearch.open_gallery",
     "Hit": "hashsearch.retrieval.searcher",
     "ImageRecord": "hashsearch.gallery.catalog",
     "IndexSummary": "hashsearch.jobs.index.indexing",

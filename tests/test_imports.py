@@ -36,6 +36,7 @@ FLOORS = (
     ("retrieval",),
     ("evaluation",),
     ("jobs",),
+    ("open_gallery",),
     ("face",),
     ("demo", "commands", "cli"),
 )

@@ -13,10 +13,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 import hashsearch as hs
+from hashsearch import open_gallery
 from hashsearch.encoder import Encoder
 from hashsearch.errors import InvalidGallery
 from hashsearch.gallery import opening
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.inputs import tiny_image
 from service.app import create_app
 from service.settings import Settings
 from tests.galleries import ids, index, run
@@ -89,7 +91,7 @@ def test_an_open_gallery_follows_what_replaces_it(
         number = gallery.add(photograph)
         assert gallery.rank(photograph, k=1).hits[0].id == number
         assert [image.id for image in gallery][-1] == number
-        (code,) = expected.encode(hs.face.tiny_image(photograph)[None])
+        (code,) = expected.encode(tiny_image(photograph)[None])
         stored = GalleryFolder(folder)
         assert (stored.code(number) == code).all()
         assert number in ids(stored)
@@ -144,7 +146,7 @@ def test_ids_of_a_gallery_that_was_replaced_remove_nothing(folder, other_folder)
 
 
 def test_an_iteration_does_not_mix_two_galleries(folder, other_folder, monkeypatch):
-    monkeypatch.setattr(hs.face, "_BATCH", 10)
+    monkeypatch.setattr(open_gallery, "_BATCH", 10)
     with hs.open(folder) as gallery:
         images = iter(gallery)
         next(images)

@@ -268,7 +268,7 @@ class Gallery:
         query: an image's path, a file's bytes, a PIL image, a (height, width, 3) uint8 array;
         an id of the gallery (then the image itself is left out); or a code, as 64 hexadecimal
         digits or a (32,) uint8 array. A path without a file, such as "a.zip!/b.jpg", stands for
-        the id of the gallery's image that has it. k: how many at most. radius: largest distance,
+        the gallery's image that has it. k: how many at most. radius: largest distance,
         inclusive. Without both, the nearest 10; with a radius alone, all within it. method:
         "codes" (distance in bits, 0 to 256) or "pixels" (squared Euclidean distance of the 32×32
         pixels).
@@ -493,7 +493,7 @@ class Gallery:
         if isinstance(query, str | PathLike):
             found = _id_at(searcher.gallery.catalog, os.fspath(query))
             if found is not None:
-                return searcher.query_by_id(found)
+                return replace(searcher.query_by_id(found), image_id=None)  # as a file, it is found
         return searcher.query_by_tiny(tiny_image(query, "an id, a code"))
 
 

@@ -121,9 +121,7 @@ def test_sources_within_a_folder_are_named(image_files, tmp_path):
     (tmp_path / "train.parquet").write_bytes(b"PAR1")
     source = Folder(tmp_path)
     assert len(list(source)) == 300
-    assert source.remarks == [
-        "passed over: 1 .parquet; to include such a file, name it as a source"
-    ]
+    assert source.remarks == [".parquet files are passed over, unless they are named as sources"]
     list(source)
     assert len(source.remarks) == 1
 

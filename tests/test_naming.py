@@ -109,25 +109,47 @@ def test_pruning_a_folder_prunes_the_sources_within_it(empty_gallery, album):
     assert empty_gallery.catalog.failure_count() == 1
 
 
-def test_a_source_that_is_away_is_not_pruned_with_the_folder_that_holds_it(empty_gallery, album):
+@pytest.mark.parametrize("order", [("2019/sea", "."), (".", "2019/sea")])
+def test_a_source_that_is_away_is_not_pruned_with_the_folder_that_holds_it(
+    order, empty_gallery, album
+):
     """As a disk in it that is not mounted, or an archive that was lent to somebody."""
     shutil.make_archive(str(album / "lent"), "zip", album)
-    index(empty_gallery, album / "2019" / "sea")
-    index(empty_gallery, album)
+    for folder in order:
+        index(empty_gallery, album / folder)
     index_sources(empty_gallery, [ZipArchive(album / "lent.zip")], workers=1)
     before = places(empty_gallery)
     shutil.rmtree(album / "2019" / "sea")
     (album / "2019" / "sea").mkdir()
+    (album / "2019" / "sea" / ".keep").touch()  # as some mount points have
     (album / "lent.zip").unlink()
-    summary = index_sources(empty_gallery, [Folder(album)], workers=1)
-    assert summary.missing == 0
-    summary = index_sources(empty_gallery, [Folder(album)], workers=1, prune=True)
-    assert summary.pruned == 0
-    assert summary.remarks == [
-        f"{album / away} is missing or empty, so its images stay as they are"
-        for away in ("2019/sea", "lent.zip")
-    ]
+    for prune in (False, True):
+        summary = index_sources(empty_gallery, [Folder(album)], workers=1, prune=prune)
+        assert (summary.pruned, summary.missing) == (0, 0)
+        remark, _ = summary.remarks
+        assert remark.startswith(f"{album}/2019/sea holds no image now, and its 2 images stay")
     assert places(empty_gallery) == before
+
+
+def test_a_source_whose_files_have_moved_is_not_called_away(empty_gallery, album):
+    index(empty_gallery, album / "2019" / "sea")
+    index(empty_gallery, album)
+    (album / "2019" / "sea").rename(album / "2019" / "lake")
+    for _ in range(2):
+        assert index(empty_gallery, album).remarks == []
+
+
+def test_a_renamed_file_that_is_overwritten_leaves_nothing_behind(empty_gallery, album):
+    index(empty_gallery, album)
+    path = next((album / "2019" / "sea").iterdir())
+    (record,) = [one for one in records(empty_gallery) if one.path == str(path)]
+    renamed = path.rename(path.with_name("renamed.jpg"))
+    assert index(empty_gallery, album).moved == 1
+    assert places(empty_gallery) == pictures(album)
+    renamed.write_bytes(another_png())
+    summary = index(empty_gallery, album)
+    assert (summary.indexed, summary.missing) == (1, 0)
+    assert record.id not in {one.id for one in records(empty_gallery)}
 
 
 def test_a_renamed_folder_leaves_no_missing_images(empty_gallery, album):
@@ -183,6 +205,35 @@ def test_a_source_that_moves_into_another_keeps_one_place_for_each_file(
         assert index(empty_gallery, folder).duplicates == 0
     assert places(empty_gallery) == pictures(album)
     assert empty_gallery.catalog.count() == 6
+
+
+def test_a_relocation_to_where_the_files_were_found_keeps_their_labels(empty_gallery, album):
+    (album / "2019").rename(album.parent / "old")
+    index(empty_gallery, album.parent / "old")
+    (album.parent / "old").rename(album / "new")
+    index(empty_gallery, album)
+    before = {record.path: record.label for record in records(empty_gallery)}
+    assert relocate(empty_gallery, album.parent / "old", album / "new").found == 4
+    assert {record.path: record.label for record in records(empty_gallery)} == before
+    assert before[str(next((album / "new").glob("*.*")))] is not None
+
+
+def test_a_label_by_the_folder_of_a_source_follows_its_relocation(empty_gallery, album):
+    index(empty_gallery, album / "2019" / "sea")
+    index(empty_gallery, album)
+    (album / "2019" / "sea").rename(album / "2019" / "lake")
+    assert relocate(empty_gallery, album / "2019" / "sea", album / "2019" / "lake").found == 2
+    assert empty_gallery.catalog.labels() == {"2019": 2, "lake": 2}
+
+
+def test_a_picture_added_as_bytes_is_shown_by_its_file_once_that_is_found(empty_gallery, album):
+    one, other = list((album / "2019" / "sea").iterdir())
+    with hs.open(empty_gallery.folder) as opened:
+        ids = [opened.add(path.read_bytes(), label="mine") for path in (one, other)]
+        opened.add(other)
+        index(empty_gallery, album)
+        assert [opened.paths(number) for number in ids] == [[str(one)], [str(other)]]
+        assert {opened.get(number).label for number in ids} == {"mine"}
 
 
 def test_an_added_file_and_its_folder_have_one_place(empty_gallery, album):

@@ -155,27 +155,31 @@ class Model:
 
     def index(self, disk: Disk, roots: list[Path], prune: bool, sources: list[Path]) -> int:
         """Returns the number of images that are not pruned though their files are gone."""
-        every: set[Path] = set()
-        for root in roots:
-            found = {path: disk.key(path) for path in root.rglob("*.png")}
-            gone = {
-                path
-                for path in self.places
-                if found
-                and path.is_relative_to(root)
-                and path not in found
-                # An empty folder may be a disk that is not mounted.
-                and all(
-                    exists_in(one) for one in sources if root in one.parents and one in path.parents
-                )
-            }
-            for path in gone if prune else ():
+        innermost = sorted(sources, key=lambda source: -len(source.parts))
+
+        def source_of(path: Path) -> Path:
+            return next(one for one in innermost if path.is_relative_to(one))
+
+        found = {path: disk.key(path) for root in roots for path in root.rglob("*.png")}
+        moved = {key for path, key in found.items() if self.places.get(path) != key}
+        self.places |= found
+        for path, key in list(self.places.items()):
+            if key in moved and not path.exists() and exists_in(source_of(path)):
                 del self.places[path]
-            every |= gone
-            self.places |= found
+        gone = {
+            path
+            for path in self.places.keys() - found.keys()
+            for root in roots
+            # A source without images may be a disk that is not mounted.
+            if path.is_relative_to(root)
+            and any(one.is_relative_to(root) for one in found)
+            and (source_of(path) == root or any(source_of(one) == source_of(path) for one in found))
+        }
+        for path in gone if prune else ():
+            del self.places[path]
         self.forget()
         alive = {key for path, key in self.places.items() if path.exists()}
-        return 0 if prune else len({self.places[path] for path in every} - alive)
+        return 0 if prune else len({self.places[path] for path in gone} - alive)
 
     def remove(self, paths: list[Path]) -> None:
         for path in paths:

@@ -1,14 +1,16 @@
 """Changes to a catalog, made within a transaction (see `Catalog.transaction`)."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from pathlib import Path
 
 from hashsearch.gallery.catalog import Failure, FoundPlace, NewImage, marks, parts
 from hashsearch.sources.base import split_uri
-from hashsearch.sources.folder import folder_label
+from hashsearch.sources.folder import folder_label, printable
 
 # The generation that the current transaction makes.
 _NEXT = "(SELECT value + 1 FROM settings WHERE name = 'generation')"
@@ -141,11 +143,17 @@ def put_first(db: sqlite3.Connection, image_id: int, uri: str) -> None:
 
 
 def move_place(db: sqlite3.Connection, uri: str, new: str) -> None:
-    """Record that a file is at another uri now. A place that is known there already stays.
+    """Record that a file is at another uri now.
 
+    If another place is recorded there, that one stays; of two places of one image, its first does.
     A label that was the name of the file's folder becomes that of its new folder, if the new
     folder gives one.
     """
+    db.execute(
+        "DELETE FROM places WHERE uri = ?2 "
+        "AND image = (SELECT id FROM images WHERE uri = ?1 AND removed = 0)",
+        (uri, new),
+    )
     known = (
         "SELECT EXISTS (SELECT 1 FROM images WHERE removed = 0 AND uri = ?1) "
         "OR EXISTS (SELECT 1 FROM places WHERE uri = ?1)"
@@ -170,9 +178,21 @@ def move_failures(db: sqlite3.Connection, uris: Mapping[str, str]) -> None:
     db.executemany("UPDATE OR REPLACE failures SET uri = ?2 WHERE uri = ?1", uris.items())
 
 
-def change_root(db: sqlite3.Connection, name: str, root: bytes) -> None:
-    """Record that a source is at another path now."""
-    db.execute("UPDATE sources SET root = ? WHERE name = ?", (root, name))
+def change_root(db: sqlite3.Connection, name: str, former: Path, now: Path) -> None:
+    """Record that a source is at another path now.
+
+    A label that was the name of its folder becomes the new name.
+    """
+    db.execute("UPDATE sources SET root = ? WHERE name = ?", (os.fsencode(now), name))
+    if former.name == now.name:
+        return
+    label = (
+        "SET label = ?3 WHERE uri > ?1 || '/' AND uri < ?1 || '0' "
+        "AND instr(substr(uri, length(?1) + 2), '/') = 0 AND label = ?2 AND label_given = 0"
+    )
+    values = (name, printable(former.name), printable(now.name))
+    db.execute(f"UPDATE places {label}", values)
+    db.execute(f"UPDATE images {label} AND removed = 0", values)
 
 
 def change_excludes(

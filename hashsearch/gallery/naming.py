@@ -51,7 +51,9 @@ class Names:
 def names_of(catalog: Catalog, sources: Sequence[Source]) -> list[Names]:
     """How the images of each source are named; new sources are recorded. Raises GalleryReadOnly."""
     first = [
-        uri_at(catalog, source.root) if source.is_folder else catalog.source_name(source.root)
+        catalog.source_name(source.root)
+        if source.is_whole or not source.is_folder
+        else uri_at(catalog, source.root)  # of an image file, which makes no source of its own
         for source in sources
     ]
     return [

@@ -164,3 +164,12 @@ def file_of(uri: str, roots: Mapping[str, Path]) -> Path | None:
     """The file that holds the image at a uri; None for one that was added without a file."""
     name, place = split_uri(uri)
     return file_at(roots[name], place) if name in roots else None
+
+
+def is_away(root: Path) -> bool:
+    """Whether a source is missing, or is an empty folder, as of a disk that is not mounted."""
+    try:
+        with os.scandir(root) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return is_gone(root)

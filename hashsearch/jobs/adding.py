@@ -12,7 +12,7 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import uri_at
 from hashsearch.images import TINY_BYTES
 from hashsearch.jobs.index.prepare import prepare
-from hashsearch.sources.base import SourceImage, added_uri
+from hashsearch.sources.base import SourceImage, added_path, added_uri
 
 
 def add_image(
@@ -58,6 +58,8 @@ def add_image(
         changes = Changes(relabelled=[(first, label)] if given else [])
         if path is not None:
             changes.found.append(FoundPlace(result.key, uri, label, size, mtime, given))
+            if added_path(first) is not None:  # it has a file now
+                changes.dropped.append((first, result.key))
         if len(changes):
             gallery.commit(changes)
         return image_id, False

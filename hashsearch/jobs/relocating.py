@@ -128,7 +128,7 @@ class _Move:
         is_source = split_uri(self.former)[1] == ""
         if is_source and is_whole and self.target not in catalog.sources().values():
             with catalog.transaction() as db:
-                change_root(db, self.former, os.fsencode(self.target))
+                change_root(db, self.former, catalog.sources()[self.former], self.target)
                 next_generation(db)
             return
         moved = [uri for uri, outcome in self.outcomes(catalog) if outcome in ("found", "missing")]

@@ -17,7 +17,11 @@ _LINKS = {
     "folders": "passed over: {} to folders; to include such a folder, name it as a source",
     "nothing": "passed over: {} to files that do not exist",
 }
-_SOURCES = (".npy", ".parquet", ".tar", ".tgz", ".zip")  # that may be indexed by their names
+# What may be a source by itself; the first suffix that fits is counted.
+_SOURCES = (
+    *(".tar.gz", ".tar.bz2", ".tar.xz", ".tar", ".tgz", ".tbz2", ".txz"),
+    *(".zip", ".npy", ".parquet"),
+)
 
 
 class Folder:
@@ -66,7 +70,7 @@ class Folder:
                 elif stat.S_ISLNK(status.st_mode) and os.path.isdir(path):  # noqa: PTH112  # never raises
                     self._links["folders"] += 1
                 elif path.suffix.lower() not in ACCEPTED_SUFFIXES:
-                    pass_over(self.passed_over, path.suffix.lower())
+                    pass_over(self.passed_over, _suffix(path))
                 elif found := self._file(path, status):
                     yield self._image(path, found)
             except OSError as error:  # the other entries can be read
@@ -75,12 +79,10 @@ class Folder:
         self.remarks += [
             _LINKS[to].format(counted(count, "link")) for to, count in self._links.items()
         ]
-        self.remarks += [
-            f"passed over: {self.passed_over[suffix]:,} {suffix}; to include such a file, name it "
-            "as a source"
-            for suffix in _SOURCES
-            if suffix in self.passed_over
-        ]
+        if passed := [suffix for suffix in _SOURCES if suffix in self.passed_over]:
+            self.remarks.append(
+                f"{', '.join(passed)} files are passed over, unless they are named as sources"
+            )
 
     def _file(self, path: Path, status: os.stat_result) -> os.stat_result | None:
         """The status of the file at a path; None if it is no file, or a link to one outside."""
@@ -138,6 +140,11 @@ def _names(folder: Path) -> list[bytes]:
         shown = [os.fsencode(entry.name) for entry in entries if not entry.name.startswith(".")]
     shown.sort(reverse=True)
     return shown
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower()
+    return next((suffix for suffix in _SOURCES if name.endswith(suffix)), PurePath(name).suffix)
 
 
 def _count_candidates(root: Path) -> int:

@@ -13,11 +13,11 @@ from hashsearch.errors import InvalidImage
 from hashsearch.gallery.catalog import Failure, FoundPlace, KnownFile, NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.gallery.places import is_gone_at, is_lost
+from hashsearch.gallery.places import is_away, is_gone_at, is_lost
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared
 from hashsearch.jobs.index.reading import Chunk, note_label
-from hashsearch.sources.base import SourceImage
+from hashsearch.sources.base import SourceImage, added_path, split_uri
 
 
 @dataclass(slots=True)
@@ -91,6 +91,7 @@ class Decider:
                 outcome.thumbnails.append(result.thumbnail)
                 tiny.append(result.tiny)
                 taken.add(result.key)
+        changes.dropped += self._former_places(changes.found, committed, roots)
         if tiny:
             outcome.tiny = np.stack(tiny)
         outcome.counts.update(indexed=len(changes.images), failed=len(changes.failures))
@@ -112,6 +113,26 @@ class Decider:
         """Keys of the images whose first place, at one of these uris, is lost."""
         recorded = self._catalog.known_files(uris)
         return {file.key for uri, file in recorded.items() if is_lost(uri, file, roots)}
+
+    def _former_places(
+        self,
+        found: Sequence[FoundPlace],
+        committed: Mapping[bytes, tuple[int, str]],
+        roots: Mapping[str, Path],
+    ) -> list[tuple[str, bytes]]:
+        """(uri, key) of the places from which images that were found elsewhere are gone.
+
+        A place stays if its source is away, as a disk that is not mounted.
+        """
+        ids = {committed[place.key][0]: place.key for place in found if place.key in committed}
+        here = {name for name, root in roots.items() if not is_away(root)}
+        return [
+            (place.uri, ids[image_id])
+            for image_id, places in self._catalog.places(list(ids)).items()
+            for place in places
+            if (split_uri(place.uri)[0] in here and is_gone_at(place.uri, roots))
+            or added_path(place.uri) is not None
+        ]
 
     def _is_new(
         self,

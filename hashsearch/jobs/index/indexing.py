@@ -117,7 +117,7 @@ def index_sources(
                 raise TooManyFailures(
                     f"stopped: {counted(decider.failed, 'image')} could not be read, and the limit "
                     f"of failures is {max_failures:,}; what was read is in the gallery, and "
-                    f" hashsearch gallery failures {gallery.folder} lists the others"
+                    f"hashsearch gallery failures {gallery.folder} lists the others"
                 )
             if not record.stopped:
                 for of_source, one in zip(names, seen, strict=True):
@@ -125,7 +125,7 @@ def index_sources(
                         committer.counts["pruned"] += prune_source(catalog, of_source, one)
                     else:
                         missing |= missing_images(catalog, of_source, one)
-                    remarks += remarks_on_sources_away(catalog, of_source, one.source)
+                    remarks += remarks_on_sources_away(catalog, of_source, one)
                     _forget_failures(
                         gallery, of_source, one.source, excludes, missing=retry_failed or prune
                     )

@@ -1,10 +1,8 @@
 """Removing the images that are gone from a source."""
 
-import os
 from array import array
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +11,7 @@ from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.naming import Names
 from hashsearch.gallery.places import drop_places, present
 from hashsearch.sources.base import Source, SourceImage, file_at, is_gone
+from hashsearch.wording import counted
 
 _BATCH = 10_000  # places that are looked up, and dropped, at once
 
@@ -50,8 +49,8 @@ def prune(catalog: Catalog, names: Names, seen: SeenSource) -> int:
     """Remove the images that are gone from a source, and return their number.
 
     names: of the source's images. seen: the source, after it was read to its end. An image that
-    has other places keeps them. Nothing is gone from a source that is missing or empty, as the
-    folder of a disk that is not mounted; nor from such a source within this one.
+    has other places keeps them. Nothing is gone from a source that is missing or holds no image,
+    as the folder of a disk that is not mounted; nor from such a source within this one.
     """
     return sum(drop_places(catalog, uris) for uris in _gone(catalog, names, seen))
 
@@ -63,44 +62,66 @@ def missing_images(catalog: Catalog, names: Names, seen: SeenSource) -> set[int]
     """
     ids = set[int]()
     for uris in _gone(catalog, names, seen):
-        records = catalog.records(sorted(set(catalog.ids_at(uris))))
-        ids.update(record.id for record in present(catalog, records) if record.missing)
+        ids |= _without_file(catalog, uris)
     return ids
 
 
-def remarks_on_sources_away(catalog: Catalog, names: Names, source: Source) -> list[str]:
-    """Sentences on the sources within a source that are missing or empty, if they have images.
+def remarks_on_sources_away(catalog: Catalog, names: Names, seen: SeenSource) -> list[str]:
+    """Sentences on the sources within a source that are away, if images of them have no file.
 
-    names: of the source's images.
+    names, seen: as of `prune`.
     """
-    return [
-        f"{path} is missing or empty, so its images stay as they are"
-        for inside, name in names.nested
-        if _is_away(path := file_at(source.root, inside)) and catalog.uris_under(name, most=1)
-    ]
+    remarks = []
+    for inside, name in names.nested:
+        if _is_away(catalog, names, seen, name):
+            ids = set[int]()
+            for uris in _batches(catalog, name):
+                ids |= _without_file(catalog, uris)
+            if ids:
+                remarks.append(
+                    f"{file_at(seen.source.root, inside)} holds no image now, and its "
+                    f"{counted(len(ids), 'image')} stay in the gallery; if they have moved, "
+                    "`hashsearch gallery relocate` records it, and `gallery remove --uri` removes "
+                    "them"
+                )
+    return remarks
 
 
 def _gone(catalog: Catalog, names: Names, seen: SeenSource) -> Iterator[list[str]]:
     """Yield batches of uris whose file, or place in an archive, is gone from a source."""
-    source = seen.source
-    if not source.is_whole or len(seen) == 0:
+    if not seen.source.is_whole or len(seen) == 0:
         return
-    here = [name for inside, name in names.nested if not _is_away(file_at(source.root, inside))]
+    here = [name for _, name in names.nested if not _is_away(catalog, names, seen, name)]
     for beginning in (names.first, *here):
-        last = ""
-        while uris := catalog.uris_under(beginning, last, _BATCH):
-            last = uris[-1]
+        for uris in _batches(catalog, beginning):
             places = {names.place(uri) or "": uri for uri in uris}
-            yield [places[place] for place in seen.unseen(list(places)) if _has_gone(source, place)]
+            yield [
+                places[place]
+                for place in seen.unseen(list(places))
+                if _has_gone(seen.source, place)
+            ]
 
 
-def _is_away(path: Path) -> bool:
-    """Whether a folder or archive is missing, or is an empty folder."""
-    try:
-        with os.scandir(path) as entries:
-            return next(entries, None) is None
-    except OSError:
-        return is_gone(path)
+def _is_away(catalog: Catalog, names: Names, seen: SeenSource, nested: str) -> bool:
+    """Whether nothing of a source within a source was yielded. nested: its name."""
+    return not any(
+        len(seen.unseen([names.place(uri) or "" for uri in uris])) < len(uris)
+        for uris in _batches(catalog, nested)
+    )
+
+
+def _without_file(catalog: Catalog, uris: list[str]) -> set[int]:
+    """Ids of the images at these uris that have no file any more."""
+    records = catalog.records(sorted(set(catalog.ids_at(uris))))
+    return {record.id for record in present(catalog, records) if record.missing}
+
+
+def _batches(catalog: Catalog, beginning: str) -> Iterator[list[str]]:
+    """Uris of a source that the gallery has, also while they are dropped."""
+    last = ""
+    while uris := catalog.uris_under(beginning, last, _BATCH):
+        last = uris[-1]
+        yield uris
 
 
 def _has_gone(source: Source, place: str) -> bool:

@@ -221,3 +221,11 @@ def test_the_kind_of_an_error_is_the_name_of_its_class(error, status, sentence, 
     done = run("--json")
     assert (done.returncode, json.loads(done.stdout)) == (status, {"error": sentence, "kind": kind})
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["x", "1.5", "-1", str(2**63), ""])
+def test_what_is_no_number_is_named_with_what_is_wanted(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["gallery", "duplicates", "g", f"--radius={text}"])
+    message = f"argument --radius: must be a whole number of at least 0; got {text!r}"
+    assert message in capsys.readouterr().err

@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -160,22 +161,19 @@ def model(text: str) -> Path:
     return model_folder(text)
 
 
-def whole(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**63:
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0; got {text}")
-    return number
-
-
-def minutes(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text}")
-    return number
+def whole(text: str, least: int = 0) -> int:
+    with suppress(ValueError):
+        if least <= int(text) < 2**63:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}; got {text!r}")
 
 
 def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a number of at least 1; got {text}")
-    return number
+    return whole(text, 1)
+
+
+def minutes(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be a number above 0; got {text!r}")

@@ -265,6 +265,9 @@ def _remove(options: argparse.Namespace) -> int:
         given = (*(options.id or ()), options.uri, options.label, options.shard)
         asked = ", ".join(str(value) for value in given if value is not None)
         raise InvalidQuery(f"no image matches '{asked}'")
+    unknown = len(set(options.id or ())) - expected.images if options.id else 0
+    if unknown:
+        print(f"not in the gallery: {unknown:,} of these ids", file=sys.stderr)
     if options.dry_run:
         _print_selected(options, chosen)
         return 0
@@ -283,9 +286,6 @@ def _remove(options: argparse.Namespace) -> int:
     print(f"{options.gallery}: {counted(total, 'image')}; {removed.images:,} removed")
     if removed.kept:
         print(f"{counted(removed.kept, 'image')} kept, found elsewhere too")
-    missing = len(set(options.id or ())) - removed.images
-    if missing and options.id:
-        print(f"not in the gallery: {missing:,} of these ids", file=sys.stderr)
     if removed.images:
         print(f"to free their space: hashsearch gallery compact {options.gallery}")
     return 0

@@ -59,6 +59,11 @@ def code_from_hex(text: str, n_bytes: int = CODE_BYTES) -> NDArray[np.uint8]:
 
 def require_code_bytes(codes: NDArray[np.uint8], n_bytes: int) -> None:
     """Raise CodeShapeError unless `codes` is (n, n_bytes) uint8."""
+    if not isinstance(codes, np.ndarray):
+        raise CodeShapeError(
+            f"an array of shape (n, {n_bytes}) and type uint8 was wanted; "
+            f"got an object of type {type(codes).__name__}"
+        )
     if codes.ndim != 2 or codes.shape[1] != n_bytes or codes.dtype != np.uint8:
         raise CodeShapeError(
             f"codes of shape (n, {n_bytes}) and type uint8 were wanted; "

@@ -98,7 +98,7 @@ class Encoder:
         _use_one_thread_after_a_fork()
         bits = torch.from_numpy(unpack_bits(codes, self.model.bits)).to(self.device, torch.float32)
         with torch.inference_mode():
-            pixels = [self.model.reconstruct(batch) for batch in bits.split(256)]
+            pixels = [self.model.reconstruct(batch) for batch in bits.split(256) if len(batch)]
         levels = torch.cat(pixels) if pixels else torch.empty(0, 32, 32, 3)
         rounded: NDArray[np.uint8] = levels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
         return rounded

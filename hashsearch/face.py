@@ -1,6 +1,6 @@
 """The library's face: what `import hashsearch` offers, documented in docs/python.md."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +16,7 @@ from hashsearch.inputs import (
     PathOrName,
     Picture,
     checked_path,
+    described,
     tiny_image,
 )
 from hashsearch.models.card import model_folder, of_other_rules, read_card
@@ -102,6 +103,8 @@ def encode(
         isinstance(images, np.ndarray) and images.ndim != 4
     ):
         raise InvalidQuery("one image came; a sequence of images was wanted, such as [image]")
+    if not isinstance(images, Iterable):
+        raise InvalidQuery(f"{described(images)} came; a sequence of images was wanted")
     encoder = load_model(model) if isinstance(model, str | PathLike) else model
     if encoder.preprocessing != PREPROCESSING:
         raise ArtifactMismatch(

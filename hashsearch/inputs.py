@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -29,13 +29,13 @@ def tiny_image(image: Picture, *others: str) -> NDArray[np.uint8]:
     there is one, and InvalidQuery for anything else.
     """
     if isinstance(image, bytes | bytearray | memoryview):
-        return decode(bytes(image)).tiny
+        return _decoded(bytes(image))
     if isinstance(image, str | PathLike):
-        data = _file_bytes(image)
+        data = image_file_bytes(image)
         try:
             return decode(data).tiny
         except InvalidImage as error:
-            raise type(error)(f"{image}: {error}") from error
+            raise type(error)(f"{shortened(image)}: {error}") from error
     if isinstance(image, Image.Image):
         return from_picture(image).tiny
     if isinstance(image, np.ndarray):
@@ -46,18 +46,35 @@ def tiny_image(image: Picture, *others: str) -> NDArray[np.uint8]:
     raise InvalidQuery(f"{described(image)} came; an image was wanted: {wanted}")
 
 
-def _file_bytes(path: PathOrName) -> bytes:
-    shown = str(path) if len(str(path)) <= _LONGEST_SHOWN else f"{str(path)[:_LONGEST_SHOWN]}…"
+def _decoded(data: bytes) -> NDArray[np.uint8]:
+    try:
+        return decode(data).tiny
+    except InvalidImage as error:
+        if len(data) != CODE_BYTES:
+            raise
+        raise type(error)(
+            f"{error}; a code is given as {2 * CODE_BYTES} hexadecimal digits or as an array of "
+            f"uint8 ({CODE_BYTES},)"
+        ) from error
+
+
+def image_file_bytes(path: PathOrName) -> bytes:
+    """Read an image file. Raises InvalidImage, with the path, and InvalidQuery if it is empty."""
+    shown = shortened(path)
     try:
         return read_image_file(checked_path(path))
     except OSError as error:
         raise InvalidImage(f"{shown} cannot be read: {error.strerror}") from error
     except ValueError as error:  # a zero byte
         raise InvalidImage(f"{shown!r} is no path: {error}") from error
+    except InvalidImage as error:  # too large
+        raise type(error)(f"{shown}: {error}") from error
 
 
 def checked_path(path: PathOrName) -> Path:
-    """Raises InvalidQuery if the path is empty, which would mean the working folder."""
+    """Raises InvalidQuery for no path, and an empty one, which would mean the working folder."""
+    if not isinstance(path, str | PathLike) or isinstance(os.fspath(path), bytes):
+        raise InvalidQuery(f"{described(path)} came; the path of a file or folder was wanted")
     if not os.fspath(path):
         raise InvalidQuery("an empty path came; the path of a file or folder was wanted")
     return Path(path)
@@ -72,17 +89,24 @@ def whole(name: str, value: object, least: int | None = None) -> int:
         number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError
     except TypeError as error:
         raise InvalidQuery(f"{name} is a whole number; got {described(value)}") from error
-    if isinstance(value, bool) or (least is not None and number < least):
-        wanted = "a whole number" if least is None else f"at least {least}"
-        raise InvalidQuery(f"{name} is {wanted}; got {value}")
+    if isinstance(value, bool):
+        raise InvalidQuery(f"{name} is a whole number; got {value}")
+    if least is not None and number < least:
+        raise InvalidQuery(f"{name} is at least {least}; got {value}")
     return min(max(number, -_MAX), _MAX)  # beyond it, there is nothing more
 
 
 def whole_numbers(ids: Iterable[int]) -> list[int]:
     """Check a list of ids. Raises InvalidQuery, also for a text of digits."""
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+    if isinstance(ids, str | bytes | Mapping) or not isinstance(ids, Iterable):
         raise InvalidQuery(f"ids is a list of whole numbers; got {described(ids)}")
     return [whole("an id", one) for one in ids]
+
+
+def shortened(path: PathOrName) -> str:
+    """A path in a message: its beginning if it is long."""
+    text = str(path)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def described(value: object) -> str:

@@ -26,7 +26,9 @@ from hashsearch.inputs import (
     Picture,
     checked_path,
     described,
+    image_file_bytes,
     is_code,
+    shortened,
     tiny_image,
     whole,
     whole_numbers,
@@ -227,6 +229,11 @@ class Gallery:
         for name, patterns in (("exclude", exclude), ("include", include)):
             if isinstance(patterns, str):
                 raise InvalidQuery(f"{name} is a list of patterns; got {patterns!r}")
+            for pattern in patterns:
+                _text("a pattern", pattern)
+        for name, call in (("progress", progress), ("stop", stop)):
+            if not (call is None or callable(call)):
+                raise InvalidQuery(f"{name} is a function; got {described(call)}")
         storage.change_excludes(exclude, include)
         unmatched = {text: pattern_of(text) for text in exclude}
         if unmatched:
@@ -307,31 +314,30 @@ class Gallery:
     def add(self, image: "PathOrName | bytes", label: str | None = None) -> int:
         """Add one image file, given by its path or its bytes; a job may run meanwhile.
 
-        Returns its id. If the gallery holds the same bytes already, it returns the older image's
-        id, gives it the label, if one came, and remembers the path too. Raises InvalidImage.
+        label: an empty one means that the image has none. Returns the image's id. If the gallery
+        holds the same bytes already, that is the older image's id; it keeps its label if `label`
+        is None, and the path is remembered too. Raises InvalidImage.
 
         >>> gallery.add("new.jpg", label="cat")
         301
         """
         from hashsearch.jobs.adding import add_image  # with torch, which takes seconds
 
-        if not isinstance(label, str | None):
-            raise InvalidQuery(f"{described(label)} came as a label; text was wanted")
+        label = None if label is None else _text("a label", label)
         storage, encoder = self._storage, self._encoder()
-        label = None if label is None else valid_text(label)
         if isinstance(image, bytes):
             return add_image(storage, encoder, image, label)[0]
         if not isinstance(image, str | PathLike):
             raise InvalidQuery(f"{described(image)} came; an image file's path or bytes was wanted")
+        data = image_file_bytes(image)
+        source = ImageFile(checked_path(image))
+        (found,) = source
         try:
-            source = ImageFile(checked_path(image))
-            (found,) = source
-        except (OSError, ValueError) as error:
-            raise InvalidImage(f"{described(str(image))} cannot be read: {error}") from error
-        try:
-            return add_image(storage, encoder, found, label, path=source.path)[0]
+            return add_image(
+                storage, encoder, replace(found, content=data), label, path=source.path
+            )[0]
         except InvalidImage as error:
-            raise InvalidImage(f"{image}: {error}") from error
+            raise type(error)(f"{shortened(image)}: {error}") from error
 
     def remove(
         self,
@@ -356,6 +362,8 @@ class Gallery:
             raise InvalidQuery("remove() takes exactly one of ids, label and uri_prefix")
         if uri_prefix == "":
             raise InvalidQuery("an empty uri_prefix would remove every image")
+        label = None if label is None else _text("a label", label)
+        named = "" if uri_prefix is None else os.fspath(checked_path(uri_prefix) and uri_prefix)
         former, storage = self._opened, self._storage
         if chosen is not None and storage is not former:
             raise InvalidGallery(
@@ -363,8 +371,7 @@ class Gallery:
                 "nothing was removed"
             )
         catalog = storage.catalog
-        prefixes = None if uri_prefix is None else uris_named(catalog, os.fspath(uri_prefix))
-        label = None if label is None else valid_text(label)
+        prefixes = None if uri_prefix is None else uris_named(catalog, named)
         return remove(catalog, Selection(chosen, prefixes, label)).images
 
     @_of_one_gallery
@@ -506,6 +513,13 @@ def _id_at(catalog: Catalog, path: str) -> int | None:
     except ValueError:  # characters that no path has
         return None
     return ids.pop() if len(ids) == 1 else None
+
+
+def _text(name: str, value: object) -> str:
+    """Check a text. name: what it is, for the message. Raises InvalidQuery for anything else."""
+    if not isinstance(value, str):
+        raise InvalidQuery(f"{described(value)} came as {name}; text was wanted")
+    return valid_text(value)
 
 
 def _source(source: "PathOrName | Source", folders: DataFolders, follow_links: bool) -> Source:

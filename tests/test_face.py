@@ -272,14 +272,54 @@ def test_an_image_that_is_added_by_its_path_keeps_it(opened, tmp_path, photograp
     summary = opened.index(tmp_path / "holiday", workers=1)
     assert (summary.indexed, summary.unchanged) == (0, 1)
     for wrong, error, message in (
-        (tmp_path / "none.jpg", hs.errors.InvalidImage, r"none\.jpg' cannot be read: .*No such"),
-        ("a\0.jpg", hs.errors.InvalidImage, "cannot be read: embedded null byte"),
+        (tmp_path / "none.jpg", hs.errors.InvalidImage, r"none\.jpg cannot be read: No such file"),
+        ("a\0.jpg", hs.errors.InvalidImage, "is no path: embedded null byte"),
         (tmp_path, hs.errors.InvalidImage, "Is a directory"),
         (ROOT / "README.md", hs.errors.InvalidImage, r"README\.md: the .* not an image"),
         (Image.new("RGB", (9, 9)), hs.errors.InvalidQuery, "of type Image came"),
     ):
         with pytest.raises(error, match=message):
             opened.add(wrong)
+
+
+def test_add_and_search_refuse_what_is_no_image_with_the_same_error(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr("hashsearch.images.MAX_FILE_BYTES", 1000)
+    (tmp_path / "large.jpg").write_bytes(bytes(1001))
+    (tmp_path / "video.jpg").write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
+    (tmp_path / "damaged.gif").write_bytes(b"GIF89a")
+    for path, wanted in (
+        (tmp_path / "large.jpg", hs.errors.ImageTooLarge),
+        (tmp_path / "video.jpg", hs.errors.UnsupportedFormat),
+        (tmp_path / "damaged.gif", hs.errors.InvalidImage),
+        (tmp_path / "none.jpg", hs.errors.InvalidImage),
+        (tmp_path, hs.errors.InvalidImage),
+        ("a\0b.jpg", hs.errors.InvalidImage),
+        ("x" * 5000, hs.errors.InvalidImage),
+    ):
+        messages = set()
+        for call in (opened.add, opened.search):
+            with pytest.raises(hs.errors.InvalidImage) as raised:
+                call(path)
+            assert raised.type is wanted
+            messages.add(str(raised.value))
+        (message,) = messages
+        assert len(message) < 400
+
+
+def test_an_empty_label_takes_an_images_label_away(opened, tmp_path, photograph):
+    path = tmp_path / "shuttle" / "rocket.jpg"
+    path.parent.mkdir()
+    path.write_bytes(photograph)
+    number = opened.add(path, label="")
+    assert opened.get(number).label is None
+    assert opened.add(path, label="a\0b\n") == number
+    assert opened.get(number).label == "a\0b\n"
+    opened.add(path)
+    assert opened.get(number).label == "a\0b\n"
+    opened.add(photograph, label="")
+    assert opened.get(number).label is None
+    opened.index(tmp_path, workers=1)
+    assert opened.get(number).label is None  # given, so that the folder's name gives none
 
 
 def test_failures_are_listed_with_their_reasons(opened, tmp_path):
@@ -312,7 +352,7 @@ def test_numbers_of_workers_and_failures_are_checked(opened, image_files):
 
 
 def test_a_gallery_that_cannot_be_made_leaves_nothing(tmp_path):
-    with pytest.raises(hs.errors.InvalidGallery, match="float32 or bfloat16; got 'float16'"):
+    with pytest.raises(hs.errors.InvalidQuery, match="float32 or bfloat16; got 'float16'"):
         hs.open(tmp_path / "g", create=True, precision="float16")
     with pytest.raises(hs.errors.InvalidModel):
         hs.open(tmp_path / "g", create=True, model=tmp_path)
@@ -573,3 +613,47 @@ def test_an_image_that_was_added_as_bytes_is_shown_by_their_checksum(opened, pho
     number = opened.add(photograph)
     assert main(["gallery", "remove", folder, "--uri", path]) == 0
     assert number not in opened
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "message"),
+    [
+        (lambda g: g.index("pictures", exclude=[3]), "InvalidQuery", "3 came as a pattern; text"),
+        (lambda g: g.index("pictures", progress=3), "InvalidQuery", "progress is a function; got"),
+        (lambda g: g.index("pictures", stop=5), "InvalidQuery", "stop is a function; got 5"),
+        (lambda g: g.index("pictures", labels="a\0b"), "InvalidSource", "is no path"),
+        (lambda g: g.index("x" * 5000), "InvalidSource", "does not exist"),
+        (lambda g: g.index("pictures", workers=True), "InvalidQuery", "workers is a whole number"),
+        (lambda g: g.search(1, k=True), "InvalidQuery", "k is a whole number; got True"),
+        (lambda g: g.search(bytes(32)), "InvalidImage", "a code is given as 64 hexadecimal digits"),
+        (lambda g: g.remove(label=3), "InvalidQuery", "3 came as a label; text was wanted"),
+        (lambda g: g.remove(uri_prefix=3), "InvalidQuery", "3 came; the path of a file or folder"),
+        (lambda g: g.remove(uri_prefix=b"w"), "InvalidQuery", "the path of a file or folder"),
+        (lambda g: g.remove(ids={1: 2}), "InvalidQuery", "ids is a list of whole numbers"),
+        (lambda g: g.relocate(None, "b"), "InvalidQuery", "None came; the path of a file"),
+        (lambda g: g.relocate("a", b"b"), "InvalidQuery", "the path of a file or folder"),
+        (lambda g: hs.open(None), "InvalidQuery", "None came; the path of a file or folder"),
+        (lambda g: hs.open(b"g"), "InvalidQuery", "the path of a file or folder was wanted"),
+        (lambda g: hs.open("x" * 5000), "InvalidGallery", "does not exist"),
+        (lambda g: hs.open("new", create=True, model=5), "InvalidQuery", "5 came; the path"),
+        (lambda g: hs.open("new", create=True, precision="fp8"), "InvalidQuery", "got 'fp8'"),
+        (lambda g: hs.open("/proc/new", create=True), "NotWritable", "/proc/new"),
+        (lambda g: hs.encode(None), "InvalidQuery", "None came; a sequence of images was wanted"),
+        (lambda g: hs.load_model().reconstruct([1]), "CodeShapeError", "an object of type list"),
+    ],
+)
+def test_arguments_of_other_types_are_refused_with_a_sentence(
+    use, error, message, opened, image_files, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("pictures").symlink_to(image_files)
+    before = len(opened)
+    with pytest.raises(getattr(hs.errors, error), match=re.escape(message)):
+        use(opened)
+    assert len(opened) == before
+    assert not Path("new").exists()
+
+
+def test_no_codes_stand_for_no_images():
+    model = hs.load_model()
+    assert model.reconstruct(hs.encode([], model)).shape == (0, 32, 32, 3)

@@ -93,7 +93,13 @@ def test_a_training_says_first_what_it_is_measured_on_and_what_is_withheld(
         "test images of CIFAR-10 are withheld from the training: 100 of 300 images"
     )
     train(tiny_images, tmp_path / "other", LinearPreset(28))
-    assert "withheld" not in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "measuring on no labels; CIFAR-10 and tinyimagenet32 are not at hand, so nothing is "
+        "withheld\n"
+    )
+    assert "hits have no word of closeness" in error
+    assert "hits have no word" in (tmp_path / "other" / "report" / "report.html").read_text()
 
 
 def test_the_log_has_a_row_for_each_step_of_each_stage(tiny_images, tmp_path):

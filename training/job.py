@@ -90,13 +90,14 @@ def train(
     initial, targets = require_suited(preset, start, teacher)
     torch.manual_seed(seed)
     allowed = _without_queries(images, questions, withheld)
-    if questions or withheld is not None:
-        measured = " and ".join(f"{one.name} ({one.meaning})" for one in questions) or "no labels"
-        print(
-            f"measuring on {measured}; queries, unseen classes and test images of CIFAR-10 are "
-            f"withheld from the training: {len(images) - len(allowed):,} of {len(images):,} images",
-            file=sys.stderr,
-        )
+    measured = " and ".join(f"{one.name} ({one.meaning})" for one in questions) or "no labels"
+    withholding = (
+        "queries, unseen classes and test images of CIFAR-10 are withheld from the training: "
+        f"{len(images) - len(allowed):,} of {len(images):,} images"
+        if questions or withheld is not None
+        else "CIFAR-10 and tinyimagenet32 are not at hand, so nothing is withheld"
+    )
+    print(f"measuring on {measured}; {withholding}", file=sys.stderr)
     usable = allowed if targets is None else _with_targets(targets, allowed)
     train_images, held_out = split_off(usable, HELD_OUT, np.random.default_rng(seed))
     _require_enough(preset, len(train_images), len(allowed) - len(usable))
@@ -200,8 +201,8 @@ def _deadline(started: float, minutes: float, spent: float, closing: float) -> f
     elapsed = time.monotonic() - started
     if elapsed + closing > budget:
         raise TrainingError(
-            f"{minutes:g} minutes are too few: reading took {elapsed / 60:.1f} minutes, and "
-            f"measuring and writing take about {closing / 60:.1f}"
+            f"{minutes:g} of --minutes is too little: reading took {elapsed / 60:.1f}, measuring "
+            f"and writing take about {closing / 60:.1f}, and the training has to follow"
         )
     return started + budget - spent - closing
 
@@ -242,8 +243,16 @@ def _close(
     metrics |= measure(_describe(preset, model), questions, work.device)
     bundled = measure(_describe_bundled(work.device), questions, work.device) if baseline else {}
     closeness, curves = None, []
+    notes = notes_on(questions, metrics, len(sample), bool(len(work.held_out)))
     codes_of = _codes_of(preset, model, work)
-    if codes_of is not None:
+    if codes_of is not None and len(work.held_out) < NEEDED:
+        note = (
+            f"Fewer than {NEEDED} images are held out, too few to say what a distance means: hits "
+            "have no word of closeness, and duplicates are asked for with a radius."
+        )
+        notes.append(note)
+        print(f"warning: {note}", file=sys.stderr)
+    elif codes_of is not None:
         distances = count_distances(codes_of, work.held_out)
         closeness = closeness_of(distances)
         curves = closeness_drawings(distances, closeness)
@@ -253,7 +262,6 @@ def _close(
     beside.mkdir()
     preset.finish(model, work, beside)
     drawings = [*preset.draw(model, sample), *curves]
-    notes = notes_on(questions, metrics, len(sample), bool(len(work.held_out)))
     write_report(beside / "report", work.run.log, drawings, metrics, bundled, training, notes)
     card = save_model(
         out,
@@ -272,15 +280,13 @@ def _describe(preset: Preset[M], model: M) -> Describe:
 
 
 def _codes_of(preset: Preset[M], model: M, work: Work) -> CodesOf | None:
-    """The model's packed codes of images; None if it makes none, or too few are held out."""
+    """The model's packed codes of images; None if it makes none."""
     describe = _describe(preset, model)
 
     def codes_of(tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return pack_bits(describe_all(describe, tiny, work.device)["codes"].cpu().numpy())
 
-    if len(work.held_out) < NEEDED:
-        return None
-    return codes_of if "codes" in describe_all(describe, work.held_out[:1], work.device) else None
+    return codes_of if "codes" in describe_all(describe, work.images[:1], work.device) else None
 
 
 def _describe_bundled(device: str) -> Describe:

@@ -22,7 +22,9 @@ from hashsearch.errors import (
     GalleryBusy,
     HashSearchError,
     InvalidGallery,
+    InvalidQuery,
     InvalidSource,
+    NotWritable,
 )
 from hashsearch.gallery.catalog import Catalog, Rows
 from hashsearch.gallery.changes import (
@@ -99,7 +101,7 @@ class GalleryFolder:
         and what `read_model` raises if the model is not whole.
         """
         if precision not in PRECISIONS:
-            raise InvalidGallery(
+            raise InvalidQuery(
                 f"the precision of a gallery is {' or '.join(PRECISIONS)}; got {precision!r}"
             )
         require_writable(folder)
@@ -110,7 +112,10 @@ class GalleryFolder:
                 f"the model {model} is inside {folder}, the folder of the new gallery"
             )
         _require_room(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotWritable(f"{folder} cannot be made: {error.strerror}") from error
         settings = {
             "fingerprint": card.fingerprint,
             "precision": precision,
@@ -441,7 +446,7 @@ def _size(path: Path) -> int:
 
 def require_gallery(folder: Path) -> None:
     """Raise InvalidGallery if a folder does not exist, or is not a gallery."""
-    if not folder.exists():
+    if not os.path.exists(folder):  # noqa: PTH110  # never raises
         raise InvalidGallery(
             f"{folder} does not exist; `hashsearch index` or open(…, create=True) makes a gallery"
         )

@@ -27,7 +27,8 @@ def add_image(
 
     encoder: the gallery's model, loaded from its folder. image: a file's bytes, or the image of
     a file at `path`, an absolute one; indexing its folder later finds it unchanged.
-    label: a label that the caller gives to the content, wherever it is; None gives none.
+    label: a label that the caller gives to the content, wherever it is; an empty one takes the
+    content's label away, and None leaves it as it is.
     Returns the image's id, and whether it is new: equal bytes are stored once, with every place
     where they were found.
     Raises InvalidImage, and ArtifactMismatch if the encoder is not the gallery's model, or the
@@ -52,7 +53,7 @@ def add_image(
     if path is not None:
         uri = uri_at(gallery.catalog, path)
     known = gallery.catalog.images_of_keys([result.key])
-    given = label is not None
+    given, label = label is not None, label or None
     if known:
         image_id, first = known[result.key]
         changes = Changes(relabelled=[(first, label)] if given else [])

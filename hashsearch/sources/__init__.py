@@ -1,5 +1,6 @@
 """Where images come from: one reader a file, one table of kinds, and `open_source`."""
 
+import os
 from pathlib import Path
 
 from hashsearch.errors import InvalidSource
@@ -33,7 +34,7 @@ def open_source(spec: str, folders: DataFolders, follow_links: bool = False) -> 
     this kind needs an extra that is not installed.
     """
     _require_name(spec)
-    if Path(spec).exists():
+    if os.path.exists(spec):  # noqa: PTH110  # never raises
         return _open_path(Path(spec), None, follow_links)
     name, colon, split = spec.rpartition(":")
     if not colon:
@@ -41,7 +42,7 @@ def open_source(spec: str, folders: DataFolders, follow_links: bool = False) -> 
     elif split not in SPLITS:
         raise InvalidSource(f"{spec} does not exist; a split is one of {', '.join(SPLITS)}")
     _require_name(name)
-    if Path(name).exists():
+    if os.path.exists(name):  # noqa: PTH110
         return _open_path(Path(name), split, follow_links)
     source = known_dataset(name, split or "train", folders)
     if source is None:
@@ -57,7 +58,7 @@ def open_test_split(spec: str, folders: DataFolders) -> Source | None:
     """
     _require_name(spec)
     path = Path(spec)
-    if path.exists():
+    if os.path.exists(path):  # noqa: PTH110
         kind = kind_of(path)
         return kind.open_split(path, "test") if kind else None
     if spec in DATASETS and DATASETS[spec].has_test_split:

@@ -91,6 +91,8 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
         file = path.open("rb")
     except OSError as error:
         raise InvalidSource(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a zero byte
+        raise InvalidSource(f"{str(path)!r} is no path: {error}") from error
     with file:
         reader = csv.reader(line.decode("utf-8") for line in file)
         try:

@@ -39,7 +39,7 @@ class Prepared:
 
 
 def prepare(images: list[SourceImage], thumbnails: bool = True) -> list[Prepared | InvalidImage]:
-    """Prepare images one by one; a bad image becomes an InvalidImage and stops no other."""
+    """Prepare images one by one; a bad image becomes its InvalidImage and stops no other."""
     return [_prepare_or_error(image, thumbnails) for image in images]
 
 
@@ -70,7 +70,7 @@ def _prepare_or_error(image: SourceImage, thumbnails: bool) -> Prepared | Invali
         return _prepare(image, thumbnails)
     except InvalidImage as error:
         # Without its cause: Pillow's errors may not survive pickling between processes.
-        return InvalidImage(str(error))
+        return type(error)(str(error))
     except OSError as error:
         return InvalidImage(f"the file cannot be read: {error.strerror}")
     except MemoryError:

@@ -127,7 +127,9 @@ def test_a_source_that_is_away_is_not_pruned_with_the_folder_that_holds_it(
         summary = index_sources(empty_gallery, [Folder(album)], workers=1, prune=prune)
         assert (summary.pruned, summary.missing) == (0, 0)
         remark, _ = summary.remarks
-        assert remark.startswith(f"{album}/2019/sea holds no image now, and its 2 images stay")
+        assert remark.startswith(
+            f"{album}/2019/sea holds no image now, and the gallery keeps its 2 "
+        )
     assert places(empty_gallery) == before
 
 

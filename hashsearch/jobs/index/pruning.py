@@ -79,10 +79,9 @@ def remarks_on_sources_away(catalog: Catalog, names: Names, seen: SeenSource) ->
                 ids |= _without_file(catalog, uris)
             if ids:
                 remarks.append(
-                    f"{file_at(seen.source.root, inside)} holds no image now, and its "
-                    f"{counted(len(ids), 'image')} stay in the gallery; if they have moved, "
-                    "`hashsearch gallery relocate` records it, and `gallery remove --uri` removes "
-                    "them"
+                    f"{file_at(seen.source.root, inside)} holds no image now, and the gallery "
+                    f"keeps its {counted(len(ids), 'image')}; `hashsearch gallery relocate` "
+                    "records that they have moved, and `gallery remove --uri` removes them"
                 )
     return remarks
 

@@ -148,10 +148,10 @@ def test_few_images_are_warned_of_with_the_number_that_is_needed(
     preset = LinearPreset(28)
     train(tiny_images, tmp_path / "few", preset)
     warned = "warning: 300 images came; a good model needs at least 10,000\n"
-    assert capsys.readouterr().err == warned
+    assert warned in capsys.readouterr().err
     monkeypatch.setattr(job, "ENOUGH", 300)
     train(tiny_images, tmp_path / "enough", preset)
-    assert capsys.readouterr().err == ""
+    assert "images came" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

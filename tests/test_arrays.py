@@ -49,6 +49,13 @@ def test_rows_in_either_layout_become_the_right_pictures(rows, column_major, tin
             assert [remark.startswith(said) for remark in source.remarks] == [True] * planes
 
 
+def test_grey_rows_are_read_in_their_layout(tiny_images, tmp_path):
+    grey = np.repeat(tiny_images[:5].mean(axis=3, keepdims=True).astype(np.uint8), 3, axis=3)
+    for array in (grey.reshape(5, -1), as_planes(grey)):
+        source = NpyArray(saved(tmp_path, array))
+        assert_array_equal(np.stack([image.content for image in source]), grey)
+
+
 @pytest.mark.parametrize(
     "rows",
     [

@@ -119,8 +119,9 @@ def _are_planes(rows: NDArray[np.uint8]) -> bool:
     """Whether (n, 3072) rows are clearly smoother as planes of colours than pixel by pixel."""
     some = np.ascontiguousarray(rows[:: max(1, len(rows) // _COMPARED_ROWS)])
     by_pixel, by_plane = _by_pixel(some), _by_plane(some)
-    if (by_pixel == by_pixel[..., :1]).all():  # grey, which chance makes of no planes
-        return False
+    for images, planes in ((by_pixel, False), (by_plane, True)):
+        if (images == images[..., :1]).all():  # grey, which chance makes of no other layout
+            return planes
     return _roughness(by_pixel) > _CLEARLY_ROUGHER * _roughness(by_plane)
 
 

@@ -329,9 +329,13 @@ class Gallery:
             return add_image(storage, encoder, image, label)[0]
         if not isinstance(image, str | PathLike):
             raise InvalidQuery(f"{described(image)} came; an image file's path or bytes was wanted")
-        data = image_file_bytes(image)
         source = ImageFile(checked_path(image))
-        (found,) = source
+        try:
+            (found,) = source  # its time before its bytes: a later change is seen by the next index
+        except (OSError, ValueError):
+            image_file_bytes(image)  # says what is wrong
+            raise
+        data = image_file_bytes(image)
         try:
             return add_image(
                 storage, encoder, replace(found, content=data), label, path=source.path

@@ -164,7 +164,7 @@ class Model:
         moved = {key for path, key in found.items() if self.places.get(path) != key}
         self.places |= found
         for path, key in list(self.places.items()):
-            if key in moved and not path.exists() and exists_in(source_of(path)):
+            if key in moved and not path.exists() and exists_in(path.parent):
                 del self.places[path]
         gone = {
             path

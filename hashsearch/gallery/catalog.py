@@ -149,7 +149,7 @@ class Catalog:
 
     def __init__(self, path: Path):
         self._path = path
-        self._file, self._is_closed = WatchedFile(path), False
+        self._file, self._is_closed, self._has_written = WatchedFile(path), False, False
         self._lock, self._write_lock = threading.RLock(), threading.RLock()
         self._open()
 
@@ -174,10 +174,10 @@ class Catalog:
 
     def close(self) -> None:
         with self._write_lock, self._lock:  # in this order, as a transaction may read
-            is_last_change = self.is_in_place() and self._opened.connect_to_write is not None
+            has_log = self._has_written and self.is_in_place()
             self._is_closed = True
             self._close()
-            if is_last_change:
+            if has_log:
                 self._empty_log()
 
     def _close(self) -> None:
@@ -223,6 +223,7 @@ class Catalog:
         change that would be lost with it is an error.
         """
         connect_to_write = self._connect_to_write()
+        self._has_written = True
         with self._write_lock, closing(connect_to_write()) as db:
             db.execute("BEGIN IMMEDIATE")
             try:

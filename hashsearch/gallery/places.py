@@ -166,10 +166,18 @@ def file_of(uri: str, roots: Mapping[str, Path]) -> Path | None:
     return file_at(roots[name], place) if name in roots else None
 
 
-def is_away(root: Path) -> bool:
-    """Whether a source is missing, or is an empty folder, as of a disk that is not mounted."""
+def has_left_its_folder(uri: str, roots: Mapping[str, Path]) -> bool:
+    """Whether the image file at a uri is gone from a folder that still holds others.
+
+    False if the folder is missing or holds nothing but hidden files, as a mount point may.
+    """
+    place = split_uri(uri)[1]
+    file = file_of(uri, roots)
+    if file is None or "#" in place or not place.startswith("/") or "!" in place:
+        return False
     try:
-        with os.scandir(root) as entries:
-            return next(entries, None) is None
+        with os.scandir(file.parent) as entries:
+            is_used = any(not entry.name.startswith(".") for entry in entries)
     except OSError:
-        return is_gone(root)
+        return False
+    return is_used and is_gone(file)

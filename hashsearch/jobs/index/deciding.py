@@ -13,11 +13,11 @@ from hashsearch.errors import InvalidImage
 from hashsearch.gallery.catalog import Failure, FoundPlace, KnownFile, NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.gallery.places import is_away, is_gone_at, is_lost
+from hashsearch.gallery.places import has_left_its_folder, is_gone_at, is_lost
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared
 from hashsearch.jobs.index.reading import Chunk, note_label
-from hashsearch.sources.base import SourceImage, added_path, split_uri
+from hashsearch.sources.base import SourceImage, added_path
 
 
 @dataclass(slots=True)
@@ -122,16 +122,16 @@ class Decider:
     ) -> list[tuple[str, bytes]]:
         """(uri, key) of the places from which images that were found elsewhere are gone.
 
-        A place stays if its source is away, as a disk that is not mounted.
+        A place stays if nothing else is in its folder, which may be on a disk that is not mounted.
         """
+        if not found:
+            return []
         ids = {committed[place.key][0]: place.key for place in found if place.key in committed}
-        here = {name for name, root in roots.items() if not is_away(root)}
         return [
             (place.uri, ids[image_id])
             for image_id, places in self._catalog.places(list(ids)).items()
             for place in places
-            if (split_uri(place.uri)[0] in here and is_gone_at(place.uri, roots))
-            or added_path(place.uri) is not None
+            if added_path(place.uri) is not None or has_left_its_folder(place.uri, roots)
         ]
 
     def _is_new(

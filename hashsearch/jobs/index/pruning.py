@@ -71,7 +71,9 @@ def remarks_on_sources_away(catalog: Catalog, names: Names, seen: SeenSource) ->
 
     names, seen: as of `prune`.
     """
-    remarks = []
+    remarks: list[str] = []
+    if not seen.source.is_whole:
+        return remarks
     for inside, name in names.nested:
         if _is_away(catalog, names, seen, name):
             ids = set[int]()

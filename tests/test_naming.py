@@ -133,6 +133,50 @@ def test_a_source_that_is_away_is_not_pruned_with_the_folder_that_holds_it(
     assert places(empty_gallery) == before
 
 
+def test_a_source_is_not_away_while_a_source_within_it_holds_images(empty_gallery, album):
+    for folder in ("2019/sea", "2019", "."):
+        index(empty_gallery, album / folder)
+    gone = sorted((album / "2019").glob("*.*"))
+    for path in gone:
+        path.unlink()
+    assert index(empty_gallery, album).missing == 2
+    summary = index_sources(empty_gallery, [Folder(album)], workers=1, prune=True)
+    assert (summary.pruned, summary.remarks) == (2, [])
+    assert places(empty_gallery) == pictures(album)
+
+
+def test_indexing_one_file_says_nothing_about_sources_beside_it(empty_gallery, album):
+    index(empty_gallery, album / "2019")
+    next((album / "2019" / "sea").iterdir()).unlink()
+    one = next(album.glob("*.*"))
+    assert index_sources(empty_gallery, [ImageFile(one)], workers=1).remarks == []
+
+
+def test_a_place_on_a_disk_that_is_away_is_not_forgotten_for_a_copy(empty_gallery, album):
+    """Its image keeps its id and label when the copy goes."""
+    copies, disk = album.parent / "copies", album / "2019" / "sea"
+    copies.mkdir()
+    index(empty_gallery, album)
+    one = next(disk.iterdir())
+    with hs.open(empty_gallery.folder) as opened:
+        number = opened.add(one, label="mine")
+    away = disk.rename(album.parent / "away")
+    disk.mkdir()
+    (disk / ".keep").touch()
+    for name in ("b.jpg", "a.jpg"):
+        shutil.copy(away / one.name, copies / name)
+    shutil.copy(next((album / "2019").glob("*.*")), copies / "other.jpg")
+    index(empty_gallery, copies)
+    for name in ("a.jpg", "b.jpg"):
+        (copies / name).unlink()
+    index_sources(empty_gallery, [Folder(copies)], workers=1, prune=True)
+    shutil.rmtree(disk)
+    away.rename(disk)
+    index(empty_gallery, album)
+    record = empty_gallery.catalog.record(number)
+    assert (record.path, record.label) == (str(one), "mine")
+
+
 def test_a_source_whose_files_have_moved_is_not_called_away(empty_gallery, album):
     index(empty_gallery, album / "2019" / "sea")
     index(empty_gallery, album)
@@ -226,6 +270,17 @@ def test_a_label_by_the_folder_of_a_source_follows_its_relocation(empty_gallery,
     (album / "2019" / "sea").rename(album / "2019" / "lake")
     assert relocate(empty_gallery, album / "2019" / "sea", album / "2019" / "lake").found == 2
     assert empty_gallery.catalog.labels() == {"2019": 2, "lake": 2}
+
+
+def test_a_label_by_the_folder_of_a_source_follows_a_part_of_its_files(empty_gallery, album):
+    index(empty_gallery, album / "2019" / "sea")
+    index(empty_gallery, album)
+    one, _ = (album / "2019" / "sea").iterdir()
+    (album / "2019" / "lake").mkdir()
+    one.rename(album / "2019" / "lake" / one.name)
+    done = relocate(empty_gallery, album / "2019" / "sea", album / "2019" / "lake")
+    assert (done.found, done.kept) == (1, 1)
+    assert empty_gallery.catalog.labels() == {"2019": 2, "lake": 1, "sea": 1}
 
 
 def test_a_picture_added_as_bytes_is_shown_by_its_file_once_that_is_found(empty_gallery, album):

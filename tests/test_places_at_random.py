@@ -173,7 +173,9 @@ class Model:
             # A source without images may be a disk that is not mounted.
             if path.is_relative_to(root)
             and any(one.is_relative_to(root) for one in found)
-            and (source_of(path) == root or any(source_of(one) == source_of(path) for one in found))
+            and all(
+                any(one.is_relative_to(inner) for one in found) for inner in (source_of(path), root)
+            )
         }
         for path in gone if prune else ():
             del self.places[path]

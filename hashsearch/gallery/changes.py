@@ -146,8 +146,7 @@ def move_place(db: sqlite3.Connection, uri: str, new: str) -> None:
     """Record that a file is at another uri now.
 
     If another place is recorded there, that one stays; of two places of one image, its first does.
-    A label that was the name of the file's folder becomes that of its new folder, if the new
-    folder gives one.
+    A label that was the name of the file's folder becomes that of its new folder.
     """
     db.execute(
         "DELETE FROM places WHERE uri = ?2 "
@@ -166,11 +165,20 @@ def move_place(db: sqlite3.Connection, uri: str, new: str) -> None:
         f"UPDATE images SET uri = ?2, generation = {_NEXT} WHERE uri = ?1 AND removed = 0",
         (uri, new),
     )
-    former, now = (folder_label(split_uri(one)[1]) for one in (uri, new))
-    if now not in (None, former):
+    former, now = _folder_name(db, uri), _folder_name(db, new)
+    if former is not None and now not in (None, former):
         label = "SET label = ?3 WHERE uri = ?1 AND label IS ?2 AND label_given = 0"
         db.execute(f"UPDATE places {label}", (new, former, now))
         db.execute(f"UPDATE images {label} AND removed = 0", (new, former, now))
+
+
+def _folder_name(db: sqlite3.Connection, uri: str) -> str | None:
+    """The name of the folder that holds an image file; None for what is in an archive."""
+    name, place = split_uri(uri)
+    if not place.startswith("/") or "/" in place[1:]:
+        return folder_label(place)
+    found = db.execute("SELECT root FROM sources WHERE name = ?", (name,)).fetchone()
+    return None if found is None or "#" in place else printable(Path(os.fsdecode(found[0])).name)
 
 
 def move_failures(db: sqlite3.Connection, uris: Mapping[str, str]) -> None:

@@ -173,11 +173,10 @@ def has_left_its_folder(uri: str, roots: Mapping[str, Path]) -> bool:
     """
     place = split_uri(uri)[1]
     file = file_of(uri, roots)
-    if file is None or "#" in place or not place.startswith("/") or "!" in place:
+    if file is None or "#" in place or not place.startswith("/") or not is_gone(file):
         return False
     try:
         with os.scandir(file.parent) as entries:
-            is_used = any(not entry.name.startswith(".") for entry in entries)
+            return any(not entry.name.startswith(".") for entry in entries)
     except OSError:
         return False
-    return is_used and is_gone(file)

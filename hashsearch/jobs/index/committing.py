@@ -2,17 +2,20 @@
 
 import time
 from collections import Counter
+from collections.abc import Set
 from concurrent.futures import Future
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.gallery.places import put_existing_first
+from hashsearch.gallery.places import has_left_its_folder, put_existing_first
 from hashsearch.gallery.shards import MAX_ROWS, ShardWriter
 from hashsearch.jobs.index import reading
 from hashsearch.jobs.index.deciding import Decider, Outcome
+from hashsearch.sources.base import added_path
 
 COMMIT_EVERY_S = 60.0  # a killed job loses at most the work of this time
 
@@ -64,6 +67,7 @@ class Committer:
         changes = self._waiting
         if len(changes):
             catalog = self.gallery.catalog
+            changes.dropped += _former_places(catalog, {place.key for place in changes.found})
             self.gallery.commit(changes, self._writer, self._made_by)
             images = catalog.images_of_keys(list(changes.with_other_places()))
             put_existing_first(catalog, [image_id for image_id, _ in images.values()])
@@ -90,3 +94,19 @@ class Committer:
         if self._writer is None:
             self._writer = self.gallery.new_shard(columns)
         self._writer.append(columns, outcome.thumbnails)
+
+
+def _former_places(catalog: Catalog, keys: Set[bytes]) -> list[tuple[str, bytes]]:
+    """(uri, key) of the places from which images are gone that were found elsewhere.
+
+    keys: of the images. A place stays if nothing else is in its folder, which may be on a disk
+    that is not mounted.
+    """
+    ids = {image_id: key for key, (image_id, _) in catalog.images_of_keys(list(keys)).items()}
+    roots = catalog.sources()
+    return [
+        (place.uri, ids[image_id])
+        for image_id, places in catalog.places(list(ids)).items()
+        for place in places
+        if added_path(place.uri) is not None or has_left_its_folder(place.uri, roots)
+    ]

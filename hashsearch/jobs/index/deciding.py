@@ -13,11 +13,11 @@ from hashsearch.errors import InvalidImage
 from hashsearch.gallery.catalog import Failure, FoundPlace, KnownFile, NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.gallery.places import has_left_its_folder, is_gone_at, is_lost
+from hashsearch.gallery.places import is_gone_at, is_lost
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared
 from hashsearch.jobs.index.reading import Chunk, note_label
-from hashsearch.sources.base import SourceImage, added_path
+from hashsearch.sources.base import SourceImage
 
 
 @dataclass(slots=True)
@@ -91,7 +91,6 @@ class Decider:
                 outcome.thumbnails.append(result.thumbnail)
                 tiny.append(result.tiny)
                 taken.add(result.key)
-        changes.dropped += self._former_places(changes.found, committed, roots)
         if tiny:
             outcome.tiny = np.stack(tiny)
         outcome.counts.update(indexed=len(changes.images), failed=len(changes.failures))
@@ -113,26 +112,6 @@ class Decider:
         """Keys of the images whose first place, at one of these uris, is lost."""
         recorded = self._catalog.known_files(uris)
         return {file.key for uri, file in recorded.items() if is_lost(uri, file, roots)}
-
-    def _former_places(
-        self,
-        found: Sequence[FoundPlace],
-        committed: Mapping[bytes, tuple[int, str]],
-        roots: Mapping[str, Path],
-    ) -> list[tuple[str, bytes]]:
-        """(uri, key) of the places from which images that were found elsewhere are gone.
-
-        A place stays if nothing else is in its folder, which may be on a disk that is not mounted.
-        """
-        if not found:
-            return []
-        ids = {committed[place.key][0]: place.key for place in found if place.key in committed}
-        return [
-            (place.uri, ids[image_id])
-            for image_id, places in self._catalog.places(list(ids)).items()
-            for place in places
-            if added_path(place.uri) is not None or has_left_its_folder(place.uri, roots)
-        ]
 
     def _is_new(
         self,

@@ -17,7 +17,7 @@ from hashsearch.errors import HashSearchError, InvalidImage, InvalidSource, TooM
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import COUNTS, UPDATE_EVERY_S, JobRecord
-from hashsearch.gallery.naming import Names, join_nested, names_of
+from hashsearch.gallery.naming import join_nested, names_of
 from hashsearch.hardware import usable_cores
 from hashsearch.jobs.index.committing import Committer
 from hashsearch.jobs.index.deciding import Decider
@@ -94,7 +94,7 @@ def index_sources(
         names = names_of(catalog, sources)
         join_nested(catalog)
         excludes = Excludes(catalog.excludes())
-        seen = [SeenSource(source) for source in sources]
+        seen = [SeenSource(*both) for both in zip(sources, names, strict=True)]
         taken = [RestOfSource(source, excludes) for source in seen]
         missing, remarks = set[int](), list[str]()
         decider = Decider(gallery)
@@ -120,15 +120,13 @@ def index_sources(
                     f"hashsearch gallery failures {gallery.folder} lists the others"
                 )
             if not record.stopped:
-                for of_source, one in zip(names, seen, strict=True):
+                for one in seen:
                     if prune:
-                        committer.counts["pruned"] += prune_source(catalog, of_source, one)
+                        committer.counts["pruned"] += prune_source(catalog, one)
                     else:
-                        missing |= missing_images(catalog, of_source, one)
-                    remarks += remarks_on_sources_away(catalog, of_source, one)
-                    _forget_failures(
-                        gallery, of_source, one.source, excludes, missing=retry_failed or prune
-                    )
+                        missing |= missing_images(catalog, one)
+                    remarks += remarks_on_sources_away(catalog, one)
+                    _forget_failures(gallery, one, excludes, missing=retry_failed or prune)
     passed_over: Counter[str] = Counter()
     for source in sources:
         passed_over.update(source.passed_over)
@@ -218,17 +216,17 @@ def _estimate(sources: Sequence[Source], record: JobRecord) -> None:
 
 
 def _forget_failures(
-    gallery: GalleryFolder, names: Names, source: Source, excludes: Excludes, *, missing: bool
+    gallery: GalleryFolder, seen: SeenSource, excludes: Excludes, *, missing: bool
 ) -> None:
     """Drop the failures of a source that are excluded.
 
-    names: of its images. missing: drop also those whose file no longer exists.
+    missing: drop also those whose file no longer exists.
     """
     over = [
         failure.uri
         for failure, _ in gallery.catalog.failures()
-        if (place := names.place(failure.uri)) is not None
-        and (excludes.match(place) or (missing and is_gone(file_at(source.root, place))))
+        if (place := seen.names.place(failure.uri)) is not None
+        and (excludes.match(place) or (missing and is_gone(file_at(seen.source.root, place))))
     ]
     if over:
         gallery.commit(Changes(readable=over))

@@ -17,16 +17,22 @@ _BATCH = 10_000  # places that are looked up, and dropped, at once
 
 
 class SeenSource:
-    """A source that remembers which places it yielded, in eight bytes each."""
+    """A source that remembers which places it yielded, in eight bytes each.
 
-    def __init__(self, source: Source):
-        self.source = source
+    names: of its images. away: the paths of sources within it, below which it yielded nothing.
+    """
+
+    def __init__(self, source: Source, names: Names):
+        self.source, self.names = source, names
         self._seen = array("q")
+        self.away = {inside for inside, _ in names.nested}
 
     def __iter__(self) -> Iterator[SourceImage]:
         self._seen = array("q")
+        self.away = {inside for inside, _ in self.names.nested}
         for image in self.source:
             self._seen.append(hash(image.place))
+            self.away -= {inside for inside in self.away if image.place.startswith(f"{inside}/")}
             yield image
 
     def __len__(self) -> int:
@@ -45,37 +51,37 @@ class SeenSource:
         return np.sort(np.frombuffer(self._seen, np.int64))
 
 
-def prune(catalog: Catalog, names: Names, seen: SeenSource) -> int:
+def prune(catalog: Catalog, seen: SeenSource) -> int:
     """Remove the images that are gone from a source, and return their number.
 
-    names: of the source's images. seen: the source, after it was read to its end. An image that
-    has other places keeps them. Nothing is gone from a source that is missing or holds no image,
-    as the folder of a disk that is not mounted; nor from such a source within this one.
+    seen: the source, after it was read to its end. An image that has other places keeps them.
+    Nothing is gone from a source that is missing or holds no image, as the folder of a disk that
+    is not mounted; nor from such a source within this one.
     """
-    return sum(drop_places(catalog, uris) for uris in _gone(catalog, names, seen))
+    return sum(drop_places(catalog, uris) for uris in _gone(catalog, seen))
 
 
-def missing_images(catalog: Catalog, names: Names, seen: SeenSource) -> set[int]:
+def missing_images(catalog: Catalog, seen: SeenSource) -> set[int]:
     """Ids of the images that are gone from a source, and whose other places are gone too.
 
-    names, seen: as of `prune`.
+    seen: as of `prune`.
     """
     ids = set[int]()
-    for uris in _gone(catalog, names, seen):
+    for uris in _gone(catalog, seen):
         ids |= _without_file(catalog, uris)
     return ids
 
 
-def remarks_on_sources_away(catalog: Catalog, names: Names, seen: SeenSource) -> list[str]:
+def remarks_on_sources_away(catalog: Catalog, seen: SeenSource) -> list[str]:
     """Sentences on the sources within a source that are away, if images of them have no file.
 
-    names, seen: as of `prune`.
+    seen: as of `prune`.
     """
     remarks: list[str] = []
     if not seen.source.is_whole:
         return remarks
-    for inside, name in names.nested:
-        if _is_away(catalog, names, seen, name):
+    for inside, name in seen.names.nested:
+        if inside in seen.away:
             ids = set[int]()
             for uris in _batches(catalog, name):
                 ids |= _without_file(catalog, uris)
@@ -88,11 +94,12 @@ def remarks_on_sources_away(catalog: Catalog, names: Names, seen: SeenSource) ->
     return remarks
 
 
-def _gone(catalog: Catalog, names: Names, seen: SeenSource) -> Iterator[list[str]]:
+def _gone(catalog: Catalog, seen: SeenSource) -> Iterator[list[str]]:
     """Yield batches of uris whose file, or place in an archive, is gone from a source."""
     if not seen.source.is_whole or len(seen) == 0:
         return
-    here = [name for _, name in names.nested if not _is_away(catalog, names, seen, name)]
+    names = seen.names
+    here = (name for inside, name in names.nested if inside not in seen.away)
     for beginning in (names.first, *here):
         for uris in _batches(catalog, beginning):
             places = {names.place(uri) or "": uri for uri in uris}
@@ -101,14 +108,6 @@ def _gone(catalog: Catalog, names: Names, seen: SeenSource) -> Iterator[list[str
                 for place in seen.unseen(list(places))
                 if _has_gone(seen.source, place)
             ]
-
-
-def _is_away(catalog: Catalog, names: Names, seen: SeenSource, nested: str) -> bool:
-    """Whether nothing of a source within a source was yielded. nested: its name."""
-    return not any(
-        len(seen.unseen([names.place(uri) or "" for uri in uris])) < len(uris)
-        for uris in _batches(catalog, nested)
-    )
 
 
 def _without_file(catalog: Catalog, uris: list[str]) -> set[int]:

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import hashsearch
-from hashsearch.gallery.catalog import NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.records import NewImage
 from hashsearch.gallery.shards import MAX_ROWS
 from hashsearch.hardware import describe
 from hashsearch.models.card import PRETRAINED

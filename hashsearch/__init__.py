@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hashsearch import errors
     from hashsearch.face import encode, load_model, open
-    from hashsearch.gallery.catalog import ImageRecord
+    from hashsearch.gallery.records import ImageRecord
     from hashsearch.jobs.index.indexing import IndexSummary
     from hashsearch.jobs.relocating import Relocation
     from hashsearch.open_gallery import Gallery
@@ -32,7 +32,7 @@ _PLACES = {
     "DuplicateGroup": "hashsearch.retrieval.duplicates",
     "Gallery": "hashsearch.open_gallery",
     "Hit": "hashsearch.retrieval.searcher",
-    "ImageRecord": "hashsearch.gallery.catalog",
+    "ImageRecord": "hashsearch.gallery.records",
     "IndexSummary": "hashsearch.jobs.index.indexing",
     "Ranking": "hashsearch.retrieval.searcher",
     "Relocation": "hashsearch.jobs.relocating",

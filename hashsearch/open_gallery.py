@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import code_from_hex
 from hashsearch.errors import InvalidGallery, InvalidImage, InvalidQuery
-from hashsearch.gallery.catalog import Catalog, Failure, ImageRecord
+from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import names_of
 from hashsearch.gallery.places import present, uris_named
+from hashsearch.gallery.records import Failure, ImageRecord
 from hashsearch.hardware import usable_cores
 from hashsearch.inputs import (
     PathOrName,

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hashsearch.gallery.catalog import NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.records import NewImage
 
 ROWS, SHARD_ROWS = 240, 12
 

@@ -10,8 +10,8 @@ import numpy as np
 from fastapi.testclient import TestClient
 
 from hashsearch.cli import main
-from hashsearch.gallery.catalog import ImageRecord
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.records import ImageRecord
 from hashsearch.images import encode_png
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources
 from hashsearch.sources.folder import Folder

@@ -20,9 +20,9 @@ from PIL import Image
 
 import hashsearch as hs
 from hashsearch.errors import CodeShapeError, InvalidQuery
-from hashsearch.gallery.catalog import NewImage
 from hashsearch.gallery.changes import Changes, Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.records import NewImage
 from hashsearch.images import decode
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.removing import remove

@@ -23,9 +23,10 @@ from hashsearch.errors import (
     InvalidModel,
     NotInGallery,
 )
-from hashsearch.gallery.catalog import Catalog, Failure, NewImage
+from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.records import Failure, NewImage
 from hashsearch.gallery.shards import Shard, ShardWriter, sha256_of_file
 from hashsearch.images import decode
 from hashsearch.models.card import copy_model

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import hashsearch as hs
-from hashsearch.gallery.catalog import FoundPlace
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import Names
+from hashsearch.gallery.records import FoundPlace
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.relocating import relocate
 from hashsearch.sources.folder import Folder, ImageFile

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from hashsearch.errors import InvalidSource
-from hashsearch.gallery.catalog import FoundPlace
 from hashsearch.gallery.changes import (
     Changes,
     Selection,
@@ -25,6 +24,7 @@ from hashsearch.gallery.changes import (
     put_first,
 )
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.records import FoundPlace
 from hashsearch.images import encode_png
 from hashsearch.jobs.index import committing, indexing, reading
 from hashsearch.jobs.index.prepare import prepare

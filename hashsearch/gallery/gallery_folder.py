@@ -26,7 +26,7 @@ from hashsearch.errors import (
     InvalidSource,
     NotWritable,
 )
-from hashsearch.gallery.catalog import Catalog, Rows
+from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import (
     Changes,
     apply,
@@ -36,6 +36,7 @@ from hashsearch.gallery.changes import (
     next_generation,
 )
 from hashsearch.gallery.history import last_job
+from hashsearch.gallery.records import Rows
 from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter
 from hashsearch.models.card import Card, copy_model, read_card, require_todays_rules
 from hashsearch.search import Block, gathered

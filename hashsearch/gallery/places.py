@@ -8,13 +8,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hashsearch.errors import InvalidQuery
-from hashsearch.gallery.catalog import Catalog, ImageRecord, KnownFile
+from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import (
     drop_place,
     has_changed_images,
     next_generation,
     put_first,
 )
+from hashsearch.gallery.records import ImageRecord, KnownFile
 from hashsearch.sources.base import (
     SourceImage,
     encode_path,

@@ -6,10 +6,10 @@ import numpy as np
 
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidImage
-from hashsearch.gallery.catalog import FoundPlace, NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import uri_at
+from hashsearch.gallery.records import FoundPlace, NewImage
 from hashsearch.images import TINY_BYTES
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.sources.base import SourceImage, added_path, added_uri

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import CODE_BITS
 from hashsearch.errors import InvalidGallery, InvalidQuery
-from hashsearch.gallery.catalog import Catalog, ImageRecord, Place
+from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import is_gone_at
+from hashsearch.gallery.records import ImageRecord, Place
 from hashsearch.models.card import Card
 from hashsearch.search.linking import distances, linked, pair_distances, pairs_in_blocks
 

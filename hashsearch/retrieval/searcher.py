@@ -17,9 +17,9 @@ from hashsearch.errors import (
     InvalidQuery,
     NotInGallery,
 )
-from hashsearch.gallery.catalog import Rows
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import present
+from hashsearch.gallery.records import Rows
 from hashsearch.images import PREPROCESSING, TINY_BYTES, decode
 from hashsearch.models.card import of_other_rules, read_card
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED

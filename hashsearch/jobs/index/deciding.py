@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidImage
-from hashsearch.gallery.catalog import Failure, FoundPlace, KnownFile, NewImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import is_gone_at, is_lost
+from hashsearch.gallery.records import Failure, FoundPlace, KnownFile, NewImage
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared
 from hashsearch.jobs.index.reading import Chunk, note_label

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from hashsearch.errors import InvalidSource
-from hashsearch.gallery.catalog import Catalog, KnownFile
+from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.naming import Names
+from hashsearch.gallery.records import KnownFile
 from hashsearch.sources.base import SourceImage
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -187,7 +188,8 @@ def test_a_job_does_not_write_to_a_gallery_that_is_deleted_meanwhile(
     (tmp_path / "more" / "rocket.jpg").write_bytes(photograph)
 
     def delete() -> bool:
-        shutil.rmtree(folder)
+        # A commit of the job beside it may make files of SQLite's in a folder that is emptied.
+        shutil.rmtree(folder.rename(folder.with_name("deleted")), ignore_errors=True)
         if replaced:
             shutil.copytree(other_folder, folder)
         return True
@@ -198,6 +200,16 @@ def test_a_job_does_not_write_to_a_gallery_that_is_deleted_meanwhile(
         assert folder.exists() == replaced
     if replaced:
         assert run("gallery", "verify", folder) == 0
+
+
+def test_a_change_does_not_make_the_catalog_of_a_deleted_gallery_again(folder, monkeypatch):
+    gallery = GalleryFolder(folder)
+    monkeypatch.setattr(gallery.catalog, "require_in_place", lambda: None)  # a moment too early
+    (folder / "catalog.sqlite").unlink()
+    with pytest.raises(sqlite3.OperationalError), gallery.catalog.transaction():
+        pass
+    gallery.close()
+    assert not (folder / "catalog.sqlite").exists()
 
 
 def test_a_commit_that_is_lost_with_its_gallery_is_an_error(folder, other_folder):

@@ -100,7 +100,8 @@ def open_catalog(path: Path) -> Opened:
     if _can_write(path) and _can_write(path.parent):
         with closing(connect(path)) as db:
             bring_up_to_date(db, str(path))
-        return Opened(path, lambda: connect(path, "mode=ro"), lambda: connect(path))
+        # Neither mode makes a file where a gallery was deleted.
+        return Opened(path, lambda: connect(path, "mode=ro"), lambda: connect(path, "mode=rw"))
     stamp = _stamp(path)
     log, index = _beside(path, "-wal"), _beside(path, "-shm")
     if not _size(log):  # nothing but the catalog itself, which nobody writes to now

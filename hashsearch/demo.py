@@ -55,7 +55,7 @@ def show_search(folder: Path, dataset: str, folders: DataFolders) -> None:
     query, title = _sample_query(dataset, searcher, folders)
     print(f"Searching {gallery.catalog.count():,} images for {title}\n")
     columns = []
-    for name in searcher.methods:
+    for name in searcher.compared_methods:
         ranking, method = searcher.search(query, name, k=10), SERVED[name]
         title = f"by {name}: {method.image_bytes:,} bytes an image, {ranking.latency_ms:.1f} ms"
         columns.append(_column(title, method.unit, ranking.hits))

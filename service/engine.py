@@ -59,9 +59,9 @@ class Engine:
         return self._ask(lambda searcher: len(searcher.ids))
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        """Names of the methods that the gallery has the data for."""
-        return self._ask(lambda searcher: searcher.methods)
+    def compared_methods(self) -> tuple[str, ...]:
+        """Names of the methods that a comparison shows, if the gallery has the data for them."""
+        return self._ask(lambda searcher: searcher.compared_methods)
 
     def close(self) -> None:
         self._current.gallery.close()
@@ -83,7 +83,7 @@ class Engine:
 
         def compare(searcher: Searcher) -> CompareAnswer:
             query = self._query(searcher, body)
-            rankings = [searcher.search(query, method, k=k) for method in searcher.methods]
+            rankings = [searcher.search(query, method, k=k) for method in searcher.compared_methods]
             return CompareAnswer(
                 code=code_to_hex(query.code),
                 k=k,

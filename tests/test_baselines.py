@@ -16,7 +16,7 @@ from hashsearch.baselines.projections import (
     random_projections,
 )
 from hashsearch.codes import unpack_bits
-from hashsearch.search.pixels import contrast_normalized
+from hashsearch.search.normalized import contrast_normalized
 
 
 @pytest.fixture(scope="module")

@@ -65,13 +65,20 @@ def test_the_command_and_the_library_search_by_it(gallery_folder, capsys):
     assert [int(line.split()[1]) for line in lines[1:]] == [hit.id for hit in hits]
     with pytest.raises(SystemExit):
         run("query", "--help")
-    assert "{codes,pixels,colours}" in capsys.readouterr().out
+    assert "{codes,pixels,normalized,colours}" in capsys.readouterr().out
 
 
 def test_http_and_the_page_offer_it(gallery_folder):
     with TestClient(create_app(Settings(gallery=gallery_folder))) as client:
-        assert '"enum":["codes","pixels","colours"]' in client.get("/openapi.json").text
-        assert client.get("/v1/gallery").json()["methods"] == ["codes", "pixels", "colours"]
+        assert (
+            '"enum":["codes","pixels","normalized","colours"]' in client.get("/openapi.json").text
+        )
+        assert client.get("/v1/gallery").json()["methods"] == [
+            "codes",
+            "pixels",
+            "normalized",
+            "colours",
+        ]
         answer = client.post("/v1/search?method=colours&k=2", json={"id": 9}).json()
         assert (answer["title"], answer["image_bytes"]) == ("By mean colour", 3)
         compared = client.post("/v1/compare", json={"id": 9}).json()["methods"]
@@ -80,13 +87,13 @@ def test_http_and_the_page_offer_it(gallery_folder):
         assert "by 256-bit code and by pixels and by mean colour" in page
         refused = client.post("/v1/search?method=scent", json={"id": 9})
         assert refused.status_code == 422
-        assert "codes, pixels, colours" in refused.json()["detail"]
+        assert "codes, pixels, normalized, colours" in refused.json()["detail"]
     script = (Path(__file__).parents[1] / "service/static/page.js").read_text()
     assert not re.search(r"pixels|codes\b", re.sub(r"//.*", "", script))  # it names no method
 
 
 def test_the_evaluation_measures_it(image_files, capsys):
-    assert list(measured())[:3] == ["codes", "pixels", "colours"]
+    assert list(measured())[:4] == ["codes", "pixels", "normalized", "colours"]
     arguments = ("--methods", "colours,pixels", "-k", "5", "--json")
     assert run("eval", "--data", image_files, *arguments) == 0
     out = capsys.readouterr().out

@@ -10,14 +10,16 @@ from numpy.testing import assert_array_equal
 from hashsearch.encoder import Encoder
 from hashsearch.errors import CodeShapeError
 from hashsearch.search import NO_DISTANCE, NO_POSITION, Block
+from hashsearch.search import subset as subsets
 from hashsearch.search.exact import ExactIndex
+from hashsearch.search.normalized import CONTRAST, NormalizedIndex
 from hashsearch.search.pixels import PixelIndex
 
 
-def ranked(distances: list[int], selection: np.ndarray | None = None) -> list[tuple[int, int]]:
+def ranked(distances: list[int], subset: np.ndarray | None = None) -> list[tuple[int, int]]:
     """(distance, position) pairs, nearest first, ties by position: the law both indexes obey."""
     pairs = sorted((distance, position) for position, distance in enumerate(distances))
-    return [pair for pair in pairs if selection is None or selection[pair[1]]]
+    return [pair for pair in pairs if subset is None or subset[pair[1]]]
 
 
 def hamming_loop(query: np.ndarray, codes: np.ndarray) -> list[int]:
@@ -31,10 +33,11 @@ def pairs(positions: np.ndarray, distances: np.ndarray) -> list[tuple[int, int]]
     return list(zip(distances.tolist(), positions.tolist(), strict=True))
 
 
-def check(index, query: np.ndarray, k: int, radius: int, slow: list[int], selection) -> None:
-    """Compare both kinds of search with the slow loop's distances."""
-    expected = ranked(slow, selection)
-    positions, distances = index.search(query[np.newaxis], k, selection)
+def check(index, query: np.ndarray, k: int, radius: int, slow: list[int], subset) -> None:
+    """Compare both kinds of search with the slow loop's distances. subset: a mask, or None."""
+    expected = ranked(slow, subset)
+    subset = None if subset is None else subsets.of_mask(subset)
+    positions, distances = index.search(query[np.newaxis], k, subset)
     assert positions.shape == distances.shape == (1, k)
     assert (positions.dtype, distances.dtype) == (np.int64, np.int32)
     found = min(k, len(expected))
@@ -42,7 +45,7 @@ def check(index, query: np.ndarray, k: int, radius: int, slow: list[int], select
     assert (positions[0, found:] == NO_POSITION).all()
     assert (distances[0, found:] == NO_DISTANCE).all()
     within = [pair for pair in expected if pair[0] <= radius]
-    assert pairs(*index.search_radius(query, radius, selection)) == within
+    assert pairs(*index.search_radius(query, radius, subset)) == within
 
 
 # Few distinct bytes, so that ties abound.
@@ -57,9 +60,9 @@ tied_codes = st.integers(1, 40).flatmap(
 @settings(deadline=None, max_examples=100)
 @given(tied_codes, st.integers(1, 50), st.integers(1, 5), st.integers(0, 260))
 def test_exact_search_is_the_slow_loop(drawn, k, slices, radius):
-    codes, selection = drawn
+    codes, subset = drawn
     index = ExactIndex(codes, slices=slices)
-    check(index, codes[0], k, radius, hamming_loop(codes[0], codes), selection)
+    check(index, codes[0], k, radius, hamming_loop(codes[0], codes), subset)
 
 
 def test_exact_search_on_real_codes_is_the_slow_loop(model_folder, tiny_images):
@@ -71,6 +74,35 @@ def test_exact_search_on_real_codes_is_the_slow_loop(model_folder, tiny_images):
         assert pairs(positions[row], distances[row]) == expected[:25]
         every_third = np.arange(len(codes)) % 3 == row % 3
         check(index, query, 25, expected[40][0], hamming_loop(query, codes), every_third)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_exact_search_of_any_subset_is_the_slow_loop(data):
+    """Few positions, all but few and all but many are searched in different ways."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    codes = rng.choice(np.array([0, 1, 255], np.uint8), (data.draw(st.integers(80, 400)), 32))
+    codes[:, 2:] = 0
+    chosen = data.draw(st.sampled_from([0, 1, 3, len(codes) // 2, len(codes) - 3, len(codes)]))
+    mask = np.zeros(len(codes), bool)
+    mask[rng.choice(len(codes), chosen, replace=False)] = True
+    index = ExactIndex(codes, slices=data.draw(st.integers(1, 3)))
+    query = codes[data.draw(st.integers(0, 79))]
+    check(index, query, data.draw(st.integers(1, 90)), 9, hamming_loop(query, codes), mask)
+
+
+@settings(deadline=None, max_examples=50)
+@given(tied_codes, st.lists(st.integers(-3, 3), min_size=1, max_size=4), st.integers(1, 50))
+def test_combined_search_ranks_by_the_weighted_sum_of_distances(drawn, weights, k):
+    codes, mask = drawn
+    queries = codes[np.arange(len(weights)) % len(codes)]
+    each = [hamming_loop(query, codes) for query in queries]
+    sums = [sum(w * d for w, d in zip(weights, of, strict=True)) for of in zip(*each, strict=True)]
+    subset = None if mask is None else subsets.of_mask(mask)
+    found = ExactIndex(codes).search_combined(queries, np.array(weights, np.int32), k, subset)
+    expected = ranked(sums, mask)[:k]
+    assert pairs(found[0][: len(expected)], found[1][: len(expected)]) == expected
+    assert (found[0][len(expected) :] == NO_POSITION).all()
 
 
 def test_equal_codes_come_in_order_of_position_over_all_slices():
@@ -110,9 +142,9 @@ def test_pixel_search_is_the_slow_loop(pixels):
     rows = np.arange(len(pixels))
     index = PixelIndex([Block(pixels, rows, rows)])
     slow = squared_loop(pixels[5], pixels)
-    for selection in (None, rows % 4 == 1, rows < 0):
+    for subset in (None, rows % 4 == 1, rows < 0):
         for k in (12, 1000):
-            check(index, pixels[5], k, ranked(slow)[30][0], slow, selection)
+            check(index, pixels[5], k, ranked(slow)[30][0], slow, subset)
 
 
 def test_pixel_search_over_blocks_skips_rows_that_do_not_belong(pixels):
@@ -129,8 +161,59 @@ def test_pixel_search_over_blocks_skips_rows_that_do_not_belong(pixels):
             positions.tolist(), squared_loop(pixels[3], repeated[rows]), strict=True
         ):
             slow[position] = distance
-    for selection in (None, rng.random(1000) < 0.3):
-        check(PixelIndex(blocks), pixels[3], 40, ranked(slow)[60][0], slow, selection)
+    for subset in (None, rng.random(1000) < 0.3):
+        check(PixelIndex(blocks), pixels[3], 40, ranked(slow)[60][0], slow, subset)
+
+
+def test_pixel_search_tells_distances_apart_that_float32_does_not():
+    """Large distances that differ by one, more of them than are found at once."""
+    rng = np.random.default_rng(1)
+    pixels = np.full((5000, 3072), 255, np.uint8)
+    pixels[:, 0] = 251 + rng.integers(0, 5, 5000)
+    query = np.zeros(3072, np.uint8)
+    rows = np.arange(5000)
+    slow = (pixels.astype(np.int64) ** 2).sum(axis=1).tolist()
+    index = PixelIndex([Block(pixels, rows, rows)])
+    for mask in (None, rows % 3 > 0, rows % 50 == 0):
+        check(index, query, 20, sorted(slow)[500], slow, mask)
+        check(index, query, 5000, 0, slow, mask)
+
+
+def normalized_loop(query: np.ndarray, images: np.ndarray) -> list[int]:
+    def brought(image):
+        values = image.astype(np.longdouble)
+        return (values - values.mean()) * CONTRAST / max(values.std(), 1)
+
+    ours = brought(query)
+    return [int(np.rint(np.square(ours - brought(image)).sum())) for image in images]
+
+
+def test_normalized_search_is_the_slow_loop(pixels):
+    images = np.concatenate([pixels, np.full((1, 3072), 9, np.uint8), pixels[:5] // 2])
+    rows = np.arange(len(images))
+    index = NormalizedIndex([Block(images, rows, rows)])
+    for query in (images[5], images[-6], np.arange(3072).astype(np.uint8)):
+        slow = normalized_loop(query, images)
+        for mask in (None, rows % 4 == 1, rows < 0):
+            check(index, query, 12, ranked(slow)[30][0], slow, mask)
+    fainter = (images[7] // 2 + 60)[np.newaxis]  # nearly the same picture to this index
+    assert index.search(fainter, 1)[0][0, 0] == 7
+    check(NormalizedIndex([]), images[0], 5, 10**9, [], None)
+
+
+@pytest.mark.parametrize(
+    ("index", "loop"), [(PixelIndex, squared_loop), (NormalizedIndex, normalized_loop)]
+)
+def test_combined_search_of_pixels_is_the_slow_loop(pixels, index, loop):
+    rows = np.arange(len(pixels))
+    weights = np.array([1, 1, -1], np.int32)
+    each = [loop(query, pixels) for query in pixels[:3]]
+    sums = [sum(w * d for w, d in zip(weights, of, strict=True)) for of in zip(*each, strict=True)]
+    built = index([Block(pixels, rows, rows)])
+    for mask in (None, rows % 5 == 0):
+        subset = None if mask is None else subsets.of_mask(mask)
+        found = built.search_combined(pixels[:3], weights, 30, subset)
+        assert pairs(*found) == ranked(sums, mask)[:30]
 
 
 def test_the_largest_distance_fits():

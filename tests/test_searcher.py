@@ -103,7 +103,9 @@ def test_bytes_that_are_not_a_picture_are_refused(searcher):
 
 
 def test_an_unknown_method_is_refused(searcher):
-    with pytest.raises(InvalidQuery, match="no method 'scent'; there are codes, pixels"):
+    with pytest.raises(
+        InvalidQuery, match="no method 'scent'; there are codes, pixels, normalized"
+    ):
         searcher.search(searcher.query_by_id(1), "scent")
 
 

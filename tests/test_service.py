@@ -203,7 +203,7 @@ def test_hits_by_code_and_the_gallery_say_what_distances_mean(client, measured_g
 
 def test_the_gallery_and_its_job_are_described(client, gallery_folder):
     answer = client.get("/v1/gallery").json()
-    assert (answer["images"], answer["methods"]) == (300, ["codes", "pixels"])
+    assert (answer["images"], answer["methods"]) == (300, ["codes", "pixels", "normalized"])
     assert (
         answer["fingerprint"]
         == json.loads((gallery_folder / "model" / "card.json").read_text())["fingerprint"]

@@ -32,7 +32,7 @@ from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.images import TINY_BYTES
 from hashsearch.models.card import Card, read_card
 from hashsearch.retrieval.methods import SERVED
-from hashsearch.search.pixels import contrast_normalized
+from hashsearch.search.normalized import contrast_normalized
 from hashsearch.wording import counted
 
 LEAST_BITS = 8

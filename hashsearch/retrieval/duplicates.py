@@ -13,7 +13,8 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import is_gone_at
 from hashsearch.gallery.records import ImageRecord, Place
 from hashsearch.models.card import Card
-from hashsearch.search.linking import distances, linked, pair_distances, pairs_in_blocks
+from hashsearch.search.exact import hamming_distances
+from hashsearch.search.linking import linked, pair_distances, pairs_in_blocks
 
 MOST_MEASURED = 1000  # distinct codes of a group whose diameter is measured, not bounded
 _PAIRED = 64  # groups of at most so many distinct codes are measured together
@@ -184,7 +185,7 @@ def _files(images: Sequence[_Image], codes: NDArray[np.uint8]) -> list[Duplicate
             images[number].record.id,
         ),
     )
-    found = distances(codes[best : best + 1], codes)[0].tolist()
+    found = hamming_distances(codes[best : best + 1], codes)[0].tolist()
     order = sorted(
         range(len(images)),
         key=lambda number: (number != best, found[number], images[number].record.id),
@@ -240,10 +241,10 @@ def _diameter(codes: NDArray[np.uint8]) -> int:
     The bound is the largest distance from 16 codes, each of them the farthest from the one before.
     """
     if len(codes) <= MOST_MEASURED:
-        return int(distances(codes, codes).max())
+        return int(hamming_distances(codes, codes).max())
     largest, farthest = 0, 0
     for _ in range(_SWEEPS):
-        found = distances(codes[farthest : farthest + 1], codes)[0]
+        found = hamming_distances(codes[farthest : farthest + 1], codes)[0]
         farthest = int(found.argmax())
         largest = max(largest, int(found[farthest]))
     return largest

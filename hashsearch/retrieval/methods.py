@@ -21,8 +21,8 @@ class ServedMethod:
 
     title: for people. unit: of the distances; if it is "squared ...", people are shown the
     root. image_bytes: bytes that are compared of each image. column: the gallery's column that
-    is searched, "codes" or "pixels", which a query needs too. index: builds an index of the
-    column's rows.
+    is searched, "codes" or "pixels", which a query needs too. index: builds an exact index of the
+    column's rows. compared: whether comparisons show it unless methods are named.
     """
 
     title: str
@@ -30,6 +30,7 @@ class ServedMethod:
     image_bytes: int
     column: str
     index: "Callable[[Sequence[Block]], Index]"
+    compared: bool = True
 
 
 def _exact(blocks: "Sequence[Block]") -> "Index":
@@ -45,8 +46,22 @@ def _pixels(blocks: "Sequence[Block]") -> "Index":
     return PixelIndex(blocks)
 
 
+def _normalized(blocks: "Sequence[Block]") -> "Index":
+    from hashsearch.search.normalized import NormalizedIndex
+
+    return NormalizedIndex(blocks)
+
+
 DEFAULT_METHOD = "codes"
 SERVED: dict[str, ServedMethod] = {
     DEFAULT_METHOD: ServedMethod("By 256-bit code", "bits", CODE_BYTES, "codes", _exact),
     "pixels": ServedMethod("By pixels", "squared grey levels", TINY_BYTES, "pixels", _pixels),
+    "normalized": ServedMethod(
+        "By contrast-normalised pixels",
+        "squared grey levels",
+        TINY_BYTES,
+        "pixels",
+        _normalized,
+        compared=False,
+    ),
 }

@@ -24,6 +24,7 @@ from hashsearch.images import PREPROCESSING, TINY_BYTES, decode
 from hashsearch.models.card import of_other_rules, read_card
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.search import NO_POSITION, Block, Index
+from hashsearch.search.subset import Subset, of_mask
 
 if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
@@ -171,6 +172,11 @@ class Searcher:
         """Names of the methods that the gallery has the data for."""
         return tuple(self._indexes)
 
+    @property
+    def compared_methods(self) -> tuple[str, ...]:
+        """Names of these methods that a comparison shows."""
+        return tuple(name for name in self.methods if SERVED[name].compared)
+
     def query_by_image(self, data: bytes) -> Query:
         """data: an image file's bytes. Raises InvalidImage, and as `query_by_tiny` does."""
         self._require_todays_rules()
@@ -251,16 +257,20 @@ class Searcher:
         """The nearest positions; one more than k, since the query itself may be among them."""
         if k is None:
             assert radius is not None
-            return index.search_radius(values, radius, self._present)
+            return index.search_radius(values, radius, self._subset)
         if len(index) == 0:
             return np.empty(0, np.int64), np.empty(0, np.int32)
         wanted = min(k + 1, len(index))
-        found = index.search(values[np.newaxis], wanted, self._present)
+        found = index.search(values[np.newaxis], wanted, self._subset)
         positions, distances = found[0][0], found[1][0]
         near = positions != NO_POSITION
         if radius is not None:
             near &= distances <= radius
         return positions[near], distances[near]
+
+    @property
+    def _subset(self) -> Subset | None:
+        return None if self._present is None else of_mask(self._present)
 
     def _index_and_values(self, query: Query, method: str) -> tuple[Index, NDArray[np.uint8]]:
         if method not in SERVED:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hashsearch.search.subset import Subset
+
 NO_POSITION = -1
 NO_DISTANCE = np.iinfo(np.int32).max
 
@@ -30,17 +32,43 @@ def gathered(blocks: Sequence[Block], width: int) -> NDArray[np.uint8]:
     return values
 
 
-class Index(Protocol):
-    """An exact index of n vectors, each known by its position from 0 to n - 1.
+def nearest_of(
+    positions: NDArray[np.int64], distances: NDArray[np.int32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The k nearest of what was found, equal distances in order of position.
 
-    A selection is (n,) bool: only positions where it is True may be found; None means all.
-    Equal distances come in order of position.
+    positions, distances: (n_queries, n_found); what has NO_DISTANCE was not found. Returns two
+    arrays of (n_queries, k), filled up with NO_POSITION and NO_DISTANCE.
+    """
+    if k < distances.shape[1]:
+        # A partition finds what may be among the first k; of equal distances, sorting decides.
+        limit = np.partition(distances, k - 1, axis=1)[:, k - 1 : k]
+        most = int((distances <= limit).sum(axis=1).max(initial=0))
+        if most < distances.shape[1]:
+            near = np.argsort(distances > limit, axis=1, kind="stable")[:, :most]
+            positions = np.take_along_axis(positions, near, axis=1)
+            distances = np.take_along_axis(distances, near, axis=1)
+    order = np.lexsort((positions, distances), axis=1)[:, :k]
+    positions = np.take_along_axis(positions, order, axis=1)
+    distances = np.take_along_axis(distances, order, axis=1)
+    missing = ((0, 0), (0, k - distances.shape[1]))
+    positions = np.pad(positions, missing, constant_values=NO_POSITION)
+    distances = np.pad(distances, missing, constant_values=NO_DISTANCE)
+    positions[distances == NO_DISTANCE] = NO_POSITION
+    return positions, distances
+
+
+class Index(Protocol):
+    """An index of n vectors, each known by its position from 0 to n - 1.
+
+    A subset is the set of positions that may be found; None means all. Equal distances come in
+    order of position.
     """
 
     def __len__(self) -> int: ...
 
     def search(
-        self, queries: Any, k: int, selection: NDArray[np.bool_] | None = None
+        self, queries: Any, k: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Find the k nearest vectors of each query.
 
@@ -50,10 +78,24 @@ class Index(Protocol):
         ...
 
     def search_radius(
-        self, query: Any, radius: int, selection: NDArray[np.bool_] | None = None
+        self, query: Any, radius: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Find every vector within an inclusive radius of one query.
 
         query: (n_values,). Returns (positions, distances), both (n_found,), nearest first.
+        """
+        ...
+
+
+class CombinedIndex(Index, Protocol):
+    """An index that can add up the distances to several queries."""
+
+    def search_combined(
+        self, queries: Any, weights: NDArray[np.int32], k: int, subset: Subset | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Find the k vectors with the least weighted sum of distances to all queries.
+
+        weights: (n_queries,) int32, such as 1 for an example and -1 for a counterexample. Returns
+        (positions, sums), both (k,), least first; slots with no match as in `search`.
         """
         ...

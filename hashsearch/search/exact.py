@@ -1,8 +1,6 @@
-"""Exact search by Hamming distance: FAISS's flat index, a slice of it for every core."""
+"""Exact search by Hamming distance: FAISS's scan, a slice of the codes for every core."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from typing import Any
 
 import faiss
 import numpy as np
@@ -10,7 +8,15 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import require_code_bytes
 from hashsearch.hardware import usable_cores
-from hashsearch.search import NO_DISTANCE, NO_POSITION
+from hashsearch.search import NO_DISTANCE, NO_POSITION, nearest_of
+from hashsearch.search.subset import Subset
+from hashsearch.search.threads import in_threads, slices
+
+# Positions that a subset may leave out and still be searched without a bitmap, which would take
+# half as long again: as many more neighbours are found, and those left out are dropped.
+_LEFT_OUT = 64
+_INLINE = 20_000  # comparisons that take no longer than waking a thread
+_BLOCK = 2**16  # codes whose distances to several queries are added up at once
 
 
 class ExactIndex:
@@ -22,27 +28,20 @@ class ExactIndex:
     """
 
     def __init__(self, codes: NDArray[np.uint8], slices: int | None = None):
-        """codes: (n, n_bytes) uint8, which are copied. slices: one per core by default."""
+        """codes: (n, n_bytes) uint8, which are kept, not copied. slices: one per core by default.
+
+        Codes that NumPy allocated lie in large pages of memory, which are read a tenth faster
+        than FAISS's own copy of them.
+        """
+        self._codes = np.ascontiguousarray(codes)
         self.code_bytes = codes.shape[1]
-        self._size = len(codes)
-        slices = max(1, min(slices or usable_cores(), len(codes)))
-        edges = np.linspace(0, len(codes), slices + 1).astype(np.int64).tolist()
-        self._bounds = list(pairwise(edges))
-        self._slices: list[faiss.IndexBinaryFlat] = []
-        for start, end in self._bounds:
-            index = faiss.IndexBinaryFlat(8 * self.code_bytes)
-            index.add(codes[start:end])
-            self._slices.append(index)
-        # One OpenMP thread for each of ours; FAISS keeps that number by thread.
-        self._pool = ThreadPoolExecutor(
-            slices, initializer=faiss.omp_set_num_threads, initargs=(1,)
-        )
+        self._slices = slices or usable_cores()
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._codes)
 
     def search(
-        self, queries: NDArray[np.uint8], k: int, selection: NDArray[np.bool_] | None = None
+        self, queries: NDArray[np.uint8], k: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Find the k codes nearest to each query; see Index.
 
@@ -50,29 +49,45 @@ class ExactIndex:
         Raises CodeShapeError if a query is not as wide as the codes.
         """
         require_code_bytes(queries, self.code_bytes)
-        found = list(
-            self._pool.map(
-                lambda index, params: index.search(queries, k, params=params),
-                self._slices,
-                self._parameters(selection),
-            )
-        )
-        distances = np.concatenate([part for part, _ in found], axis=1)
-        positions = np.concatenate(
-            [
-                np.where(part >= 0, part + start, np.iinfo(np.int64).max)
-                for (_, part), (start, _) in zip(found, self._bounds, strict=True)
-            ],
-            axis=1,
-        )
-        order = np.lexsort((positions, distances), axis=1)[:, :k]
-        distances = np.take_along_axis(distances, order, axis=1)
-        positions = np.take_along_axis(positions, order, axis=1)
-        positions[distances == NO_DISTANCE] = NO_POSITION
-        return positions, distances
+        queries = np.ascontiguousarray(queries)
+        if subset is None:
+            return self._nearest(queries, k, None, None)
+        if subset.positions is not None:
+            return self._nearest(queries, k, subset.positions, None)
+        left_out = len(self) - subset.count
+        if left_out > _LEFT_OUT:
+            return self._nearest(queries, k, None, subset.bits)
+        positions, distances = self._nearest(queries, k + left_out, None, None)
+        distances[~subset.contains(np.maximum(positions, 0))] = NO_DISTANCE
+        return nearest_of(positions, distances, k)
+
+    def _nearest(
+        self,
+        queries: NDArray[np.uint8],
+        k: int,
+        listed: NDArray[np.int64] | None,
+        bits: NDArray[np.uint8] | None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The nearest of the listed codes, or of those with a bit, or of all."""
+
+        def nearest(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+            codes = self._codes[start:end] if listed is None else self._codes[listed[start:end]]
+            positions, distances = _scan(codes, queries, k, _selector(bits, start, end))
+            found = positions >= 0
+            if listed is None:
+                positions += start
+            elif end > start:
+                positions = listed[start:end][positions]
+            positions[~found] = NO_POSITION
+            return positions, distances
+
+        found = self._in_slices(nearest, len(self) if listed is None else len(listed), len(queries))
+        positions = np.concatenate([part for part, _ in found], axis=1)
+        distances = np.concatenate([part for _, part in found], axis=1)
+        return nearest_of(positions, distances, k)
 
     def search_radius(
-        self, query: NDArray[np.uint8], radius: int, selection: NDArray[np.bool_] | None = None
+        self, query: NDArray[np.uint8], radius: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Find every code within a radius in bits of one query; see Index.
 
@@ -80,28 +95,124 @@ class ExactIndex:
         """
         queries = query[np.newaxis]
         require_code_bytes(queries, self.code_bytes)
+        queries = np.ascontiguousarray(queries)
         strict = min(radius, 8 * self.code_bytes) + 1  # FAISS's radius is exclusive
-        found = list(
-            self._pool.map(
-                lambda index, params: index.range_search(queries, strict, params=params),
-                self._slices,
-                self._parameters(selection),
-            )
-        )
-        distances = np.concatenate([part for _, part, _ in found]).astype(np.int32)
-        positions = np.concatenate(
-            [part + start for (_, _, part), (start, _) in zip(found, self._bounds, strict=True)]
-        )
+        listed, bits = (None, None) if subset is None else (subset.positions, subset.bits)
+
+        def within(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+            codes = self._codes[start:end] if listed is None else self._codes[listed[start:end]]
+            positions, distances = _scan_radius(codes, queries, strict, _selector(bits, start, end))
+            return positions + start if listed is None else listed[start:end][positions], distances
+
+        found = self._in_slices(within, len(self) if listed is None else len(listed), 1)
+        positions = np.concatenate([part for part, _ in found])
+        distances = np.concatenate([part for _, part in found])
         order = np.lexsort((positions, distances))
         return positions[order], distances[order]
 
-    def _parameters(self, selection: NDArray[np.bool_] | None) -> Iterator[object]:
-        """FAISS's search parameters for each slice."""
-        for start, end in self._bounds:
-            if selection is None:
-                yield None
-            else:
-                bitmap = np.packbits(selection[start:end], bitorder="little")
-                # FAISS's Python wrappers take an array and keep it; their types are C++'s.
-                selector = faiss.IDSelectorBitmap(bitmap)  # type: ignore[call-arg, arg-type]
-                yield faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+    def search_combined(
+        self,
+        queries: NDArray[np.uint8],
+        weights: NDArray[np.int32],
+        k: int,
+        subset: Subset | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Find the k codes with the least weighted sum of distances to several queries; see Index.
+
+        queries: (n_queries, n_bytes) uint8. Raises CodeShapeError, as `search` does.
+        """
+        require_code_bytes(queries, self.code_bytes)
+        queries = np.ascontiguousarray(queries)
+        listed = None if subset is None else subset.listed()
+
+        def nearest(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+            positions, sums = np.empty((1, 0), np.int64), np.empty((1, 0), np.int32)
+            for at in range(start, end, _BLOCK):
+                here = np.arange(at, min(at + _BLOCK, end))
+                if listed is None:
+                    codes = self._codes[here[0] : here[-1] + 1]
+                else:
+                    here = listed[here]
+                    codes = self._codes[here]
+                each = weights @ hamming_distances(queries, codes)
+                positions = np.concatenate([positions, here[np.newaxis]], axis=1)
+                sums = np.concatenate([sums, each[np.newaxis]], axis=1)
+                positions, sums = nearest_of(positions, sums, min(k, sums.shape[1]))
+            return positions, sums
+
+        size = len(self) if listed is None else len(listed)
+        found = self._in_slices(nearest, size, len(queries))
+        positions = np.concatenate([part for part, _ in found], axis=1)
+        sums = np.concatenate([part for _, part in found], axis=1)
+        positions, sums = nearest_of(positions, sums, k)
+        return positions[0], sums[0]
+
+    def _in_slices(self, task: Any, size: int, n_queries: int) -> list[Any]:
+        """A task's result for each slice of so many positions; slices begin at whole bytes."""
+        if size * n_queries <= _INLINE and self._slices == usable_cores():
+            return [task(0, size)]
+        parts = slices(size, self._slices, multiple=8)
+        return in_threads(task, *zip(*parts, strict=True)) if parts else [task(0, 0)]
+
+
+def _scan(
+    codes: NDArray[np.uint8], queries: NDArray[np.uint8], k: int, selector: Any
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Positions and distances of the nearest codes, at most k, -1 where there are no more."""
+    k = min(k, len(codes))
+    positions = np.empty((len(queries), k), np.int64)
+    distances = np.empty((len(queries), k), np.int32)
+    if k == 0:
+        return positions, distances
+    heaps = faiss.int_maxheap_array_t()
+    heaps.nh, heaps.k = distances.shape
+    heaps.ids, heaps.val = faiss.swig_ptr(positions), faiss.swig_ptr(distances)
+    faiss.hammings_knn_hc(  # type: ignore[call-arg]  # its types lack the newest parameters
+        heaps,
+        faiss.swig_ptr(queries),
+        faiss.swig_ptr(codes),
+        *codes.shape,
+        True,  # nearest first
+        faiss.EXACT_TOPK,  # type: ignore[attr-defined]
+        selector,
+    )
+    return positions, distances
+
+
+def _scan_radius(
+    codes: NDArray[np.uint8], queries: NDArray[np.uint8], strict: int, selector: Any
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Positions and distances of the codes nearer to one query than a radius, in no order."""
+    result = faiss.RangeSearchResult(1)
+    faiss.hamming_range_search(  # type: ignore[attr-defined]  # it is SWIG's
+        faiss.swig_ptr(queries),
+        faiss.swig_ptr(codes),
+        1,
+        len(codes),
+        strict,
+        codes.shape[1],
+        result,
+        selector,
+    )
+    found = int(faiss.rev_swig_ptr(result.lims, 2)[1])
+    positions = faiss.rev_swig_ptr(result.labels, found).copy()
+    return positions, faiss.rev_swig_ptr(result.distances, found).astype(np.int32)
+
+
+def _selector(bits: NDArray[np.uint8] | None, start: int, end: int) -> Any:
+    """FAISS's selector of the positions of a slice that have a bit; None selects all."""
+    if bits is None:
+        return None
+    part = bits[start // 8 : (end + 7) // 8]
+    # FAISS's Python wrappers take an array and keep it; their types are C++'s.
+    return faiss.IDSelectorBitmap(part)  # type: ignore[call-arg, arg-type]
+
+
+def hamming_distances(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Hamming distances of (m, n_bytes) uint8 to (n, n_bytes) uint8, contiguous: (m, n) int32."""
+    found = np.empty((len(left), len(right)), np.int32)
+    pointers = [faiss.swig_ptr(array) for array in (left, right, found)]
+    faiss.hammings(  # type: ignore[attr-defined]  # it is SWIG's
+        *pointers[:2], len(left), len(right), left.shape[1], pointers[2]
+    )
+    return found

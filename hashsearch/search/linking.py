@@ -15,7 +15,6 @@ from math import comb
 from threading import Lock
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -24,6 +23,7 @@ from scipy.sparse.csgraph import connected_components
 from hashsearch.codes import CODE_BITS, CODE_BYTES, require_code_bytes
 from hashsearch.hardware import usable_cores
 from hashsearch.progress import progress_report
+from hashsearch.search.exact import hamming_distances
 
 _SAMPLE = 20_000  # codes by which a plan is chosen
 _MOST_SHARED = 4  # parts that codes share in a plan; more would take too many tables
@@ -33,7 +33,7 @@ _SECONDS_TO_SORT = 150e-9  # a code into a table
 _SECONDS_TO_CHECK = 12e-9  # a pair of codes that share parts
 _SECONDS_TO_SCAN = 1e-9  # a pair, where many codes are compared with many
 _BLOCK_PAIRS = 2**20  # pairs compared at once, which bounds the memory
-_ROWS, _COLUMNS = 512, 4096  # codes compared at once with each other by `distances`
+_ROWS, _COLUMNS = 512, 4096  # codes compared at once with each other
 _SCANNED = 1024  # buckets of more codes are scanned
 
 
@@ -95,16 +95,6 @@ def linked(codes: NDArray[np.uint8], radius: int) -> NDArray[np.int64]:
     finally:
         pool.shutdown(cancel_futures=True)
     return links.labels()
-
-
-def distances(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Hamming distances of (m, 32) uint8 to (n, 32) uint8, both contiguous: (m, n) int32."""
-    found = np.empty((len(left), len(right)), np.int32)
-    pointers = [faiss.swig_ptr(array) for array in (left, right, found)]
-    faiss.hammings(  # type: ignore[attr-defined]  # it is SWIG's
-        *pointers[:2], len(left), len(right), CODE_BYTES, pointers[2]
-    )
-    return found
 
 
 def pair_distances(
@@ -197,7 +187,7 @@ class _Links:
             yield len(rows)
 
     def _scan_block(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> bool:
-        near = distances(self.codes[rows], self.codes[columns]) <= self._radius
+        near = hamming_distances(self.codes[rows], self.codes[columns]) <= self._radius
         left, right = np.divmod(np.flatnonzero(near), len(columns))
         return self._join(rows[left], columns[right])
 

@@ -22,8 +22,14 @@ def index(request: Request, engine: TheEngine) -> HTMLResponse:
     """The comparison page, with some images of the gallery to start from."""
     context = {
         "images": len(engine),
-        "titles": [_in_sentence(SERVED[name].title) for name in engine.methods],
-        "missing": sorted({m.column for n, m in SERVED.items() if n not in engine.methods}),
+        "titles": [_in_sentence(SERVED[name].title) for name in engine.compared_methods],
+        "missing": sorted(
+            {
+                method.column
+                for name, method in SERVED.items()
+                if method.compared and name not in engine.compared_methods
+            }
+        ),
         "meanings": MEANINGS,
         "examples": engine.sample_ids(_EXAMPLES),
     }

@@ -1,0 +1,119 @@
+"""Exact search by Euclidean distance between centred, contrast-normalised pixels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.search import NO_DISTANCE, NO_POSITION, Block
+from hashsearch.search.pixels import chunks_of, least, selected
+from hashsearch.search.subset import Subset
+
+CONTRAST = 64  # standard deviation, in grey levels, to which every image is brought
+_AT_ONCE = 256  # rows whose pixels, 3 MB of float32, fit a core's cache
+_EXACT = 256  # products of two bytes whose sum float32 holds exactly: 256 × 255² < 2²⁴
+
+
+class NormalizedIndex:
+    """Squared Euclidean distance between images brought to one brightness and contrast.
+
+    Each image's mean is subtracted and its standard deviation becomes 64 grey levels; a deviation
+    below one grey level counts as one, so that images of one colour are grey. Sums are exact, and
+    a distance is rounded to a whole number once, so that answers repeat on every machine.
+    """
+
+    def __init__(self, blocks: Sequence[Block]):
+        self._chunks = [chunk for block in blocks for chunk in chunks_of(block)]
+        self._size = sum(len(block.positions) for block in blocks)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def search(
+        self, queries: NDArray[np.uint8], k: int, subset: Subset | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Find the k images nearest to each query; see Index.
+
+        queries: (n_queries, 3072) uint8, as they are; distances are squared.
+        """
+        positions = np.full((len(queries), k), NO_POSITION, np.int64)
+        distances = np.full((len(queries), k), NO_DISTANCE, np.int32)
+        one = np.ones(1, np.int32)
+        for row in range(len(queries)):
+            positions[row], distances[row] = self.search_combined(
+                queries[row : row + 1], one, k, subset
+            )
+        return positions, distances
+
+    def search_radius(
+        self, query: NDArray[np.uint8], radius: int, subset: Subset | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Find every image within a squared radius of one query; see Index.
+
+        query: (3072,) uint8.
+        """
+        found = self.search(query[np.newaxis], len(self), subset)
+        near = found[1][0] <= min(radius, NO_DISTANCE - 1)
+        return found[0][0][near], found[1][0][near]
+
+    def search_combined(
+        self,
+        queries: NDArray[np.uint8],
+        weights: NDArray[np.int32],
+        k: int,
+        subset: Subset | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Find the k images with the least weighted sum of distances to all queries; see Index.
+
+        queries: (n_queries, 3072) uint8.
+        """
+        return least(
+            selected(self._chunks, subset),
+            lambda chunk: weights @ _distances(chunk.values[chunk.rows], queries),
+            k,
+        )
+
+
+def _distances(pixels: NDArray[np.uint8], queries: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Squared distances, (n_queries, n) int32, after normalisation, of (n, 3072) uint8."""
+    n_values = queries.shape[1]
+    its_sum, its_squares = _sums(queries.astype(np.float32))
+    variance = its_squares - its_sum**2 / n_values  # times n_values, like all below
+    deviation = np.sqrt(np.maximum(variance, n_values))
+    found = np.empty((len(queries), len(pixels)), np.int32)
+    parts = queries.astype(np.float32).reshape(len(queries), -1, _EXACT)
+    for start in range(0, len(pixels), _AT_ONCE):
+        block = pixels[start : start + _AT_ONCE].astype(np.float32)
+        sums, squares = _sums(block)
+        variances = squares - sums**2 / n_values
+        deviations = np.sqrt(np.maximum(variances, n_values))
+        products = np.zeros((len(queries), len(block)))
+        for part in range(parts.shape[1]):
+            products += parts[:, part] @ block[:, part * _EXACT : (part + 1) * _EXACT].T
+        shared = products - np.outer(its_sum, sums) / n_values
+        distances = (
+            (variance / deviation**2)[:, np.newaxis]
+            + variances / deviations**2
+            - 2 * shared / np.outer(deviation, deviations)
+        )
+        found[:, start : start + _AT_ONCE] = np.rint(CONTRAST**2 * n_values * distances)
+    return found
+
+
+def _sums(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The exact sum and sum of squares of each row's whole numbers from 0 to 255."""
+    parts = pixels.reshape(len(pixels), -1, _EXACT)
+    squares = np.einsum("nij,nij->ni", parts, parts)
+    return parts.sum(axis=2).sum(axis=1, dtype=np.float64), squares.sum(axis=1, dtype=np.float64)
+
+
+def contrast_normalized(tiny: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Subtract each image's mean and divide by its standard deviation.
+
+    tiny: (n, 32, 32, 3) uint8. Returns (n, 3072) float32. A deviation below one grey level
+    counts as one, so that images of one colour can be divided too.
+    """
+    flat = tiny.reshape(len(tiny), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    flat /= np.maximum(flat.std(axis=1, keepdims=True), 1)
+    return flat

@@ -9,9 +9,7 @@ writers (WAL).
 import json
 import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,29 +17,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.errors import GalleryReadOnly, InvalidGallery, NotInGallery
-from hashsearch.gallery.opening import WatchedFile, connect, open_catalog
-from hashsearch.gallery.records import Failure, ImageRecord, KnownFile, Place, Rows
+from hashsearch.errors import InvalidGallery, NotInGallery
+from hashsearch.gallery.catalog_file import CatalogFile
+from hashsearch.gallery.opening import connect
+from hashsearch.gallery.records import (
+    Failure,
+    ImageRecord,
+    KnownFile,
+    Place,
+    RowChanges,
+    Rows,
+)
 from hashsearch.gallery.schema import make_tables
 from hashsearch.sources.base import added_path, encode_path, locate, split_uri
 
 
-class Catalog:
-    """An open catalog. Safe to share between threads; each call is one transaction."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._file, self._is_closed, self._has_written = WatchedFile(path), False, False
-        self._lock, self._write_lock = threading.RLock(), threading.RLock()
-        self._open()
-
-    def _open(self) -> None:
-        try:
-            self._opened = open_catalog(self._path)
-            self._db = self._opened.connect()
-            self._db.execute("PRAGMA user_version")  # opens the file
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise InvalidGallery(f"{self._path} cannot be read: {error}") from error
+class Catalog(CatalogFile):
+    """An open catalog: what it says of a gallery's images, places, shards and sources."""
 
     @classmethod
     def create(cls, path: Path, settings: Mapping[str, str]) -> "Catalog":
@@ -53,70 +45,6 @@ class Catalog:
         db.executemany("INSERT INTO settings VALUES (?, ?)", rows.items())
         db.close()
         return cls(path)
-
-    def close(self) -> None:
-        with self._write_lock, self._lock:  # in this order, as a transaction may read
-            has_log = self._has_written and self.is_in_place()
-            self._is_closed = True
-            self._close()
-            if has_log:
-                self._empty_log()
-
-    def _close(self) -> None:
-        self._db.close()
-        self._opened.close()
-
-    def _empty_log(self) -> None:
-        """Move what is in the write-ahead log to the catalog, unless others have it open."""
-        assert self._opened.connect_to_write is not None
-        with suppress(sqlite3.Error), closing(self._opened.connect_to_write()) as db:
-            db.execute("PRAGMA user_version")  # SQLite does it when the last connection is closed
-
-    def is_in_place(self) -> bool:
-        """Whether the catalog is open and its path still leads to it, and not to another gallery.
-
-        What was read from several files of a gallery fits together if this is true afterwards.
-        """
-        return not self._is_closed and self._file.is_in_place()
-
-    def require_in_place(self) -> None:
-        """Raise InvalidGallery unless the catalog is in place."""
-        if not self.is_in_place():
-            raise InvalidGallery(f"{self._path.parent} was deleted or replaced while it was open")
-
-    def require_writable(self) -> None:
-        """Raise GalleryReadOnly if the catalog cannot be changed, InvalidGallery if it is gone."""
-        self._connect_to_write()
-
-    def _connect_to_write(self) -> Callable[[], sqlite3.Connection]:
-        self.require_in_place()
-        if self._opened.connect_to_write is None:
-            raise GalleryReadOnly(
-                f"{self._path.parent} cannot be written to, so it can be searched but not changed"
-            )
-        return self._opened.connect_to_write
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold SQLite's write lock; commit at the end, or roll back on any error.
-
-        Until the commit, the catalog's own methods return the former state.
-        Raises GalleryReadOnly, and InvalidGallery if the gallery was deleted or replaced: a
-        change that would be lost with it is an error.
-        """
-        connect_to_write = self._connect_to_write()
-        self._has_written = True
-        with self._write_lock, closing(connect_to_write()) as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                self.require_in_place()
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:  # on a full disk, SQLite has ended it
-                    db.execute("ROLLBACK")
-                raise
-            self.require_in_place()
 
     # Settings and sources
 
@@ -177,6 +105,45 @@ class Catalog:
         generation, fingerprint = int(settings["generation"]), settings["fingerprint"]
         return Rows(generation, fingerprint, files, *places)
 
+    def changes_since(self, generation: int) -> RowChanges | None:
+        """The images that were added, restored, removed or changed after a generation.
+
+        None if it is not known any more, since rows of removed images were deleted or codes were
+        computed again; then everything has to be read.
+        """
+        with self.snapshot():
+            settings = dict(self._rows("SELECT name, value FROM settings"))
+            if int(settings.get(FOLLOWED_SINCE, 0)) > generation:
+                return None
+            changed = "FROM images WHERE generation > ? AND removed = 0"
+            found = self._rows(f"SELECT id, shard, row {changed} ORDER BY id", (generation,))
+            files = f"{_OF_SHARDS} WHERE number IN (SELECT shard {changed})"
+            removed = "SELECT id FROM images WHERE generation > ? AND removed = 1"
+            rows = Rows(
+                int(settings["generation"]),
+                settings["fingerprint"],
+                _shard_files(self._rows(files, (generation,))),
+                *np.array(found, np.int64).reshape(-1, 3).T.copy(),
+            )
+            return RowChanges(rows, self._ids(removed, (generation,)))
+
+    def ids_matching(
+        self, where: str, values: Sequence[Any], since: int | None = None
+    ) -> NDArray[np.int64]:
+        """Ids of the images for which an SQL condition holds, (n,) int64, ascending.
+
+        since: only of the images that were changed after this generation.
+        """
+        after = "" if since is None else f" AND generation > {since}"
+        return self._ids(f"SELECT id FROM images WHERE removed = 0{after} AND ({where})", values)
+
+    def changed_ids(self, since: int) -> NDArray[np.int64]:
+        """Ids of all images, also removed ones, that were changed after a generation, ascending."""
+        return self._ids("SELECT id FROM images WHERE generation > ?", (since,))
+
+    def _ids(self, query: str, values: Sequence[Any]) -> NDArray[np.int64]:
+        return np.sort(np.fromiter(chain.from_iterable(self._rows(query, values)), np.int64))
+
     def shard_rows(self) -> dict[int, int]:
         """Number of rows of each shard, by shard number."""
         return dict(self._rows("SELECT number, rows FROM shards"))
@@ -190,7 +157,7 @@ class Catalog:
 
         Raises InvalidGallery if the catalog names no such shard.
         """
-        query = "SELECT number, rows, checksums FROM shards WHERE number = ?"
+        query = f"{_OF_SHARDS} WHERE number = ?"
         found = _shard_files(self._rows(query, (shard,)))
         if shard not in found:
             raise InvalidGallery(f"{self._path}: there is no shard {shard}")
@@ -397,28 +364,11 @@ class Catalog:
         names = [name for (name,) in self._rows("SELECT name FROM pragma_table_info(?)", (table,))]
         return dict(zip(names, row[0], strict=True)) if row else None
 
-    def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            while True:
-                self._renew()
-                try:
-                    found = self._db.execute(query, parameters).fetchall()
-                except sqlite3.DatabaseError:
-                    if not self._opened.is_torn():
-                        raise
-                else:
-                    if not self._opened.is_torn():
-                        return found
 
-    def _renew(self) -> None:
-        """Open the catalog again if it was changed by another program, unseen by this one."""
-        if self._opened.is_outdated():
-            self.require_in_place()
-            self._close()
-            self._open()
-
-
-_SHARD_FILES = "SELECT number, rows, checksums FROM shards ORDER BY number"
+# The setting that holds the first generation from which `changes_since` is known.
+FOLLOWED_SINCE = "followed_since"
+_OF_SHARDS = "SELECT number, rows, checksums FROM shards"
+_SHARD_FILES = f"{_OF_SHARDS} ORDER BY number"
 
 
 def _places(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hashsearch.gallery.catalog import marks, parts
+from hashsearch.gallery.catalog import FOLLOWED_SINCE, marks, parts
 from hashsearch.gallery.records import Failure, FoundPlace, NewImage
 from hashsearch.sources.base import split_uri
 from hashsearch.sources.folder import folder_label, printable
@@ -107,11 +107,9 @@ def drop_place(db: sqlite3.Connection, uri: str, key: bytes | None = None) -> bo
     An image with other places keeps them; the oldest becomes its first. key: of the image; None
     means any.
     """
-    db.execute(
-        "DELETE FROM places WHERE uri = ?1 "
-        "AND (?2 IS NULL OR ?2 = (SELECT key FROM images WHERE id = image))",
-        (uri, key),
-    )
+    its = "uri = ?1 AND (?2 IS NULL OR ?2 = (SELECT key FROM images WHERE id = image))"
+    _note_change(db, f"id = (SELECT image FROM places WHERE {its})", (uri, key))
+    db.execute(f"DELETE FROM places WHERE {its}", (uri, key))
     owner = "SELECT id FROM images WHERE removed = 0 AND uri = ?1 AND (?2 IS NULL OR key = ?2)"
     found = db.execute(owner, (uri, key)).fetchone()
     if found is None:
@@ -161,6 +159,7 @@ def move_place(db: sqlite3.Connection, uri: str, new: str) -> None:
     if db.execute(known, (new,)).fetchone()[0]:
         drop_place(db, uri)
         return
+    _note_change(db, "id = (SELECT image FROM places WHERE uri = ?)", (uri,))
     db.execute("UPDATE places SET uri = ?2 WHERE uri = ?1", (uri, new))
     db.execute(
         f"UPDATE images SET uri = ?2, generation = {_NEXT} WHERE uri = ?1 AND removed = 0",
@@ -201,7 +200,8 @@ def change_root(db: sqlite3.Connection, name: str, former: Path, now: Path) -> N
     )
     values = (name, printable(former.name), printable(now.name))
     db.execute(f"UPDATE places {label}", values)
-    db.execute(f"UPDATE images {label} AND removed = 0", values)
+    images = label.replace("SET", f"SET generation = {_NEXT},", 1)
+    db.execute(f"UPDATE images {images} AND removed = 0", values)
 
 
 def change_excludes(
@@ -210,6 +210,11 @@ def change_excludes(
     """Add and drop patterns of the paths that indexing leaves out."""
     db.executemany("INSERT OR IGNORE INTO excludes VALUES (?)", ((one,) for one in added))
     db.executemany("DELETE FROM excludes WHERE pattern = ?", ((one,) for one in dropped))
+
+
+def _note_change(db: sqlite3.Connection, where: str, values: Sequence[str | bytes | None]) -> None:
+    """Note that images were changed by this transaction, though their rows were not."""
+    db.execute(f"UPDATE images SET generation = {_NEXT} WHERE removed = 0 AND {where}", values)
 
 
 def _lead(db: sqlite3.Connection, image_id: int, place: Sequence[str | int | None]) -> None:
@@ -255,6 +260,7 @@ def _add_place(db: sqlite3.Connection, place: FoundPlace) -> None:
             drop_place(db, place.uri)
             columns = f"INSERT INTO places (image, {_PLACE}) VALUES (?, ?, ?, ?, ?, ?)"
             db.execute(columns, (found[0], *values))
+            _note_change(db, "id = ?", found[:1])
         if place.label_given:
             _relabel(db, place.uri, place.label)
         return
@@ -332,6 +338,23 @@ def move_images(db: sqlite3.Connection, ids: Sequence[int], shard: int) -> None:
     )
 
 
+def drop_shard(db: sqlite3.Connection, shard: int) -> None:
+    """Delete a shard, and the removed images in it; others were moved to another shard before."""
+    last = "SELECT max(generation) FROM images WHERE shard = ?"
+    _follow_from(db, db.execute(last, (shard,)).fetchone()[0] or 0)
+    db.execute("DELETE FROM images WHERE shard = ?", (shard,))
+    db.execute("DELETE FROM shards WHERE number = ?", (shard,))
+
+
+def _follow_from(db: sqlite3.Connection, generation: int) -> None:
+    """Record that changes before a generation cannot be read from the images any more."""
+    db.execute(
+        "INSERT INTO settings VALUES (?1, ?2) ON CONFLICT DO UPDATE "
+        "SET value = max(CAST(value AS INTEGER), ?2)",
+        (FOLLOWED_SINCE, generation),
+    )
+
+
 def change_files(db: sqlite3.Connection, shard: int, checksums: Mapping[str, str]) -> None:
     """Replace the files that belong to a shard, by their SHA-256."""
     db.execute(
@@ -341,8 +364,9 @@ def change_files(db: sqlite3.Connection, shard: int, checksums: Mapping[str, str
 
 
 def change_model(db: sqlite3.Connection, fingerprint: str) -> None:
-    """Record that the codes were made by another model."""
+    """Record that the codes were made again, perhaps by another model."""
     db.execute("UPDATE settings SET value = ? WHERE name = 'fingerprint'", (fingerprint,))
+    _follow_from(db, db.execute(f"SELECT {_NEXT}").fetchone()[0])
 
 
 def condition(selection: Selection) -> tuple[str, tuple[int | str | None, ...]]:

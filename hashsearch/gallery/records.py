@@ -1,4 +1,4 @@
-"""What a catalog holds: images, places, files, failures and rows."""
+"""What a catalog holds: images, places, files, failures, rows, and their changes."""
 
 from dataclasses import dataclass
 
@@ -122,3 +122,15 @@ class Rows:
     ids: NDArray[np.int64]
     shards: NDArray[np.int64]
     rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RowChanges:
+    """Changes of a gallery's images between two generations, of which `rows` has the later one.
+
+    rows: of the images that were added, restored or changed; most changes, such as of a label, do
+    not concern what is searched. removed: (n,) int64, ascending, ids of images that were removed.
+    """
+
+    rows: Rows
+    removed: NDArray[np.int64]

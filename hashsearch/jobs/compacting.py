@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.gallery.changes import insert_shard, move_images, next_generation
+from hashsearch.gallery.changes import drop_shard, insert_shard, move_images, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import JobRecord
 from hashsearch.gallery.shards import MAX_ROWS, Shard, ShardWriter
@@ -98,8 +98,7 @@ def _join(gallery: GalleryFolder, group: list[int]) -> int:
             gallery.adopt(writer.folder, number)
             move_images(db, ids, number)
         for old in group:
-            db.execute("DELETE FROM images WHERE shard = ?", (old,))  # of removed images
-            db.execute("DELETE FROM shards WHERE number = ?", (old,))
+            drop_shard(db, old)
         next_generation(db)
     for old in group:
         gallery.drop(old)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from os import PathLike
@@ -40,6 +41,7 @@ from hashsearch.jobs.index.workers import end_if_main_is_imported
 from hashsearch.jobs.relocating import Relocation, relocate
 from hashsearch.jobs.removing import remove
 from hashsearch.progress import Progress, reported_to
+from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import Hit, Query, Ranking, Searcher
 from hashsearch.sources import DataFolders, Source, open_source
@@ -49,7 +51,6 @@ from hashsearch.sources.folder import ImageFile
 from hashsearch.sources.labels import LabelledSource, Labels
 
 if TYPE_CHECKING:
-    from hashsearch.encoder import Encoder
     from hashsearch.retrieval.duplicates import DuplicateGroup
 
 Queryable: TypeAlias = Picture | int | np.integer
@@ -97,7 +98,7 @@ class Gallery:
     def __init__(self, storage: GalleryFolder, named: Path):
         """storage: an open gallery folder; named: its path as given; users call `open`."""
         self._opened, self._named = storage, named
-        self._current: Searcher | None = None
+        self._live: LiveSearcher | None = None
         self._lock = RLock()  # one thread reads the indexes, the others wait for it
         self._is_closed = False
         self._process = os.getpid()
@@ -142,7 +143,7 @@ class Gallery:
         >>> gallery.close()
         """
         self._is_closed = True
-        self._current = None
+        self._live = None
         if os.getpid() == self._process:  # a forked process must leave SQLite's files alone
             self._opened.close()
 
@@ -303,13 +304,13 @@ class Gallery:
         >>> gallery.rank(7, k=1).latency_ms > 0
         True
         """
-        searcher = self._searcher()
-        return searcher.search(
-            self._query(searcher, query),
-            method,
-            k=None if k is None else whole("k", k, 1),
-            radius=None if radius is None else whole("a radius", radius, 0),
-        )
+        with self._searcher() as searcher:
+            return searcher.search(
+                self._query(searcher, query),
+                method,
+                k=None if k is None else whole("k", k, 1),
+                radius=None if radius is None else whole("a radius", radius, 0),
+            )
 
     @_of_one_gallery
     def add(self, image: "PathOrName | bytes", label: str | None = None) -> int:
@@ -325,7 +326,9 @@ class Gallery:
         from hashsearch.jobs.adding import add_image  # with torch, which takes seconds
 
         label = None if label is None else _text("a label", label)
-        storage, encoder = self._storage, self._encoder()
+        storage = self._storage
+        with self._searcher() as searcher:
+            encoder = searcher.encoder
         if isinstance(image, bytes):
             return add_image(storage, encoder, image, label)[0]
         if not isinstance(image, str | PathLike):
@@ -465,35 +468,21 @@ class Gallery:
         >>> gallery.reconstruct(1).shape
         (32, 32, 3)
         """
-        code = self._query(self._searcher(), query).code
-        return self._encoder().reconstruct(code[np.newaxis])[0]
+        with self._searcher() as searcher:
+            code = self._query(searcher, query).code
+            return searcher.encoder.reconstruct(code[np.newaxis])[0]
 
-    def _searcher(self) -> Searcher:
-        """The indexes of the gallery as it is now."""
+    @contextmanager
+    def _searcher(self) -> Iterator[Searcher]:
+        """A searcher of the gallery as it is now."""
         with self._lock:
-            current = self._current
             storage = self._storage
-            if (
-                current is None
-                or current.gallery is not storage
-                or current.generation != storage.catalog.generation()
-            ):
-                known = None if current is None else current.loaded_encoder
-                self._current = current = Searcher(storage, known)
-            return current
-
-    def _encoder(self) -> "Encoder":
-        """The gallery's model, loaded once; the indexes need not be those of now."""
-        with self._lock:
-            current = self._current
-            storage = self._storage
-            if (
-                current is None
-                or current.gallery is not storage
-                or current.fingerprint != storage.fingerprint
-            ):
-                current = self._searcher()
-            return current.encoder
+            if self._live is None or self._live.gallery is not storage:
+                known = None if self._live is None else self._live.current
+                self._live = LiveSearcher(storage, known, waits=True)
+            live = self._live
+        with live.searcher() as searcher:
+            yield searcher
 
     def _query(self, searcher: Searcher, query: Queryable) -> Query:
         if isinstance(query, int | np.integer):

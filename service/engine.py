@@ -17,6 +17,7 @@ from hashsearch.gallery.history import last_job
 from hashsearch.hardware import usable_cores
 from hashsearch.images import encode_png
 from hashsearch.metrics import overlap_at_k
+from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.searcher import Query, Ranking, Searcher
 from service.problems import GalleryUnavailable, MalformedRequest
@@ -42,21 +43,20 @@ _log = logging.getLogger(__name__)
 class Engine:
     """An opened gallery. Its methods may be called from many threads at once.
 
-    The first request after a change of the gallery rebuilds the indexes; other
-    requests are answered from the old ones until the new ones are complete. If another gallery
-    is at the path, it is opened, and a request that was at work begins again with it.
+    Every request is answered from the gallery as it is when the request begins; only if all has to
+    be read again, requests are answered from the former state meanwhile. If another gallery is at
+    the path, it is opened, and a request that was at work begins again with it.
     """
 
     def __init__(self, folder: Path):
         """Open a gallery. Raises what `GalleryFolder` and `read_model` raise."""
-        self._current = Searcher.with_model(GalleryFolder(folder))
-        self._tried = self._current.generation  # newest generation that was read or failed to be
-        self._rebuilding = Lock()
+        self._live = LiveSearcher(GalleryFolder(folder), waits=False)
+        self._opening = Lock()
         # A large picture takes some hundred megabytes while it is decoded.
         self._decoding = BoundedSemaphore(usable_cores())
 
     def __len__(self) -> int:
-        return self._ask(lambda searcher: len(searcher.ids))
+        return self._ask(len)
 
     @property
     def compared_methods(self) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ class Engine:
         return self._ask(lambda searcher: searcher.compared_methods)
 
     def close(self) -> None:
-        self._current.gallery.close()
+        self._live.gallery.close()
 
     def search(self, body: bytes | QueryBody, parameters: SearchParameters) -> SearchAnswer:
         """One method's answer to a query. Raises what decoding and searching raise."""
@@ -115,10 +115,11 @@ class Engine:
         raises.
         """
         while True:
-            searcher = self._in_place()
-            catalog = searcher.gallery.catalog
+            live = self._in_place()
+            catalog = live.gallery.catalog
             try:
-                answer = question(self._renewed(searcher))
+                with live.searcher() as searcher:
+                    answer = question(searcher)
             except Exception as error:  # of any class, if files disappear while they are read
                 if catalog.is_in_place():
                     if isinstance(error, InvalidGallery):
@@ -128,41 +129,24 @@ class Engine:
                 if catalog.is_in_place():
                     return answer
 
-    def _in_place(self) -> Searcher:
-        """A searcher of the gallery that is at the path now. Raises GalleryUnavailable."""
-        if not self._current.gallery.catalog.is_in_place():
-            with self._rebuilding:
-                if not self._current.gallery.catalog.is_in_place():
+    def _in_place(self) -> LiveSearcher:
+        """The gallery that is at the path now. Raises GalleryUnavailable."""
+        if not self._live.gallery.catalog.is_in_place():
+            with self._opening:
+                if not self._live.gallery.catalog.is_in_place():
                     try:
                         self._reopen()
                     except (HashSearchError, OSError, sqlite3.Error) as error:
                         raise _unavailable(error) from error
-        return self._current
+        return self._live
 
     def _reopen(self) -> None:
-        gallery = self._current.gallery.reopened()
+        gallery = self._live.gallery.reopened()
         try:
-            self._current = Searcher.with_model(gallery, self._current.encoder)
+            self._live = LiveSearcher(gallery, self._live.current, waits=False)
         except BaseException:
             gallery.close()
             raise
-        self._tried = self._current.generation
-
-    def _renewed(self, searcher: Searcher) -> Searcher:
-        """The newest searcher of the same gallery."""
-        gallery = searcher.gallery
-        generation = gallery.catalog.generation()
-        if generation != self._tried and self._rebuilding.acquire(blocking=False):
-            try:
-                if self._current.gallery is gallery:
-                    self._tried = generation
-                    self._current = Searcher.with_model(gallery, searcher.encoder)
-            except HashSearchError:  # the former state can still be searched
-                _log.exception("the gallery changed but cannot be read; its former state is served")
-            finally:
-                self._rebuilding.release()
-        current = self._current
-        return current if current.gallery is gallery else searcher
 
     def _query(self, searcher: Searcher, body: bytes | QueryBody) -> Query:
         if isinstance(body, bytes):
@@ -184,7 +168,7 @@ def _description(searcher: Searcher) -> GalleryAnswer:
     closeness = searcher.closeness
     job = last_job(searcher.gallery.catalog)
     return GalleryAnswer(
-        images=len(searcher.ids),
+        images=len(searcher),
         generation=searcher.generation,
         fingerprint=searcher.fingerprint,
         methods=list(searcher.methods),

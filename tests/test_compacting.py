@@ -18,6 +18,7 @@ from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.reencoding import reencode
 from hashsearch.jobs.verifying import verify
 from hashsearch.models.card import read_card
+from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.searcher import Searcher
 from tests.galleries import (
     another_png,
@@ -96,6 +97,7 @@ def test_answers_stay_right_during_compacting_and_reencoding(
 
     def read(number: int) -> None:
         mine = GalleryFolder(scattered.folder)
+        live = LiveSearcher(mine, waits=number == 0)
         try:
             for turn in itertools.count():
                 if stop.is_set():
@@ -103,15 +105,16 @@ def test_answers_stay_right_during_compacting_and_reencoding(
                 image_id = list(expected)[(turn * 7 + number) % len(expected)]
                 assert mine.pixels(image_id) is not None
                 mine.thumbnail(image_id)
-                searcher = Searcher.with_model(mine)
-                assert searcher.fingerprint in models
-                query = searcher.query_by_id(image_id)
-                assert_array_equal(searcher.encoder.encode(query.tiny[np.newaxis])[0], query.code)
-                ranking = searcher.search(query, "codes", k=1000)
-                assert {hit.id: hit.uri for hit in ranking.hits} == {
-                    one: uri for one, uri in expected.items() if one != image_id
-                }
-                opened.append(searcher.fingerprint)
+                with live.searcher() as searcher:
+                    assert searcher.fingerprint in models
+                    query = searcher.query_by_id(image_id)
+                    code = searcher.encoder.encode(query.tiny[np.newaxis])[0]
+                    assert_array_equal(code, query.code)
+                    ranking = searcher.search(query, "codes", k=1000)
+                    assert {hit.id: hit.uri for hit in ranking.hits} == {
+                        one: uri for one, uri in expected.items() if one != image_id
+                    }
+                    opened.append(searcher.fingerprint)
         except BaseException as error:
             errors.append(error)
         finally:

@@ -25,22 +25,28 @@ class MeanColours:
     def __len__(self):
         return len(self._means)
 
-    def search(self, queries, k, selection=None):
-        found = [self._ranked(query, selection) for query in queries]
+    def search(self, queries, k, subset=None):
+        found = [self._ranked(query, subset) for query in queries]
         positions = np.full((len(queries), k), -1, np.int64)
         distances = np.full((len(queries), k), np.iinfo(np.int32).max, np.int32)
         for row, (near, far) in enumerate(found):
             positions[row, : len(near)], distances[row, : len(near)] = near[:k], far[:k]
         return positions, distances
 
-    def search_radius(self, query, radius, selection=None):
-        positions, distances = self._ranked(query, selection)
+    def search_radius(self, query, radius, subset=None):
+        positions, distances = self._ranked(query, subset)
         return positions[distances <= radius], distances[distances <= radius]
 
-    def _ranked(self, query, selection):
+    def search_combined(self, queries, weights, k, subset=None):
+        every = [np.square(self._means - means(one[np.newaxis])).sum(axis=1) for one in queries]
+        sums = (weights @ every).astype(np.int32)
+        order = np.lexsort((np.arange(len(sums)), sums))[:k]
+        return order, sums[order]
+
+    def _ranked(self, query, subset):
         distances = np.square(self._means - means(query[np.newaxis])).sum(axis=1).astype(np.int32)
         order = np.lexsort((np.arange(len(distances)), distances))
-        order = order if selection is None else order[selection[order]]
+        order = order if subset is None else order[subset.contains(order)]
         return order, distances[order]
 
 

@@ -16,9 +16,11 @@ from PIL import Image
 from pydantic import ValidationError
 
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
+from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
 from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.jobs.removing import remove
 from hashsearch.models.card import copy_model
 from hashsearch.sources.folder import Folder
 from service.app import create_app
@@ -156,9 +158,7 @@ def test_a_changed_gallery_is_served_without_a_restart(
     with TestClient(create_app(Settings(gallery=tmp_path / "g"))) as client:
         gallery = GalleryFolder(tmp_path / "g")
         index_sources(gallery, [Folder(tmp_path / "more")], workers=1)
-        with gallery.catalog.transaction() as db:
-            db.execute("UPDATE images SET removed = 1 WHERE id < 11")
-            db.execute("UPDATE settings SET value = value + 1 WHERE name = 'generation'")
+        remove(gallery.catalog, Selection(ids=list(range(1, 11))))
         gallery.close()
         assert client.get("/readyz").json()["images"] == 291
         hit = client.post("/v1/search?k=1", content=photograph).json()["hits"][0]
@@ -175,8 +175,12 @@ def test_a_gallery_that_is_damaged_meanwhile_is_served_in_its_former_state(
     with TestClient(create_app(Settings(gallery=tmp_path / "g"))) as client:
         before = client.post("/v1/search", content=picture).json()["hits"]
         with sqlite3.connect(tmp_path / "g" / "catalog.sqlite") as db:
-            db.execute("UPDATE images SET row = row + 1000 WHERE id = 300")
             db.execute("UPDATE settings SET value = value + 1 WHERE name = 'generation'")
+            db.execute(  # an image in a row that its shard does not have
+                "INSERT INTO images (key, uri, width, height, size, mtime, shard, row, generation) "
+                "SELECT x'00', 'a/b.jpg', 1, 1, 1, 1, shard, row + 1000, value "
+                "FROM images, settings WHERE id = 300 AND name = 'generation'"
+            )
         db.close()
         for _ in range(3):
             assert client.post("/v1/search", content=picture).json()["hits"] == before

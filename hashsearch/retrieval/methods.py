@@ -12,7 +12,7 @@ from hashsearch.codes import CODE_BYTES
 from hashsearch.images import TINY_BYTES
 
 if TYPE_CHECKING:
-    from hashsearch.search import Block, Index
+    from hashsearch.search import Block, CombinedIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +29,24 @@ class ServedMethod:
     unit: str
     image_bytes: int
     column: str
-    index: "Callable[[Sequence[Block]], Index]"
+    index: "Callable[[Sequence[Block]], CombinedIndex]"
     compared: bool = True
 
 
-def _exact(blocks: "Sequence[Block]") -> "Index":
+def _exact(blocks: "Sequence[Block]") -> "CombinedIndex":
     from hashsearch.search import gathered
     from hashsearch.search.exact import ExactIndex
 
     return ExactIndex(gathered(blocks, CODE_BYTES))
 
 
-def _pixels(blocks: "Sequence[Block]") -> "Index":
+def _pixels(blocks: "Sequence[Block]") -> "CombinedIndex":
     from hashsearch.search.pixels import PixelIndex
 
     return PixelIndex(blocks)
 
 
-def _normalized(blocks: "Sequence[Block]") -> "Index":
+def _normalized(blocks: "Sequence[Block]") -> "CombinedIndex":
     from hashsearch.search.normalized import NormalizedIndex
 
     return NormalizedIndex(blocks)

@@ -1,6 +1,7 @@
 """Searches in a gallery: an image, an id or a code in, ranked hits out."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,26 +11,23 @@ from numpy.typing import NDArray
 
 from hashsearch.closeness import Closeness
 from hashsearch.codes import CODE_BYTES, require_code_bytes
-from hashsearch.errors import (
-    HashSearchError,
-    InvalidGallery,
-    InvalidModel,
-    InvalidQuery,
-    NotInGallery,
-)
+from hashsearch.errors import InvalidQuery, NotInGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import present
-from hashsearch.gallery.records import Rows
 from hashsearch.images import PREPROCESSING, TINY_BYTES, decode
-from hashsearch.models.card import of_other_rules, read_card
+from hashsearch.models.card import of_other_rules
+from hashsearch.retrieval.filters import Filter, FilteredRows
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
-from hashsearch.search import NO_POSITION, Block, Index
-from hashsearch.search.subset import Subset, of_mask
+from hashsearch.retrieval.state import State, read_state
+from hashsearch.search import CombinedIndex, Index
+from hashsearch.search.live import Live
+from hashsearch.search.subset import Subset
 
 if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
 
 DEFAULT_K = 10
+_Found = tuple[NDArray[np.int64], NDArray[np.int32]]  # ids or positions, and distances
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +35,14 @@ class Query:
     """What is searched for.
 
     code: (32,) uint8. tiny: (32, 32, 3) uint8, or None for a query by code. image_id: for a
-    query by id, the image's id, which is left out of the answer.
+    query by id, the image's id, which is left out of the answer. views: the same picture
+    transformed; an image's distance is the least of those from the query and its views.
     """
 
     code: NDArray[np.uint8]
     tiny: NDArray[np.uint8] | None = None
     image_id: int | None = None
+    views: "tuple[Query, ...]" = ()
 
     def values(self, column: str) -> NDArray[np.uint8] | None:
         """The query's values of a gallery's column, (width,) uint8; None if it has none."""
@@ -56,7 +56,7 @@ class Query:
 class Hit:
     """An image that was found.
 
-    distance: in bits with the method "codes", squared with "pixels". label: None if the image
+    distance: in bits with the method "codes", otherwise squared. label: None if the image
     has none. path: of the image's file. uri: the name of its source and the path within it,
     percent-encoded. closeness: what the distance means, "same", "near", "alike" or "far"; None with
     methods other than "codes", and if it was not measured of the gallery's model. missing: whether
@@ -102,53 +102,45 @@ class Ranking:
 
 
 class Searcher:
-    """A gallery's model and indexes in memory, as of the moment they were read."""
+    """A gallery's model and indexes in memory, in one state of the gallery."""
 
-    def __init__(self, gallery: GalleryFolder, encoder: "Encoder | None" = None):
-        """encoder: of an earlier Searcher, kept if the gallery has the same model and precision.
+    def __init__(
+        self,
+        gallery: GalleryFolder,
+        state: State | None = None,
+        known: "Searcher | None" = None,
+    ):
+        """state: None means to read the gallery as it is now. known: a searcher of the same
+        gallery, or of one that it replaced, whose model is kept if it is this state's.
 
         Raises InvalidGallery or InvalidModel if the gallery is damaged.
         """
         self.gallery = gallery
-        while True:
-            rows = gallery.catalog.rows()
-            try:
-                card = read_card(gallery.model_folder_of(rows.fingerprint))
-                self._indexes: dict[str, Index] = {
-                    name: method.index(_blocks(gallery, method.column, rows))
-                    for name, method in SERVED.items()
-                    if gallery.has_column(method.column)
-                }
-            except (InvalidGallery, InvalidModel):
-                if gallery.catalog.generation() == rows.generation:
-                    raise  # damaged; otherwise a job compacted or reencoded it meanwhile
-            else:
-                break
-        self.generation, self.fingerprint = rows.generation, rows.fingerprint
-        self.ids = rows.ids
-        self.closeness: Closeness | None = card.closeness
-        self._present: NDArray[np.bool_] | None = None  # None until an image was removed
-        if encoder is not None and (encoder.fingerprint, encoder.precision) == (
-            rows.fingerprint,
-            gallery.precision,
-        ):
-            self.encoder = encoder
+        self.state = state = state or read_state(gallery)
+        self.generation, self.fingerprint = state.generation, state.fingerprint
+        self.closeness: Closeness | None = state.closeness
+        self._precision = gallery.precision
+        self._filtered = FilteredRows()
+        if known is not None:
+            if known.gallery is gallery:
+                self._filtered = known._filtered
+            model = (known.fingerprint, known._precision)
+            loaded: Encoder | None = known.__dict__.get("encoder")
+            if loaded is not None and model == (self.fingerprint, self._precision):
+                self.encoder = loaded
 
-    @classmethod
-    def with_model(cls, gallery: GalleryFolder, encoder: "Encoder | None" = None) -> "Searcher":
-        """A Searcher whose model is loaded at once, or kept from an earlier one.
+    def at(self, state: State) -> "Searcher":
+        """A searcher of another state of the same gallery."""
+        return Searcher(self.gallery, state, self)
 
-        Raises InvalidGallery, and what `read_model` raises.
-        """
-        while True:
-            searcher = cls(gallery, encoder)
-            try:
-                encoder = searcher.encoder
-            except HashSearchError:
-                if gallery.fingerprint == searcher.fingerprint:
-                    raise  # otherwise the gallery was moved to another model meanwhile
-            else:
-                return searcher
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.state.live)
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all images, (n,) int64, ascending."""
+        return self.state.live.ids()
 
     @cached_property
     def encoder(self) -> "Encoder":
@@ -159,18 +151,12 @@ class Searcher:
         from hashsearch.encoder import Encoder  # with torch, which takes seconds
 
         folder = self.gallery.model_folder_of(self.fingerprint)
-        return Encoder.load(folder, precision=self.gallery.precision)
-
-    @property
-    def loaded_encoder(self) -> "Encoder | None":
-        """The model if it was loaded already."""
-        loaded: Encoder | None = self.__dict__.get("encoder")
-        return loaded
+        return Encoder.load(folder, precision=self._precision)
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Names of the methods that the gallery has the data for."""
-        return tuple(self._indexes)
+        return tuple(self.state.live.base.indexes)
 
     @property
     def compared_methods(self) -> tuple[str, ...]:
@@ -198,15 +184,15 @@ class Searcher:
             )
 
     def query_by_id(self, image_id: int) -> Query:
-        """Raises NotInGallery, also for an image that was added since the indexes were read."""
-        tiny, code = self.gallery.pixels(image_id), self.gallery.code(image_id)
-        position = int(np.searchsorted(self.ids, image_id))
-        if position == len(self.ids) or self.ids[position] != image_id:
+        """Raises NotInGallery, also for an image that was added after this state."""
+        found = self.state.live.find(image_id)
+        if found is None:
             raise NotInGallery("the gallery holds no image with this id")
-        if self.gallery.fingerprint != self.fingerprint:  # moved to another model meanwhile
-            assert tiny is not None, "only a gallery with pixels can be reencoded"
-            code = self.encoder.encode(tiny[np.newaxis])[0]
-        return Query(code, tiny, image_id)
+        segment, position = found
+        tiny = None
+        if "pixels" in segment.blocks:
+            tiny = segment.value("pixels", position).reshape(32, 32, 3)
+        return Query(segment.value("codes", position), tiny, image_id)
 
     def query_by_code(self, code: NDArray[np.uint8]) -> Query:
         """Raises CodeShapeError unless the code is (32,) uint8."""
@@ -221,12 +207,14 @@ class Searcher:
         k: int | None = None,
         radius: int | None = None,
         cap: int | None = None,
+        chosen_by: Filter | None = None,
     ) -> Ranking:
         """Rank the gallery's images for a query.
 
         k and radius: at most k images within the inclusive radius, which is in the method's
-        unit; radius alone: all within it, but at most `cap`; neither: the nearest ten. Images
-        that were removed since the indexes were read are left out, and others take their place.
+        unit; radius alone: all within it, but at most `cap`; neither: the nearest ten.
+        chosen_by: the images that may be found; None means all. Images that were removed since
+        this state are left out, and others take their place.
         Raises InvalidQuery if k is below 1, the radius below 0, the method unknown, or if it
         needs pixels that the query or the gallery does not have.
         """
@@ -236,56 +224,95 @@ class Searcher:
             raise InvalidQuery(f"a radius is at least 0; got {radius}")
         if k is None and radius is None:
             k = DEFAULT_K
-        index, values = self._index_and_values(query, method)
+        every = [(one, self._values(one, method)) for one in (query, *query.views)]
+
+        def rank(live: Live, subsets: Sequence[Subset | None]) -> _Found:
+            found = [_nearest(live, method, values, k, radius, subsets) for _, values in every]
+            return found[0] if len(found) == 1 else _least(found)
+
+        left_out = [one.image_id for one, _ in every if one.image_id is not None]
+        return self._ranked(rank, method, k, cap, chosen_by, left_out)
+
+    def search_examples(
+        self,
+        like: Sequence[Query],
+        unlike: Sequence[Query],
+        method: str = DEFAULT_METHOD,
+        *,
+        k: int = DEFAULT_K,
+        chosen_by: Filter | None = None,
+    ) -> Ranking:
+        """Rank the gallery's images by several examples: exactly, by a sum of distances.
+
+        A hit's distance is the sum of its distances to the queries of `like` minus the sum of
+        those to the queries of `unlike`, so that it may be below 0. The examples themselves are
+        left out. The rest is as of `search`, without views. Raises InvalidQuery also if there is
+        no example.
+        """
+        if k < 1:
+            raise InvalidQuery(f"k is at least 1; got {k}")
+        examples = [*like, *unlike]
+        if not examples:
+            raise InvalidQuery("at least one example is wanted, like or unlike")
+        values = np.stack([self._values(one, method) for one in examples])
+        weights = np.array([1] * len(like) + [-1] * len(unlike), np.int32)
+
+        def rank(live: Live, subsets: Sequence[Subset | None]) -> _Found:
+            def ask(index: Index, subset: Subset | None) -> _Found:
+                assert isinstance(index, CombinedIndex)
+                return index.search_combined(values, weights, k + len(examples), subset)
+
+            return live.search(ask, method, subsets)
+
+        left_out = [one.image_id for one in examples if one.image_id is not None]
+        return self._ranked(rank, method, k, None, chosen_by, left_out, means=False)
+
+    def _ranked(
+        self,
+        rank: Callable[[Live, Sequence[Subset | None]], _Found],
+        method: str,
+        k: int | None,
+        cap: int | None,
+        chosen_by: Filter | None,
+        left_out: Sequence[int],
+        *,
+        means: bool = True,
+    ) -> Ranking:
+        """The hits of a search, without the images that are left out.
+
+        means: whether the distances have the meaning that the model's card gives.
+        """
+        closeness = self.closeness if means and SERVED[method].column == "codes" else None
+        live = self.state.live
         while True:
             started = time.perf_counter()
-            positions, distances = self._rank(index, values, k, radius)
-            ids = self.ids[positions]
-            others = ids != query.image_id
+            subsets: Sequence[Subset | None] = [None] * len(live.segments)
+            if chosen_by is not None:
+                subsets = self._filtered.subsets(
+                    chosen_by, live, self.generation, self.gallery.catalog
+                )
+            ids, distances = rank(live, subsets)
+            others = ~np.isin(ids, left_out)
             ids, distances = ids[others][:k], distances[others][:k]
             truncated = k is None and cap is not None and len(ids) > cap
             ids, distances = ids[:cap], distances[:cap]
             latency_ms = 1000 * (time.perf_counter() - started)
-            hits = self._hits(ids, distances, self._closeness_by(method))
+            hits = self._hits(ids, distances, closeness)
             if len(hits) == len(ids):
                 return Ranking(method, hits, truncated, latency_ms)
-            self._note_removed(ids, {hit.id for hit in hits})
+            live = live.removed(np.setdiff1d(ids, [hit.id for hit in hits]))
 
-    def _rank(
-        self, index: Index, values: NDArray[np.uint8], k: int | None, radius: int | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The nearest positions; one more than k, since the query itself may be among them."""
-        if k is None:
-            assert radius is not None
-            return index.search_radius(values, radius, self._subset)
-        if len(index) == 0:
-            return np.empty(0, np.int64), np.empty(0, np.int32)
-        wanted = min(k + 1, len(index))
-        found = index.search(values[np.newaxis], wanted, self._subset)
-        positions, distances = found[0][0], found[1][0]
-        near = positions != NO_POSITION
-        if radius is not None:
-            near &= distances <= radius
-        return positions[near], distances[near]
-
-    @property
-    def _subset(self) -> Subset | None:
-        return None if self._present is None else of_mask(self._present)
-
-    def _index_and_values(self, query: Query, method: str) -> tuple[Index, NDArray[np.uint8]]:
+    def _values(self, query: Query, method: str) -> NDArray[np.uint8]:
+        """The query's values of the column that a method searches: (width,) uint8."""
         if method not in SERVED:
             raise InvalidQuery(f"there is no method {method!r}; there are {', '.join(SERVED)}")
         column = SERVED[method].column
-        if method not in self._indexes:
+        if method not in self.methods:
             raise InvalidQuery(f"the gallery keeps no {column}, which the method {method} needs")
         values = query.values(column)
         if values is None:
             raise InvalidQuery(f"a query by code has no {column}, which the method {method} needs")
-        return self._indexes[method], values
-
-    def _closeness_by(self, method: str) -> Closeness | None:
-        """What a method's distances mean; it is known of codes alone."""
-        return self.closeness if SERVED[method].column == "codes" else None
+        return values
 
     def _hits(
         self,
@@ -308,16 +335,38 @@ class Searcher:
             for image in records
         ]
 
-    def _note_removed(self, ids: NDArray[np.int64], known: set[int]) -> None:
-        """Leave the images out of later searches that the catalog no longer has."""
-        present = np.ones(len(self.ids), bool) if self._present is None else self._present.copy()
-        gone = [image_id for image_id in ids.tolist() if image_id not in known]
-        present[np.searchsorted(self.ids, gone)] = False
-        self._present = present  # replaced whole, since other threads read it
+
+def _nearest(
+    live: Live,
+    method: str,
+    values: NDArray[np.uint8],
+    k: int | None,
+    radius: int | None,
+    subsets: Sequence[Subset | None],
+) -> _Found:
+    """Ids and distances of one query's nearest; one more than k, since it may find itself."""
+
+    def ask(index: Index, subset: Subset | None) -> _Found:
+        if k is None:
+            assert radius is not None
+            return index.search_radius(values, radius, subset)
+        wanted = min(k + 1, len(index))
+        found = index.search(values[np.newaxis], wanted, subset)
+        positions, distances = found[0][0], found[1][0]
+        if radius is None:
+            return positions, distances
+        near = distances <= radius
+        return positions[near], distances[near]
+
+    return live.search(ask, method, subsets)
 
 
-def _blocks(gallery: GalleryFolder, column: str, rows: Rows) -> list[Block]:
-    blocks = gallery.blocks(column, rows)
-    if blocks is None:
-        raise InvalidGallery(f"{gallery.folder}: a shard lacks {column}, which the gallery keeps")
-    return blocks
+def _least(found: Sequence[_Found]) -> _Found:
+    """The least distance of each image that any of several queries found."""
+    ids = np.concatenate([part for part, _ in found])
+    distances = np.concatenate([part for _, part in found])
+    order = np.lexsort((ids, distances))
+    ids, distances = ids[order], distances[order]
+    _, first = np.unique(ids, return_index=True)
+    first.sort()
+    return ids[first], distances[first]

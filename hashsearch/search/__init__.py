@@ -1,7 +1,7 @@
 """Nearest vectors: FAISS, and our own scan of pixels, behind one small interface."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +87,7 @@ class Index(Protocol):
         ...
 
 
+@runtime_checkable
 class CombinedIndex(Index, Protocol):
     """An index that can add up the distances to several queries."""
 

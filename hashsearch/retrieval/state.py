@@ -1,0 +1,109 @@
+"""States of a gallery in memory: its codes and indexes at one generation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.closeness import Closeness
+from hashsearch.errors import InvalidGallery, InvalidModel
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.records import Rows
+from hashsearch.gallery.shards import WIDTHS
+from hashsearch.models.card import read_card
+from hashsearch.retrieval.methods import SERVED
+from hashsearch.search import Block, CombinedIndex
+from hashsearch.search.live import Live, segment_of
+
+_MOST_ADDED = 20_000  # rows beside the base, or a tenth of it if that is more
+_MOST_SEGMENTS = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """What is searched of a gallery at one generation.
+
+    closeness: as of the model's card. base_shards: numbers of the shards that the base was read
+    from.
+    """
+
+    generation: int
+    fingerprint: str
+    closeness: Closeness | None
+    live: Live
+    base_shards: frozenset[int]
+
+    def needs_a_new_base(self, shards: Mapping[int, int]) -> bool:
+        """Whether much was added, or the base's shards were replaced.
+
+        shards: the numbers of rows of those that exist, by number.
+        """
+        return (
+            self.live.added > max(_MOST_ADDED, len(self.live.base.ids) // 10)
+            or len(self.live.segments) > _MOST_SEGMENTS
+            or not self.base_shards <= shards.keys()
+        )
+
+
+def read_state(gallery: GalleryFolder) -> State:
+    """Read all of a gallery, as it is now.
+
+    Raises InvalidGallery or InvalidModel if it is damaged.
+    """
+    while True:
+        rows = gallery.catalog.rows()
+        try:
+            card = read_card(gallery.model_folder_of(rows.fingerprint))
+            base = segment_of(rows.ids, _blocks(gallery, rows), _indexes)
+        except (InvalidGallery, InvalidModel):
+            if gallery.catalog.generation() == rows.generation:
+                raise  # damaged; otherwise a job compacted or reencoded it meanwhile
+        else:
+            shards = frozenset(np.unique(rows.shards).tolist())
+            return State(rows.generation, rows.fingerprint, card.closeness, Live((base,)), shards)
+
+
+def followed(gallery: GalleryFolder, state: State) -> State | None:
+    """The state that the catalog shows now, made from an earlier one by what has changed.
+
+    None if that is not known, and everything has to be read. Raises InvalidGallery if the gallery
+    is damaged, or if a job has joined its shards since.
+    """
+    changes = gallery.catalog.changes_since(state.generation)
+    if changes is None or changes.rows.fingerprint != state.fingerprint:
+        return None
+    live, unknown = state.live.removed(changes.removed).restored(changes.rows.ids)
+    if len(unknown):
+        added = _chosen(changes.rows, np.isin(changes.rows.ids, unknown))
+        live = live.extended(segment_of(added.ids, _blocks(gallery, added), _indexes), _indexes)
+    return replace(state, generation=changes.rows.generation, live=live)
+
+
+def _chosen(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
+    return replace(rows, ids=rows.ids[chosen], shards=rows.shards[chosen], rows=rows.rows[chosen])
+
+
+def _blocks(gallery: GalleryFolder, rows: Rows) -> dict[str, Sequence[Block]]:
+    """The columns that are searched: blocks of each that the gallery keeps."""
+    found: dict[str, Sequence[Block]] = {}
+    for column in sorted({method.column for method in SERVED.values()}):
+        if not gallery.has_column(column):
+            continue
+        blocks = gallery.blocks(column, rows)
+        if blocks is None:
+            raise InvalidGallery(
+                f"{gallery.folder}: a shard lacks {column}, which the gallery keeps"
+            )
+        nothing = np.empty(0, np.int64)
+        found[column] = blocks or [Block(np.empty((0, WIDTHS[column]), np.uint8), nothing, nothing)]
+    return found
+
+
+def _indexes(blocks: Mapping[str, Sequence[Block]]) -> dict[str, CombinedIndex]:
+    """The exact index of each method whose column is kept."""
+    return {
+        name: method.index(blocks[method.column])
+        for name, method in SERVED.items()
+        if method.column in blocks
+    }

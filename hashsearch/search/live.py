@@ -1,0 +1,193 @@
+"""Search in a gallery that changes: a base, segments of what was added since, and masks.
+
+A change makes a new `Live` and leaves the former one as it is, so that searches that are at
+work go on in the state in which they began.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.search import NO_POSITION, Block, CombinedIndex, Index, gathered
+from hashsearch.search.subset import Subset, common, whole
+
+# Searches one index: the segment's, for a method.
+Ask = Callable[[Index, Subset | None], tuple[NDArray[np.int64], NDArray[np.int32]]]
+# Makes the exact indexes of rows, by the name of their method.
+Build = Callable[[Mapping[str, Sequence[Block]]], Mapping[str, CombinedIndex]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """Rows of a gallery that are searched together.
+
+    ids: (n,) int64, ascending. blocks: their values, by column. indexes: exact ones, by the name
+    of their method. approximate: further indexes of the codes, by the name of their kind. present:
+    the positions of images that were not removed; None means all.
+    """
+
+    ids: NDArray[np.int64]
+    blocks: Mapping[str, Sequence[Block]]
+    indexes: Mapping[str, CombinedIndex]
+    kinds: Mapping[str, Index] = field(default_factory=dict)
+    present: Subset | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids) if self.present is None else self.present.count
+
+    def positions_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The position of each id, in the shape of `ids`; NO_POSITION for one that it lacks."""
+        if len(self.ids) == 0:
+            return np.full(ids.shape, NO_POSITION)
+        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.where(self.ids[at] == ids, at, NO_POSITION)
+
+    def changed(self, ids: NDArray[np.int64], *, present: bool) -> "Segment":
+        """The segment after images were removed or restored; ids that it lacks are left out."""
+        positions = self.positions_of(ids)
+        positions = positions[positions != NO_POSITION]
+        if len(positions) == 0 or (present and self.present is None):
+            return self
+        members = np.full(len(positions), present)
+        return replace(
+            self, present=(self.present or whole(len(self.ids))).changed(positions, members)
+        )
+
+    def value(self, column: str, position: int) -> NDArray[np.uint8]:
+        """The value of a column at a position, (width,) uint8."""
+        for block in self.blocks[column]:
+            at = int(np.searchsorted(block.positions, position))  # right if they ascend
+            if at < len(block.positions) and block.positions[at] == position:
+                return np.array(block.values[block.rows[at]])
+        (value,) = (
+            block.values[row]
+            for block in self.blocks[column]
+            for row in block.rows[block.positions == position]
+        )
+        return np.array(value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Live:
+    """A gallery's rows in one state: the base, then segments of what was added since."""
+
+    segments: tuple[Segment, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.segments))
+
+    @property
+    def base(self) -> Segment:
+        return self.segments[0]
+
+    @property
+    def added(self) -> int:
+        """Number of rows that are not in the base, also of those that were removed again."""
+        return sum(len(segment.ids) for segment in self.segments[1:])
+
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all images, (n,) int64, ascending."""
+        every = [
+            segment.ids if segment.present is None else segment.ids[segment.present.mask()]
+            for segment in self.segments
+        ]
+        return every[0] if len(every) == 1 else np.sort(np.concatenate(every))
+
+    def find(self, image_id: int) -> tuple[Segment, int] | None:
+        """The segment and position of an image; None if it is unknown or was removed."""
+        for segment in self.segments:
+            position = segment.positions_of(np.array([image_id]))
+            if position[0] != NO_POSITION and (
+                segment.present is None or segment.present.contains(position)[0]
+            ):
+                return segment, int(position[0])
+        return None
+
+    def removed(self, ids: NDArray[np.int64]) -> "Live":
+        """The state after images were removed."""
+        if len(ids) == 0:
+            return self
+        return Live(tuple(one.changed(ids, present=False) for one in self.segments))
+
+    def restored(self, ids: NDArray[np.int64]) -> tuple["Live", NDArray[np.int64]]:
+        """The state in which images are there again, and the ids that no segment has."""
+        unknown = ids
+        for segment in self.segments:
+            unknown = unknown[segment.positions_of(unknown) == NO_POSITION]
+        return Live(tuple(one.changed(ids, present=True) for one in self.segments)), unknown
+
+    def extended(self, segment: Segment, build: Build) -> "Live":
+        """The state with one more segment, joined with small ones before it.
+
+        Each is joined when what follows has grown to its size, so that few segments stay and
+        each row is copied a few times only. build: makes the joined segment's indexes.
+        """
+        segments = list(self.segments)
+        while len(segments) > 1 and len(segments[-1].ids) <= len(segment.ids) <= _MOST_JOINED:
+            segment = _joined(segments.pop(), segment, build)
+        return Live((*segments, segment))
+
+    def search(
+        self, ask: Ask, name: str, subsets: Sequence[Subset | None], kind: str | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Ask every segment's index, and merge: ids and distances, equal distances by id.
+
+        ask: searches an index for one query. name: of the method. subsets: of each segment's
+        positions; None means all. kind: of the index of the base, where it has one.
+        """
+        ids, distances = [], []
+        for segment, subset in zip(self.segments, subsets, strict=True):
+            index: Index = segment.kinds.get(kind or "", segment.indexes[name])
+            positions, found = ask(index, common(segment.present, subset))
+            near = positions != NO_POSITION
+            ids.append(segment.ids[positions[near]])
+            distances.append(found[near])
+        every_id, every_distance = np.concatenate(ids), np.concatenate(distances)
+        order = np.lexsort((every_id, every_distance))
+        return every_id[order], every_distance[order]
+
+
+_MOST_JOINED = 4096  # rows; a larger segment stays as it is until the base is renewed
+
+
+def segment_of(
+    ids: NDArray[np.int64], blocks: Mapping[str, Sequence[Block]], build: Build
+) -> Segment:
+    """A segment of these rows, with at least one block of each column, perhaps an empty one.
+
+    Codes, and all values of a small segment, are copied into memory.
+    """
+    held = {
+        column: [_in_memory(parts)] if column != "pixels" or len(ids) <= _MOST_JOINED else parts
+        for column, parts in blocks.items()
+    }
+    return Segment(ids, held, build(held))
+
+
+def _in_memory(blocks: Sequence[Block]) -> Block:
+    values = gathered(blocks, blocks[0].values.shape[1])
+    rows = np.arange(len(values))
+    return Block(values, rows, rows)
+
+
+def _joined(first: Segment, second: Segment, build: Build) -> Segment:
+    """One segment of the images of two that were not removed."""
+    kept = [
+        np.arange(len(one.ids)) if one.present is None else one.present.listed()
+        for one in (first, second)
+    ]
+    ids = np.concatenate([one.ids[some] for one, some in zip((first, second), kept, strict=True)])
+    order = np.argsort(ids)
+    blocks = {}
+    for column in first.blocks:
+        values = np.concatenate(
+            [
+                one.blocks[column][0].values[some]
+                for one, some in zip((first, second), kept, strict=True)
+            ]
+        )
+        rows = np.arange(len(ids))
+        blocks[column] = [Block(values[order], rows, rows)]
+    return Segment(ids[order], blocks, build(blocks))

@@ -1,0 +1,299 @@
+"""Searches in a gallery that changes, against a model of its history."""
+
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from hashsearch.gallery.changes import Changes, Selection, move_place, next_generation
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.records import FoundPlace, NewImage
+from hashsearch.jobs.compacting import compact
+from hashsearch.jobs.removing import remove
+from hashsearch.retrieval import state as states
+from hashsearch.retrieval.filters import Filter
+from hashsearch.retrieval.live_searcher import LiveSearcher
+from hashsearch.retrieval.searcher import Query, Searcher
+
+LABELS = ("cat", "dog", None)
+
+
+class History:
+    """A gallery of rows that are made up, and what it must hold: a dictionary by id."""
+
+    def __init__(self, gallery: GalleryFolder, seed: int):
+        self.gallery, self.random = gallery, random.Random(seed)
+        self.numbers = np.random.default_rng(seed)
+        self.images: dict[int, tuple[np.ndarray, np.ndarray, str | None, str]] = {}
+        self.removed: dict[int, tuple[np.ndarray, np.ndarray, str | None, str]] = {}
+        self.next = 0
+
+    def add(self, count: int) -> None:
+        codes = self.numbers.choice(np.array([0, 1, 3], np.uint8), (count, 32))
+        codes[:, 4:] = 0  # few distances, so that ties abound
+        pixels = self.numbers.integers(0, 4, (count, 3072), np.uint8)
+        writer = self.gallery.new_shard(("codes", "pixels"))
+        writer.append({"codes": codes, "pixels": pixels}, [None] * count)
+        images = []
+        for _ in range(count):
+            self.next += 1
+            label = self.random.choice(LABELS)
+            uri = f"s/{self.random.choice(('a', 'a b', 'ab'))}/{self.next}.jpg"
+            images.append(NewImage(self.next.to_bytes(32), uri, label, 1, 1, 1, self.next))
+        self.gallery.commit(Changes(images=images), writer, self.gallery.fingerprint)
+        found = self.gallery.catalog.images_of_keys([image.key for image in images])
+        for row, image in enumerate(images):
+            self.images[found[image.key][0]] = codes[row], pixels[row], image.label, image.uri
+
+    def remove(self, count: int) -> None:
+        gone = self.random.sample(sorted(self.images), min(count, len(self.images)))
+        remove(self.gallery.catalog, Selection(ids=gone))
+        self.removed.update({one: self.images.pop(one) for one in gone})
+
+    def restore(self) -> None:
+        """Find the content of a removed image again, if its row was not deleted meanwhile."""
+        if not self.removed:
+            return
+        one = self.random.choice(sorted(self.removed))
+        code, pixels, label, uri = self.removed.pop(one)
+        with self.gallery.catalog.transaction() as db:
+            (key,) = db.execute("SELECT key FROM images WHERE id = ?", (one,)).fetchone()
+        self.gallery.commit(Changes(found=[FoundPlace(key, uri, label, 1, 1)]))
+        self.images[one] = code, pixels, label, uri
+
+    def relabel(self) -> None:
+        if self.images:
+            one = self.random.choice(sorted(self.images))
+            code, pixels, _, uri = self.images[one]
+            label = self.random.choice(LABELS)
+            self.gallery.commit(Changes(relabelled=[(uri, label)]))
+            self.images[one] = code, pixels, label, uri
+
+    def compact(self) -> None:
+        compact(self.gallery)
+        self.removed.clear()
+
+    def change(self) -> None:
+        step = self.random.choices(
+            (lambda: self.add(1), lambda: self.add(self.random.randint(2, 30)), self.restore,
+             lambda: self.remove(self.random.randint(1, 9)), self.relabel, self.compact),
+            (8, 3, 3, 6, 4, 1),
+        )[0]  # fmt: skip
+        step()
+
+    def expected(self, query: Query, method: str, chosen_by: Filter) -> list[tuple[int, int]]:
+        """(distance, id) of every image that may be found, nearest first."""
+        found = []
+        for one, (code, pixels, label, uri) in self.images.items():
+            prefixes = chosen_by.uri_prefixes
+            if (
+                (chosen_by.label is None or label == chosen_by.label)
+                and (prefixes is None or any(uri.startswith(f"{part}/") for part in prefixes))
+                and (chosen_by.ids is None or one in chosen_by.ids)
+                and one not in chosen_by.exclude
+            ):
+                if method == "codes":
+                    distance = int(np.bitwise_count(code ^ query.code).sum())
+                else:
+                    difference = pixels.astype(int) - query.tiny.reshape(-1)
+                    distance = int((difference**2).sum())
+                found.append((distance, one))
+        return sorted(found)
+
+
+def a_filter(of: random.Random, ids: list[int]) -> Filter:
+    return Filter(
+        label=of.choice((None, None, "cat", "dog", "cow")),
+        uri_prefixes=of.choice((None, None, ("s/a",), ("s/a", "s/ab"), ("s",), ("none",))),
+        ids=of.choice((None, None, tuple(of.sample(ids, len(ids) // 3)))),
+        exclude=tuple(of.sample(ids, of.choice((0, 0, 1, len(ids) // 2)))),
+    )
+
+
+def pairs(ranking) -> list[tuple[int, int]]:
+    return [(hit.distance, hit.id) for hit in ranking.hits]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("waits", [True, False])
+def test_every_search_finds_what_the_gallery_holds(empty_gallery, seed, waits, monkeypatch):
+    """Additions, removals, restored and relabelled images, compacting, and renewed bases."""
+    monkeypatch.setattr(states, "_MOST_ADDED", 60)
+    history = History(empty_gallery, seed)
+    history.add(50)
+    live = LiveSearcher(empty_gallery, waits=waits)
+    for _ in range(60):
+        history.change()
+        chosen_by = a_filter(history.random, sorted(history.images))
+        code = history.numbers.choice(np.array([0, 1, 3], np.uint8), 32)
+        code[4:] = 0
+        query = Query(code, history.numbers.integers(0, 4, (32, 32, 3), np.uint8))
+        k = history.random.choice((1, 7, 1000))
+        for method in ("codes", "pixels"):
+            expected = history.expected(query, method, chosen_by)
+            with live.searcher() as searcher:
+                assert len(searcher) == len(history.images)
+                assert_array_equal(searcher.ids, sorted(history.images))
+                found = searcher.search(query, method, k=k, chosen_by=chosen_by)
+                assert pairs(found) == expected[:k]
+                radius = expected[len(expected) // 2][0] if expected else 5
+                found = searcher.search(query, method, radius=radius, chosen_by=chosen_by)
+                assert pairs(found) == [pair for pair in expected if pair[0] <= radius]
+                if history.images:
+                    some = history.random.choice(sorted(history.images))
+                    assert_array_equal(searcher.query_by_id(some).code, history.images[some][0])
+
+
+def test_relabelling_touches_no_index(empty_gallery):
+    history = History(empty_gallery, 0)
+    history.add(30)
+    live = LiveSearcher(empty_gallery, waits=True)
+    with live.searcher() as before:
+        pass
+    for _ in range(5):
+        history.relabel()
+        with live.searcher() as after:
+            assert after.state.live.segments[0] is before.state.live.segments[0]
+            assert len(after.state.live.segments) == 1
+
+
+def test_a_removed_image_that_was_compacted_unseen_is_not_found(empty_gallery):
+    """The catalog no longer says what was removed, so all is read again."""
+    history = History(empty_gallery, 0)
+    history.add(30)
+    for waits in (True, False):
+        live = LiveSearcher(empty_gallery, waits=waits)
+        history.remove(3)
+        history.compact()
+        query = Query(np.zeros(32, np.uint8))
+        with live.searcher() as searcher:
+            found = searcher.search(query, k=1000)
+            assert pairs(found) == history.expected(query, "codes", Filter())
+
+
+def test_compacting_what_was_seen_renews_nothing_in_the_request(empty_gallery):
+    history = History(empty_gallery, 0)
+    history.add(30)
+    live = LiveSearcher(empty_gallery, waits=True)
+    history.remove(3)
+    with live.searcher() as before:
+        pass
+    compact(empty_gallery)
+    with live.searcher() as after:
+        assert after.state.live.segments[0].indexes is before.state.live.segments[0].indexes
+        assert pairs(after.search(Query(np.zeros(32, np.uint8)), k=1000))
+
+
+def test_the_base_is_renewed_beside_and_swapped(empty_gallery, monkeypatch):
+    monkeypatch.setattr(states, "_MOST_ADDED", 5)
+    history = History(empty_gallery, 1)
+    history.add(10)
+    live = LiveSearcher(empty_gallery, waits=True)
+    for _ in range(8):
+        history.add(1)
+        with live.searcher() as searcher:
+            assert len(searcher) == len(history.images)
+    for _ in range(100):
+        if len(live.current.state.live.base.ids) > 10:
+            break
+        time.sleep(0.05)
+    assert len(live.current.state.live.base.ids) >= 16
+    with live.searcher() as searcher:
+        assert_array_equal(searcher.ids, sorted(history.images))
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_concurrent_searches_return_only_states_that_existed(empty_gallery, waits, monkeypatch):
+    """Four threads search while the gallery changes; each answer is that of its generation."""
+    monkeypatch.setattr(states, "_MOST_ADDED", 40)
+    history = History(empty_gallery, 7)
+    history.add(40)
+    catalog = empty_gallery.catalog
+    query = Query(np.zeros(32, np.uint8), np.zeros((32, 32, 3), np.uint8))
+    cats = Filter(label="cat")
+    expected = {}
+
+    def note() -> None:
+        for name, chosen_by in (("all", Filter()), ("cats", cats)):
+            found = history.expected(query, "codes", chosen_by)
+            expected[catalog.generation(), name] = found
+
+    note()
+    live = LiveSearcher(empty_gallery, waits=waits)
+    stop, answers, errors = threading.Event(), [], []
+
+    def search(number: int) -> None:
+        try:
+            while not stop.is_set():
+                with live.searcher() as searcher:
+                    name, chosen_by = (("all", Filter()), ("cats", cats))[number % 2]
+                    found = searcher.search(query, k=1000, chosen_by=chosen_by)
+                    labels = {hit.label for hit in found.hits}
+                    answers.append((searcher.generation, name, pairs(found), labels))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=search, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 4
+    while time.monotonic() < until:
+        step = history.random.choice((1, 1, 2, 3, 4))
+        if step == 1:
+            history.add(history.random.choice((1, 1, 1, 20)))
+        elif step == 2:
+            history.remove(2)
+        elif step == 3:
+            history.relabel()
+        else:
+            history.restore()
+        note()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors
+    assert len({generation for generation, *_ in answers}) > 10
+    for generation, name, found, labels in answers:
+        assert found == expected[generation, name]
+        assert name == "all" or labels <= {"cat"}
+
+
+def test_a_searcher_of_a_former_state_stays_as_it_was(empty_gallery):
+    history = History(empty_gallery, 3)
+    history.add(20)
+    searcher = Searcher(empty_gallery)
+    query = Query(np.zeros(32, np.uint8))
+    before = pairs(searcher.search(query, k=50))
+    history.add(5)
+    assert pairs(searcher.search(query, k=50)) == before
+
+
+def test_a_filter_by_uri_follows_further_places(empty_gallery):
+    """An image found at a second place is below both, until a place is dropped."""
+    history = History(empty_gallery, 0)
+    history.add(12)
+    live = LiveSearcher(empty_gallery, waits=True)
+    one = 7
+    uri = history.images[one][3]
+    key = one.to_bytes(32)
+
+    def below(prefix: str) -> set[int]:
+        with live.searcher() as searcher:
+            chosen_by = Filter(uri_prefixes=(prefix,))
+            query = Query(np.zeros(32, np.uint8))
+            return {hit.id for hit in searcher.search(query, k=99, chosen_by=chosen_by).hits}
+
+    assert below("s/new") == set()
+    empty_gallery.commit(Changes(found=[FoundPlace(key, "s/new/x.jpg", None, 1, 1)]))
+    assert below("s/new") == {one}
+    assert one in below(uri.rpartition("/")[0])
+    with empty_gallery.catalog.transaction() as db:
+        move_place(db, "s/new/x.jpg", "s/newer/x.jpg")
+        next_generation(db)
+    assert (below("s/new"), below("s/newer")) == (set(), {one})
+    empty_gallery.commit(Changes(dropped=[(uri, key)]))
+    assert one not in below(uri.rpartition("/")[0])
+    assert below("s/newer") == {one}

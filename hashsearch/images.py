@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hashsearch.crop import WHOLE, Crop
 from hashsearch.errors import ImageTooLarge, InvalidImage, UnsupportedFormat
 from hashsearch.extras import HEIC_SUFFIXES, missing_heic
 from hashsearch.imagefiles import FILE_FORMATS
@@ -60,8 +61,9 @@ class DecodedImage:
     """A picture as the model sees it.
 
     tiny: (32, 32, 3) uint8 RGB. width, height: of the upright original, in
-    pixels. thumbnail: the centre square as JPEG, at most 128 px a side; None
-    if none was requested, or if the original is no larger than `tiny`.
+    pixels, also where only a crop of it was decoded. thumbnail: the centre square
+    as JPEG, at most 128 px a side; None if none was requested, or if the original
+    is no larger than `tiny`.
     """
 
     tiny: NDArray[np.uint8]
@@ -70,28 +72,29 @@ class DecodedImage:
     thumbnail: bytes | None = None
 
 
-def decode(data: bytes, *, thumbnail: bool = False) -> DecodedImage:
+def decode(data: bytes, *, thumbnail: bool = False, crop: Crop = WHOLE) -> DecodedImage:
     """Turn the bytes of an image file into a tiny image.
 
-    Upright after EXIF, white under transparency, first frame, 16 bits brought
-    down to their high 8, the centre square, area-averaged to 32×32; a 32×32
-    picture is left untouched. JPEG is decoded at the smallest of libjpeg's
-    scales (1, 1/2, 1/4, 1/8) whose shorter side is still at least 128 px.
+    Upright after EXIF, the crop, white under transparency, first frame, 16 bits
+    brought down to their high 8, the centre square, area-averaged to 32×32; a
+    32×32 picture is left untouched. JPEG is decoded at the smallest of libjpeg's
+    scales (1, 1/2, 1/4, 1/8) at which the shorter side of the crop is still at
+    least 128 px; the edges of the crop are rounded to whole pixels at that scale.
 
     docs/formats.md says what is read of each format. Metadata are not given to
     Pillow: they neither refuse a picture nor cost time or memory.
 
     Raises UnsupportedFormat if the bytes are in none of ACCEPTED_FORMATS, or of a
     kind that is not read; ImageTooLarge above MAX_PIXELS, and if decoding would
-    take too much work (both before anything is decoded); and InvalidImage if they
-    are damaged.
+    take too much work (both before anything is decoded); InvalidImage if they are
+    damaged; and InvalidQuery if the crop holds no pixel.
     """
     image, plain = _open(data)
-    width, height = image.size
-    require_few_pixels(width, height)
-    image.draft(None, (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    require_few_pixels(*image.size)
+    size = _upright_size(image, plain)
+    _draft(image, crop, size)
     what = f"the {image.format} image of {len(data):,} bytes"
-    return _reduced(image, width, height, what, thumbnail, plain)
+    return _reduced(image, size, what, thumbnail, plain, crop)
 
 
 def whole_picture(data: bytes) -> Image.Image:
@@ -106,13 +109,12 @@ def whole_picture(data: bytes) -> Image.Image:
         return _to_rgb(turned(plain.mend(image), plain.orientation))
 
 
-def from_picture(image: Image.Image) -> DecodedImage:
+def from_picture(image: Image.Image, *, crop: Crop = WHOLE) -> DecodedImage:
     """Turn a picture that Pillow holds into a tiny image, by the rules of `decode`.
 
     A JPEG is not decoded at a smaller scale, so that a few bits of its code may differ from
     those of the file, and pictures of GIF and BMP count as Pillow shows them. The picture is not
-    changed. Raises ImageTooLarge and InvalidImage as
-    `decode` does.
+    changed. Raises ImageTooLarge, InvalidImage and InvalidQuery as `decode` does.
     """
     require_few_pixels(*image.size)
     what = f"the {image.format or image.mode} image"
@@ -123,7 +125,7 @@ def from_picture(image: Image.Image) -> DecodedImage:
     except (OSError, ValueError) as error:  # damaged, or closed
         raise InvalidImage(f"{what} is closed, damaged or cut short") from error
     plain = PlainFile(b"", _orientation_in(copy), _mend_of(image))
-    return _reduced(copy, *image.size, what, False, plain)
+    return _reduced(copy, _upright_size(copy, plain), what, False, plain, crop)
 
 
 def _orientation_in(image: Image.Image) -> int:
@@ -147,22 +149,52 @@ def _mend_of(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     return partial(narrowed, bits=bits, inverted=photometric == 0)
 
 
+def _upright_size(image: Image.Image, plain: PlainFile) -> tuple[int, int]:
+    """Width and height of the picture that `turned` makes upright."""
+    return image.size if plain.orientation < 5 else (image.height, image.width)
+
+
+def _draft(image: Image.Image, crop: Crop, size: tuple[int, int]) -> None:
+    """Choose the scale at which a JPEG is decoded. size: of the upright picture.
+
+    Other formats have one scale. Raises InvalidQuery if the crop holds no pixel.
+    """
+    left, top, right, bottom = crop.pixels(*size)
+    side = min(right - left, bottom - top)
+    scale = max((part for part in (8, 4, 2) if side >= part * THUMBNAIL_SIDE), default=1)
+    image.draft(None, (image.width // scale, image.height // scale))
+
+
 def _reduced(
-    image: Image.Image, width: int, height: int, what: str, thumbnail: bool, plain: PlainFile
+    image: Image.Image,
+    size: tuple[int, int],
+    what: str,
+    thumbnail: bool,
+    plain: PlainFile,
+    crop: Crop,
 ) -> DecodedImage:
-    """Load a picture and reduce it to its tiny image. width, height: of the whole picture."""
+    """Load a picture and reduce a crop of it to a tiny image. size: of the whole upright picture.
+
+    Raises InvalidQuery if the crop holds no pixel.
+    """
+    crop.pixels(*size)  # before anything is decoded
     with _reading(what):
         image.load()
-        image = plain.mend(image)
-        if plain.orientation >= 5:
-            width, height = height, width
-        square = _to_rgb(_centre_square(turned(image, plain.orientation)))
-        return DecodedImage(
-            tiny=np.asarray(_shrink(square, TINY_SIDE)),
-            width=width,
-            height=height,
-            thumbnail=thumbnail_of(square) if thumbnail else None,
+        upright = turned(plain.mend(image), plain.orientation)
+        return _of_square(
+            _to_rgb(_centre_square(_cropped(upright, crop))), size, thumbnail=thumbnail
         )
+
+
+def _of_square(square: Image.Image, size: tuple[int, int], *, thumbnail: bool) -> DecodedImage:
+    """The tiny image of an RGB square. size: of the whole upright picture."""
+    width, height = size
+    return DecodedImage(
+        tiny=np.asarray(_shrink(square, TINY_SIDE)),
+        width=width,
+        height=height,
+        thumbnail=thumbnail_of(square) if thumbnail else None,
+    )
 
 
 @contextmanager
@@ -178,23 +210,21 @@ def _reading(what: str) -> Iterator[None]:
         raise InvalidImage(f"{what} is damaged or cut short") from error
 
 
-def from_pixels(pixels: NDArray[np.uint8], *, thumbnail: bool = False) -> DecodedImage:
+def from_pixels(
+    pixels: NDArray[np.uint8], *, thumbnail: bool = False, crop: Crop = WHOLE
+) -> DecodedImage:
     """Turn pixels that are decoded already into a tiny image, by the rules of `decode`.
 
-    pixels: (height, width, 3) uint8 RGB. A 32×32 picture is left untouched, and
-    not copied. Raises ImageTooLarge above MAX_PIXELS.
+    pixels: (height, width, 3) uint8 RGB. A 32×32 picture that is not cropped is left
+    untouched, and not copied. Raises ImageTooLarge above MAX_PIXELS, and InvalidQuery if
+    the crop holds no pixel.
     """
     height, width, _ = pixels.shape
-    if (height, width) == (TINY_SIDE, TINY_SIDE):
+    if (height, width) == (TINY_SIDE, TINY_SIDE) and crop == WHOLE:
         return DecodedImage(pixels, width, height)
     require_few_pixels(width, height)
-    square = _centre_square(Image.fromarray(pixels))
-    return DecodedImage(
-        tiny=np.asarray(_shrink(square, TINY_SIDE)),
-        width=width,
-        height=height,
-        thumbnail=thumbnail_of(square) if thumbnail else None,
-    )
+    square = _centre_square(_cropped(Image.fromarray(pixels), crop))
+    return _of_square(square, (width, height), thumbnail=thumbnail)
 
 
 def read_image_file(path: Path) -> bytes:
@@ -268,6 +298,10 @@ def _register_heif() -> bool:
     # One thread per image, since many are decoded at once; embedded thumbnails are ignored.
     pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
     return True
+
+
+def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
+    return image if crop == WHOLE else image.crop(crop.pixels(*image.size))
 
 
 def _centre_square(image: Image.Image) -> Image.Image:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashsearch.codes import CODE_BYTES
+from hashsearch.crop import WHOLE, Crop
 from hashsearch.errors import InvalidImage, InvalidQuery
 from hashsearch.images import decode, from_picture, from_pixels, read_image_file
 
@@ -22,33 +23,33 @@ _LONGEST_SHOWN = 200  # characters of a value in a message
 _MAX = 2**62  # larger than any id, number of images or distance
 
 
-def tiny_image(image: Picture, *others: str) -> NDArray[np.uint8]:
-    """Turn anything that names an image into its (32, 32, 3) uint8 tiny image.
+def tiny_image(image: Picture, *others: str, crop: Crop = WHOLE) -> NDArray[np.uint8]:
+    """Turn anything that names an image into the (32, 32, 3) uint8 tiny image of a crop of it.
 
     others: what else the caller takes, for the message. Raises InvalidImage, with the path if
-    there is one, and InvalidQuery for anything else.
+    there is one, and InvalidQuery for anything else, and if the crop holds no pixel.
     """
     if isinstance(image, bytes | bytearray | memoryview):
-        return _decoded(bytes(image))
+        return _decoded(bytes(image), crop)
     if isinstance(image, str | PathLike):
         data = image_file_bytes(image)
         try:
-            return decode(data).tiny
+            return decode(data, crop=crop).tiny
         except InvalidImage as error:
             raise type(error)(f"{shortened(image)}: {error}") from error
     if isinstance(image, Image.Image):
-        return from_picture(image).tiny
+        return from_picture(image, crop=crop).tiny
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InvalidImage(f"{described(image)} came; (height, width, 3) uint8 RGB was wanted")
-        return from_pixels(image).tiny
+        return from_pixels(image, crop=crop).tiny
     wanted = ", ".join(("a path", "bytes", "a PIL image", "an array", *others))  # type: ignore[unreachable]
     raise InvalidQuery(f"{described(image)} came; an image was wanted: {wanted}")
 
 
-def _decoded(data: bytes) -> NDArray[np.uint8]:
+def _decoded(data: bytes, crop: Crop) -> NDArray[np.uint8]:
     try:
-        return decode(data).tiny
+        return decode(data, crop=crop).tiny
     except InvalidImage as error:
         if len(data) != CODE_BYTES:
             raise

@@ -15,6 +15,7 @@ FLOORS = (
     (
         "errors",
         "codes",
+        "crop",
         "metrics",
         "images",
         "imagefiles",

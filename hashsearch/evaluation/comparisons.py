@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hashsearch.codes import unpack_bits
 from hashsearch.images import TINY_BYTES
 from hashsearch.retrieval.methods import ServedMethod
+from hashsearch.retrieval.transforms import by_least_distance
 from hashsearch.search import Block
 from hashsearch.search.exact import ExactIndex
 from hashsearch.search.pixels import PixelIndex
@@ -82,6 +83,44 @@ class Hamming:
 
     def _signs(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
         return unpack_bits(codes, self.n_bits).astype(np.float32) * 2 - 1
+
+
+class HammingOfViews(Hamming):
+    """Codes of n_bits bits, compared with those of a query's views: the least distance in bits.
+
+    queries: (n, n_views, n_bytes) uint8; gallery: (n, n_bytes) uint8.
+    """
+
+    def index(self, gallery: NDArray[np.uint8]) -> Searchable:
+        return _IndexOfViews(super().index(gallery))
+
+    def distances_to(
+        self, gallery: NDArray[np.uint8]
+    ) -> Callable[[NDArray[np.uint8]], NDArray[np.int32]]:
+        of_view = super().distances_to(gallery)
+
+        def distances(queries: NDArray[np.uint8]) -> NDArray[np.int32]:
+            least = of_view(queries[:, 0])
+            for view in range(1, queries.shape[1]):
+                np.minimum(least, of_view(queries[:, view]), out=least)
+            return least
+
+        return distances
+
+
+class _IndexOfViews:
+    def __init__(self, index: Searchable):
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def search(
+        self, queries: NDArray[np.uint8], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        found = [by_least_distance(*self._index.search(views, k), k) for views in queries]
+        positions, distances = zip(*found, strict=True)
+        return np.stack(positions), np.stack(distances)
 
 
 class SquaredPixels:

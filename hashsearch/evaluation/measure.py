@@ -92,19 +92,20 @@ def measure(
     """
     with thread_per_core() as pool:
         describe = method.learn(examples)
+        ask = method.asks(describe)
         n_images = len(task.gallery) + len(task.queries)
         with progress_report(f"describing {task.name} by {method.label}", n_images) as report:
             started = time.perf_counter()
             gallery = _described(pool, describe, task.gallery.images, report)
             encode_ms = 1000 * (time.perf_counter() - started) / len(gallery)
-            queries = _described(pool, describe, task.queries.images, report)
+            queries = _described(pool, ask, task.queries.images, report)
         index = method.comparison.index(gallery)
         shown = queries[evenly(len(queries), SHOWN_QUERIES)]
         hits, _ = index.search(shown, min(SHOWN_HITS, len(index)))
         codes: dict[str, Any] = {}
         if method.n_bits is not None:
             entropy, correlation = _bit_statistics(unpack_bits(gallery, method.n_bits))
-            changes = _changes(pool, method, describe, examples, task, gallery)
+            changes = _changes(pool, method, ask, examples, task, gallery)
             codes = {"entropy": entropy, "correlation": correlation, "changes": changes}
         search_ms = _search_ms(index, queries)
         del index  # an index of floats holds a copy of the gallery
@@ -190,31 +191,27 @@ def _bit_statistics(bits: NDArray[np.uint8]) -> tuple[float, float]:
 def _changes(
     pool: ThreadPoolExecutor,
     method: MeasuredMethod,
-    describe: Describe,
+    ask: Describe,
     examples: Examples,
     task: Task,
     gallery: NDArray[np.uint8],
 ) -> dict[str, tuple[float, float]]:
-    assert method.n_bits is not None
-    n_bits = method.n_bits
     rows, changed = examples.changed
-    originals = unpack_bits(gallery[rows], n_bits)
     distances_of = method.comparison.distances_to(gallery)
 
-    def found(images: NDArray[np.uint8], originals: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def found(images: NDArray[np.uint8], originals: NDArray[np.int64]) -> NDArray[np.float64]:
         """(2, n): bits flipped, and the chance that the original is found first."""
-        codes = describe(images)
-        flipped = (unpack_bits(codes, n_bits) != originals).sum(axis=1)
-        distances, own = distances_of(codes), flipped[:, np.newaxis]
+        distances = distances_of(ask(images))
+        own = np.take_along_axis(distances, originals[:, np.newaxis], axis=1)
         # Of images at the same distance as the original, any may come first.
         as_near = (distances == own).sum(axis=1)
-        return np.stack([flipped, np.where((distances < own).any(axis=1), 0, 1 / as_near)])
+        return np.stack([own[:, 0], np.where((distances < own).any(axis=1), 0, 1 / as_near)])
 
     changes = {}
     what = f"searching {task.name} for changed images by {method.label}"
     with progress_report(what, len(rows) * len(changed)) as report:
         for name, images in changed.items():
-            parts = pool.map(found, chunks(images, len(gallery)), chunks(originals, len(gallery)))
+            parts = pool.map(found, chunks(images, len(gallery)), chunks(rows, len(gallery)))
             flipped, first = np.concatenate(list(parts), axis=1).mean(axis=1).tolist()
             changes[name] = flipped, first
             report.advance(len(rows))

@@ -25,6 +25,7 @@ from hashsearch.evaluation.comparisons import (
     Comparison,
     Euclidean,
     Hamming,
+    HammingOfViews,
     Served,
     SquaredPixels,
 )
@@ -32,12 +33,14 @@ from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.images import TINY_BYTES
 from hashsearch.models.card import Card, read_card
 from hashsearch.retrieval.methods import SERVED
+from hashsearch.retrieval.transforms import N_VIEWS, views
 from hashsearch.search.normalized import contrast_normalized
 from hashsearch.wording import counted
 
 LEAST_BITS = 8
 _CHANGED = 1000
-# From (n, 32, 32, 3) uint8 tiny images to (n, n_values), what a method keeps of each.
+# From (n, 32, 32, 3) uint8 tiny images to (n, n_values), what a method keeps of each, or to
+# (n, n_views, n_values), what it looks for.
 Describe = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
@@ -67,9 +70,10 @@ class MeasuredMethod:
     """What a method keeps of an image, and how it compares two images.
 
     title: for tables. image_bytes: how much it keeps of an image. learn: makes, from a gallery
-    without labels, the function that describes images. n_bits: of its codes; None if it makes
-    none. model: the one it describes images by, if any. identity: what its results depend on
-    besides the model and the images. least_images: the fewest that it can learn from.
+    without labels, the function that describes images. asks: makes of it the function that
+    describes queries. n_bits: of its codes; None if it makes none. model: the one it describes
+    images by, if any. identity: what its results depend on besides the model and the images.
+    least_images: the fewest that it can learn from.
     """
 
     name: str
@@ -81,6 +85,7 @@ class MeasuredMethod:
     model: "Model | None" = None
     identity: tuple[str, ...] = ()
     least_images: int = 1
+    asks: Callable[[Describe], Describe] = lambda describe: describe
 
     @property
     def label(self) -> str:
@@ -158,6 +163,25 @@ def _codes(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
     title = _of("codes", model)
     method = _code("codes", title, model.card.bits, lambda _: model.encoder.encode)
     return replace(method, model=model)
+
+
+def _transforms(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
+    codes = _codes(model, n_bits, seed)
+    return replace(
+        codes,
+        name="transforms",
+        title=f"{codes.title}, with transforms of the query",
+        comparison=HammingOfViews(model.card.bits),
+        asks=_of_views,
+    )
+
+
+def _of_views(describe: Describe) -> Describe:
+    def described(tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        codes = describe(np.concatenate([views(image) for image in tiny]))
+        return codes.reshape(len(tiny), N_VIEWS, -1)
+
+    return described
 
 
 def _addresses(model: Model, n_bits: int, seed: int) -> MeasuredMethod:
@@ -263,6 +287,7 @@ MEASURED = {
     "phash": Row(_phash),
     "pdq": Row(_pdq),
     "addresses": Row(_addresses, by_default=False),
+    "transforms": Row(_transforms, by_default=False),
 }
 
 

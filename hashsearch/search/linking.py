@@ -58,7 +58,7 @@ class _Plan:
         Of long parts, only as many bits are taken as fit into a key together.
         """
         width = min(64 // self.shared, max(map(len, self.parts)))
-        values = [_values(codes, part[:width]) for part in self.parts]
+        values = [part_values(codes, part[:width]) for part in self.parts]
 
         def of_table(table: tuple[int, ...]) -> NDArray[np.uint64]:
             key = np.zeros(len(codes), np.uint64)
@@ -218,16 +218,14 @@ class _Links:
 def _plan(codes: NDArray[np.uint8], radius: int) -> _Plan | None:
     """Choose what takes the least time, by a sample of the codes; None: compare all pairs."""
     random = np.random.default_rng(0)
-    sample = codes
-    if len(codes) > _SAMPLE:
-        sample = codes[np.sort(random.choice(len(codes), _SAMPLE, replace=False))]
+    sample = sampled(codes, random)
     pairs = len(codes) * (len(codes) - 1) / 2
     best, least = None, pairs * _SECONDS_TO_SCAN
     for shared in range(1, _MOST_SHARED + 1):
         tables = comb(radius + shared, shared)
         if radius + shared > CODE_BITS or tables * len(codes) * _SECONDS_TO_SORT >= least:
             break
-        plan = _Plan(_parts(sample, radius + shared), shared)
+        plan = _Plan(dealt(sample, radius + shared), shared)
         chosen = random.choice(tables, min(tables, _TRIED), replace=False)
         keys, all_tables = plan.keys(sample), plan.tables
         sharing = float(np.mean([_share_of_pairs(keys(all_tables[n])) for n in chosen]))
@@ -237,11 +235,20 @@ def _plan(codes: NDArray[np.uint8], radius: int) -> _Plan | None:
     return best
 
 
-def _parts(sample: NDArray[np.uint8], number: int) -> list[NDArray[np.int64]]:
+def sampled(codes: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """At most 20,000 of the codes, in their order."""
+    if len(codes) <= _SAMPLE:
+        return codes
+    return codes[np.sort(random.choice(len(codes), _SAMPLE, replace=False))]
+
+
+def dealt(sample: NDArray[np.uint8], number: int) -> list[NDArray[np.int64]]:
     """Deal the bits into parts, so that the bits of a part say different things.
 
     Correlated bits in one part would let many codes share it. Each bit, the most balanced ones
     first, goes to the part with which it is correlated least among those with the fewest bits.
+    sample: (n, n_bytes) uint8 codes. Returns the numbers of each part's bits, bit 0 being the
+    highest of byte 0; no part has more than one bit more than another.
     """
     bits = np.unpackbits(sample, axis=1).astype(np.float32)
     bits -= bits.mean(axis=0)
@@ -257,7 +264,7 @@ def _parts(sample: NDArray[np.uint8], number: int) -> list[NDArray[np.int64]]:
     return [np.array(part) for part in parts]
 
 
-def _values(codes: NDArray[np.uint8], part: NDArray[np.int64]) -> NDArray[Any]:
+def part_values(codes: NDArray[np.uint8], part: NDArray[np.int64]) -> NDArray[Any]:
     """The bits of a part as a number for each code: (n,) uint32 or uint64."""
     value: NDArray[Any] = np.zeros(len(codes), np.uint32 if len(part) <= 32 else np.uint64)
     for bit in part.tolist():

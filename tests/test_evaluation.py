@@ -696,8 +696,15 @@ def test_a_method_whose_package_is_missing_is_left_out_unless_it_was_asked_for(
 
 
 def test_the_published_results_are_those_that_were_measured():
-    report = Report.from_json((ROOT / "docs/results.json").read_text())
-    assert (ROOT / "docs/results.md").read_text() == to_markdown(report)
+    report, transforms = (
+        Report.from_json((ROOT / "docs" / name).read_text())
+        for name in ("results.json", "results-transforms.json")
+    )
+    title, rest = to_markdown(transforms).split("\n", 1)
+    page = f"{to_markdown(report)}\n{title}, with transforms of the query\n{rest}"
+    assert (ROOT / "docs/results.md").read_text() == page
+    assert transforms.images_sha256 == report.images_sha256
+    assert transforms.models == report.models
     assert [one["fingerprint"] for one in report.models] == [Model(PRETRAINED).card.fingerprint]
     assert [result.method for result in report.results] == BY_DEFAULT
     readme = (ROOT / "README.md").read_text()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hashsearch.open_gallery import Gallery
     from hashsearch.retrieval.duplicates import DuplicateFile, DuplicateGroup
     from hashsearch.retrieval.searcher import Hit, Ranking
+    from hashsearch.search_options import SearchOptions
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _PLACES = {
     "IndexSummary": "hashsearch.jobs.index.indexing",
     "Ranking": "hashsearch.retrieval.searcher",
     "Relocation": "hashsearch.jobs.relocating",
+    "SearchOptions": "hashsearch.search_options",
     "encode": "hashsearch.face",
     "errors": "hashsearch",
     "load_model": "hashsearch.face",
@@ -51,6 +53,7 @@ __all__ = [
     "IndexSummary",
     "Ranking",
     "Relocation",
+    "SearchOptions",
     "encode",
     "errors",
     "load_model",

@@ -97,11 +97,18 @@ def whole(name: str, value: object, least: int | None = None) -> int:
     return min(max(number, -_MAX), _MAX)  # beyond it, there is nothing more
 
 
-def whole_numbers(ids: Iterable[int]) -> list[int]:
+def whole_numbers(name: str, ids: Iterable[int]) -> list[int]:
     """Check a list of ids. Raises InvalidQuery, also for a text of digits."""
     if isinstance(ids, str | bytes | Mapping) or not isinstance(ids, Iterable):
-        raise InvalidQuery(f"ids is a list of whole numbers; got {described(ids)}")
+        raise InvalidQuery(f"{name} is a list of whole numbers; got {described(ids)}")
     return [whole("an id", one) for one in ids]
+
+
+def text(name: str, value: object) -> str:
+    """Check a text. name: what it is, for the message. Raises InvalidQuery for anything else."""
+    if not isinstance(value, str):
+        raise InvalidQuery(f"{described(value)} came as {name}; text was wanted")
+    return value
 
 
 def shortened(path: PathOrName) -> str:

@@ -9,14 +9,12 @@ from os import PathLike
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.codes import code_from_hex
 from hashsearch.errors import InvalidGallery, InvalidImage, InvalidQuery
-from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import names_of
@@ -25,13 +23,11 @@ from hashsearch.gallery.records import Failure, ImageRecord
 from hashsearch.hardware import usable_cores
 from hashsearch.inputs import (
     PathOrName,
-    Picture,
     checked_path,
     described,
     image_file_bytes,
-    is_code,
     shortened,
-    tiny_image,
+    text,
     whole,
     whole_numbers,
 )
@@ -42,8 +38,8 @@ from hashsearch.jobs.relocating import Relocation, relocate
 from hashsearch.jobs.removing import remove
 from hashsearch.progress import Progress, reported_to
 from hashsearch.retrieval.live_searcher import LiveSearcher
-from hashsearch.retrieval.methods import DEFAULT_METHOD
-from hashsearch.retrieval.searcher import Hit, Query, Ranking, Searcher
+from hashsearch.retrieval.searcher import Hit, Ranking, Searcher
+from hashsearch.search_options import Queryable, SearchOptions, query_of, searched
 from hashsearch.sources import DataFolders, Source, open_source
 from hashsearch.sources.base import valid_text
 from hashsearch.sources.excluding import TriedSource, pattern_of
@@ -52,8 +48,6 @@ from hashsearch.sources.labels import LabelledSource, Labels
 
 if TYPE_CHECKING:
     from hashsearch.retrieval.duplicates import DuplicateGroup
-
-Queryable: TypeAlias = Picture | int | np.integer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -232,7 +226,7 @@ class Gallery:
             if isinstance(patterns, str):
                 raise InvalidQuery(f"{name} is a list of patterns; got {patterns!r}")
             for pattern in patterns:
-                _text("a pattern", pattern)
+                text("a pattern", pattern)
         for name, call in (("progress", progress), ("stop", stop)):
             if not (call is None or callable(call)):
                 raise InvalidQuery(f"{name} is a function; got {described(call)}")
@@ -265,22 +259,17 @@ class Gallery:
         return replace(summary, unused_labels=listed.unused() if listed else 0)
 
     def search(
-        self,
-        query: Queryable,
-        k: int | None = None,
-        *,
-        radius: int | None = None,
-        method: str = DEFAULT_METHOD,
+        self, query: Queryable | None = None, k: int | None = None, **options: Unpack[SearchOptions]
     ) -> list[Hit]:
         """Find the gallery's images nearest to a query.
 
         query: an image's path, a file's bytes, a PIL image, a (height, width, 3) uint8 array;
         an id of the gallery (then the image itself is left out); or a code, as 64 hexadecimal
         digits or a (32,) uint8 array. A path without a file, such as "a.zip!/b.jpg", stands for
-        the gallery's image that has it. k: how many at most. radius: largest distance,
-        inclusive. Without both, the nearest 10; with a radius alone, all within it. method:
-        "codes" (distance in bits, 0 to 256) or "pixels" (squared Euclidean distance of the 32×32
-        pixels).
+        the gallery's image that has it. None if `like` or `unlike` is given. k: how many at most.
+        Without k and radius, the nearest 10; with a radius alone, all within it. options: method,
+        radius, label, uri_prefix, ids, exclude, like, unlike, crop and transforms, as of
+        SearchOptions.
 
         Returns hits, nearest first, equal distances in order of id. Raises InvalidImage,
         NotInGallery, CodeShapeError and InvalidQuery.
@@ -288,16 +277,11 @@ class Gallery:
         >>> gallery.search(gallery.get(7).path, k=1)[0].distance
         0
         """
-        return self.rank(query, k, radius=radius, method=method).hits
+        return self.rank(query, k, **options).hits
 
     @_of_one_gallery
     def rank(
-        self,
-        query: Queryable,
-        k: int | None = None,
-        *,
-        radius: int | None = None,
-        method: str = DEFAULT_METHOD,
+        self, query: Queryable | None = None, k: int | None = None, **options: Unpack[SearchOptions]
     ) -> Ranking:
         """Search as `search` does, and say how long the index took, without the encoding.
 
@@ -305,12 +289,7 @@ class Gallery:
         True
         """
         with self._searcher() as searcher:
-            return searcher.search(
-                self._query(searcher, query),
-                method,
-                k=None if k is None else whole("k", k, 1),
-                radius=None if radius is None else whole("a radius", radius, 0),
-            )
+            return searched(searcher, query, k, options)
 
     @_of_one_gallery
     def add(self, image: "PathOrName | bytes", label: str | None = None) -> int:
@@ -325,7 +304,7 @@ class Gallery:
         """
         from hashsearch.jobs.adding import add_image  # with torch, which takes seconds
 
-        label = None if label is None else _text("a label", label)
+        label = None if label is None else valid_text(text("a label", label))
         storage = self._storage
         with self._searcher() as searcher:
             encoder = searcher.encoder
@@ -365,12 +344,12 @@ class Gallery:
         >>> gallery.remove(ids=[7])
         1
         """
-        chosen = None if ids is None else whole_numbers(ids)
+        chosen = None if ids is None else whole_numbers("ids", ids)
         if sum(part is not None for part in (chosen, label, uri_prefix)) != 1:
             raise InvalidQuery("remove() takes exactly one of ids, label and uri_prefix")
         if uri_prefix == "":
             raise InvalidQuery("an empty uri_prefix would remove every image")
-        label = None if label is None else _text("a label", label)
+        label = None if label is None else valid_text(text("a label", label))
         named = "" if uri_prefix is None else os.fspath(checked_path(uri_prefix) and uri_prefix)
         former, storage = self._opened, self._storage
         if chosen is not None and storage is not former:
@@ -469,7 +448,7 @@ class Gallery:
         (32, 32, 3)
         """
         with self._searcher() as searcher:
-            code = self._query(searcher, query).code
+            code = query_of(searcher, query).code
             return searcher.encoder.reconstruct(code[np.newaxis])[0]
 
     @contextmanager
@@ -483,37 +462,6 @@ class Gallery:
             live = self._live
         with live.searcher() as searcher:
             yield searcher
-
-    def _query(self, searcher: Searcher, query: Queryable) -> Query:
-        if isinstance(query, int | np.integer):
-            return searcher.query_by_id(whole("an id", query))
-        if isinstance(query, np.ndarray) and query.ndim == 1:
-            return searcher.query_by_code(query)
-        if isinstance(query, str) and is_code(query):
-            return searcher.query_by_code(code_from_hex(query))
-        if isinstance(query, str | PathLike):
-            found = _id_at(searcher.gallery.catalog, os.fspath(query))
-            if found is not None:
-                return replace(searcher.query_by_id(found), image_id=None)  # as a file, it is found
-        return searcher.query_by_tiny(tiny_image(query, "an id, a code"))
-
-
-def _id_at(catalog: Catalog, path: str) -> int | None:
-    """The id of the image that has a path; None if a file exists there, or if none or many do."""
-    if not path or os.path.exists(path):  # noqa: PTH110  # never raises
-        return None
-    try:
-        ids = set(catalog.ids_at(uris_named(catalog, path)))
-    except ValueError:  # characters that no path has
-        return None
-    return ids.pop() if len(ids) == 1 else None
-
-
-def _text(name: str, value: object) -> str:
-    """Check a text. name: what it is, for the message. Raises InvalidQuery for anything else."""
-    if not isinstance(value, str):
-        raise InvalidQuery(f"{described(value)} came as {name}; text was wanted")
-    return valid_text(value)
 
 
 def _source(source: "PathOrName | Source", folders: DataFolders, follow_links: bool) -> Source:

@@ -14,10 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, invalid_parameter
-from service.schemas import QueryBody
+from service.schemas import AskedQuery, QueryBody
 from service.settings import Settings
 
-_SHORT_JSON = 4096  # bytes; a query by id or code is far shorter
+_SHORT_JSON = 2**18  # bytes; a query with 10,000 ids takes less
 
 # For OpenAPI: FastAPI does not know what a dependency reads from the stream.
 QUERY_BODY_SCHEMA: Mapping[str, Any] = {
@@ -67,15 +67,16 @@ async def read_body(request: Request) -> Body:
     return Body(_required(data), is_json=kind == "application/json")
 
 
-def parse_query(body: Annotated[Body, Depends(read_body)]) -> bytes | QueryBody:
-    """An image's bytes, or a query by id or code. Not `async`, so that it runs in a thread.
+def parse_query(body: Annotated[Body, Depends(read_body)]) -> AskedQuery:
+    """A query by image, id, code or examples. Not `async`, so that it runs in a thread.
 
-    Raises MalformedRequest or InvalidParameter if the body is neither.
+    Raises MalformedRequest or InvalidParameter if the body is none.
     """
     if not body.is_json:
-        return body.data
+        return AskedQuery(body.data, None)
     query = _parse_json(body.data)
-    return query if query.image_base64 is None else _decode_base64(query.image_base64)
+    image = None if query.image_base64 is None else _decode_base64(query.image_base64)
+    return AskedQuery(image, query)
 
 
 def _limited(request: Request, max_bytes: int) -> Request:

@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
@@ -11,26 +12,31 @@ from typing import TypeVar
 import numpy as np
 
 from hashsearch.codes import code_from_hex, code_to_hex
-from hashsearch.errors import HashSearchError, InvalidGallery
+from hashsearch.crop import WHOLE, Crop
+from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
 from hashsearch.hardware import usable_cores
 from hashsearch.images import encode_png
 from hashsearch.metrics import overlap_at_k
+from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.searcher import Query, Ranking, Searcher
-from service.problems import GalleryUnavailable, MalformedRequest
+from service.problems import GalleryUnavailable
 from service.schemas import (
     MAX_K,
+    NO_BODY,
+    AskedQuery,
+    ChoiceParameters,
     ClosenessAnswer,
     CompareAnswer,
+    CompareParameters,
     GalleryAnswer,
     HitAnswer,
     JobAnswer,
     MethodAnswer,
     Overlap,
-    QueryBody,
     SearchAnswer,
     SearchParameters,
 )
@@ -38,6 +44,21 @@ from service.schemas import (
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a request asks of a searcher."""
+
+    query: Query | None
+    like: Sequence[Query]
+    unlike: Sequence[Query]
+    chosen_by: Filter
+
+    @property
+    def code(self) -> str | None:
+        """The query's own code, hexadecimal; None if it has examples alone."""
+        return None if self.query is None else code_to_hex(self.query.code)
 
 
 class Engine:
@@ -66,29 +87,46 @@ class Engine:
     def close(self) -> None:
         self._live.gallery.close()
 
-    def search(self, body: bytes | QueryBody, parameters: SearchParameters) -> SearchAnswer:
+    def search(self, asked: AskedQuery, parameters: SearchParameters) -> SearchAnswer:
         """One method's answer to a query. Raises what decoding and searching raise."""
 
         def search(searcher: Searcher) -> SearchAnswer:
-            query = self._query(searcher, body)
+            question = self._question(searcher, asked, parameters)
             ranking = searcher.search(
-                query, parameters.method, k=parameters.k, radius=parameters.radius, cap=MAX_K
+                question.query,
+                parameters.method,
+                k=parameters.k,
+                radius=parameters.radius,
+                cap=MAX_K,
+                like=question.like,
+                unlike=question.unlike,
+                chosen_by=question.chosen_by,
             )
-            return SearchAnswer(code=code_to_hex(query.code), **dict(_answer(ranking)))
+            return SearchAnswer(code=question.code, **dict(_answer(ranking)))
 
         return self._ask(search)
 
-    def compare(self, body: bytes | QueryBody, k: int) -> CompareAnswer:
+    def compare(self, asked: AskedQuery, parameters: CompareParameters) -> CompareAnswer:
         """Every method's answer to one query. Raises as `search` does."""
 
         def compare(searcher: Searcher) -> CompareAnswer:
-            query = self._query(searcher, body)
-            rankings = [searcher.search(query, method, k=k) for method in searcher.compared_methods]
+            question = self._question(searcher, asked, parameters)
+            rankings = [
+                searcher.search(
+                    question.query,
+                    method,
+                    k=parameters.k,
+                    like=question.like,
+                    unlike=question.unlike,
+                    chosen_by=question.chosen_by,
+                )
+                for method in searcher.compared_methods
+            ]
             return CompareAnswer(
-                code=code_to_hex(query.code),
-                k=k,
+                code=question.code,
+                k=parameters.k,
                 methods=[_answer(ranking) for ranking in rankings],
-                overlap_at_k=_overlaps(rankings, k),
+                overlap_at_k=_overlaps(rankings, parameters.k),
             )
 
         return self._ask(compare)
@@ -148,15 +186,40 @@ class Engine:
             gallery.close()
             raise
 
-    def _query(self, searcher: Searcher, body: bytes | QueryBody) -> Query:
-        if isinstance(body, bytes):
+    def _question(
+        self, searcher: Searcher, asked: AskedQuery, parameters: ChoiceParameters
+    ) -> _Question:
+        body = asked.body or NO_BODY
+        crop = WHOLE if parameters.crop is None else Crop.of(parameters.crop)
+        query = None
+        if asked.image is not None:
             with self._decoding:
-                return searcher.query_by_image(body)
-        if body.id is not None:
-            return searcher.query_by_id(body.id)
-        if body.code is not None:
-            return searcher.query_by_code(code_from_hex(body.code))
-        raise MalformedRequest("an image, an id or a code was wanted")
+                query = searcher.query_by_image(asked.image, crop)
+        elif crop != WHOLE:
+            raise InvalidQuery("a crop is of an image file that is sent, and none came")
+        elif body.id is not None:
+            query = searcher.query_by_id(body.id)
+        elif body.code is not None:
+            query = searcher.query_by_code(code_from_hex(body.code))
+        if parameters.transforms and query is not None:
+            query = searcher.with_views(query)
+        return _Question(
+            query,
+            [_example(searcher, one) for one in body.like],
+            [_example(searcher, one) for one in body.unlike],
+            Filter(
+                parameters.label,
+                None if parameters.uri_prefix is None else (parameters.uri_prefix,),
+                None if body.ids is None else tuple(body.ids),
+                tuple(body.exclude or ()),
+            ),
+        )
+
+
+def _example(searcher: Searcher, example: int | str) -> Query:
+    if isinstance(example, int):
+        return searcher.query_by_id(example)
+    return searcher.query_by_code(code_from_hex(example))
 
 
 def _unavailable(error: Exception) -> GalleryUnavailable:

@@ -1,5 +1,6 @@
 """The parameters, bodies and answers of the HTTP interface."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -9,6 +10,9 @@ from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.retrieval.searcher import DEFAULT_K
 
 MAX_K = 1000
+MAX_TEXT = 4096  # characters of a label or a uri
+MAX_IDS = 10_000
+MAX_EXAMPLES = 100
 
 
 def _known_method(name: str) -> str:
@@ -32,10 +36,42 @@ Word = Annotated[
 K = Annotated[int, Field(ge=1, le=MAX_K, description="largest number of hits")]
 
 
-class SearchParameters(BaseModel):
-    """The query string of a search; without k and radius, the nearest ten are returned."""
+class ChoiceParameters(BaseModel):
+    """What every search of the gallery takes in its query string."""
 
     model_config = ConfigDict(extra="forbid")
+
+    label: Annotated[
+        str | None, Field(max_length=MAX_TEXT, description="only images with this label")
+    ] = None
+    uri_prefix: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_TEXT,
+            description="only images at or below this uri, percent-encoded as in hits; it ends "
+            "where a part of a path ends",
+        ),
+    ] = None
+    crop: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            description="the part of the query image that is searched for, as left,top,right,"
+            "bottom in fractions of its width and height",
+        ),
+    ] = None
+    transforms: Annotated[
+        bool,
+        Field(
+            description="search for the query's mirror image, small shifts and crops too; a "
+            "distance is the least of all"
+        ),
+    ] = False
+
+
+class SearchParameters(ChoiceParameters):
+    """The query string of a search; without k and radius, the nearest ten are returned."""
 
     k: K | None = None
     radius: Annotated[
@@ -50,30 +86,51 @@ class SearchParameters(BaseModel):
     method: MethodName = DEFAULT_METHOD
 
 
-class CompareParameters(BaseModel):
+class CompareParameters(ChoiceParameters):
     """The query string of a comparison."""
-
-    model_config = ConfigDict(extra="forbid")
 
     k: K = DEFAULT_K
 
 
+Id = Annotated[int, Field(ge=0, lt=2**63)]
+Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
+Examples = Annotated[list[Id | str], Field(max_length=MAX_EXAMPLES)]
+
+
 class QueryBody(BaseModel):
-    """A query as JSON: exactly one of the fields is given."""
+    """A query as JSON: at most one of image_base64, id and code, or examples alone."""
 
     model_config = ConfigDict(extra="forbid")
 
     image_base64: str | None = Field(default=None, description="an image file in base64")
-    id: int | None = Field(
-        default=None, ge=0, lt=2**63, description="id of an image of the gallery"
-    )
+    id: Id | None = Field(default=None, description="id of an image of the gallery")
     code: str | None = Field(default=None, description="a code, 64 hexadecimal digits")
+    like: Examples = Field(
+        default_factory=list,
+        description="examples, ids or codes: images are ranked by the sum of their distances to "
+        "the query and these, minus those to what `unlike` holds",
+    )
+    unlike: Examples = Field(default_factory=list, description="counterexamples, ids or codes")
+    ids: Ids | None = Field(default=None, description="only these images may be found")
+    exclude: Ids | None = Field(default=None, description="none of these images may be found")
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if len(self.model_dump(exclude_none=True)) != 1:
-            raise ValueError("exactly one of image_base64, id and code is wanted")
+    def _at_most_one(self) -> Self:
+        queries = sum(one is not None for one in (self.image_base64, self.id, self.code))
+        if queries > 1 or not (queries or self.like or self.unlike):
+            raise ValueError("one of image_base64, id and code is wanted, or examples")
         return self
+
+
+NO_BODY = QueryBody.model_construct()
+
+
+@dataclass(frozen=True, slots=True)
+class AskedQuery:
+    """A query of any kind of body. image: an image file's bytes; body: what came beside it."""
+
+    image: bytes | None
+    body: QueryBody | None
 
 
 class HitAnswer(BaseModel):
@@ -108,7 +165,9 @@ class MethodAnswer(BaseModel):
 class SearchAnswer(MethodAnswer):
     """The answer to a search."""
 
-    code: str = Field(description="the query's own code, hexadecimal")
+    code: str | None = Field(
+        description="the query's own code, hexadecimal; null if examples alone were sent"
+    )
 
 
 class Overlap(BaseModel):
@@ -121,7 +180,9 @@ class Overlap(BaseModel):
 class CompareAnswer(BaseModel):
     """The answers of several methods to one query."""
 
-    code: str = Field(description="the query's own code, hexadecimal")
+    code: str | None = Field(
+        description="the query's own code, hexadecimal; null if examples alone were sent"
+    )
     k: int
     methods: list[MethodAnswer]
     overlap_at_k: list[Overlap]

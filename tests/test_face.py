@@ -53,6 +53,7 @@ def test_the_face_is_this():
     assert hs.__all__ == [
         *("DuplicateFile", "DuplicateGroup"),
         *("Gallery", "Hit", "ImageRecord", "IndexSummary", "Ranking", "Relocation"),
+        "SearchOptions",
         *("encode", "errors", "load_model", "open"),
     ]
     assert set(hs.__all__) <= set(dir(hs))

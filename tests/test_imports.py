@@ -37,6 +37,7 @@ FLOORS = (
     ("retrieval",),
     ("evaluation",),
     ("jobs",),
+    ("search_options",),
     ("open_gallery",),
     ("face",),
     ("demo", "commands", "cli"),

@@ -15,7 +15,6 @@ from hashsearch.evaluation.measure import measure
 from hashsearch.evaluation.measured import Examples, Model, method_named
 from hashsearch.evaluation.tasks import LabelledImages, split_task
 from hashsearch.retrieval.transforms import N_VIEWS, by_least_distance, views
-from hashsearch.search import NO_DISTANCE, NO_POSITION
 from hashsearch.search.exact import ExactIndex
 
 TODAY = "2026-11-27"
@@ -66,24 +65,13 @@ def test_crops_show_the_centre_larger_and_the_image_with_a_margin():
 @given(
     arrays(np.uint8, st.tuples(st.integers(1, 40), st.just(1))),
     arrays(np.uint8, st.tuples(st.integers(1, 5), st.just(1))),
-    st.integers(1, 45),
 )
-def test_the_least_distance_to_any_view_ranks(codes, queries, k):
-    positions, distances = by_least_distance(*ExactIndex(codes).search(queries, k), k)
+def test_the_least_distance_to_any_view_ranks(codes, queries):
+    found = ExactIndex(codes).search(queries, len(codes))
+    positions, distances = by_least_distance(*(part.ravel() for part in found))
     least = np.bitwise_count(queries[:, np.newaxis] ^ codes).sum(axis=2).min(axis=0)
-    expected = sorted(zip(least.tolist(), range(len(codes)), strict=True))[:k]
-    n = len(expected)
-    assert list(zip(distances.tolist(), positions.tolist(), strict=True))[:n] == expected
-    assert (positions[n:] == NO_POSITION).all()
-    assert (distances[n:] == NO_DISTANCE).all()
-    assert len(positions) == len(distances) == k
-
-
-def test_all_within_a_radius_of_any_view_are_ranked_once():
-    found = np.array([[4, 9, NO_POSITION], [2, 4, 9]]), np.array([[1, 3, NO_DISTANCE], [0, 2, 3]])
-    positions, distances = by_least_distance(*found, 4)
-    assert positions.tolist() == [2, 4, 9, NO_POSITION]
-    assert distances.tolist() == [0, 1, 3, NO_DISTANCE]
+    expected = sorted(zip(least.tolist(), range(len(codes)), strict=True))
+    assert list(zip(distances.tolist(), positions.tolist(), strict=True)) == expected
 
 
 def test_distances_to_views_are_the_least_of_them():

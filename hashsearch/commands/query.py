@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from hashsearch.codes import CODE_BYTES, code_from_hex
 from hashsearch.columns import aligned
-from hashsearch.commands.arguments import Commands, add_command, add_gallery
+from hashsearch.commands.arguments import Commands, add_command, add_gallery, add_list
 from hashsearch.commands.output import shown
 from hashsearch.errors import InvalidImage, InvalidQuery
+from hashsearch.inputs import shortened
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.wording import counted
 
@@ -26,37 +27,73 @@ _MAX_ID_DIGITS = 18  # a longer number is a code that happens to have no letter
 
 def add(commands: Commands) -> None:
     query = add_command(commands, "query", _query, "find an image's neighbours")
-    query.add_argument("query", metavar="IMAGE|ID|CODE")
+    query.add_argument("query", metavar="IMAGE|ID|CODE", nargs="?")
     add_gallery(query)
     query.add_argument("-k", type=int, help="most hits (default: 10, or all within --radius)")
     query.add_argument("--radius", metavar="R", type=int, help="greatest distance, inclusive")
     query.add_argument("--method", choices=tuple(SERVED), default=DEFAULT_METHOD)
+    query.add_argument("--label", metavar="L", help="only images with this label")
+    query.add_argument(
+        "--uri-prefix", metavar="P", help="only images of this file, folder or archive, or uri"
+    )
+    add_list(query, "--ids", int, metavar="ID", help="only these images")
+    add_list(query, "--exclude", int, metavar="ID", help="none of these images")
+    query.add_argument(
+        "--like", metavar="IMAGE|ID|CODE", nargs="+", default=[], help="more examples"
+    )
+    query.add_argument(
+        "--unlike", metavar="IMAGE|ID|CODE", nargs="+", default=[], help="counterexamples"
+    )
+    query.add_argument(
+        "--crop", metavar="L,T,R,B", help="search for a part of the image, in fractions of it"
+    )
+    query.add_argument(
+        "--transforms",
+        action="store_true",
+        help="search for the image's mirror image, shifts and crops too",
+    )
     query.add_argument("--json", action="store_true")
 
 
 def _query(options: argparse.Namespace) -> int:
     from hashsearch.face import open as open_gallery
 
-    if Path(options.query).is_file():
+    named = [one for one in (options.query, *options.like, *options.unlike) if one is not None]
+    if any(Path(one).is_file() for one in named) or options.transforms:
         # Torch takes seconds to import; the indexes are built meanwhile.
         Thread(target=import_module, args=("hashsearch.encoder",), daemon=True).start()
     with open_gallery(options.gallery) as gallery:
-        query = _parse_query(options.query)
         try:
-            ranking = gallery.rank(query, options.k, radius=options.radius, method=options.method)
+            ranking = gallery.rank(
+                None if options.query is None else _parse_query(options.query),
+                options.k,
+                radius=options.radius,
+                method=options.method,
+                label=options.label,
+                uri_prefix=options.uri_prefix,
+                ids=options.ids,
+                exclude=options.exclude,
+                like=[_parse_query(one) for one in options.like],
+                unlike=[_parse_query(one) for one in options.unlike],
+                crop=options.crop,
+                transforms=options.transforms,
+            )
         except InvalidImage as error:
-            if Path(options.query).is_file():
-                raise
-            raise InvalidQuery(
-                f"'{options.query}' is neither an image file, an id of the gallery, the path of "
-                f"one of its images, nor a code of {2 * CODE_BYTES} hexadecimal digits"
-            ) from error
+            for one in named:
+                if not Path(one).is_file() and str(error).startswith(shortened(one)):
+                    raise InvalidQuery(
+                        f"'{one}' is neither an image file, an id of the gallery, the path of one "
+                        f"of its images, nor a code of {2 * CODE_BYTES} hexadecimal digits"
+                    ) from error
+            raise
     if ranking.hits or options.json:
         _print_hits(ranking, as_json=options.json)
     else:
         unit = SERVED[ranking.method].unit.removesuffix("s")
         within = "" if options.radius is None else f" within {counted(options.radius, unit)}"
-        print(f"no image found{within}")
+        chosen = options.label, options.uri_prefix, options.ids, options.exclude
+        among = " among the chosen ones" if any(chosen) else ""
+        print(f"no image found{within}{among}")
     return 0
 
 

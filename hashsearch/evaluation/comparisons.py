@@ -17,7 +17,7 @@ from hashsearch.codes import unpack_bits
 from hashsearch.images import TINY_BYTES
 from hashsearch.retrieval.methods import ServedMethod
 from hashsearch.retrieval.transforms import by_least_distance
-from hashsearch.search import Block
+from hashsearch.search import NO_DISTANCE, NO_POSITION, Block
 from hashsearch.search.exact import ExactIndex
 from hashsearch.search.pixels import PixelIndex
 
@@ -118,9 +118,15 @@ class _IndexOfViews:
     def search(
         self, queries: NDArray[np.uint8], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        found = [by_least_distance(*self._index.search(views, k), k) for views in queries]
-        positions, distances = zip(*found, strict=True)
-        return np.stack(positions), np.stack(distances)
+        positions = np.full((len(queries), k), NO_POSITION, np.int64)
+        distances = np.full((len(queries), k), NO_DISTANCE, np.int32)
+        for row, views in enumerate(queries):
+            found = self._index.search(views, k)
+            near = found[0] != NO_POSITION
+            every = by_least_distance(found[0][near], found[1][near])
+            count = min(k, len(every[0]))
+            positions[row, :count], distances[row, :count] = every[0][:k], every[1][:k]
+        return positions, distances
 
 
 class SquaredPixels:

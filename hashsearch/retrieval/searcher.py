@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hashsearch.closeness import Closeness
 from hashsearch.codes import CODE_BYTES, require_code_bytes
+from hashsearch.crop import WHOLE, Crop
 from hashsearch.errors import InvalidQuery, NotInGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import present
@@ -19,6 +20,7 @@ from hashsearch.models.card import of_other_rules
 from hashsearch.retrieval.filters import Filter, FilteredRows
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.retrieval.state import State, read_state
+from hashsearch.retrieval.transforms import by_least_distance, views
 from hashsearch.search import CombinedIndex, Index
 from hashsearch.search.live import Live
 from hashsearch.search.subset import Subset
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 DEFAULT_K = 10
 _Found = tuple[NDArray[np.int64], NDArray[np.int32]]  # ids or positions, and distances
+_Rank = Callable[[Live, Sequence[Subset | None]], _Found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +166,13 @@ class Searcher:
         """Names of these methods that a comparison shows."""
         return tuple(name for name in self.methods if SERVED[name].compared)
 
-    def query_by_image(self, data: bytes) -> Query:
-        """data: an image file's bytes. Raises InvalidImage, and as `query_by_tiny` does."""
+    def query_by_image(self, data: bytes, crop: Crop = WHOLE) -> Query:
+        """data: an image file's bytes. crop: the part of the image that is searched for.
+
+        Raises InvalidImage, InvalidQuery if the crop holds no pixel, and as `query_by_tiny` does.
+        """
         self._require_todays_rules()
-        return self.query_by_tiny(decode(data).tiny)
+        return self.query_by_tiny(decode(data, crop=crop).tiny)
 
     def query_by_tiny(self, tiny: NDArray[np.uint8]) -> Query:
         """tiny: (32, 32, 3) uint8, of a picture that was decoded by today's image rules.
@@ -199,24 +205,47 @@ class Searcher:
         require_code_bytes(code[np.newaxis], CODE_BYTES)
         return Query(code)
 
+    def with_views(self, query: Query) -> Query:
+        """The query with transforms of its picture, each of which is searched for.
+
+        Raises InvalidQuery if it has no picture.
+        """
+        if query.tiny is None:
+            raise InvalidQuery(
+                "transforms need a picture, which a code, and an image of a gallery without "
+                "pixels, do not have"
+            )
+        others = views(query.tiny)[1:]
+        codes = self.encoder.encode(others)
+        return replace(query, views=tuple(map(Query, codes, others)))
+
     def search(
         self,
-        query: Query,
+        query: Query | None,
         method: str = DEFAULT_METHOD,
         *,
         k: int | None = None,
         radius: int | None = None,
         cap: int | None = None,
+        like: Sequence[Query] = (),
+        unlike: Sequence[Query] = (),
         chosen_by: Filter | None = None,
     ) -> Ranking:
-        """Rank the gallery's images for a query.
+        """Rank the gallery's images for a query, or by several examples.
 
         k and radius: at most k images within the inclusive radius, which is in the method's
         unit; radius alone: all within it, but at most `cap`; neither: the nearest ten.
+
+        like, unlike: examples. With them, images are ranked exactly by a sum: of their distances
+        to the query and to each of `like`, minus those to each of `unlike`. It may be below 0.
+        The query and the examples are left out if they are images of the gallery.
+
         chosen_by: the images that may be found; None means all. Images that were removed since
         this state are left out, and others take their place.
-        Raises InvalidQuery if k is below 1, the radius below 0, the method unknown, or if it
-        needs pixels that the query or the gallery does not have.
+
+        Raises InvalidQuery if k is below 1, the radius below 0, the method unknown, if it needs
+        pixels that the query or the gallery does not have, if there is neither a query nor an
+        example, or examples with a radius or a query's views.
         """
         if k is not None and k < 1:
             raise InvalidQuery(f"k is at least 1; got {k}")
@@ -224,65 +253,65 @@ class Searcher:
             raise InvalidQuery(f"a radius is at least 0; got {radius}")
         if k is None and radius is None:
             k = DEFAULT_K
-        every = [(one, self._values(one, method)) for one in (query, *query.views)]
+        if like or unlike:
+            if radius is not None or (query and query.views):
+                name = "transforms" if radius is None else "a radius"
+                raise InvalidQuery(f"examples are ranked by a sum of distances, without {name}")
+            assert k is not None
+            rank = self._rank_by_examples([query, *like] if query else like, unlike, method, k)
+        elif query is None:
+            raise InvalidQuery("nothing came to search for; a query, or an example, was wanted")
+        else:
+            rank = self._rank_by_query(query, method, k, radius)
+        examples = [one for one in (query, *like, *unlike) if one is not None]
+        left_out = [one.image_id for one in examples if one.image_id is not None]
+        means = SERVED[method].column == "codes" and not (like or unlike)
+        return self._ranked(rank, method, k, cap, chosen_by, left_out, means=means)
+
+    def _rank_by_query(self, query: Query, method: str, k: int | None, radius: int | None) -> _Rank:
+        """Ranks by the least distance to a query and its views."""
+        every = [self._values(one, method) for one in (query, *query.views)]
 
         def rank(live: Live, subsets: Sequence[Subset | None]) -> _Found:
-            found = [_nearest(live, method, values, k, radius, subsets) for _, values in every]
-            return found[0] if len(found) == 1 else _least(found)
+            found = [_nearest(live, method, values, k, radius, subsets) for values in every]
+            if len(found) == 1:
+                return found[0]
+            ids, distances = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            return by_least_distance(ids, distances)
 
-        left_out = [one.image_id for one, _ in every if one.image_id is not None]
-        return self._ranked(rank, method, k, cap, chosen_by, left_out)
+        return rank
 
-    def search_examples(
-        self,
-        like: Sequence[Query],
-        unlike: Sequence[Query],
-        method: str = DEFAULT_METHOD,
-        *,
-        k: int = DEFAULT_K,
-        chosen_by: Filter | None = None,
-    ) -> Ranking:
-        """Rank the gallery's images by several examples: exactly, by a sum of distances.
-
-        A hit's distance is the sum of its distances to the queries of `like` minus the sum of
-        those to the queries of `unlike`, so that it may be below 0. The examples themselves are
-        left out. The rest is as of `search`, without views. Raises InvalidQuery also if there is
-        no example.
-        """
-        if k < 1:
-            raise InvalidQuery(f"k is at least 1; got {k}")
+    def _rank_by_examples(
+        self, like: Sequence[Query], unlike: Sequence[Query], method: str, k: int
+    ) -> _Rank:
+        """Ranks by a sum of distances."""
         examples = [*like, *unlike]
-        if not examples:
-            raise InvalidQuery("at least one example is wanted, like or unlike")
         values = np.stack([self._values(one, method) for one in examples])
         weights = np.array([1] * len(like) + [-1] * len(unlike), np.int32)
 
-        def rank(live: Live, subsets: Sequence[Subset | None]) -> _Found:
-            def ask(index: Index, subset: Subset | None) -> _Found:
-                assert isinstance(index, CombinedIndex)
-                return index.search_combined(values, weights, k + len(examples), subset)
+        def ask(index: Index, subset: Subset | None) -> _Found:
+            assert isinstance(index, CombinedIndex)
+            wanted = min(k + len(examples), len(index))  # the examples may be among them
+            return index.search_combined(values, weights, wanted, subset)
 
-            return live.search(ask, method, subsets)
-
-        left_out = [one.image_id for one in examples if one.image_id is not None]
-        return self._ranked(rank, method, k, None, chosen_by, left_out, means=False)
+        return lambda live, subsets: live.search(ask, method, subsets)
 
     def _ranked(
         self,
-        rank: Callable[[Live, Sequence[Subset | None]], _Found],
+        rank: _Rank,
         method: str,
         k: int | None,
         cap: int | None,
         chosen_by: Filter | None,
         left_out: Sequence[int],
         *,
-        means: bool = True,
+        means: bool,
     ) -> Ranking:
         """The hits of a search, without the images that are left out.
 
         means: whether the distances have the meaning that the model's card gives.
         """
-        closeness = self.closeness if means and SERVED[method].column == "codes" else None
+        closeness = self.closeness if means else None
         live = self.state.live
         while True:
             started = time.perf_counter()
@@ -359,14 +388,3 @@ def _nearest(
         return positions[near], distances[near]
 
     return live.search(ask, method, subsets)
-
-
-def _least(found: Sequence[_Found]) -> _Found:
-    """The least distance of each image that any of several queries found."""
-    ids = np.concatenate([part for part, _ in found])
-    distances = np.concatenate([part for _, part in found])
-    order = np.lexsort((ids, distances))
-    ids, distances = ids[order], distances[order]
-    _, first = np.unique(ids, return_index=True)
-    first.sort()
-    return ids[first], distances[first]

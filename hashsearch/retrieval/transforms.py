@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hashsearch.images import TINY_SIDE
-from hashsearch.search import NO_DISTANCE, NO_POSITION, nearest_of
 
 # Chosen on held-out images (docs/experiments.md, "Which transforms help").
 _SHIFTS = ((-2, 0), (2, 0), (0, -2), (0, 2))  # pixels to the right and down
@@ -35,19 +34,15 @@ def views(tiny: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def by_least_distance(
-    positions: NDArray[np.int64], distances: NDArray[np.int32], k: int
+    positions: NDArray[np.int64], distances: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Rank what an index found for the views of one query by the least distance to any view.
+    """Rank what was found for the views of a query by the least distance to any of them.
 
-    positions, distances: (n_views, n_found), each row complete up to its last distance, as the
-    k nearest to each view are; what has NO_POSITION was not found. Returns two arrays of (k,),
-    nearest first, equal distances in order of position, filled up with NO_POSITION and
-    NO_DISTANCE.
+    positions, distances: (n_found,), in any order; a position may be in them several times.
+    Returns each position once, with its least distance: nearest first, equal distances in order
+    of position.
     """
-    order = np.lexsort((distances.ravel(), positions.ravel()))
-    flat, nearest = positions.ravel()[order], distances.ravel()[order].copy()
-    again = np.zeros(len(flat), bool)
-    again[1:] = flat[1:] == flat[:-1]
-    nearest[again | (flat == NO_POSITION)] = NO_DISTANCE
-    found, least = nearest_of(flat[np.newaxis], nearest[np.newaxis], k)
-    return found[0], least[0]
+    order = np.lexsort((positions, distances))
+    positions, distances = positions[order], distances[order]
+    first = np.sort(np.unique(positions, return_index=True)[1])
+    return positions[first], distances[first]

@@ -28,7 +28,7 @@ def gathered(blocks: Sequence[Block], width: int) -> NDArray[np.uint8]:
     """Copy the blocks' rows into one (n, width) uint8 array, in the order of positions."""
     values = np.empty((sum(len(block.rows) for block in blocks), width), np.uint8)
     for block in blocks:
-        values[block.positions] = block.values[block.rows]
+        values[block.positions] = block.values.take(block.rows, axis=0)
     return values
 
 

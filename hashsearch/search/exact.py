@@ -71,7 +71,7 @@ class ExactIndex:
         """The nearest of the listed codes, or of those with a bit, or of all."""
 
         def nearest(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-            codes = self._codes[start:end] if listed is None else self._codes[listed[start:end]]
+            codes = self._chosen(start, end, listed)
             positions, distances = _scan(codes, queries, k, _selector(bits, start, end))
             found = positions >= 0
             if listed is None:
@@ -100,7 +100,7 @@ class ExactIndex:
         listed, bits = (None, None) if subset is None else (subset.positions, subset.bits)
 
         def within(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-            codes = self._codes[start:end] if listed is None else self._codes[listed[start:end]]
+            codes = self._chosen(start, end, listed)
             positions, distances = _scan_radius(codes, queries, strict, _selector(bits, start, end))
             return positions + start if listed is None else listed[start:end][positions], distances
 
@@ -128,12 +128,9 @@ class ExactIndex:
         def nearest(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
             positions, sums = np.empty((1, 0), np.int64), np.empty((1, 0), np.int32)
             for at in range(start, end, _BLOCK):
-                here = np.arange(at, min(at + _BLOCK, end))
-                if listed is None:
-                    codes = self._codes[here[0] : here[-1] + 1]
-                else:
-                    here = listed[here]
-                    codes = self._codes[here]
+                until = min(at + _BLOCK, end)
+                here = np.arange(at, until) if listed is None else listed[at:until]
+                codes = self._chosen(at, until, listed)
                 each = weights @ hamming_distances(queries, codes)
                 positions = np.concatenate([positions, here[np.newaxis]], axis=1)
                 sums = np.concatenate([sums, each[np.newaxis]], axis=1)
@@ -146,6 +143,12 @@ class ExactIndex:
         sums = np.concatenate([part for _, part in found], axis=1)
         positions, sums = nearest_of(positions, sums, k)
         return positions[0], sums[0]
+
+    def _chosen(self, start: int, end: int, listed: NDArray[np.int64] | None) -> NDArray[np.uint8]:
+        """The codes from start to end, or at the listed positions from start to end."""
+        if listed is None:
+            return self._codes[start:end]
+        return self._codes.take(listed[start:end], axis=0)  # far faster than indexing with a list
 
     def _in_slices(self, task: Any, size: int, n_queries: int) -> list[Any]:
         """A task's result for each slice of so many positions; slices begin at whole bytes."""

@@ -6,7 +6,7 @@ from fastapi import Depends, Request
 
 from service.body import parse_query
 from service.engine import Engine
-from service.schemas import QueryBody
+from service.schemas import AskedQuery
 
 
 def _engine(request: Request) -> Engine:
@@ -15,4 +15,4 @@ def _engine(request: Request) -> Engine:
 
 
 TheEngine = Annotated[Engine, Depends(_engine)]
-TheQuery = Annotated[bytes | QueryBody, Depends(parse_query)]
+TheQuery = Annotated[AskedQuery, Depends(parse_query)]

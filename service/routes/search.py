@@ -28,4 +28,4 @@ def compare(
     parameters: Annotated[CompareParameters, Query()],
 ) -> CompareAnswer:
     """Find the nearest images by each method, and how much the methods agree."""
-    return engine.compare(query, parameters.k)
+    return engine.compare(query, parameters)

@@ -206,7 +206,7 @@ def test_encode_takes_arrays_and_other_models(tiny_images, model_folder):
         (np.zeros((8, 8)), hs.errors.InvalidImage, r"float64 \(8, 8\) came"),
         (np.zeros((0, 8, 3), np.uint8), hs.errors.InvalidImage, r"\(0, 8, 3\) came"),
         (3.5, hs.errors.InvalidQuery, r"^3\.5 came; .*a PIL image, an array, an id, a code$"),
-        (None, hs.errors.InvalidQuery, "^None came;"),
+        (None, hs.errors.InvalidQuery, "^nothing came to search for; a query, or an ex"),
         ([1, 2], hs.errors.InvalidQuery, "^an object of type list came;"),
         (True, hs.errors.InvalidQuery, "an id is a whole number; got True"),
         ("", hs.errors.InvalidQuery, "an empty path came"),

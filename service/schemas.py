@@ -191,7 +191,7 @@ class CompareAnswer(BaseModel):
 class JobAnswer(BaseModel):
     """The newest job that wrote to the gallery, as last recorded."""
 
-    kind: str = Field(description="index, compact or reencode")
+    kind: str = Field(description="index, compact, reencode or build")
     state: str = Field(description="running, done, stopped, failed, killed or silent")
     started: str = Field(description="ISO 8601, in UTC")
     updated: str | None = Field(description="when the job was last recorded")

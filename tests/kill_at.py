@@ -2,8 +2,8 @@
 
 python kill_at.py JOB SUBJECT GALLERY MODULE OWNER.NAME before|after CALL
 
-JOB: index (SUBJECT: a folder of pictures), compact (SUBJECT is ignored) or reencode (SUBJECT:
-a model). CALL: number of the call, from 1.
+JOB: index (SUBJECT: a folder of pictures), compact (SUBJECT is ignored), reencode (SUBJECT: a
+model) or build (SUBJECT: the kind of an index). CALL: number of the call, from 1.
 """
 
 import importlib
@@ -14,6 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.jobs.building import build_index
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
@@ -52,5 +53,7 @@ if __name__ == "__main__":
         index_sources(gallery, [Folder(Path(subject))], workers=1)
     elif job == "compact":
         compact(gallery)
+    elif job == "build":
+        build_index(gallery, subject)
     else:
         reencode(gallery, Path(subject))

@@ -11,6 +11,7 @@ import pytest
 
 from hashsearch.gallery import opening
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.jobs.building import build_index
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.reencoding import reencode
@@ -68,14 +69,16 @@ def events(monkeypatch) -> list[tuple[str, int, int]]:
     return events
 
 
-@pytest.mark.parametrize("job", ["index", "compact", "reencode"])
+@pytest.mark.parametrize("job", ["index", "compact", "reencode", "build"])
 def test_everything_is_on_the_disk_before_the_commit_that_names_it(
     job, scattered, other_model_folder, tmp_path, events, monkeypatch
 ):
     """A power cut may lose what was not flushed, so the order of flushes matters."""
 
     def trace(statement: str) -> None:
-        if statement.startswith(("INSERT INTO shards", "UPDATE shards")):
+        if statement.startswith(
+            ("INSERT INTO shards", "UPDATE shards", "INSERT OR REPLACE INTO settings")
+        ):
             events.append(("name", 0, 0))
         elif statement == "COMMIT":
             events.append(("commit", 0, 0))
@@ -96,6 +99,8 @@ def test_everything_is_on_the_disk_before_the_commit_that_names_it(
         index_sources(scattered, [Folder(tmp_path / "picture")], workers=1)
     elif job == "compact":
         compact(scattered)
+    elif job == "build":
+        build_index(scattered, "ivf")
     else:
         reencode(scattered, other_model_folder)
     new = [path for path in scattered.folder.rglob("*") if path not in before]

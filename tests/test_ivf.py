@@ -215,5 +215,7 @@ def test_the_number_of_lists_grows_with_the_root_of_the_number_of_codes():
     ],
 )
 def test_stored_lists_that_do_not_fit_are_refused(centroids, lists, nprobe):
-    with pytest.raises(InvalidGallery, match="build it again: hashsearch gallery build G ivf"):
+    with pytest.raises(
+        InvalidGallery, match="build it again: hashsearch gallery build G --kind ivf"
+    ):
         require_lists(3, centroids, lists, nprobe)

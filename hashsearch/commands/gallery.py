@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,12 @@ from hashsearch.commands.arguments import (
 )
 from hashsearch.commands.output import print_entries, readable, shown
 from hashsearch.errors import InvalidQuery
+from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS, RECALL
 from hashsearch.stopping import stop_on_sigterm
 from hashsearch.wording import counted
 
 if TYPE_CHECKING:
+    from hashsearch.gallery.built import BuiltIndex
     from hashsearch.gallery.gallery_folder import GalleryFolder
     from hashsearch.gallery.history import Job
     from hashsearch.jobs.removing import Selected
@@ -45,6 +48,7 @@ def add(commands: Commands) -> None:
         ("relocate", _relocate, "record that files have moved to another folder"),
         ("compact", _compact, "free the space of removed images, and join small shards"),
         ("reencode", _reencode, "compute the codes again from the stored pixels"),
+        ("build", _build, "build indexes of the codes, and measure what they find"),
     ):
         command = add_command(parts, name, run, text)
         add_gallery(command, positional=True)
@@ -98,6 +102,33 @@ def add(commands: Commands) -> None:
                 type=model,
                 help="move to this model (default: keep the gallery's own)",
             )
+        if name == "build":
+            command.set_defaults(when_stopped="stopped; earlier indexes are kept")
+            add_list(
+                command,
+                "--kind",
+                str,
+                metavar="KIND",
+                help=f"{', '.join(KINDS)} (default: all that the gallery has the data for)",
+            )
+            command.add_argument(
+                "--recall",
+                metavar="R",
+                type=_share,
+                default=RECALL,
+                help="share of the ten nearest images that an approximate index is to find "
+                f"(default: {RECALL})",
+            )
+            command.add_argument(
+                "--drop", action="store_true", help="delete what is stored of these indexes instead"
+            )
+
+
+def _share(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 1; got {text!r}")
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -115,6 +146,8 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _as_json(gallery: "GalleryFolder", job: "Job | None") -> dict[str, Any]:
+    from hashsearch.gallery.built import built_indexes
+
     catalog, card = gallery.catalog, gallery.card()
     rows = catalog.shard_rows()
     return {
@@ -129,10 +162,14 @@ def _as_json(gallery: "GalleryFolder", job: "Job | None") -> dict[str, Any]:
         },
         "excludes": catalog.excludes(),
         "shards": len(rows),
-        "disk_bytes": sum(gallery.disk_bytes().values()) + gallery.model_bytes(),
+        "disk_bytes": sum(_disk_bytes(gallery).values()),
         "model": {"kind": card.kind, "bits": card.bits, "fingerprint": card.fingerprint},
         "precision": catalog.setting("precision"),
         "keeps": [what for what in ("pixels", "thumbnails") if gallery.keeps(what)],
+        "indexes": {
+            kind: _index_as_json(built, gallery.fingerprint)
+            for kind, built in built_indexes(catalog).items()
+        },
         "generation": catalog.generation(),
         "last_job": job and job.as_dict(),
     }
@@ -143,7 +180,7 @@ def _as_lines(gallery: "GalleryFolder", job: "Job | None") -> dict[str, str]:
     info = _as_json(gallery, job)
     images, removed = info["images"], info["removed_rows"]
     rows = counted(removed, "row")
-    disk = gallery.disk_bytes() | {"model": gallery.model_bytes()}
+    disk = _disk_bytes(gallery)
     parts = ", ".join(f"{name} {readable(size)}" for name, size in disk.items())
     return {
         "images": f"{images:,}"
@@ -157,9 +194,48 @@ def _as_lines(gallery: "GalleryFolder", job: "Job | None") -> dict[str, str]:
         "shards": f"{info['shards']:,}, keeping " + " and ".join(["codes", *info["keeps"]]),
         "model": f"{info['model']['kind']}, {info['model']['bits']} bits, "
         f"{info['model']['fingerprint'][:12]}, {info['precision']}",
+        **{f"index {kind}": _index_line(gallery, kind, i) for kind, i in info["indexes"].items()},
         "generation": f"{info['generation']:,}",
         "last job": "none" if job is None else _job_line(job),
     }
+
+
+def _disk_bytes(gallery: "GalleryFolder") -> dict[str, int]:
+    from hashsearch.gallery.built import stored_bytes
+
+    indexes = stored_bytes(gallery.catalog)
+    of_indexes = {"indexes": indexes} if indexes else {}
+    return gallery.disk_bytes() | of_indexes | {"model": gallery.model_bytes()}
+
+
+def _index_as_json(built: "BuiltIndex", fingerprint: str) -> dict[str, Any]:
+    kind = KINDS.get(built.kind)
+    return {
+        "title": kind.title if kind else None,
+        "usable": kind is not None and built.fingerprint == fingerprint,
+        **{
+            name: getattr(built, name)
+            for name in ("recall", "wanted_recall", "parameters", "query_ms", "exact_ms")
+        },
+        "image_bytes": built.image_bytes,
+        "stored_bytes": built.stored_bytes,
+        **{
+            name: getattr(built, name) for name in ("images", "generation", "time", "build_seconds")
+        },
+    }
+
+
+def _index_line(gallery: "GalleryFolder", kind: str, index: dict[str, Any]) -> str:
+    if not index["usable"]:
+        again = f"hashsearch gallery build {gallery.folder} --kind {kind}"
+        return f"built for another model; to build it again: {again}"
+    at = "".join(f" at {name} {value:,}" for name, value in index["parameters"].items())
+    line = f"recall@10 {index['recall']:.3f}{at}, {index['query_ms']:.2g} ms a query"
+    if kind != DEFAULT_KIND:
+        line += f" where exact takes {index['exact_ms']:.2g} ms"
+    return (
+        line + f"; {index['image_bytes']:.0f} bytes an image; built of {index['images']:,} images"
+    )
 
 
 def _some(names: list[str]) -> str:
@@ -391,4 +467,33 @@ def _reencode(options: argparse.Namespace) -> int:
         return 0
     moved = f"moved from model {before[:12]} to {after[:12]}" if before != after else "same model"
     print(f"{options.gallery}: {counted(encoded, 'code')} computed again, {moved}")
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    from hashsearch.gallery.built import built_indexes
+    from hashsearch.gallery.gallery_folder import GalleryFolder
+    from hashsearch.jobs.building import build_index, buildable, drop_index
+
+    stop_on_sigterm()
+    gallery = GalleryFolder(options.gallery)
+    if options.drop:
+        stored = [kind for kind in built_indexes(gallery.catalog) if kind in KINDS]
+        dropped = [kind for kind in options.kind or stored if drop_index(gallery, kind)]
+        gallery.close()
+        if options.json:
+            print(json.dumps({"dropped": dropped}))
+        else:
+            print(f"{options.gallery}: dropped {', '.join(dropped) or 'no index'}")
+        return 0
+    answers = {}
+    for kind in options.kind or buildable(gallery):
+        built = build_index(gallery, kind, options.recall)
+        answers[kind] = _index_as_json(built, gallery.fingerprint)
+        if not options.json:
+            line = _index_line(gallery, kind, answers[kind])
+            print(f"{kind}: {line}, in {built.build_seconds:.1f} s", flush=True)
+    gallery.close()
+    if options.json:
+        print(json.dumps(answers))
     return 0

@@ -26,6 +26,7 @@ from hashsearch.errors import (
     InvalidSource,
     NotWritable,
 )
+from hashsearch.gallery.built import drop_unnamed
 from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import (
     Changes,
@@ -333,6 +334,7 @@ class GalleryFolder:
             with FileLock(self.folder / _LOCK, timeout=0):
                 shutil.rmtree(self.unfinished, ignore_errors=True)
                 self._drop_orphans()
+                drop_unnamed(self.folder, self.catalog)
                 yield
         except Timeout as error:
             job = last_job(self.catalog)

@@ -15,7 +15,7 @@ from hashsearch.errors import InvalidGallery
 from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import now
 
-Kind = Literal["index", "compact", "reencode"]
+Kind = Literal["index", "compact", "reencode", "build"]
 UPDATE_EVERY_S = 2.0
 _SILENT_AFTER_S = 60.0
 COUNTS = (

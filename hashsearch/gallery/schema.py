@@ -69,7 +69,7 @@ CREATE TABLE jobs (
     duplicates INTEGER NOT NULL DEFAULT 0,
     unchanged INTEGER NOT NULL DEFAULT 0,
     failed INTEGER NOT NULL DEFAULT 0,
-    kind TEXT NOT NULL DEFAULT 'index',  -- or compact, reencode
+    kind TEXT NOT NULL DEFAULT 'index',  -- or compact, reencode, build
     skipped INTEGER NOT NULL DEFAULT 0,  -- known failures that were not tried again
     expected INTEGER,  -- estimated number of images to go through
     updated TEXT,  -- time of the last update of this row

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hashsearch.durable import sync_folder, sync_tree
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidGallery
+from hashsearch.gallery.built import drop_unnamed
 from hashsearch.gallery.changes import change_files, change_model, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder, require_model
 from hashsearch.gallery.history import JobRecord
@@ -186,7 +187,8 @@ def _encode(shard: Shard, pool: EncodingPool) -> dict[str, NDArray[np.uint8]]:
 
 
 def _clean(gallery: GalleryFolder) -> None:
-    """Delete codes, addresses and models that are no longer used."""
+    """Delete codes, addresses, models and indexes that are no longer used."""
+    drop_unnamed(gallery.folder, gallery.catalog)
     for shard in gallery.every_shard().values():
         for path in (p for c in ("codes", "addresses") for p in shard.folder.glob(f"*{c}*")):
             if path.name not in shard.checksums:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hashsearch.encoder import Encoder
-from hashsearch.errors import HashSearchError
+from hashsearch.errors import HashSearchError, InvalidGallery
+from hashsearch.gallery.built import is_whole, path_of, usable_indexes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.shards import Shard
 from hashsearch.images import TINY_SIDE
@@ -49,6 +50,8 @@ def verify(gallery: GalleryFolder, sample: int) -> Verification:
     findings = list(_catalog(gallery))
     files, file_bytes, damaged = _checksums(gallery)
     findings += damaged
+    index_files, index_bytes, damaged = _indexes(gallery)
+    files, file_bytes, findings = files + index_files, file_bytes + index_bytes, findings + damaged
     encoded = different = most = 0
     try:
         encoder = gallery.encoder()
@@ -106,6 +109,28 @@ def _checksums(gallery: GalleryFolder) -> tuple[int, int, list[Finding]]:
                     # Otherwise its shard was joined to another or reencoded meanwhile.
                     findings.append(_damaged(gallery, shard, name, live.get(number, 0)))
             report.advance(shard.rows)
+    return files, file_bytes, findings
+
+
+def _indexes(gallery: GalleryFolder) -> tuple[int, int, list[Finding]]:
+    """As `_checksums`, of what is stored of built indexes."""
+    files = file_bytes = 0
+    findings = []
+    try:
+        usable = usable_indexes(gallery.catalog)
+    except InvalidGallery as error:
+        what = str(error).partition(";")[0]
+        return 0, 0, [Finding(what, f"hashsearch gallery build {gallery.folder}")]
+    for built in usable:
+        for file in built.files.values():
+            if is_whole(gallery.folder, file):
+                files += 1
+                file_bytes += file.size
+            elif built in usable_indexes(gallery.catalog):  # otherwise it was built again meanwhile
+                path = path_of(gallery.folder, file)
+                state = "differs from what was stored" if path.exists() else "is missing"
+                mend = f"hashsearch gallery build {gallery.folder} --kind {built.kind}"
+                findings.append(Finding(f"{path} {state}", mend))
     return files, file_bytes, findings
 
 

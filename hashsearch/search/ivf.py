@@ -282,5 +282,5 @@ def require_lists(
         raise InvalidGallery(
             f"the stored lists of the index ivf are not usable: {len(centroids):,} centroids of "
             f"shape {centroids.shape[1:]}, nprobe {nprobe}; build it again: "
-            "hashsearch gallery build G ivf"
+            "hashsearch gallery build G --kind ivf"
         )

@@ -10,6 +10,7 @@ from hashsearch.search.subset import Subset
 
 NO_POSITION = -1
 NO_DISTANCE = np.iinfo(np.int32).max
+_POSITION = 2**32 - 1  # the bits of a position; an index holds fewer vectors
 
 
 class Block(NamedTuple):
@@ -40,20 +41,18 @@ def nearest_of(
     positions, distances: (n_queries, n_found); what has NO_DISTANCE was not found. Returns two
     arrays of (n_queries, k), filled up with NO_POSITION and NO_DISTANCE.
     """
-    if k < distances.shape[1]:
-        # A partition finds what may be among the first k; of equal distances, sorting decides.
-        limit = np.partition(distances, k - 1, axis=1)[:, k - 1 : k]
-        most = int((distances <= limit).sum(axis=1).max(initial=0))
-        if most < distances.shape[1]:
-            near = np.argsort(distances > limit, axis=1, kind="stable")[:, :most]
-            positions = np.take_along_axis(positions, near, axis=1)
-            distances = np.take_along_axis(distances, near, axis=1)
-    order = np.lexsort((positions, distances), axis=1)[:, :k]
-    positions = np.take_along_axis(positions, order, axis=1)
-    distances = np.take_along_axis(distances, order, axis=1)
-    missing = ((0, 0), (0, k - distances.shape[1]))
-    positions = np.pad(positions, missing, constant_values=NO_POSITION)
-    distances = np.pad(distances, missing, constant_values=NO_DISTANCE)
+    keys = distances.astype(np.int64)  # one number that sorts by distance, then by position
+    keys <<= 32
+    keys |= positions & _POSITION
+    if k < keys.shape[1]:
+        keys.partition(k - 1, axis=1)
+    elif k > keys.shape[1]:
+        missing = np.full((len(keys), k - keys.shape[1]), NO_DISTANCE << 32)
+        keys = np.concatenate([keys, missing], axis=1)
+    keys = keys[:, :k]
+    keys.sort(axis=1)
+    distances = (keys >> 32).astype(np.int32)
+    positions = keys & _POSITION
     positions[distances == NO_DISTANCE] = NO_POSITION
     return positions, distances
 

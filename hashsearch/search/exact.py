@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import require_code_bytes
 from hashsearch.hardware import usable_cores
-from hashsearch.search import NO_DISTANCE, NO_POSITION, nearest_of
+from hashsearch.search import NO_DISTANCE, nearest_of
 from hashsearch.search.subset import Subset
 from hashsearch.search.threads import in_threads, slices
 
@@ -73,12 +73,10 @@ class ExactIndex:
         def nearest(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
             codes = self._chosen(start, end, listed)
             positions, distances = _scan(codes, queries, k, _selector(bits, start, end))
-            found = positions >= 0
             if listed is None:
-                positions += start
+                positions += start  # also of what was not found, which has NO_DISTANCE
             elif end > start:
                 positions = listed[start:end][positions]
-            positions[~found] = NO_POSITION
             return positions, distances
 
         found = self._in_slices(nearest, len(self) if listed is None else len(listed), len(queries))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hashsearch import errors
     from hashsearch.face import encode, load_model, open
+    from hashsearch.gallery.built import BuiltIndex
     from hashsearch.gallery.records import ImageRecord
     from hashsearch.jobs.index.indexing import IndexSummary
     from hashsearch.jobs.relocating import Relocation
@@ -29,6 +30,7 @@ _process = os.getpid()  # where this was imported; a forked process has another
 
 # Imported on first use: `import hashsearch` itself takes no time, and commands start quickly.
 _PLACES = {
+    "BuiltIndex": "hashsearch.gallery.built",
     "DuplicateFile": "hashsearch.retrieval.duplicates",
     "DuplicateGroup": "hashsearch.retrieval.duplicates",
     "Gallery": "hashsearch.open_gallery",
@@ -45,6 +47,7 @@ _PLACES = {
 }
 
 __all__ = [
+    "BuiltIndex",
     "DuplicateFile",
     "DuplicateGroup",
     "Gallery",

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidGallery, InvalidImage, InvalidQuery
+from hashsearch.gallery.built import BuiltIndex, usable_indexes
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import names_of
@@ -37,6 +38,7 @@ from hashsearch.jobs.index.workers import end_if_main_is_imported
 from hashsearch.jobs.relocating import Relocation, relocate
 from hashsearch.jobs.removing import remove
 from hashsearch.progress import Progress, reported_to
+from hashsearch.retrieval.kinds import RECALL
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.searcher import Hit, Ranking, Searcher
 from hashsearch.search_options import Queryable, SearchOptions, query_of, searched
@@ -268,7 +270,7 @@ class Gallery:
         digits or a (32,) uint8 array. A path without a file, such as "a.zip!/b.jpg", stands for
         the gallery's image that has it. None if `like` or `unlike` is given. k: how many at most.
         Without k and radius, the nearest 10; with a radius alone, all within it. options: method,
-        radius, label, uri_prefix, ids, exclude, like, unlike, crop and transforms, as of
+        index, radius, label, uri_prefix, ids, exclude, like, unlike, crop and transforms, as of
         SearchOptions.
 
         Returns hits, nearest first, equal distances in order of id. Raises InvalidImage,
@@ -288,7 +290,7 @@ class Gallery:
         >>> gallery.rank(7, k=1).latency_ms > 0
         True
         """
-        with self._searcher() as searcher:
+        with self._searcher(options.get("index")) as searcher:
             return searched(searcher, query, k, options)
 
     @_of_one_gallery
@@ -405,6 +407,37 @@ class Gallery:
             return find_duplicates(storage, whole("a radius", radius, 0))
 
     @_of_one_gallery
+    def build_index(
+        self, kind: str, recall: float = RECALL, progress: Progress | None = None
+    ) -> BuiltIndex:
+        """Build an index for faster searches, and measure what it finds and costs.
+
+        kind: "ivf", "buckets" or "multihash"; docs/search.md describes them. recall: the share of
+        the ten nearest neighbours that it should find, above 0 and at most 1. What is costly to
+        find is kept with the gallery; `search(index=kind)` uses it. progress: as of `index`.
+        Returns the record of what was measured. Raises InvalidQuery, InvalidGallery if the gallery
+        lacks what the index needs, GalleryBusy and GalleryReadOnly.
+
+        >>> gallery.build_index("multihash").recall
+        1.0
+        >>> gallery.search(7, radius=3, index="multihash") == gallery.search(7, radius=3)
+        True
+        """
+        from hashsearch.jobs.building import build_index
+
+        with reported_to(progress):
+            return build_index(self._storage, text("a kind of index", kind), recall)
+
+    @_of_one_gallery
+    def built_indexes(self) -> dict[str, BuiltIndex]:
+        """The records of the indexes that were built and can be used, by kind.
+
+        >>> gallery.built_indexes()
+        {}
+        """
+        return {built.kind: built for built in usable_indexes(self._storage.catalog)}
+
+    @_of_one_gallery
     def paths(self, image_id: int) -> list[str]:
         """Every path where an image's bytes were found, the oldest first.
 
@@ -452,15 +485,15 @@ class Gallery:
             return searcher.encoder.reconstruct(code[np.newaxis])[0]
 
     @contextmanager
-    def _searcher(self) -> Iterator[Searcher]:
-        """A searcher of the gallery as it is now."""
+    def _searcher(self, index: str | None = None) -> Iterator[Searcher]:
+        """A searcher of the gallery as it is now. index: a kind of index that it is to have."""
         with self._lock:
             storage = self._storage
             if self._live is None or self._live.gallery is not storage:
                 known = None if self._live is None else self._live.current
                 self._live = LiveSearcher(storage, known, waits=True)
             live = self._live
-        with live.searcher() as searcher:
+        with live.searcher(index) as searcher:
             yield searcher
 
 

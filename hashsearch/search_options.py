@@ -37,7 +37,8 @@ class SearchOptions(TypedDict, total=False):
 
     radius: largest distance, inclusive, in the method's unit. method: "codes" (distance in bits, 0
     to 256), "pixels" (squared Euclidean distance of the 32×32 pixels) or "normalized" (the same
-    after each image's brightness and contrast are made equal).
+    after each image's brightness and contrast are made equal). index: the kind of index that
+    answers, of those that `build_index` built; None means exact search.
 
     label: only images with this label. uri_prefix: only images at or below a uri, or the path of a
     file, a folder, an archive or what is in it. ids: only these images; exclude: none of these.
@@ -57,6 +58,7 @@ class SearchOptions(TypedDict, total=False):
 
     radius: int | None
     method: str
+    index: str | None
     label: str | None
     uri_prefix: PathOrName | None
     ids: Iterable[int] | None
@@ -93,7 +95,14 @@ def searched(
     elif crop != WHOLE or transforms:
         raise InvalidQuery("a crop, and transforms, are of the query, and none came")
     return searcher.search(
-        made, method, k=k, radius=radius, like=like, unlike=unlike, chosen_by=chosen_by
+        made,
+        method,
+        index=options.get("index"),
+        k=k,
+        radius=radius,
+        like=like,
+        unlike=unlike,
+        chosen_by=chosen_by,
     )
 
 

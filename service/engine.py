@@ -14,12 +14,14 @@ import numpy as np
 from hashsearch.codes import code_from_hex, code_to_hex
 from hashsearch.crop import WHOLE, Crop
 from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery
+from hashsearch.gallery.built import usable_indexes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
 from hashsearch.hardware import usable_cores
 from hashsearch.images import encode_png
 from hashsearch.metrics import overlap_at_k
 from hashsearch.retrieval.filters import Filter
+from hashsearch.retrieval.kinds import KINDS
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.searcher import Query, Ranking, Searcher
@@ -34,6 +36,7 @@ from service.schemas import (
     CompareParameters,
     GalleryAnswer,
     HitAnswer,
+    IndexAnswer,
     JobAnswer,
     MethodAnswer,
     Overlap,
@@ -95,6 +98,7 @@ class Engine:
             ranking = searcher.search(
                 question.query,
                 parameters.method,
+                index=parameters.index,
                 k=parameters.k,
                 radius=parameters.radius,
                 cap=MAX_K,
@@ -104,7 +108,7 @@ class Engine:
             )
             return SearchAnswer(code=question.code, **dict(_answer(ranking)))
 
-        return self._ask(search)
+        return self._ask(search, parameters.index)
 
     def compare(self, asked: AskedQuery, parameters: CompareParameters) -> CompareAnswer:
         """Every method's answer to one query. Raises as `search` does."""
@@ -146,9 +150,10 @@ class Engine:
         """Random ids of the gallery; they stay the same until it changes."""
         return self._ask(lambda searcher: _sample(searcher, count))
 
-    def _ask(self, question: Callable[[Searcher], T]) -> T:
+    def _ask(self, question: Callable[[Searcher], T], index: str | None = None) -> T:
         """Ask the gallery that is at the path; ask again if another one replaced it meanwhile.
 
+        index: a kind of index that the answer needs.
         Raises GalleryUnavailable if there is none or it cannot be read, and what `question`
         raises.
         """
@@ -156,7 +161,7 @@ class Engine:
             live = self._in_place()
             catalog = live.gallery.catalog
             try:
-                with live.searcher() as searcher:
+                with live.searcher(index) as searcher:
                     answer = question(searcher)
             except Exception as error:  # of any class, if files disappear while they are read
                 if catalog.is_in_place():
@@ -235,6 +240,22 @@ def _description(searcher: Searcher) -> GalleryAnswer:
         generation=searcher.generation,
         fingerprint=searcher.fingerprint,
         methods=list(searcher.methods),
+        indexes=[
+            IndexAnswer(
+                kind=built.kind,
+                title=KINDS[built.kind].title,
+                parameters=built.parameters,
+                recall=built.recall,
+                query_ms=built.query_ms,
+                exact_ms=built.exact_ms,
+                image_bytes=built.image_bytes,
+                images=built.images,
+                time=built.time,
+                loaded=searcher.state.built.get(built.kind) == built.time,
+            )
+            for built in usable_indexes(searcher.gallery.catalog)
+            if built.kind in KINDS
+        ],
         closeness=ClosenessAnswer(**closeness.as_dict()) if closeness else None,
         job=None if job is None else JobAnswer(**job.as_dict()),
     )
@@ -271,6 +292,7 @@ def _answer(ranking: Ranking) -> MethodAnswer:
     method = SERVED[ranking.method]
     return MethodAnswer(
         method=ranking.method,
+        index=ranking.index,
         title=method.title,
         unit=method.unit,
         image_bytes=method.image_bytes,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hashsearch.closeness import MEANINGS
+from hashsearch.retrieval.kinds import KINDS
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.retrieval.searcher import DEFAULT_K
 
@@ -26,6 +27,19 @@ def _list_methods(schema: dict[str, Any]) -> None:
 
 
 MethodName = Annotated[str, AfterValidator(_known_method), Field(json_schema_extra=_list_methods)]
+
+
+def _known_kind(name: str) -> str:
+    if name not in KINDS:
+        raise ValueError(f"the index is one of {', '.join(KINDS)}")
+    return name
+
+
+def _list_kinds(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(KINDS)
+
+
+KindName = Annotated[str, AfterValidator(_known_kind), Field(json_schema_extra=_list_kinds)]
 Word = Annotated[
     str,
     Field(
@@ -84,6 +98,11 @@ class SearchParameters(ChoiceParameters):
         ),
     ] = None
     method: MethodName = DEFAULT_METHOD
+    index: KindName | None = Field(
+        default=None,
+        description="the kind of index that answers, of those that were built of the gallery; "
+        "without it, search is exact",
+    )
 
 
 class CompareParameters(ChoiceParameters):
@@ -154,6 +173,7 @@ class MethodAnswer(BaseModel):
     """The hits of one method, nearest first, equal distances in id order."""
 
     method: MethodName
+    index: KindName = Field(description="the kind of index that answered")
     title: str = Field(description="name of the method for people")
     unit: str = Field(description="unit of the distances; the page shows the root of squared ones")
     image_bytes: int = Field(description="bytes of each image that the method compares")
@@ -209,6 +229,23 @@ class ClosenessAnswer(BaseModel):
     alike: int
 
 
+class IndexAnswer(BaseModel):
+    """An index that was built of the gallery, and what was measured then."""
+
+    kind: KindName
+    title: str = Field(description="what it does, for people")
+    parameters: dict[str, int] = Field(description="such as nprobe, chosen by measuring")
+    recall: float = Field(
+        description="share of the ten nearest neighbours that it finds, of held-out queries"
+    )
+    query_ms: float = Field(description="median time of a query")
+    exact_ms: float = Field(description="the same of exact search, in the same run")
+    image_bytes: float = Field(description="bytes of memory of each image, beside its code")
+    images: int = Field(description="of the gallery, when it was built")
+    time: str = Field(description="when it was built, ISO 8601, in UTC")
+    loaded: bool = Field(description="whether it can be searched now")
+
+
 class GalleryAnswer(BaseModel):
     """The gallery that is searched."""
 
@@ -216,6 +253,7 @@ class GalleryAnswer(BaseModel):
     generation: int = Field(description="increases with every change to the images")
     fingerprint: str = Field(description="fingerprint of the model that made the codes")
     methods: list[MethodName] = Field(description="methods that the gallery has data for")
+    indexes: list[IndexAnswer] = Field(description="indexes that were built of its codes")
     closeness: ClosenessAnswer | None = Field(
         description="what distances mean; null if it was not measured of the model"
     )

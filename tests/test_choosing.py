@@ -12,6 +12,7 @@ from PIL import Image
 
 import hashsearch as hs
 from hashsearch.errors import InvalidQuery
+from hashsearch.jobs.building import buildable
 from service.app import create_app
 from service.settings import Settings
 from tests.galleries import run
@@ -221,6 +222,31 @@ def test_what_cannot_be_asked_is_refused_with_a_sentence(opened, client):
         answer = client.post("/v1/search", params=parameters, json=body)
         assert answer.status_code == status, answer.text
         assert answer.json()["detail"]
+
+
+def test_built_indexes_answer_and_are_described(gallery, tmp_path):
+    """Of a model with addresses; the index by which images are found is named in the answer."""
+    with hs.open(gallery.folder) as opened:
+        kinds = [kind for kind in ("ivf", "multihash", "buckets") if kind in buildable(gallery)]
+        assert "ivf" in kinds
+        records = {kind: opened.build_index(kind) for kind in kinds}
+        assert opened.built_indexes() == records
+        with TestClient(create_app(Settings(gallery=gallery.folder))) as client:
+            for kind in kinds:
+                found = everywhere(opened, client, gallery.folder, 7, 12, "codes", index=kind)
+                assert opened.rank(7, 12, index=kind).index == kind
+                if kind == "multihash":
+                    assert found == slow(opened, "codes", [7])[:12]
+                answer = client.post(f"/v1/search?index={kind}", json={"id": 7}).json()
+                assert answer["index"] == kind
+            described = client.get("/v1/gallery").json()["indexes"]
+            assert {one["kind"]: one["recall"] for one in described} == {
+                kind: built.recall for kind, built in records.items()
+            }
+            assert all(one["loaded"] for one in described)
+            refused = client.post("/v1/search?index=tree", json={"id": 7})
+            assert refused.status_code == 422
+            assert "the index is one of exact, ivf" in refused.json()["detail"]
 
 
 def test_comparisons_take_the_same_choices(client, opened):

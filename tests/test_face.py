@@ -51,7 +51,7 @@ def folder(tmp_path, image_files, photograph, monkeypatch) -> Path:
 
 def test_the_face_is_this():
     assert hs.__all__ == [
-        *("DuplicateFile", "DuplicateGroup"),
+        *("BuiltIndex", "DuplicateFile", "DuplicateGroup"),
         *("Gallery", "Hit", "ImageRecord", "IndexSummary", "Ranking", "Relocation"),
         "SearchOptions",
         *("encode", "errors", "load_model", "open"),
@@ -62,7 +62,7 @@ def test_the_face_is_this():
     public = {name for name in vars(hs.Gallery) if not name.startswith("_")}
     assert public == {
         *("add", "close", "duplicates", "failures", "get", "index", "paths", "rank", "reconstruct"),
-        *("relocate", "remove", "search"),
+        *("relocate", "remove", "search", "build_index", "built_indexes"),
     }
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = hs.nothing

@@ -1,5 +1,6 @@
 """Searches in a gallery that changes, against a model of its history."""
 
+import json
 import random
 import threading
 import time
@@ -8,15 +9,19 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from hashsearch.errors import InvalidQuery
 from hashsearch.gallery.changes import Changes, Selection, move_place, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.records import FoundPlace, NewImage
+from hashsearch.jobs.building import build_index
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.removing import remove
 from hashsearch.retrieval import state as states
 from hashsearch.retrieval.filters import Filter
+from hashsearch.retrieval.kinds import KINDS
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.searcher import Query, Searcher
+from hashsearch.search import ivf, multihash
 
 LABELS = ("cat", "dog", None)
 
@@ -35,8 +40,10 @@ class History:
         codes = self.numbers.choice(np.array([0, 1, 3], np.uint8), (count, 32))
         codes[:, 4:] = 0  # few distances, so that ties abound
         pixels = self.numbers.integers(0, 4, (count, 3072), np.uint8)
-        writer = self.gallery.new_shard(("codes", "pixels"))
-        writer.append({"codes": codes, "pixels": pixels}, [None] * count)
+        addresses = np.packbits(self.numbers.integers(0, 2, (count, 28), np.uint8), axis=1)
+        columns = {"addresses": addresses, "codes": codes, "pixels": pixels}
+        writer = self.gallery.new_shard(columns)
+        writer.append(columns, [None] * count)
         images = []
         for _ in range(count):
             self.next += 1
@@ -145,6 +152,77 @@ def test_every_search_finds_what_the_gallery_holds(empty_gallery, seed, waits, m
                 if history.images:
                     some = history.random.choice(sorted(history.images))
                     assert_array_equal(searcher.query_by_id(some).code, history.images[some][0])
+
+
+def built_to_find_all(gallery: GalleryFolder, kind: str, monkeypatch) -> None:
+    """Build an index that visits everything, so that it finds what exact search finds."""
+    monkeypatch.setattr(ivf, "choose_nprobe", lambda index, *_: len(index.centroids))
+    built = build_index(gallery, kind)
+    if kind == "buckets":
+        with gallery.catalog.transaction() as db:
+            whole = json.dumps({"radius": built.parameters["radius"]})
+            ball = json.dumps({"radius": 28})
+            db.execute(
+                "UPDATE settings SET value = replace(value, ?, ?) WHERE name = 'index:buckets'",
+                (whole, ball),
+            )
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("waits", [True, False])
+def test_every_index_follows_the_gallery(empty_gallery, kind, waits, monkeypatch):
+    """An index that visits everything finds what the gallery holds, under changes and filters."""
+    monkeypatch.setattr(states, "_MOST_ADDED", 60)
+    monkeypatch.setattr(multihash, "_SECONDS_TO_START", 0)  # tables even for few codes
+    history = History(empty_gallery, 11)
+    history.add(150)
+    built_to_find_all(empty_gallery, kind, monkeypatch)
+    live = LiveSearcher(empty_gallery, waits=waits)
+    for turn in range(30):
+        if turn == 15:
+            time.sleep(1)  # the service loads what is built anew in another thread
+            built_to_find_all(empty_gallery, kind, monkeypatch)
+        history.change()
+        chosen_by = a_filter(history.random, sorted(history.images))
+        code = history.numbers.choice(np.array([0, 1, 3], np.uint8), 32)
+        code[4:] = 0
+        query = Query(code, address=np.zeros(4, np.uint8))
+        k = history.random.choice((1, 7, 1000))
+        expected = history.expected(query, "codes", chosen_by)
+        with live.searcher(kind) as searcher:
+            found = searcher.search(query, index=kind, k=k, chosen_by=chosen_by)
+            assert (pairs(found), found.index) == (expected[:k], kind)
+            within = [pair for pair in expected if pair[0] <= 3]
+            found = searcher.search(query, index=kind, radius=3, chosen_by=chosen_by)
+            assert pairs(found) == within
+            # Without a kind, a radius is looked up by the index that is made for it.
+            found = searcher.search(query, radius=3, chosen_by=chosen_by)
+            assert pairs(found) == within
+            assert found.index == ("multihash" if kind == "multihash" else "exact")
+
+
+def test_an_index_that_cannot_answer_is_refused_with_a_sentence(empty_gallery):
+    history = History(empty_gallery, 0)
+    history.add(30)
+    query = Query(np.zeros(32, np.uint8), np.zeros((32, 32, 3), np.uint8))
+    build_index(empty_gallery, "ivf")
+    build_index(empty_gallery, "buckets")
+    with LiveSearcher(empty_gallery, waits=False).searcher() as searcher:
+        for message, options in (
+            (
+                "there is no index 'tree'; there are exact, ivf, buckets, multihash",
+                {"index": "tree"},
+            ),
+            (
+                "the gallery has no index multihash; `hashsearch gallery build",
+                {"index": "multihash"},
+            ),
+            ("the index ivf is of codes; pixels are", {"index": "ivf", "method": "pixels"}),
+            ("a query by code has no address, which the index bu", {"index": "buckets"}),
+            ("without the index ivf", {"index": "ivf", "like": [query]}),
+        ):
+            with pytest.raises(InvalidQuery, match=message):
+                searcher.search(query, **options)
 
 
 def test_relabelling_touches_no_index(empty_gallery):

@@ -13,6 +13,7 @@ from hashsearch.commands.arguments import Commands, add_command, add_gallery, ad
 from hashsearch.commands.output import shown
 from hashsearch.errors import InvalidImage, InvalidQuery
 from hashsearch.inputs import shortened
+from hashsearch.retrieval.kinds import KINDS
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.wording import counted
 
@@ -32,6 +33,11 @@ def add(commands: Commands) -> None:
     query.add_argument("-k", type=int, help="most hits (default: 10, or all within --radius)")
     query.add_argument("--radius", metavar="R", type=int, help="greatest distance, inclusive")
     query.add_argument("--method", choices=tuple(SERVED), default=DEFAULT_METHOD)
+    query.add_argument(
+        "--index",
+        choices=tuple(KINDS),
+        help="an index that `gallery build` built (default: exact search)",
+    )
     query.add_argument("--label", metavar="L", help="only images with this label")
     query.add_argument(
         "--uri-prefix", metavar="P", help="only images of this file, folder or archive, or uri"
@@ -69,6 +75,7 @@ def _query(options: argparse.Namespace) -> int:
                 options.k,
                 radius=options.radius,
                 method=options.method,
+                index=options.index,
                 label=options.label,
                 uri_prefix=options.uri_prefix,
                 ids=options.ids,
@@ -113,6 +120,7 @@ def _print_hits(ranking: "Ranking", *, as_json: bool) -> None:
     if as_json:
         answer = {
             "method": ranking.method,
+            "index": ranking.index,
             "unit": unit,
             "latency_ms": round(ranking.latency_ms, 3),
             "hits": [

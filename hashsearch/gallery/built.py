@@ -47,8 +47,11 @@ class BuiltIndex:
     built; time: when, ISO 8601 in UTC. parameters: numbers such as nprobe. wanted_recall, recall:
     share of the ten nearest neighbours that it should find, and that it found. query_ms, exact_ms:
     median time of a query, and of an exact one in the same run. image_bytes: in memory, of each
-    image. build_seconds: time to build it. files: the stored arrays, by name; by_image: names of
-    those with a value for each image.
+    image, beside its code. build_seconds: time to build it. files: the stored arrays, by name;
+    by_image: names of those with a value for each image.
+
+    >>> gallery.build_index("exact").parameters
+    {}
     """
 
     kind: str
@@ -77,8 +80,8 @@ def built_indexes(catalog: Catalog) -> dict[str, BuiltIndex]:
 
     Raises InvalidGallery if a record cannot be read.
     """
-    found = catalog._rows("SELECT name, value FROM settings WHERE name GLOB ?", (f"{_SETTING}*",))
-    return {name.removeprefix(_SETTING): _read(name, text) for name, text in sorted(found)}
+    found = catalog.settings(_SETTING)
+    return {name.removeprefix(_SETTING): _read(name, text) for name, text in found.items()}
 
 
 def _read(name: str, text: str) -> BuiltIndex:

@@ -54,6 +54,11 @@ class Catalog(CatalogFile):
             raise InvalidGallery(f"the catalog has no setting {name!r}")
         return str(found[0][0])
 
+    def settings(self, prefix: str) -> dict[str, str]:
+        """The settings whose names begin with a prefix, by name, sorted."""
+        query = "SELECT name, value FROM settings WHERE substr(name, 1, ?) = ? ORDER BY name"
+        return dict(self._rows(query, (len(prefix), prefix)))
+
     def generation(self) -> int:
         """A number that increases with every change to the images."""
         return int(self.setting("generation"))

@@ -110,7 +110,6 @@ def _build(
     with progress_report("measuring", half, "queries") as report:
         recall = float(measuring.recall(index).mean())
         report.advance(half)
-    own_bytes = sum(array.nbytes for array in learned.arrays.values())
     built = BuiltIndex(
         kind=kind,
         fingerprint=rows.fingerprint,
@@ -120,9 +119,9 @@ def _build(
         parameters=dict(learned.parameters),
         wanted_recall=wanted,
         recall=recall,
-        query_ms=_milliseconds(index, measuring.queries),
-        exact_ms=_milliseconds(exact, measuring.codes),
-        image_bytes=row.image_bytes + own_bytes / len(rows.ids),
+        query_ms=_milliseconds(index, measuring.queries, row.radius),
+        exact_ms=_milliseconds(exact, measuring.codes, row.radius),
+        image_bytes=index.nbytes / len(rows.ids),
         build_seconds=build_seconds,
         files={},
         by_image=[],
@@ -137,13 +136,16 @@ def _held_out(
     return HeldOut(positions, columns["codes"][positions], exact, queries)
 
 
-def _milliseconds(index: Index, queries: NDArray[np.uint8]) -> float:
-    """Median time of single queries for ten neighbours."""
+def _milliseconds(index: Index, queries: NDArray[np.uint8], radius: int | None) -> float:
+    """Median time of single queries for ten neighbours, or for all within a radius."""
     spans: list[float] = []
     began = time.perf_counter()
     for query in queries[:_TIMED]:
         started = time.perf_counter()
-        index.search(query[np.newaxis], NEIGHBORS)
+        if radius is None:
+            index.search(query[np.newaxis], NEIGHBORS)
+        else:
+            index.search_radius(query, radius)
         spans.append(time.perf_counter() - started)
         if time.perf_counter() - began > _TIMED_S:
             break

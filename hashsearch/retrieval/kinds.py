@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hashsearch.codes import ADDRESS_BITS
+from hashsearch.errors import InvalidGallery
+
 if TYPE_CHECKING:
     from hashsearch.search import Index
     from hashsearch.search.exact import ExactIndex
@@ -38,23 +41,23 @@ class IndexKind:
     """A way to find the nearest codes.
 
     title: for people. is_exact: whether it finds what comparing all codes finds. columns: of the
-    gallery that it needs; side by side, in this order, they are a query's values. image_bytes:
-    bytes in memory of each image, beside the codes that every searcher holds. build(columns,
+    gallery that it needs; side by side, in this order, they are a query's values. build(columns,
     stored, parameters, exact): the index of the columns' rows; stored are the learned arrays,
     those by image with -1 where an image was added later; exact is the index of the same codes,
     which answers what this one cannot. learn(columns, training, held_out, exact, wanted): what is
     stored, of the rows `training`, (m,) int64 in random order, so that the queries held out have
-    the wanted recall; None if nothing is stored.
+    the wanted recall; None if nothing is stored. radius: in bits, inclusive, of the searches that
+    it is made for and that are timed; None if it is made for searches of the nearest.
     """
 
     title: str
     is_exact: bool
     columns: tuple[str, ...]
-    image_bytes: int
     build: "Callable[[Arrays, Arrays, Parameters, ExactIndex], Index]"
     learn: "Callable[[Arrays, NDArray[np.int64], HeldOut, ExactIndex, float], Learned] | None" = (
         None
     )
+    radius: int | None = None
 
 
 def _exact(columns: Arrays, stored: Arrays, parameters: Parameters, exact: "ExactIndex") -> "Index":
@@ -91,10 +94,59 @@ def _learn_ivf(
     return Learned({"nprobe": nprobe}, {"centroids": centroids}, {"lists": lists})
 
 
+def _buckets(
+    columns: Arrays, stored: Arrays, parameters: Parameters, exact: "ExactIndex"
+) -> "Index":
+    from hashsearch.search.buckets import BucketIndex
+
+    radius = parameters.get("radius", -1)
+    if not 0 <= radius <= ADDRESS_BITS:
+        raise InvalidGallery(
+            f"the stored radius of the index buckets is {radius}; build it again: "
+            "hashsearch gallery build G --kind buckets"
+        )
+    return BucketIndex(columns["addresses"], columns["codes"], radius)
+
+
+def _learn_buckets(
+    columns: Arrays,
+    training: NDArray[np.int64],
+    held_out: "HeldOut",
+    exact: "ExactIndex",
+    wanted: float,
+) -> Learned:
+    """The smallest ball that has the wanted recall, or the largest that is worth visiting."""
+    radius = 0
+    while radius < _LARGEST_BALL:
+        index = _buckets(columns, {}, {"radius": radius}, exact)
+        if held_out.recall(index).mean() >= wanted:
+            break
+        radius += 1
+    return Learned({"radius": radius})
+
+
+def _multihash(
+    columns: Arrays, stored: Arrays, parameters: Parameters, exact: "ExactIndex"
+) -> "Index":
+    from hashsearch.search.multihash import MultiHashIndex
+
+    return MultiHashIndex(columns["codes"], exact)
+
+
+_LARGEST_BALL = 4  # bits: 24,158 addresses, which take a third of a millisecond to visit
 RECALL = 0.95  # wanted of an approximate index, unless another is asked for
 DEFAULT_KIND = "exact"
 KINDS: dict[str, IndexKind] = {
-    DEFAULT_KIND: IndexKind("Compares all codes", True, ("codes",), 0, _exact),
-    # FAISS keeps a copy of each code, and its position in eight bytes.
-    "ivf": IndexKind("Compares the codes of near lists", False, ("codes",), 40, _ivf, _learn_ivf),
+    DEFAULT_KIND: IndexKind("Compares all codes", True, ("codes",), _exact),
+    "ivf": IndexKind("Compares the codes of near lists", False, ("codes",), _ivf, _learn_ivf),
+    "buckets": IndexKind(
+        "Compares the codes at near addresses",
+        False,
+        ("addresses", "codes"),
+        _buckets,
+        _learn_buckets,
+    ),
+    "multihash": IndexKind(
+        "Looks up the codes within a small radius", True, ("codes",), _multihash, radius=11
+    ),
 }

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from threading import Lock, Thread
 
 from hashsearch.errors import HashSearchError
+from hashsearch.gallery.built import built_indexes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.retrieval.searcher import Searcher
-from hashsearch.retrieval.state import followed, read_state
+from hashsearch.retrieval.state import followed, read_state, with_kind
 
 _log = logging.getLogger(__name__)
 
@@ -41,9 +42,11 @@ class LiveSearcher:
         return self._current
 
     @contextmanager
-    def searcher(self) -> Iterator[Searcher]:
+    def searcher(self, index: str | None = None) -> Iterator[Searcher]:
         """A searcher of the present state; what this thread reads within is of that state too.
 
+        index: a kind of index, which is loaded if it was built of the gallery. If `waits` is
+        False, all are loaded at first, and one that is built later by another thread.
         Raises InvalidGallery and InvalidModel if the gallery is damaged.
         """
         catalog = self.gallery.catalog
@@ -52,6 +55,8 @@ class LiveSearcher:
                 generation, error = catalog.generation(), None
                 try:
                     searcher = self._at(generation)
+                    if searcher is not None and index is not None:
+                        searcher = self._with_index(searcher, index)
                 except HashSearchError as found:
                     searcher, error = None, found
                 if searcher is not None:
@@ -88,9 +93,34 @@ class LiveSearcher:
                 self._renew()
             return self._current
 
+    def _with_index(self, searcher: Searcher, index: str) -> Searcher | None:
+        """The searcher, if it has the index, or if it was not built; None if it was loaded now."""
+        built = built_indexes(self.gallery.catalog).get(index)
+        if (
+            built is None
+            or built.fingerprint != searcher.fingerprint
+            or searcher.state.built.get(index) == built.time
+        ):
+            return searcher
+        if not self._waits:
+            self._renew()
+            return searcher
+        with self._lock:
+            state = with_kind(self.gallery, self._current.state, index)
+            if state is None:
+                return searcher
+            self._current = self._current.at(state)
+            return None
+
     def _read(self, known: Searcher | None) -> Searcher:
         while True:
-            searcher = Searcher(self.gallery, read_state(self.gallery), known)
+            state = read_state(self.gallery)
+            kinds = set(built_indexes(self.gallery.catalog))
+            if self._waits:
+                kinds &= known.state.built.keys() if known else set()
+            for kind in kinds:
+                state = with_kind(self.gallery, state, kind) or state
+            searcher = Searcher(self.gallery, state, known)
             try:
                 if not self._waits:
                     assert searcher.encoder

@@ -18,6 +18,7 @@ from hashsearch.gallery.places import present
 from hashsearch.images import PREPROCESSING, TINY_BYTES, decode
 from hashsearch.models.card import of_other_rules
 from hashsearch.retrieval.filters import Filter, FilteredRows
+from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.retrieval.state import State, read_state
 from hashsearch.retrieval.transforms import by_least_distance, views
@@ -39,18 +40,22 @@ class Query:
 
     code: (32,) uint8. tiny: (32, 32, 3) uint8, or None for a query by code. image_id: for a
     query by id, the image's id, which is left out of the answer. views: the same picture
-    transformed; an image's distance is the least of those from the query and its views.
+    transformed; an image's distance is the least of those from the query and its views. address:
+    (4,) uint8; None for a query by code, and where the model gives no addresses.
     """
 
     code: NDArray[np.uint8]
     tiny: NDArray[np.uint8] | None = None
     image_id: int | None = None
     views: "tuple[Query, ...]" = ()
+    address: NDArray[np.uint8] | None = None
 
     def values(self, column: str) -> NDArray[np.uint8] | None:
         """The query's values of a gallery's column, (width,) uint8; None if it has none."""
         if column == "codes":
             return self.code
+        if column == "addresses":
+            return self.address
         assert column == "pixels", column
         return None if self.tiny is None else self.tiny.reshape(TINY_BYTES)
 
@@ -82,7 +87,8 @@ class Hit:
 class Ranking:
     """The hits of one method, nearest first, equal distances in order of id.
 
-    truncated: whether `cap` cut off images within the radius. latency_ms: time of the search.
+    index: the kind of index that answered. truncated: whether `cap` cut off images within the
+    radius. latency_ms: time of the search.
 
     >>> len(gallery.rank(7, k=3).hits)
     3
@@ -92,6 +98,7 @@ class Ranking:
     hits: list[Hit]
     truncated: bool
     latency_ms: float
+    index: str = DEFAULT_KIND
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -180,7 +187,16 @@ class Searcher:
         Raises InvalidQuery if the gallery was made by earlier ones.
         """
         self._require_todays_rules()
-        return Query(self.encoder.encode(tiny[np.newaxis])[0], tiny)
+        return self._queries(tiny[np.newaxis])[0]
+
+    def _queries(self, tiny: NDArray[np.uint8]) -> "list[Query]":
+        """A query for each of (n, 32, 32, 3) uint8 tiny images."""
+        columns = self.encoder.columns(tiny)
+        addresses = columns.get("addresses", [None] * len(tiny))
+        return [
+            Query(code, image, address=address)
+            for code, image, address in zip(columns["codes"], tiny, addresses, strict=True)
+        ]
 
     def _require_todays_rules(self) -> None:
         if self.encoder.preprocessing != PREPROCESSING:
@@ -195,10 +211,12 @@ class Searcher:
         if found is None:
             raise NotInGallery("the gallery holds no image with this id")
         segment, position = found
-        tiny = None
+        tiny = address = None
         if "pixels" in segment.blocks:
             tiny = segment.value("pixels", position).reshape(32, 32, 3)
-        return Query(segment.value("codes", position), tiny, image_id)
+        if "addresses" in segment.blocks:
+            address = segment.value("addresses", position)
+        return Query(segment.value("codes", position), tiny, image_id, address=address)
 
     def query_by_code(self, code: NDArray[np.uint8]) -> Query:
         """Raises CodeShapeError unless the code is (32,) uint8."""
@@ -215,15 +233,14 @@ class Searcher:
                 "transforms need a picture, which a code, and an image of a gallery without "
                 "pixels, do not have"
             )
-        others = views(query.tiny)[1:]
-        codes = self.encoder.encode(others)
-        return replace(query, views=tuple(map(Query, codes, others)))
+        return replace(query, views=tuple(self._queries(views(query.tiny)[1:])))
 
     def search(
         self,
         query: Query | None,
         method: str = DEFAULT_METHOD,
         *,
+        index: str | None = None,
         k: int | None = None,
         radius: int | None = None,
         cap: int | None = None,
@@ -236,6 +253,10 @@ class Searcher:
         k and radius: at most k images within the inclusive radius, which is in the method's
         unit; radius alone: all within it, but at most `cap`; neither: the nearest ten.
 
+        index: the kind of index that answers, of those built of the gallery. None means exact
+        search, by the index that is fastest for it. Images that were added after the base was read
+        are searched exactly.
+
         like, unlike: examples. With them, images are ranked exactly by a sum: of their distances
         to the query and to each of `like`, minus those to each of `unlike`. It may be below 0.
         The query and the examples are left out if they are images of the gallery.
@@ -244,8 +265,8 @@ class Searcher:
         this state are left out, and others take their place.
 
         Raises InvalidQuery if k is below 1, the radius below 0, the method unknown, if it needs
-        pixels that the query or the gallery does not have, if there is neither a query nor an
-        example, or examples with a radius or a query's views.
+        pixels that the query or the gallery does not have, if the index was not built, if there
+        is neither a query nor an example, or examples with a radius, a query's views or an index.
         """
         if k is not None and k < 1:
             raise InvalidQuery(f"k is at least 1; got {k}")
@@ -254,26 +275,52 @@ class Searcher:
         if k is None and radius is None:
             k = DEFAULT_K
         if like or unlike:
-            if radius is not None or (query and query.views):
-                name = "transforms" if radius is None else "a radius"
+            if radius is not None or (query and query.views) or index not in (None, DEFAULT_KIND):
+                name = "a radius" if radius is not None else "transforms"
+                name = f"the index {index}" if index not in (None, DEFAULT_KIND) else name
                 raise InvalidQuery(f"examples are ranked by a sum of distances, without {name}")
             assert k is not None
             rank = self._rank_by_examples([query, *like] if query else like, unlike, method, k)
         elif query is None:
             raise InvalidQuery("nothing came to search for; a query, or an example, was wanted")
         else:
-            rank = self._rank_by_query(query, method, k, radius)
+            index = self._kind(index, method, k)
+            rank = self._rank_by_query(query, method, index, k, radius)
         examples = [one for one in (query, *like, *unlike) if one is not None]
         left_out = [one.image_id for one in examples if one.image_id is not None]
         means = SERVED[method].column == "codes" and not (like or unlike)
-        return self._ranked(rank, method, k, cap, chosen_by, left_out, means=means)
+        ranking = self._ranked(rank, method, k, cap, chosen_by, left_out, means=means)
+        return replace(ranking, index=index or DEFAULT_KIND)
 
-    def _rank_by_query(self, query: Query, method: str, k: int | None, radius: int | None) -> _Rank:
+    def _kind(self, index: str | None, method: str, k: int | None) -> str:
+        """The kind of index that answers. Raises InvalidQuery if it cannot."""
+        built = self.state.live.base.kinds
+        if index is None:
+            # It compares what it looked up, or all codes, whichever takes less time.
+            is_fast = method == DEFAULT_METHOD and k is None and "multihash" in built
+            return "multihash" if is_fast else DEFAULT_KIND
+        if index not in KINDS:
+            raise InvalidQuery(f"there is no index {index!r}; there are {', '.join(KINDS)}")
+        if index != DEFAULT_KIND and method in SERVED and method != DEFAULT_METHOD:
+            raise InvalidQuery(f"the index {index} is of codes; {method} are searched exactly")
+        if index != DEFAULT_KIND and index not in built:
+            raise InvalidQuery(
+                f"the gallery has no index {index}; `hashsearch gallery build --kind {index}` "
+                "builds it"
+            )
+        return index
+
+    def _rank_by_query(
+        self, query: Query, method: str, kind: str, k: int | None, radius: int | None
+    ) -> _Rank:
         """Ranks by the least distance to a query and its views."""
-        every = [self._values(one, method) for one in (query, *query.views)]
+        every = [
+            (self._values(one, method), self._values_by_kind(one, kind))
+            for one in (query, *query.views)
+        ]
 
         def rank(live: Live, subsets: Sequence[Subset | None]) -> _Found:
-            found = [_nearest(live, method, values, k, radius, subsets) for values in every]
+            found = [_nearest(live, method, kind, one, k, radius, subsets) for one in every]
             if len(found) == 1:
                 return found[0]
             ids, distances = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -289,7 +336,7 @@ class Searcher:
         values = np.stack([self._values(one, method) for one in examples])
         weights = np.array([1] * len(like) + [-1] * len(unlike), np.int32)
 
-        def ask(index: Index, subset: Subset | None) -> _Found:
+        def ask(index: Index, subset: Subset | None, is_kind: bool) -> _Found:
             assert isinstance(index, CombinedIndex)
             wanted = min(k + len(examples), len(index))  # the examples may be among them
             return index.search_combined(values, weights, wanted, subset)
@@ -343,6 +390,13 @@ class Searcher:
             raise InvalidQuery(f"a query by code has no {column}, which the method {method} needs")
         return values
 
+    def _values_by_kind(self, query: Query, kind: str) -> NDArray[np.uint8]:
+        """The query's values as an index of codes takes them: (width,) uint8."""
+        values = [query.values(column) for column in KINDS[kind].columns]
+        if any(one is None for one in values):
+            raise InvalidQuery(f"a query by code has no address, which the index {kind} needs")
+        return np.concatenate([one for one in values if one is not None])
+
     def _hits(
         self,
         ids: NDArray[np.int64],
@@ -368,14 +422,19 @@ class Searcher:
 def _nearest(
     live: Live,
     method: str,
-    values: NDArray[np.uint8],
+    kind: str,
+    each: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     k: int | None,
     radius: int | None,
     subsets: Sequence[Subset | None],
 ) -> _Found:
-    """Ids and distances of one query's nearest; one more than k, since it may find itself."""
+    """Ids and distances of one query's nearest; one more than k, since it may find itself.
 
-    def ask(index: Index, subset: Subset | None) -> _Found:
+    each: the query's values, as the method's own index takes them, and one of the kind.
+    """
+
+    def ask(index: Index, subset: Subset | None, is_kind: bool) -> _Found:
+        values = each[is_kind]
         if k is None:
             assert radius is not None
             return index.search_radius(values, radius, subset)
@@ -387,4 +446,4 @@ def _nearest(
         near = distances <= radius
         return positions[near], distances[near]
 
-    return live.search(ask, method, subsets)
+    return live.search(ask, method, subsets, kind)

@@ -1,20 +1,22 @@
 """States of a gallery in memory: its codes and indexes at one generation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.closeness import Closeness
 from hashsearch.errors import InvalidGallery, InvalidModel
+from hashsearch.gallery.built import load
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.records import Rows
 from hashsearch.gallery.shards import WIDTHS
 from hashsearch.models.card import read_card
-from hashsearch.retrieval.methods import SERVED
-from hashsearch.search import Block, CombinedIndex
-from hashsearch.search.live import Live, segment_of
+from hashsearch.retrieval.kinds import KINDS
+from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
+from hashsearch.search import Block, CombinedIndex, gathered
+from hashsearch.search.live import Live, Segment, segment_of
 
 _MOST_ADDED = 20_000  # rows beside the base, or a tenth of it if that is more
 _MOST_SEGMENTS = 16
@@ -25,7 +27,7 @@ class State:
     """What is searched of a gallery at one generation.
 
     closeness: as of the model's card. base_shards: numbers of the shards that the base was read
-    from.
+    from. built: for each kind of index that the base has, the time when it was built.
     """
 
     generation: int
@@ -33,6 +35,7 @@ class State:
     closeness: Closeness | None
     live: Live
     base_shards: frozenset[int]
+    built: Mapping[str, str] = field(default_factory=dict)
 
     def needs_a_new_base(self, shards: Mapping[int, int]) -> bool:
         """Whether much was added, or the base's shards were replaced.
@@ -84,19 +87,57 @@ def _chosen(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
     return replace(rows, ids=rows.ids[chosen], shards=rows.shards[chosen], rows=rows.rows[chosen])
 
 
+def with_kind(gallery: GalleryFolder, state: State, kind: str) -> State | None:
+    """The state with an index of this kind, as it was built of the gallery; None if it was not.
+
+    Raises InvalidGallery if what is stored of it is damaged.
+    """
+    from hashsearch.search.exact import ExactIndex
+
+    base = state.live.base
+    if kind not in KINDS:  # one of a later version
+        return None
+    found = load(gallery.folder, gallery.catalog, kind, state.fingerprint, base.ids)
+    if found is None or not all(column in base.blocks for column in KINDS[kind].columns):
+        return None
+    built, arrays = found
+    columns = {
+        column: gathered(base.blocks[column], WIDTHS[column])
+        if column != "codes"
+        else codes_of(base)
+        for column in KINDS[kind].columns
+    }
+    exact = base.indexes[DEFAULT_METHOD]
+    assert isinstance(exact, ExactIndex)
+    index = KINDS[kind].build(columns, arrays, built.parameters, exact)
+    return replace(
+        state, live=state.live.with_kind(kind, index), built={**state.built, kind: built.time}
+    )
+
+
+def codes_of(segment: Segment) -> NDArray[np.uint8]:
+    """The codes of a segment, (n, 32) uint8, in order of position."""
+    (block,) = segment.blocks["codes"]
+    return block.values
+
+
 def _blocks(gallery: GalleryFolder, rows: Rows) -> dict[str, Sequence[Block]]:
-    """The columns that are searched: blocks of each that the gallery keeps."""
+    """Blocks of each column that the gallery keeps; of addresses, if every shard has them."""
     found: dict[str, Sequence[Block]] = {}
-    for column in sorted({method.column for method in SERVED.values()}):
-        if not gallery.has_column(column):
+    for column in WIDTHS:
+        is_optional = column == "addresses"
+        if not (is_optional or gallery.has_column(column)):
             continue
         blocks = gallery.blocks(column, rows)
-        if blocks is None:
+        if blocks is None and not is_optional:
             raise InvalidGallery(
                 f"{gallery.folder}: a shard lacks {column}, which the gallery keeps"
             )
         nothing = np.empty(0, np.int64)
-        found[column] = blocks or [Block(np.empty((0, WIDTHS[column]), np.uint8), nothing, nothing)]
+        if blocks is not None:
+            found[column] = blocks or [
+                Block(np.empty((0, WIDTHS[column]), np.uint8), nothing, nothing)
+            ]
     return found
 
 

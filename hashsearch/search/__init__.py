@@ -66,6 +66,11 @@ class Index(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes beside the vectors."""
+        ...
+
     def search(
         self, queries: Any, k: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

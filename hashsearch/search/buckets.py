@@ -53,6 +53,10 @@ class BucketIndex:
     def __len__(self) -> int:
         return len(self._order)
 
+    @property
+    def nbytes(self) -> int:
+        return self._order.nbytes + self._starts.nbytes + self._table.nbytes
+
     def candidates(self, address: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The positions whose addresses lie within the radius of this one.
 
@@ -102,6 +106,9 @@ class _Table(Protocol):
     def __init__(self, addresses: NDArray[np.uint32], radius: int):
         """addresses: (n,) uint32, ascending."""
 
+    @property
+    def nbytes(self) -> int: ...
+
     def buckets(self, address: np.uint32) -> NDArray[np.int64]:
         """The places, from 0 to n - 1, of the addresses near this one: (n_found,) int64."""
         ...
@@ -113,6 +120,10 @@ class _List:
     def __init__(self, addresses: NDArray[np.uint32], radius: int):
         self._addresses = addresses
         self._radius = radius
+
+    @property
+    def nbytes(self) -> int:
+        return self._addresses.nbytes
 
     def buckets(self, address: np.uint32) -> NDArray[np.int64]:
         return np.flatnonzero(np.bitwise_count(self._addresses ^ address) <= self._radius)
@@ -131,6 +142,10 @@ class _Ball:
         np.bitwise_or.at(self._words, addresses >> 6, _bits(addresses))
         counts = np.bitwise_count(self._words)
         self._before = np.cumsum(counts, dtype=np.uint32) - counts
+
+    @property
+    def nbytes(self) -> int:
+        return self._flips.nbytes + self._words.nbytes + self._before.nbytes
 
     def buckets(self, address: np.uint32) -> NDArray[np.int64]:
         ball = self._flips ^ address

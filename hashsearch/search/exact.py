@@ -40,6 +40,10 @@ class ExactIndex:
     def __len__(self) -> int:
         return len(self._codes)
 
+    @property
+    def nbytes(self) -> int:
+        return 0
+
     def search(
         self, queries: NDArray[np.uint8], k: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -73,6 +73,10 @@ class IvfIndex:
         return len(self._exact)
 
     @property
+    def nbytes(self) -> int:
+        return self.centroids.nbytes + len(self) * (self.code_bytes + 8)  # FAISS's copy, positions
+
+    @property
     def nprobe(self) -> int:
         """Number of lists visited for a query, from 1 to the number of lists."""
         return int(self._ivf.nprobe)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from hashsearch.search import NO_POSITION, Block, CombinedIndex, Index, gathered
 from hashsearch.search.subset import Subset, common, whole
 
-# Searches one index: the segment's, for a method.
-Ask = Callable[[Index, Subset | None], tuple[NDArray[np.int64], NDArray[np.int32]]]
+# Searches one index of a segment; the last argument says whether it is of the wanted kind.
+Ask = Callable[[Index, Subset | None, bool], tuple[NDArray[np.int64], NDArray[np.int32]]]
 # Makes the exact indexes of rows, by the name of their method.
 Build = Callable[[Mapping[str, Sequence[Block]]], Mapping[str, CombinedIndex]]
 
@@ -24,8 +24,8 @@ class Segment:
     """Rows of a gallery that are searched together.
 
     ids: (n,) int64, ascending. blocks: their values, by column. indexes: exact ones, by the name
-    of their method. approximate: further indexes of the codes, by the name of their kind. present:
-    the positions of images that were not removed; None means all.
+    of their method. kinds: further indexes of the codes, by the name of their kind. present: the
+    positions of images that were not removed; None means all.
     """
 
     ids: NDArray[np.int64]
@@ -82,6 +82,11 @@ class Live:
     def base(self) -> Segment:
         return self.segments[0]
 
+    def with_kind(self, kind: str, index: Index) -> "Live":
+        """The same rows, with an index of a further kind of the base's codes."""
+        base = replace(self.base, kinds={**self.base.kinds, kind: index})
+        return Live((base, *self.segments[1:]))
+
     @property
     def added(self) -> int:
         """Number of rows that are not in the base, also of those that were removed again."""
@@ -130,17 +135,18 @@ class Live:
         return Live((*segments, segment))
 
     def search(
-        self, ask: Ask, name: str, subsets: Sequence[Subset | None], kind: str | None = None
+        self, ask: Ask, name: str, subsets: Sequence[Subset | None], kind: str = ""
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Ask every segment's index, and merge: ids and distances, equal distances by id.
 
         ask: searches an index for one query. name: of the method. subsets: of each segment's
-        positions; None means all. kind: of the index of the base, where it has one.
+        positions; None means all. kind: of the index of the base, if it has one of it.
         """
         ids, distances = [], []
         for segment, subset in zip(self.segments, subsets, strict=True):
-            index: Index = segment.kinds.get(kind or "", segment.indexes[name])
-            positions, found = ask(index, common(segment.present, subset))
+            is_kind = kind in segment.kinds
+            index: Index = segment.kinds[kind] if is_kind else segment.indexes[name]
+            positions, found = ask(index, common(segment.present, subset), is_kind)
             near = positions != NO_POSITION
             ids.append(segment.ids[positions[near]])
             distances.append(found[near])
@@ -160,7 +166,7 @@ def segment_of(
     Codes, and all values of a small segment, are copied into memory.
     """
     held = {
-        column: [_in_memory(parts)] if column != "pixels" or len(ids) <= _MOST_JOINED else parts
+        column: [_in_memory(parts)] if column == "codes" or len(ids) <= _MOST_JOINED else parts
         for column, parts in blocks.items()
     }
     return Segment(ids, held, build(held))

@@ -68,6 +68,10 @@ class MultiHashIndex:
     def __len__(self) -> int:
         return len(self._codes)
 
+    @property
+    def nbytes(self) -> int:
+        return self._order.nbytes + self._starts.nbytes + self._flips.nbytes if self._parts else 0
+
     def search(
         self, queries: NDArray[np.uint8], k: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -29,6 +29,10 @@ class NormalizedIndex:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def nbytes(self) -> int:
+        return 0
+
     def search(
         self, queries: NDArray[np.uint8], k: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

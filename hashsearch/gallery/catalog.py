@@ -120,10 +120,10 @@ class Catalog(CatalogFile):
             settings = dict(self._rows("SELECT name, value FROM settings"))
             if int(settings.get(FOLLOWED_SINCE, 0)) > generation:
                 return None
-            changed = "FROM images WHERE generation > ? AND removed = 0"
-            found = self._rows(f"SELECT id, shard, row {changed} ORDER BY id", (generation,))
+            changed = f"FROM {_BY_GENERATION} WHERE generation > ? AND removed = 0"
+            found = sorted(self._rows(f"SELECT id, shard, row {changed}", (generation,)))
             files = f"{_OF_SHARDS} WHERE number IN (SELECT shard {changed})"
-            removed = "SELECT id FROM images WHERE generation > ? AND removed = 1"
+            removed = f"SELECT id FROM {_BY_GENERATION} WHERE generation > ? AND removed = 1"
             rows = Rows(
                 int(settings["generation"]),
                 settings["fingerprint"],
@@ -139,12 +139,14 @@ class Catalog(CatalogFile):
 
         since: only of the images that were changed after this generation.
         """
-        after = "" if since is None else f" AND generation > {since}"
-        return self._ids(f"SELECT id FROM images WHERE removed = 0{after} AND ({where})", values)
+        images, after = "images", ""
+        if since is not None:
+            images, after = _BY_GENERATION, f" AND generation > {since}"
+        return self._ids(f"SELECT id FROM {images} WHERE removed = 0{after} AND ({where})", values)
 
     def changed_ids(self, since: int) -> NDArray[np.int64]:
         """Ids of all images, also removed ones, that were changed after a generation, ascending."""
-        return self._ids("SELECT id FROM images WHERE generation > ?", (since,))
+        return self._ids(f"SELECT id FROM {_BY_GENERATION} WHERE generation > ?", (since,))
 
     def _ids(self, query: str, values: Sequence[Any]) -> NDArray[np.int64]:
         return np.sort(np.fromiter(chain.from_iterable(self._rows(query, values)), np.int64))
@@ -372,6 +374,8 @@ class Catalog(CatalogFile):
 
 # The setting that holds the first generation from which `changes_since` is known.
 FOLLOWED_SINCE = "followed_since"
+# Few images are changed at once, and SQLite might read all of them to find these.
+_BY_GENERATION = "images INDEXED BY images_by_generation"
 _OF_SHARDS = "SELECT number, rows, checksums FROM shards"
 _SHARD_FILES = f"{_OF_SHARDS} ORDER BY number"
 

@@ -10,7 +10,7 @@ from hashsearch.codes import require_code_bytes
 from hashsearch.hardware import usable_cores
 from hashsearch.search import NO_DISTANCE, nearest_of
 from hashsearch.search.subset import Subset
-from hashsearch.search.threads import in_threads, slices
+from hashsearch.search.threads import in_threads, one_thread, slices
 
 # Positions that a subset may leave out and still be searched without a bitmap, which would take
 # half as long again: as many more neighbours are found, and those left out are dropped.
@@ -155,7 +155,8 @@ class ExactIndex:
     def _in_slices(self, task: Any, size: int, n_queries: int) -> list[Any]:
         """A task's result for each slice of so many positions; slices begin at whole bytes."""
         if size * n_queries <= _INLINE and self._slices == usable_cores():
-            return [task(0, size)]
+            with one_thread():
+                return [task(0, size)]
         parts = slices(size, self._slices, multiple=8)
         return in_threads(task, *zip(*parts, strict=True)) if parts else [task(0, 0)]
 

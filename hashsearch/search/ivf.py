@@ -1,7 +1,5 @@
 """Approximate search by Hamming distance: FAISS's inverted file of binary codes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +15,7 @@ from hashsearch.search import NO_DISTANCE, NO_POSITION
 from hashsearch.search.exact import ExactIndex
 from hashsearch.search.held_out import HeldOut
 from hashsearch.search.subset import Subset
-from hashsearch.search.threads import in_threads, slices
+from hashsearch.search.threads import in_threads, one_thread, slices
 
 MOST_LISTS = 2**16 - 1  # so that a list's number takes two bytes
 _LEFT_OUT = 64  # positions that a subset may leave out and still be searched in the lists
@@ -148,7 +146,7 @@ class IvfIndex:
             return self._exact.search_radius(query, radius, subset)
         queries = np.ascontiguousarray(queries)
         strict = min(radius, 8 * self.code_bytes) + 1  # FAISS's radius is exclusive
-        with _one_thread():
+        with one_thread():
             to_lists, lists = self._quantizer.search(queries, self.nprobe)
             _, distances, positions = self._ivf.range_search_preassigned(
                 queries, strict, lists, to_lists
@@ -164,7 +162,7 @@ class IvfIndex:
         parts = slices(n_queries, usable_cores())
         if len(parts) > 1:
             return in_threads(task, *zip(*parts, strict=True))
-        with _one_thread():
+        with one_thread():
             return [task(0, n_queries)]
 
 
@@ -177,17 +175,6 @@ def _kept(
     order = np.argsort(gone, axis=1, kind="stable")
     positions = np.take_along_axis(positions, order, axis=1)
     return positions, np.take_along_axis(distances, order, axis=1)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Within the block, FAISS uses this thread alone; waking others takes longer than a query."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def train(codes: NDArray[np.uint8], n_lists: int, seed: int) -> NDArray[np.uint8]:

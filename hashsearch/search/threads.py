@@ -1,8 +1,9 @@
 """The threads that scan: one for each core, shared by all indexes of the process."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -31,6 +32,17 @@ def slices(size: int, number: int, multiple: int = 1) -> Sequence[tuple[int, int
     edges = np.linspace(0, size, number + 1).astype(np.int64) // multiple * multiple
     edges[-1] = size
     return [(start, end) for start, end in pairwise(edges.tolist()) if start < end]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block, FAISS uses this thread alone, as waking others takes time."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 @cache

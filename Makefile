@@ -19,8 +19,9 @@ test: .venv/dev ## check format, lint and types, and run the tests
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not soak" --numprocesses=auto --durations=15
 
-bench: .venv/dev ## measure how fast models encode
+bench: .venv/bench ## measure how fast images are encoded, and searched beside peers (ARGS=--large)
 	$(BIN)/python -m benchmarks.encoding
+	$(BIN)/python -m benchmarks.search $(ARGS)
 
 soak: .venv/dev ## run the long tests
 	$(BIN)/pytest -m soak
@@ -36,9 +37,9 @@ venv: .venv/dev ## install everything into .venv
 	$(PYTHON) -m venv --without-pip .venv
 
 # Install again only if the files that list the packages have changed.
-.venv/demo .venv/dev: .venv/%: pyproject.toml constraints.txt | .venv/bin/python
+.venv/demo .venv/dev .venv/bench: .venv/%: pyproject.toml constraints.txt | .venv/bin/python
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[demo,heic$(if $(filter dev,$*),$(comma)dev)]'
+		--constraint constraints.txt --editable '.[demo,heic$(if $(filter-out demo,$*),$(comma)$*)]'
 	touch $@
 
 clean: ## delete the environment and the caches of the checks

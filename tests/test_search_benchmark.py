@@ -14,9 +14,9 @@ from benchmarks.search import __main__ as bench
 from benchmarks.search import codes, measure, ours, peers
 from benchmarks.search.codes import MILLION, Rows
 from benchmarks.search.measure import Measured
-from benchmarks.search.report import Report, to_lines, to_markdown
+from benchmarks.search.report import ROOT, Report, to_lines, to_markdown, with_lines
 from hashsearch.encoder import Encoder
-from hashsearch.models.card import PRETRAINED
+from hashsearch.models.card import PRETRAINED, read_card
 from hashsearch.search import NO_DISTANCE
 from hashsearch.sources import DataFolders
 
@@ -140,6 +140,15 @@ def test_only_whole_tables_are_published(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         bench.main()
     assert "only the whole table is published" in capsys.readouterr().err
+
+
+def test_the_published_table_is_what_was_measured():
+    published = Report.from_json((ROOT / "docs/search.json").read_text())
+    assert published.fingerprint == read_card(PRETRAINED).fingerprint
+    assert {one.part for one in published.results} == set(bench.PARTS)
+    assert (ROOT / "docs/benchmarks.md").read_text() == to_markdown(published)
+    readme = (ROOT / "README.md").read_text()
+    assert with_lines(readme, published) == readme
 
 
 def test_the_table_says_what_was_measured_in_three_digits():

@@ -12,7 +12,7 @@ from hashsearch.search import NO_POSITION
 from hashsearch.search.live import Live, Segment
 from hashsearch.search.subset import Subset, common, of_mask, of_positions
 
-_REMEMBERED = 8  # conditions whose images are remembered, of n images each in up to 8 n / 3 bytes
+_REMEMBERED = 8  # conditions whose images are remembered, of n images each in up to 1.6 n bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,7 @@ from hashsearch.search import NO_DISTANCE, nearest_of
 from hashsearch.search.subset import Subset
 from hashsearch.search.threads import in_threads, one_thread, slices
 
-# Positions that a subset may leave out and still be searched without a bitmap, which would take
-# half as long again: as many more neighbours are found, and those left out are dropped.
-_LEFT_OUT = 64
+_SPARE = 64  # neighbours that are found and may be left out; a bitmap would make a scan slower
 _INLINE = 20_000  # comparisons that take no longer than waking a thread
 _BLOCK = 2**16  # codes whose distances to several queries are added up at once
 
@@ -58,12 +56,15 @@ class ExactIndex:
             return self._nearest(queries, k, None, None)
         if subset.positions is not None:
             return self._nearest(queries, k, subset.positions, None)
-        left_out = len(self) - subset.count
-        if left_out > _LEFT_OUT:
-            return self._nearest(queries, k, None, subset.bits)
-        positions, distances = self._nearest(queries, k + left_out, None, None)
+        # Most positions may be found, so the nearest of all nearly always hold the wanted ones.
+        wanted = min(k + len(self) - subset.count, 4 * k + _SPARE)
+        positions, distances = self._nearest(queries, wanted, None, None)
         distances[~subset.contains(np.maximum(positions, 0))] = NO_DISTANCE
-        return nearest_of(positions, distances, k)
+        positions, distances = nearest_of(positions, distances, k)
+        short = np.flatnonzero(distances[:, min(k, subset.count) - 1] == NO_DISTANCE)
+        if len(short):
+            positions[short], distances[short] = self._nearest(queries[short], k, None, subset.bits)
+        return positions, distances
 
     def _nearest(
         self,
@@ -99,16 +100,19 @@ class ExactIndex:
         require_code_bytes(queries, self.code_bytes)
         queries = np.ascontiguousarray(queries)
         strict = min(radius, 8 * self.code_bytes) + 1  # FAISS's radius is exclusive
-        listed, bits = (None, None) if subset is None else (subset.positions, subset.bits)
+        listed = None if subset is None else subset.positions
 
         def within(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
             codes = self._chosen(start, end, listed)
-            positions, distances = _scan_radius(codes, queries, strict, _selector(bits, start, end))
+            positions, distances = _scan_radius(codes, queries, strict)
             return positions + start if listed is None else listed[start:end][positions], distances
 
         found = self._in_slices(within, len(self) if listed is None else len(listed), 1)
         positions = np.concatenate([part for part, _ in found])
         distances = np.concatenate([part for _, part in found])
+        if subset is not None and listed is None:
+            chosen = subset.contains(positions)
+            positions, distances = positions[chosen], distances[chosen]
         order = np.lexsort((positions, distances))
         return positions[order], distances[order]
 
@@ -186,7 +190,7 @@ def _scan(
 
 
 def _scan_radius(
-    codes: NDArray[np.uint8], queries: NDArray[np.uint8], strict: int, selector: Any
+    codes: NDArray[np.uint8], queries: NDArray[np.uint8], strict: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Positions and distances of the codes nearer to one query than a radius, in no order."""
     result = faiss.RangeSearchResult(1)
@@ -198,7 +202,6 @@ def _scan_radius(
         strict,
         codes.shape[1],
         result,
-        selector,
     )
     found = int(faiss.rev_swig_ptr(result.lims, 2)[1])
     positions = faiss.rev_swig_ptr(result.labels, found).copy()

@@ -11,7 +11,7 @@ from hashsearch.codes import CODE_BYTES, require_code_bytes
 from hashsearch.errors import InvalidGallery
 from hashsearch.hardware import usable_cores
 from hashsearch.progress import progress_report
-from hashsearch.search import NO_DISTANCE, NO_POSITION
+from hashsearch.search import NO_DISTANCE, NO_POSITION, nearest_of
 from hashsearch.search.exact import ExactIndex
 from hashsearch.search.held_out import HeldOut
 from hashsearch.search.subset import Subset
@@ -118,9 +118,7 @@ class IvfIndex:
         """The nearest k codes of the visited lists, equal distances in order of position."""
         to_lists, lists = self._quantizer.search(queries, self.nprobe)
         distances, positions = self._ivf.search_preassigned(queries, k + _SPARE, lists, to_lists)
-        order = np.lexsort((positions, distances), axis=1)
-        positions = np.take_along_axis(positions, order, axis=1)
-        distances = np.take_along_axis(distances, order, axis=1)
+        positions, distances = nearest_of(positions, distances, k + _SPARE)
         last = distances[:, k - 1]
         cut = np.flatnonzero((distances[:, -1] == last) & (last != NO_DISTANCE))
         for row in cut.tolist():  # as far away as the last, more codes than the spare ones

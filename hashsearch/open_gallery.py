@@ -290,7 +290,9 @@ class Gallery:
         >>> gallery.rank(7, k=1).latency_ms > 0
         True
         """
-        with self._searcher(options.get("index")) as searcher:
+        by_radius = k is None and options.get("radius") is not None
+        wish = "multihash" if by_radius and options.get("index") is None else None
+        with self._searcher(options.get("index"), wish) as searcher:
             return searched(searcher, query, k, options)
 
     @_of_one_gallery
@@ -485,15 +487,15 @@ class Gallery:
             return searcher.encoder.reconstruct(code[np.newaxis])[0]
 
     @contextmanager
-    def _searcher(self, index: str | None = None) -> Iterator[Searcher]:
-        """A searcher of the gallery as it is now. index: a kind of index that it is to have."""
+    def _searcher(self, index: str | None = None, wish: str | None = None) -> Iterator[Searcher]:
+        """A searcher of the gallery as it is now. index, wish: as of `LiveSearcher.searcher`."""
         with self._lock:
             storage = self._storage
             if self._live is None or self._live.gallery is not storage:
                 known = None if self._live is None else self._live.current
                 self._live = LiveSearcher(storage, known, waits=True)
             live = self._live
-        with live.searcher(index) as searcher:
+        with live.searcher(index, wish=wish) as searcher:
             yield searcher
 
 

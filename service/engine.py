@@ -10,6 +10,7 @@ from threading import BoundedSemaphore, Lock
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hashsearch.codes import code_from_hex, code_to_hex
 from hashsearch.crop import WHOLE, Crop
@@ -18,7 +19,7 @@ from hashsearch.gallery.built import usable_indexes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
 from hashsearch.hardware import usable_cores
-from hashsearch.images import encode_png
+from hashsearch.images import decode, encode_png
 from hashsearch.metrics import overlap_at_k
 from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.kinds import KINDS
@@ -45,6 +46,7 @@ from service.schemas import (
 )
 
 T = TypeVar("T")
+TinyImage = NDArray[np.uint8]
 
 _log = logging.getLogger(__name__)
 
@@ -93,8 +95,10 @@ class Engine:
     def search(self, asked: AskedQuery, parameters: SearchParameters) -> SearchAnswer:
         """One method's answer to a query. Raises what decoding and searching raise."""
 
+        tiny = self._decoded(asked, parameters)
+
         def search(searcher: Searcher) -> SearchAnswer:
-            question = self._question(searcher, asked, parameters)
+            question = _question(searcher, asked, parameters, tiny)
             ranking = searcher.search(
                 question.query,
                 parameters.method,
@@ -113,8 +117,10 @@ class Engine:
     def compare(self, asked: AskedQuery, parameters: CompareParameters) -> CompareAnswer:
         """Every method's answer to one query. Raises as `search` does."""
 
+        tiny = self._decoded(asked, parameters)
+
         def compare(searcher: Searcher) -> CompareAnswer:
-            question = self._question(searcher, asked, parameters)
+            question = _question(searcher, asked, parameters, tiny)
             rankings = [
                 searcher.search(
                     question.query,
@@ -191,34 +197,44 @@ class Engine:
             gallery.close()
             raise
 
-    def _question(
-        self, searcher: Searcher, asked: AskedQuery, parameters: ChoiceParameters
-    ) -> _Question:
-        body = asked.body or NO_BODY
+    def _decoded(self, asked: AskedQuery, parameters: ChoiceParameters) -> TinyImage | None:
+        """The tiny image of the image that was sent, if one was."""
         crop = WHOLE if parameters.crop is None else Crop.of(parameters.crop)
-        query = None
-        if asked.image is not None:
-            with self._decoding:
-                query = searcher.query_by_image(asked.image, crop)
-        elif crop != WHOLE:
-            raise InvalidQuery("a crop is of an image file that is sent, and none came")
-        elif body.id is not None:
-            query = searcher.query_by_id(body.id)
-        elif body.code is not None:
-            query = searcher.query_by_code(code_from_hex(body.code))
-        if parameters.transforms and query is not None:
-            query = searcher.with_views(query)
-        return _Question(
-            query,
-            [_example(searcher, one) for one in body.like],
-            [_example(searcher, one) for one in body.unlike],
-            Filter(
-                parameters.label,
-                None if parameters.uri_prefix is None else (parameters.uri_prefix,),
-                None if body.ids is None else tuple(body.ids),
-                tuple(body.exclude or ()),
-            ),
-        )
+        if asked.image is None:
+            if crop != WHOLE:
+                raise InvalidQuery("a crop is of an image file that is sent, and none came")
+            return None
+        with self._decoding:
+            return decode(asked.image, crop=crop).tiny
+
+
+def _question(
+    searcher: Searcher, asked: AskedQuery, parameters: ChoiceParameters, tiny: TinyImage | None
+) -> _Question:
+    """tiny: of the image that was sent, (32, 32, 3) uint8, if one was."""
+    body = asked.body or NO_BODY
+    query = None
+    if tiny is not None:
+        query = searcher.query_by_tiny(tiny)
+    elif body.id is not None:
+        query = searcher.query_by_id(body.id)
+    elif body.code is not None:
+        query = searcher.query_by_code(code_from_hex(body.code))
+    if parameters.transforms:
+        if query is None:
+            raise InvalidQuery("transforms are of the query, and none came")
+        query = searcher.with_views(query)
+    return _Question(
+        query,
+        [_example(searcher, one) for one in body.like],
+        [_example(searcher, one) for one in body.unlike],
+        Filter(
+            parameters.label,
+            None if parameters.uri_prefix is None else (parameters.uri_prefix,),
+            None if body.ids is None else tuple(body.ids),
+            tuple(body.exclude or ()),
+        ),
+    )
 
 
 def _example(searcher: Searcher, example: int | str) -> Query:
@@ -251,7 +267,7 @@ def _description(searcher: Searcher) -> GalleryAnswer:
                 image_bytes=built.image_bytes,
                 images=built.images,
                 time=built.time,
-                loaded=searcher.state.built.get(built.kind) == built.time,
+                loaded=searcher.state.built.get(built.kind) == built,
             )
             for built in usable_indexes(searcher.gallery.catalog)
             if built.kind in KINDS

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from hashsearch.errors import (
     CodeShapeError,
+    GalleryBusy,
     HashSearchError,
     ImageTooLarge,
     InvalidImage,
@@ -56,6 +57,7 @@ PROBLEMS: tuple[tuple[type[HashSearchError], int, str], ...] = (
     (InvalidQuery, 422, "invalid-query"),
     (InvalidParameter, 422, "invalid-parameter"),
     (GalleryUnavailable, 503, "gallery-unavailable"),
+    (GalleryBusy, 503, "gallery-busy"),
 )
 
 _RETRY_AFTER_S = 5

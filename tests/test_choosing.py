@@ -1,7 +1,9 @@
 """Which images a search may find, and by what it ranks them: in library, command and HTTP."""
 
+import base64
 import io
 import json
+import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from PIL import Image
 import hashsearch as hs
 from hashsearch.errors import InvalidQuery
 from hashsearch.jobs.building import buildable
+from hashsearch.search import multihash
 from service.app import create_app
 from service.settings import Settings
 from tests.galleries import run
@@ -258,3 +261,32 @@ def test_comparisons_take_the_same_choices(client, opened):
         assert {hit["label"] for hit in method["hits"]} == {label}
         assert not {7, 8, 9} & {hit["id"] for hit in method["hits"]}
     assert client.post("/v1/compare", json={"like": [7, 9]}).json()["code"] is None
+
+
+def test_a_large_photograph_goes_with_choices_in_json(client, photograph):
+    large = photograph + bytes(600_000)  # a JPEG file ends before them
+    body = {"image_base64": base64.b64encode(large).decode(), "exclude": [7], "like": [9]}
+    assert client.post("/v1/search", json=body).status_code == 200
+    body["ids"] = [1] * 300_000
+    assert client.post("/v1/search", json=body).status_code == 400
+
+
+def test_transforms_of_examples_alone_are_refused(client):
+    answer = client.post("/v1/search?transforms=true", json={"like": [7]})
+    assert answer.status_code == 422
+    assert "transforms are of the query" in answer.json()["detail"]
+
+
+def test_a_radius_is_looked_up_once_the_index_is_loaded(gallery, monkeypatch):
+    monkeypatch.setattr(multihash, "_SECONDS_TO_START", 0)  # tables even for few codes
+    with hs.open(gallery.folder) as opened:
+        opened.build_index("multihash")
+        expected = opened.search(7, radius=40)
+        for _ in range(200):
+            ranking = opened.rank(7, radius=40)
+            assert ranking.hits == expected
+            if ranking.index == "multihash":
+                break
+            time.sleep(0.02)
+        assert ranking.index == "multihash"
+        assert opened.rank(7, 5).index == "exact"

@@ -219,3 +219,21 @@ def test_stored_lists_that_do_not_fit_are_refused(centroids, lists, nprobe):
         InvalidGallery, match="build it again: hashsearch gallery build G --kind ivf"
     ):
         require_lists(3, centroids, lists, nprobe)
+
+
+def test_removed_images_do_not_end_the_search_by_lists():
+    """A hundred of 5,000 positions are left out, among them the nearest."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 256, (5000, 32), np.uint8)
+    exact = ExactIndex(codes)
+    centroids = train(codes, 8, seed=0)
+    index = IvfIndex(codes, centroids, assign(codes, centroids), 8, exact)
+    nearest = exact.search(codes[:1], 60)[0][0]
+    mask = np.ones(5000, bool)
+    mask[nearest] = False
+    mask[rng.choice(5000, 40)] = False
+    subset = subsets.of_mask(mask)
+    expected = exact.search(codes[:1], 20, subset)
+    exact.search = None  # not asked
+    for found, wanted in zip(index.search(codes[:1], 20, subset), expected, strict=True):
+        assert_array_equal(found, wanted)

@@ -4,16 +4,18 @@ import json
 import random
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from hashsearch.errors import InvalidQuery
+from hashsearch.errors import GalleryBusy, InvalidGallery, InvalidQuery
+from hashsearch.gallery.built import built_indexes
 from hashsearch.gallery.changes import Changes, Selection, move_place, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.records import FoundPlace, NewImage
-from hashsearch.jobs.building import build_index
+from hashsearch.jobs.building import build_index, drop_index
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.removing import remove
 from hashsearch.retrieval import state as states
@@ -22,6 +24,7 @@ from hashsearch.retrieval.kinds import KINDS
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.searcher import Query, Searcher
 from hashsearch.search import ivf, multihash
+from hashsearch.search.live import Live
 
 LABELS = ("cat", "dog", None)
 
@@ -180,8 +183,11 @@ def test_every_index_follows_the_gallery(empty_gallery, kind, waits, monkeypatch
     live = LiveSearcher(empty_gallery, waits=waits)
     for turn in range(30):
         if turn == 15:
-            time.sleep(1)  # the service loads what is built anew in another thread
             built_to_find_all(empty_gallery, kind, monkeypatch)
+            with suppress(GalleryBusy), live.searcher(kind):
+                pass
+            built = built_indexes(empty_gallery.catalog)[kind]
+            eventually(lambda built=built: live.current.state.built.get(kind) == built)
         history.change()
         chosen_by = a_filter(history.random, sorted(history.images))
         code = history.numbers.choice(np.array([0, 1, 3], np.uint8), 32)
@@ -375,3 +381,113 @@ def test_a_filter_by_uri_follows_further_places(empty_gallery):
     empty_gallery.commit(Changes(dropped=[(uri, key)]))
     assert one not in below(uri.rpartition("/")[0])
     assert below("s/newer") == {one}
+
+
+def eventually(holds, seconds: float = 10) -> None:
+    """Wait for another thread."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_renewal_that_fails_stops_nothing_and_is_not_repeated(empty_gallery, monkeypatch, caplog):
+    monkeypatch.setattr(states, "_MOST_ADDED", 5)
+    history = History(empty_gallery, 1)
+    history.add(10)
+    live = LiveSearcher(empty_gallery, waits=False)
+    reads = []
+
+    def fail(gallery):
+        reads.append(gallery)
+        raise InvalidGallery("a shard is damaged")
+
+    monkeypatch.setattr("hashsearch.retrieval.live_searcher.read_state", fail)
+    for _ in range(3):
+        history.add(6)
+        for _ in range(4):
+            with live.searcher() as searcher:
+                assert_array_equal(searcher.ids, sorted(history.images))
+            eventually(lambda: not live._threads)
+    assert len(reads) <= 3  # once for each change
+
+
+def test_many_images_removed_unseen_cost_two_searches(empty_gallery, monkeypatch):
+    """The former state is searched, while all is read again; the 40 nearest of it are gone."""
+    history = History(empty_gallery, 2)
+    history.add(60)
+    live = LiveSearcher(empty_gallery, waits=False)
+    monkeypatch.setattr(LiveSearcher, "_start", lambda *_: None)
+    query = Query(np.zeros(32, np.uint8))
+    nearest = [one for _, one in history.expected(query, "codes", Filter())[:40]]
+    remove(empty_gallery.catalog, Selection(ids=nearest))
+    for one in nearest:
+        del history.images[one]
+    compact(empty_gallery)
+    searches, search = [], Live.search
+    monkeypatch.setattr(Live, "search", lambda *given: searches.append(1) or search(*given))
+    with live.searcher() as searcher:
+        found = searcher.search(query, k=1)
+    assert pairs(found) == history.expected(query, "codes", Filter())[:1]
+    assert len(searches) == 2
+
+
+def test_an_index_built_while_a_service_runs_is_loaded_beside(empty_gallery):
+    history = History(empty_gallery, 3)
+    history.add(120)
+    query = Query(np.zeros(32, np.uint8))
+    live = LiveSearcher(empty_gallery, waits=False)
+    build_index(empty_gallery, "ivf")
+    busy = pytest.raises(GalleryBusy, match="the index ivf is being loaded; try again")
+    with busy, live.searcher("ivf"):
+        pass
+    eventually(lambda: "ivf" in live.current.state.built)
+    with live.searcher("ivf") as searcher:
+        assert searcher.search(query, index="ivf").index == "ivf"
+    drop_index(empty_gallery, "ivf")
+    refused = pytest.raises(InvalidQuery, match="has no index ivf")
+    with refused, live.searcher("ivf") as searcher:
+        searcher.search(query, index="ivf")
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_damaged_index_is_reported_where_it_is_asked_for_alone(empty_gallery, waits, caplog):
+    history = History(empty_gallery, 4)
+    history.add(120)
+    build_index(empty_gallery, "ivf")
+    for path in (empty_gallery.folder / "indexes").iterdir():
+        path.write_bytes(b"damaged")
+    live = LiveSearcher(empty_gallery, waits=waits)
+    query = Query(np.zeros(32, np.uint8))
+    for _ in range(3):
+        damaged = pytest.raises(InvalidGallery, match="hashsearch gallery build")
+        with damaged, live.searcher("ivf"):
+            pass
+        with live.searcher() as searcher:
+            assert (
+                pairs(searcher.search(query, k=5)) == history.expected(query, "codes", Filter())[:5]
+            )
+    assert len(caplog.records) == (0 if waits else 1)
+
+
+def test_codes_are_held_once(empty_gallery):
+    history = History(empty_gallery, 5)
+    history.add(100)
+    searcher = Searcher(empty_gallery)
+    base = searcher.state.live.base
+    assert np.shares_memory(base.columns["codes"], base.indexes["codes"]._codes)
+
+
+def test_a_capped_radius_is_cut_where_everything_within_it_would_be(empty_gallery):
+    history = History(empty_gallery, 6)
+    history.add(90)
+    searcher = Searcher(empty_gallery)
+    query = Query(np.zeros(32, np.uint8), np.zeros((32, 32, 3), np.uint8))
+    for method in ("codes", "pixels"):
+        expected = history.expected(query, method, Filter())
+        for radius in (expected[30][0], 10**6):
+            within = [pair for pair in expected if pair[0] <= radius]
+            for cap in (len(within) - 1, len(within), len(within) + 1):
+                found = searcher.search(query, method, radius=radius, cap=cap)
+                assert pairs(found) == within[:cap]
+                assert found.truncated == (cap < len(within))

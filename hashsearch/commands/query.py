@@ -13,7 +13,7 @@ from hashsearch.commands.arguments import Commands, add_command, add_gallery, ad
 from hashsearch.commands.output import shown
 from hashsearch.errors import InvalidImage, InvalidQuery
 from hashsearch.inputs import shortened
-from hashsearch.retrieval.kinds import KINDS
+from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.wording import counted
 
@@ -75,7 +75,7 @@ def _query(options: argparse.Namespace) -> int:
                 options.k,
                 radius=options.radius,
                 method=options.method,
-                index=options.index,
+                index=options.index or DEFAULT_KIND,  # nothing is loaded for one search
                 label=options.label,
                 uri_prefix=options.uri_prefix,
                 ids=options.ids,
@@ -94,7 +94,10 @@ def _query(options: argparse.Namespace) -> int:
                     ) from error
             raise
     if ranking.hits or options.json:
-        _print_hits(ranking, as_json=options.json)
+        unit = SERVED[ranking.method].unit
+        if options.like or options.unlike:
+            unit = f"sum of {unit}"
+        _print_hits(ranking, unit, as_json=options.json)
     else:
         unit = SERVED[ranking.method].unit.removesuffix("s")
         within = "" if options.radius is None else f" within {counted(options.radius, unit)}"
@@ -115,8 +118,7 @@ def _parse_query(text: str) -> "Path | int | NDArray[np.uint8]":
     return Path(text)
 
 
-def _print_hits(ranking: "Ranking", *, as_json: bool) -> None:
-    unit = SERVED[ranking.method].unit
+def _print_hits(ranking: "Ranking", unit: str, *, as_json: bool) -> None:
     if as_json:
         answer = {
             "method": ranking.method,

@@ -263,3 +263,7 @@ def _array(folder: Path, kind: str, file: StoredFile) -> NDArray[Any]:
     raise InvalidGallery(
         f"{path} {problem}; to repair it: hashsearch gallery build {folder} --kind {kind}"
     )
+
+
+def built_index(catalog: Catalog, kind: str) -> BuiltIndex | None:
+    return built_indexes(catalog).get(kind)

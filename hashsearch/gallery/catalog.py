@@ -110,15 +110,19 @@ class Catalog(CatalogFile):
         generation, fingerprint = int(settings["generation"]), settings["fingerprint"]
         return Rows(generation, fingerprint, files, *places)
 
-    def changes_since(self, generation: int) -> RowChanges | None:
+    def changes_since(self, generation: int, most: int) -> RowChanges | None:
         """The images that were added, restored, removed or changed after a generation.
 
-        None if it is not known any more, since rows of removed images were deleted or codes were
-        computed again; then everything has to be read.
+        None if there are more than `most`, or if they are not known any more, since rows of removed
+        images were deleted or codes were computed again; then everything has to be read.
         """
         with self.snapshot():
             settings = dict(self._rows("SELECT name, value FROM settings"))
             if int(settings.get(FOLLOWED_SINCE, 0)) > generation:
+                return None
+            some = f"SELECT 1 FROM {_BY_GENERATION} WHERE generation > ? LIMIT ?"
+            count = self._rows(f"SELECT count(*) FROM ({some})", (generation, most + 1))
+            if count[0][0] > most:
                 return None
             changed = f"FROM {_BY_GENERATION} WHERE generation > ? AND removed = 0"
             found = sorted(self._rows(f"SELECT id, shard, row {changed}", (generation,)))

@@ -24,6 +24,7 @@ class CatalogFile:
         self._file, self._is_closed, self._has_written = WatchedFile(path), False, False
         self._lock, self._write_lock = threading.RLock(), threading.RLock()
         self._of_thread, self._idle = threading.local(), list[sqlite3.Connection]()
+        self._idle_lock = threading.Lock()
         self._open()
 
     def _open(self) -> None:
@@ -37,9 +38,11 @@ class CatalogFile:
     def close(self) -> None:
         with self._write_lock, self._lock:  # in this order, as a transaction may read
             has_log = self._has_written and self.is_in_place()
-            self._is_closed = True
-            while self._idle:
-                self._idle.pop().close()
+            with self._idle_lock:
+                self._is_closed = True
+                for db in self._idle:
+                    db.close()
+                self._idle.clear()
             self._close()
             if has_log:
                 self._empty_log()
@@ -105,14 +108,16 @@ class CatalogFile:
         """Let all reads of this thread see one state, and wait for no other thread's reads.
 
         A catalog that cannot be written to is read as it is, since its state hardly ever changes.
+        Raises InvalidGallery if the catalog is closed.
         """
         if self._opened.stamp is not None or self._snapshot_db() is not None:
             yield
             return
-        try:
-            db = self._idle.pop()
-        except IndexError:
-            db = self._opened.connect()
+        with self._idle_lock:
+            if self._is_closed:
+                raise InvalidGallery(f"{self._path.parent} is closed")
+            db = self._idle.pop() if self._idle else None
+        db = db or self._opened.connect()
         try:
             db.execute("BEGIN")  # the state is that of the first read
             self._of_thread.db = db
@@ -121,10 +126,12 @@ class CatalogFile:
             self._of_thread.db = None
             with suppress(sqlite3.Error):
                 db.execute("COMMIT")
-            if self._is_closed or len(self._idle) >= _IDLE:
+            with self._idle_lock:
+                is_kept = not self._is_closed and len(self._idle) < _IDLE
+                if is_kept:
+                    self._idle.append(db)
+            if not is_kept:
                 db.close()
-            else:
-                self._idle.append(db)
 
     def _snapshot_db(self) -> sqlite3.Connection | None:
         db: sqlite3.Connection | None = getattr(self._of_thread, "db", None)

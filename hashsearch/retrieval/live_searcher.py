@@ -1,15 +1,15 @@
 """Searchers of a gallery that changes: each search sees the gallery as it is when it begins."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from threading import Lock, Thread
 
-from hashsearch.errors import HashSearchError
-from hashsearch.gallery.built import built_indexes
+from hashsearch.errors import GalleryBusy, HashSearchError
+from hashsearch.gallery.built import BuiltIndex, built_index, built_indexes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.retrieval.searcher import Searcher
-from hashsearch.retrieval.state import followed, read_state, with_kind
+from hashsearch.retrieval.state import followed, index_of_base, read_state
 
 _log = logging.getLogger(__name__)
 
@@ -24,17 +24,21 @@ class LiveSearcher:
     def __init__(self, gallery: GalleryFolder, known: Searcher | None = None, *, waits: bool):
         """known: an earlier searcher, whose model is kept if it is the gallery's.
 
-        waits: what a search does if all has to be read again, since codes were made again or rows
-        deleted: it reads the gallery, or it is answered from the former state meanwhile. In the
-        second case, models are loaded before they are searched by, and a gallery that cannot be
-        read any more is reported to the log. Raises InvalidGallery or InvalidModel if the gallery
-        is damaged.
+        waits: what a search does if something large has to be read: the whole gallery, since codes
+        were made again or rows deleted, or an index that was built. If True, it reads it. If False,
+        another thread reads it, and the search is answered from the former state, or refused with
+        GalleryBusy for the index; the model and all built indexes are loaded at once. Raises
+        InvalidGallery or InvalidModel if the gallery is damaged.
         """
         self.gallery, self._waits = gallery, waits
+        self._swapping = Lock()  # held for moments, to follow changes and to swap
+        self._reading = Lock()  # held while something large is read
+        self._threads: dict[str, Thread] = {}  # that read something large, by what it is
+        # What could not be read, by what it is: what it would have been read for, and the error.
+        self._failed: dict[str, tuple[object, Exception]] = {}
         self._current = self._read(known)
-        self._lock = Lock()  # one thread follows the changes, others wait for it
-        self._renewal: Thread | None = None
-        self._failed: int | None = None  # the generation that could not be read
+        if not waits:
+            self._load_all()
 
     @property
     def current(self) -> Searcher:
@@ -42,85 +46,89 @@ class LiveSearcher:
         return self._current
 
     @contextmanager
-    def searcher(self, index: str | None = None) -> Iterator[Searcher]:
+    def searcher(self, index: str | None = None, *, wish: str | None = None) -> Iterator[Searcher]:
         """A searcher of the present state; what this thread reads within is of that state too.
 
-        index: a kind of index, which is loaded if it was built of the gallery. If `waits` is
-        False, all are loaded at first, and one that is built later by another thread.
-        Raises InvalidGallery and InvalidModel if the gallery is damaged.
+        index: a kind of index that it must have, if it was built of the gallery. wish: a kind that
+        another thread is to load for later searches. Raises InvalidGallery and InvalidModel if the
+        gallery or the index is damaged, and GalleryBusy if the index is still being loaded.
         """
         catalog = self.gallery.catalog
+        failed: int | None = None  # the generation that could not be read
+        if index is not None:
+            self._require(index)
+        elif wish is not None:
+            with suppress(HashSearchError):
+                if built := self._not_loaded(wish):
+                    self._start(wish, built, lambda: self._load(wish))
         while True:
+            error = None
             with catalog.snapshot():
-                generation, error = catalog.generation(), None
+                generation = catalog.generation()
                 try:
-                    searcher = self._at(generation)
-                    if searcher is not None and index is not None:
-                        searcher = self._with_index(searcher, index)
+                    searcher = self._current if generation == failed else self._at(generation)
                 except HashSearchError as found:
                     searcher, error = None, found
                 if searcher is not None:
                     yield searcher
                     return
-            if error is not None and catalog.generation() == generation:
+            if error is None:
+                if self._waits:
+                    self._read_again(generation)
+            elif catalog.generation() == generation:  # otherwise a job replaced what was read
                 if self._waits or not catalog.is_in_place():
                     raise error
-                self._fail(generation, error)
-            # otherwise a job replaced what was being read
+                self._note_failure("gallery", generation, error)
+                failed = generation
 
     def _at(self, generation: int) -> Searcher | None:
         """The searcher of a generation, which the catalog shows to this thread.
 
-        None if another thread has read a later one. If `waits` is False, it may be a former one.
+        None if another thread has read a later one, or if all has to be read; but if `waits` is
+        False, that of a former state then.
         """
-        if self._current.generation == generation:
-            return self._current
-        with self._lock:
+        current = self._current
+        if current.generation == generation:
+            return current
+        with self._swapping:
             current = self._current
             if current.generation >= generation:
                 return current if current.generation == generation else None
-            if generation == self._failed:
-                return current
             state = followed(self.gallery, current.state)
-            if state is None and self._waits:
-                self._current = self._read(current)
-                return None
             if state is None:
-                self._renew()
+                if self._waits:
+                    return None
+                self._start("gallery", generation, self._renew)
                 return current
             self._current = current.at(state)
             if state.needs_a_new_base(self.gallery.catalog.shard_rows()):
-                self._renew()
+                self._start("gallery", generation, self._renew)
             return self._current
 
-    def _with_index(self, searcher: Searcher, index: str) -> Searcher | None:
-        """The searcher, if it has the index, or if it was not built; None if it was loaded now."""
-        built = built_indexes(self.gallery.catalog).get(index)
-        if (
-            built is None
-            or built.fingerprint != searcher.fingerprint
-            or searcher.state.built.get(index) == built.time
-        ):
-            return searcher
-        if not self._waits:
-            self._renew()
-            return searcher
-        with self._lock:
-            state = with_kind(self.gallery, self._current.state, index)
-            if state is None:
-                return searcher
-            self._current = self._current.at(state)
-            return None
+    def _read_again(self, generation: int) -> None:
+        """Read the whole gallery, if it has to be for this generation."""
+        with self._reading:
+            if self._current.generation < generation:
+                self._renew_with(self._read(self._current))
+
+    def _renew(self) -> None:
+        with self._reading:
+            self._renew_with(self._read(self._current))
+
+    def _renew_with(self, searcher: Searcher) -> None:
+        """Swap in a searcher with a new base, with the indexes that the former one has."""
+        state = searcher.state
+        for kind in self._current.state.built:
+            with suppress(HashSearchError):  # said when it is asked for
+                if made := index_of_base(self.gallery, state, kind):
+                    state = state.having(kind, *made)
+        with self._swapping:
+            self._current = searcher.at(state)  # the next search reads what changed since
 
     def _read(self, known: Searcher | None) -> Searcher:
+        """A searcher of all that the gallery holds now."""
         while True:
-            state = read_state(self.gallery)
-            kinds = set(built_indexes(self.gallery.catalog))
-            if self._waits:
-                kinds &= known.state.built.keys() if known else set()
-            for kind in kinds:
-                state = with_kind(self.gallery, state, kind) or state
-            searcher = Searcher(self.gallery, state, known)
+            searcher = Searcher(self.gallery, read_state(self.gallery), known)
             try:
                 if not self._waits:
                     assert searcher.encoder
@@ -130,26 +138,76 @@ class LiveSearcher:
             else:
                 return searcher
 
-    def _renew(self) -> None:
-        """Read everything in another thread, if none does so already."""
-        if self._renewal is None:
-            self._renewal = Thread(target=self._renew_now, name="renewal", daemon=True)
-            self._renewal.start()
-
-    def _renew_now(self) -> None:
-        try:
-            searcher = self._read(self._current)
-        except Exception as error:  # of any class, if the gallery is closed or replaced meanwhile
-            if self.gallery.catalog.is_in_place():
-                self._fail(self.gallery.catalog.generation(), error)
+    def _require(self, index: str) -> None:
+        """Load an index if it was built, or built again, and has not been loaded."""
+        built = self._not_loaded(index)
+        if built is None:
+            if index in self._current.state.built and index not in built_indexes(
+                self.gallery.catalog
+            ):
+                with self._swapping:  # it was dropped
+                    self._current = self._current.at(self._current.state.having(index, None, None))
+        elif self._waits:
+            self._load(index)
+        elif self._failed.get(index, (None,))[0] == built:
+            raise self._failed[index][1]
         else:
-            with self._lock:
-                self._current = searcher  # the next search reads what changed since
-        finally:
-            self._renewal = None
+            self._start(index, built, lambda: self._load(index))
+            raise GalleryBusy(f"the index {index} is being loaded; try again in a moment")
 
-    def _fail(self, generation: int, error: Exception) -> None:
-        self._failed = generation
-        _log.error(
-            "the gallery changed but cannot be read; its former state is served", exc_info=error
-        )
+    def _not_loaded(self, index: str) -> BuiltIndex | None:
+        """The record of an index that can be loaded, and is not, or was built again since."""
+        built = built_index(self.gallery.catalog, index)
+        state = self._current.state
+        if built is None or built.fingerprint != state.fingerprint:
+            return None
+        return None if built == state.built.get(index) else built
+
+    def _load_all(self) -> None:
+        for kind, built in built_indexes(self.gallery.catalog).items():
+            try:
+                self._load(kind)
+            except HashSearchError as error:
+                self._note_failure(kind, built, error)
+
+    def _load(self, index: str) -> None:
+        """Load an index for the base, which another thread may renew meanwhile."""
+        with self._reading:
+            made = index_of_base(self.gallery, self._current.state, index)
+            if made is not None:
+                with self._swapping:  # the base is renewed by who holds `_reading`
+                    state = self._current.state.having(index, *made)
+                    self._current = self._current.at(state)
+
+    def _start(self, what: str, cause: object, read: Callable[[], None]) -> None:
+        """Read something large in another thread, if none does so, and it has not failed before.
+
+        what: "gallery", or a kind of index. cause: what it is read for, such as a generation.
+        """
+
+        def run() -> None:
+            try:
+                read()
+            except Exception as error:  # of any class, if the gallery is closed meanwhile
+                if self.gallery.catalog.is_in_place():
+                    self._note_failure(what, cause, error)
+            finally:
+                del self._threads[what]
+
+        if self._failed.get(what, (None,))[0] == cause:
+            return
+        thread = Thread(target=run, name=f"reading {what}", daemon=True)
+        if self._threads.setdefault(what, thread) is thread:
+            thread.start()
+
+    def _note_failure(self, what: str, cause: object, error: Exception) -> None:
+        """Remember that something could not be read, and report it to the log once."""
+        if self._failed.get(what, (None,))[0] != cause:
+            self._failed[what] = cause, error
+            is_gallery = what == "gallery"
+            _log.error(
+                "the gallery changed but cannot be read; its former state is served"
+                if is_gallery
+                else f"the gallery's index {what} cannot be read",
+                exc_info=error,
+            )

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
 
 DEFAULT_K = 10
-_Found = tuple[NDArray[np.int64], NDArray[np.int32]]  # ids or positions, and distances
+_Found = tuple[NDArray[np.int64], NDArray[np.integer[Any]]]  # ids or positions, and distances
 _Rank = Callable[[Live, Sequence[Subset | None]], _Found]
 
 
@@ -107,8 +107,8 @@ class Ranking:
 
     @property
     def distances(self) -> NDArray[np.int32]:
-        """(n_hits,) int32 distances."""
-        return np.array([hit.distance for hit in self.hits], np.int32)
+        """(n_hits,) int64 distances."""
+        return np.array([hit.distance for hit in self.hits], np.int64)
 
 
 class Searcher:
@@ -212,9 +212,9 @@ class Searcher:
             raise NotInGallery("the gallery holds no image with this id")
         segment, position = found
         tiny = address = None
-        if "pixels" in segment.blocks:
+        if "pixels" in segment.columns:
             tiny = segment.value("pixels", position).reshape(32, 32, 3)
-        if "addresses" in segment.blocks:
+        if "addresses" in segment.columns:
             address = segment.value("addresses", position)
         return Query(segment.value("codes", position), tiny, image_id, address=address)
 
@@ -285,7 +285,10 @@ class Searcher:
             raise InvalidQuery("nothing came to search for; a query, or an example, was wanted")
         else:
             index = self._kind(index, method, k)
-            rank = self._rank_by_query(query, method, index, k, radius)
+            most = k
+            if k is None and cap is not None and index == DEFAULT_KIND:
+                most = cap + 1  # a scan for so many costs less than sorting all within the radius
+            rank = self._rank_by_query(query, method, index, most, radius)
         examples = [one for one in (query, *like, *unlike) if one is not None]
         left_out = [one.image_id for one in examples if one.image_id is not None]
         means = SERVED[method].column == "codes" and not (like or unlike)
@@ -376,7 +379,8 @@ class Searcher:
             hits = self._hits(ids, distances, closeness)
             if len(hits) == len(ids):
                 return Ranking(method, hits, truncated, latency_ms)
-            live = live.removed(np.setdiff1d(ids, [hit.id for hit in hits]))
+            # Of a former state, whose images may have been removed since.
+            live = live.removed(np.setdiff1d(live.ids(), self.gallery.catalog.rows().ids))
 
     def _values(self, query: Query, method: str) -> NDArray[np.uint8]:
         """The query's values of the column that a method searches: (width,) uint8."""
@@ -400,7 +404,7 @@ class Searcher:
     def _hits(
         self,
         ids: NDArray[np.int64],
-        distances: NDArray[np.int32],
+        distances: NDArray[np.integer[Any]],
         closeness: Closeness | None,
     ) -> list[Hit]:
         by_id = dict(zip(ids.tolist(), distances.tolist(), strict=True))

@@ -8,17 +8,19 @@ from numpy.typing import NDArray
 
 from hashsearch.closeness import Closeness
 from hashsearch.errors import InvalidGallery, InvalidModel
-from hashsearch.gallery.built import load
+from hashsearch.gallery.built import BuiltIndex, load
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.records import Rows
 from hashsearch.gallery.shards import WIDTHS
 from hashsearch.models.card import read_card
 from hashsearch.retrieval.kinds import KINDS
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
-from hashsearch.search import Block, CombinedIndex, gathered
-from hashsearch.search.live import Live, Segment, segment_of
+from hashsearch.search import Block, CombinedIndex, Index
+from hashsearch.search.live import Live, segment_of
 
-_MOST_ADDED = 20_000  # rows beside the base, or a tenth of it if that is more
+# Rows that were added beside the base or removed from it, or a tenth of it if that is more.
+_MOST_ADDED = 20_000
+_MOST_FOLLOWED = 200_000  # changes that are read one by one; reading everything takes no longer
 _MOST_SEGMENTS = 16
 
 
@@ -27,7 +29,7 @@ class State:
     """What is searched of a gallery at one generation.
 
     closeness: as of the model's card. base_shards: numbers of the shards that the base was read
-    from. built: for each kind of index that the base has, the time when it was built.
+    from. built: the record of each index that the base has, by kind.
     """
 
     generation: int
@@ -35,18 +37,27 @@ class State:
     closeness: Closeness | None
     live: Live
     base_shards: frozenset[int]
-    built: Mapping[str, str] = field(default_factory=dict)
+    built: Mapping[str, BuiltIndex] = field(default_factory=dict)
 
     def needs_a_new_base(self, shards: Mapping[int, int]) -> bool:
         """Whether much was added, or the base's shards were replaced.
 
         shards: the numbers of rows of those that exist, by number.
         """
+        most = max(_MOST_ADDED, len(self.live.base.ids) // 10)
         return (
-            self.live.added > max(_MOST_ADDED, len(self.live.base.ids) // 10)
+            self.live.added > most
+            or self.live.removed_of_base > most
             or len(self.live.segments) > _MOST_SEGMENTS
             or not self.base_shards <= shards.keys()
         )
+
+    def having(self, kind: str, index: Index | None, record: BuiltIndex | None) -> "State":
+        """The same state, with an index of this kind of its base, or without one."""
+        built = {name: one for name, one in self.built.items() if name != kind}
+        if record is not None:
+            built[kind] = record
+        return replace(self, live=self.live.with_kind(kind, index), built=built)
 
 
 def read_state(gallery: GalleryFolder) -> State:
@@ -70,10 +81,10 @@ def read_state(gallery: GalleryFolder) -> State:
 def followed(gallery: GalleryFolder, state: State) -> State | None:
     """The state that the catalog shows now, made from an earlier one by what has changed.
 
-    None if that is not known, and everything has to be read. Raises InvalidGallery if the gallery
-    is damaged, or if a job has joined its shards since.
+    None if that is not known, or far too much, and everything has to be read. Raises
+    InvalidGallery if the gallery is damaged, or if a job has joined its shards since.
     """
-    changes = gallery.catalog.changes_since(state.generation)
+    changes = gallery.catalog.changes_since(state.generation, _MOST_FOLLOWED)
     if changes is None or changes.rows.fingerprint != state.fingerprint:
         return None
     live, unknown = state.live.removed(changes.removed).restored(changes.rows.ids)
@@ -87,8 +98,10 @@ def _chosen(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
     return replace(rows, ids=rows.ids[chosen], shards=rows.shards[chosen], rows=rows.rows[chosen])
 
 
-def with_kind(gallery: GalleryFolder, state: State, kind: str) -> State | None:
-    """The state with an index of this kind, as it was built of the gallery; None if it was not.
+def index_of_base(
+    gallery: GalleryFolder, state: State, kind: str
+) -> tuple[Index, BuiltIndex] | None:
+    """The index of a kind for the state's base, and its record; None if it was not built.
 
     Raises InvalidGallery if what is stored of it is damaged.
     """
@@ -98,27 +111,13 @@ def with_kind(gallery: GalleryFolder, state: State, kind: str) -> State | None:
     if kind not in KINDS:  # one of a later version
         return None
     found = load(gallery.folder, gallery.catalog, kind, state.fingerprint, base.ids)
-    if found is None or not all(column in base.blocks for column in KINDS[kind].columns):
+    if found is None or not all(column in base.columns for column in KINDS[kind].columns):
         return None
     built, arrays = found
-    columns = {
-        column: gathered(base.blocks[column], WIDTHS[column])
-        if column != "codes"
-        else codes_of(base)
-        for column in KINDS[kind].columns
-    }
+    columns = {column: base.column(column, WIDTHS[column]) for column in KINDS[kind].columns}
     exact = base.indexes[DEFAULT_METHOD]
     assert isinstance(exact, ExactIndex)
-    index = KINDS[kind].build(columns, arrays, built.parameters, exact)
-    return replace(
-        state, live=state.live.with_kind(kind, index), built={**state.built, kind: built.time}
-    )
-
-
-def codes_of(segment: Segment) -> NDArray[np.uint8]:
-    """The codes of a segment, (n, 32) uint8, in order of position."""
-    (block,) = segment.blocks["codes"]
-    return block.values
+    return KINDS[kind].build(columns, arrays, built.parameters, exact), built
 
 
 def _blocks(gallery: GalleryFolder, rows: Rows) -> dict[str, Sequence[Block]]:

@@ -24,9 +24,20 @@ class Block(NamedTuple):
     rows: NDArray[np.int64]
     positions: NDArray[np.int64]
 
+    @classmethod
+    def of_array(cls, values: NDArray[np.uint8]) -> "Block":
+        """All rows of an array, in the order of their positions."""
+        rows = np.arange(len(values))
+        return cls(values, rows, rows)
+
 
 def gathered(blocks: Sequence[Block], width: int) -> NDArray[np.uint8]:
-    """Copy the blocks' rows into one (n, width) uint8 array, in the order of positions."""
+    """The blocks' rows as one (n, width) uint8 array, in the order of positions.
+
+    They are copied, unless there is one block that `of_array` made.
+    """
+    if len(blocks) == 1 and blocks[0].rows is blocks[0].positions:
+        return blocks[0].values
     values = np.empty((sum(len(block.rows) for block in blocks), width), np.uint8)
     for block in blocks:
         values[block.positions] = block.values.take(block.rows, axis=0)

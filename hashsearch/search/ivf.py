@@ -18,7 +18,8 @@ from hashsearch.search.subset import Subset
 from hashsearch.search.threads import in_threads, one_thread, slices
 
 MOST_LISTS = 2**16 - 1  # so that a list's number takes two bytes
-_LEFT_OUT = 64  # positions that a subset may leave out and still be searched in the lists
+# Positions that a subset may leave out and still be searched in the lists: so many, or a tenth.
+_LEFT_OUT, _SHARE_LEFT_OUT = 64, 0.1
 # More neighbours than wanted are found: nearly always, all codes at the last distance are among
 # them, and the first of these can be chosen.
 _SPARE = 16
@@ -94,12 +95,13 @@ class IvfIndex:
         """
         require_code_bytes(queries, self.code_bytes)
         left_out = 0 if subset is None else len(self) - subset.count
-        if left_out > _LEFT_OUT or k + left_out + _SPARE > len(self):
+        wanted = k + min(left_out, 3 * k + 4 * _SPARE)
+        if self._is_narrow(subset) or wanted + _SPARE > len(self):
             return self._exact.search(queries, k, subset)
         queries = np.ascontiguousarray(queries)
 
         def nearest(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-            return self._nearest(queries[start:end], k + left_out)
+            return self._nearest(queries[start:end], wanted)
 
         parts = self._in_slices(nearest, len(queries))
         positions = np.concatenate([part for part, _ in parts])
@@ -140,7 +142,7 @@ class IvfIndex:
         """
         queries = query[np.newaxis]
         require_code_bytes(queries, self.code_bytes)
-        if subset is not None and len(self) - subset.count > _LEFT_OUT:
+        if self._is_narrow(subset):
             return self._exact.search_radius(query, radius, subset)
         queries = np.ascontiguousarray(queries)
         strict = min(radius, 8 * self.code_bytes) + 1  # FAISS's radius is exclusive
@@ -154,6 +156,11 @@ class IvfIndex:
             positions, distances = positions[inside], distances[inside]
         order = np.lexsort((positions, distances))
         return positions[order], distances[order].astype(np.int32)
+
+    def _is_narrow(self, subset: Subset | None) -> bool:
+        """Whether a subset leaves out too much to be searched in the lists."""
+        most = max(_LEFT_OUT, _SHARE_LEFT_OUT * len(self))
+        return subset is not None and len(self) - subset.count > most
 
     def _in_slices(self, task: Any, n_queries: int) -> list[Any]:
         """A task's result for each slice of the queries; one query is not worth waking a thread."""

@@ -6,6 +6,7 @@ work go on in the state in which they began.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from hashsearch.search import NO_POSITION, Block, CombinedIndex, Index, gathered
 from hashsearch.search.subset import Subset, common, whole
 
 # Searches one index of a segment; the last argument says whether it is of the wanted kind.
-Ask = Callable[[Index, Subset | None, bool], tuple[NDArray[np.int64], NDArray[np.int32]]]
+Ask = Callable[[Index, Subset | None, bool], tuple[NDArray[np.int64], NDArray[Any]]]
 # Makes the exact indexes of rows, by the name of their method.
 Build = Callable[[Mapping[str, Sequence[Block]]], Mapping[str, CombinedIndex]]
 
@@ -23,13 +24,14 @@ Build = Callable[[Mapping[str, Sequence[Block]]], Mapping[str, CombinedIndex]]
 class Segment:
     """Rows of a gallery that are searched together.
 
-    ids: (n,) int64, ascending. blocks: their values, by column. indexes: exact ones, by the name
+    ids: (n,) int64, ascending. columns: their values, by column: in memory as an array of
+    (n, width) uint8, or as blocks where they are stored. indexes: exact ones, by the name
     of their method. kinds: further indexes of the codes, by the name of their kind. present: the
     positions of images that were not removed; None means all.
     """
 
     ids: NDArray[np.int64]
-    blocks: Mapping[str, Sequence[Block]]
+    columns: Mapping[str, NDArray[np.uint8] | Sequence[Block]]
     indexes: Mapping[str, CombinedIndex]
     kinds: Mapping[str, Index] = field(default_factory=dict)
     present: Subset | None = None
@@ -55,16 +57,22 @@ class Segment:
             self, present=(self.present or whole(len(self.ids))).changed(positions, members)
         )
 
+    def column(self, name: str, width: int) -> NDArray[np.uint8]:
+        """All values of a column, (n, width) uint8, in order of position."""
+        values = self.columns[name]
+        return values if isinstance(values, np.ndarray) else gathered(values, width)
+
     def value(self, column: str, position: int) -> NDArray[np.uint8]:
         """The value of a column at a position, (width,) uint8."""
-        for block in self.blocks[column]:
+        values = self.columns[column]
+        if isinstance(values, np.ndarray):
+            return values[position].copy()
+        for block in values:
             at = int(np.searchsorted(block.positions, position))  # right if they ascend
             if at < len(block.positions) and block.positions[at] == position:
                 return np.array(block.values[block.rows[at]])
         (value,) = (
-            block.values[row]
-            for block in self.blocks[column]
-            for row in block.rows[block.positions == position]
+            block.values[row] for block in values for row in block.rows[block.positions == position]
         )
         return np.array(value)
 
@@ -82,15 +90,22 @@ class Live:
     def base(self) -> Segment:
         return self.segments[0]
 
-    def with_kind(self, kind: str, index: Index) -> "Live":
-        """The same rows, with an index of a further kind of the base's codes."""
-        base = replace(self.base, kinds={**self.base.kinds, kind: index})
-        return Live((base, *self.segments[1:]))
+    def with_kind(self, kind: str, index: Index | None) -> "Live":
+        """The same rows, with an index of a further kind of the base's codes, or without it."""
+        kinds = {name: one for name, one in self.base.kinds.items() if name != kind}
+        if index is not None:
+            kinds[kind] = index
+        return Live((replace(self.base, kinds=kinds), *self.segments[1:]))
 
     @property
     def added(self) -> int:
         """Number of rows that are not in the base, also of those that were removed again."""
         return sum(len(segment.ids) for segment in self.segments[1:])
+
+    @property
+    def removed_of_base(self) -> int:
+        """Number of rows of the base that were removed."""
+        return len(self.base.ids) - len(self.base)
 
     def ids(self) -> NDArray[np.int64]:
         """The ids of all images, (n,) int64, ascending."""
@@ -136,7 +151,7 @@ class Live:
 
     def search(
         self, ask: Ask, name: str, subsets: Sequence[Subset | None], kind: str = ""
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Ask every segment's index, and merge: ids and distances, equal distances by id.
 
         ask: searches an index for one query. name: of the method. subsets: of each segment's
@@ -165,35 +180,38 @@ def segment_of(
 
     Codes, and all values of a small segment, are copied into memory.
     """
-    held = {
-        column: [_in_memory(parts)] if column == "codes" or len(ids) <= _MOST_JOINED else parts
+    columns = {
+        column: gathered(parts, parts[0].values.shape[1])
+        if column == "codes" or len(ids) <= _MOST_JOINED
+        else parts
         for column, parts in blocks.items()
     }
-    return Segment(ids, held, build(held))
+    return _segment(ids, columns, build)
 
 
-def _in_memory(blocks: Sequence[Block]) -> Block:
-    values = gathered(blocks, blocks[0].values.shape[1])
-    rows = np.arange(len(values))
-    return Block(values, rows, rows)
+def _segment(
+    ids: NDArray[np.int64],
+    columns: Mapping[str, NDArray[np.uint8] | Sequence[Block]],
+    build: Build,
+) -> Segment:
+    blocks = {
+        column: [Block.of_array(values)] if isinstance(values, np.ndarray) else values
+        for column, values in columns.items()
+    }
+    return Segment(ids, columns, build(blocks))
 
 
 def _joined(first: Segment, second: Segment, build: Build) -> Segment:
-    """One segment of the images of two that were not removed."""
+    """One segment of the images of two small ones that were not removed."""
     kept = [
         np.arange(len(one.ids)) if one.present is None else one.present.listed()
         for one in (first, second)
     ]
-    ids = np.concatenate([one.ids[some] for one, some in zip((first, second), kept, strict=True)])
-    order = np.argsort(ids)
-    blocks = {}
-    for column in first.blocks:
-        values = np.concatenate(
-            [
-                one.blocks[column][0].values[some]
-                for one, some in zip((first, second), kept, strict=True)
-            ]
-        )
-        rows = np.arange(len(ids))
-        blocks[column] = [Block(values[order], rows, rows)]
-    return Segment(ids[order], blocks, build(blocks))
+    ids = np.concatenate([first.ids[kept[0]], second.ids[kept[1]]])
+    order, columns = np.argsort(ids), {}
+    for column in first.columns.keys() & second.columns.keys():
+        each = [one.columns[column] for one in (first, second)]
+        assert isinstance(each[0], np.ndarray)
+        assert isinstance(each[1], np.ndarray)
+        columns[column] = np.concatenate([each[0][kept[0]], each[1][kept[1]]])[order]
+    return _segment(ids[order], columns, build)

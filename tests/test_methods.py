@@ -39,9 +39,10 @@ class MeanColours:
 
     def search_combined(self, queries, weights, k, subset=None):
         every = [np.square(self._means - means(one[np.newaxis])).sum(axis=1) for one in queries]
-        sums = (weights @ every).astype(np.int32)
-        order = np.lexsort((np.arange(len(sums)), sums))[:k]
-        return order, sums[order]
+        sums = weights.astype(np.int64) @ every
+        order = np.lexsort((np.arange(len(sums)), sums))
+        order = order if subset is None else order[subset.contains(order)]
+        return order[:k], sums[order[:k]]
 
     def _ranked(self, query, subset):
         distances = np.square(self._means - means(query[np.newaxis])).sum(axis=1).astype(np.int32)

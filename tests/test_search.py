@@ -100,9 +100,23 @@ def test_combined_search_ranks_by_the_weighted_sum_of_distances(drawn, weights, 
     sums = [sum(w * d for w, d in zip(weights, of, strict=True)) for of in zip(*each, strict=True)]
     subset = None if mask is None else subsets.of_mask(mask)
     found = ExactIndex(codes).search_combined(queries, np.array(weights, np.int32), k, subset)
-    expected = ranked(sums, mask)[:k]
-    assert pairs(found[0][: len(expected)], found[1][: len(expected)]) == expected
-    assert (found[0][len(expected) :] == NO_POSITION).all()
+    assert_combined(found, ranked(sums, mask)[:k])
+
+
+def assert_combined(found, expected: list[tuple[int, int]]) -> None:
+    """Check a combined search's answer. expected: (sum, position) pairs; nothing is padded."""
+    assert [of.dtype for of in found] == [np.int64, np.int64]
+    assert pairs(*found) == expected
+
+
+def test_combined_sums_of_codes_fit_beyond_32_bits():
+    """The three codes lie 256, 8 and 0 bits from each of the two examples."""
+    codes = np.zeros((3, 32), np.uint8)
+    codes[0], codes[1, 0] = 255, 255
+    zeros = np.zeros((2, 32), np.uint8)
+    for weight in (10**7, -(10**7)):
+        found = ExactIndex(codes).search_combined(zeros, np.full(2, weight, np.int32), 5)
+        assert_combined(found, ranked([512 * weight, 16 * weight, 0]))
 
 
 def test_equal_codes_come_in_order_of_position_over_all_slices():
@@ -201,19 +215,50 @@ def test_normalized_search_is_the_slow_loop(pixels):
     check(NormalizedIndex([]), images[0], 5, 10**9, [], None)
 
 
+@pytest.mark.parametrize("weights", [(1, 1, -1), (-1, -1, -1), (1, -1, 0), (3, 2, 1)])
 @pytest.mark.parametrize(
     ("index", "loop"), [(PixelIndex, squared_loop), (NormalizedIndex, normalized_loop)]
 )
-def test_combined_search_of_pixels_is_the_slow_loop(pixels, index, loop):
+def test_combined_search_of_pixels_is_the_slow_loop(pixels, index, loop, weights):
     rows = np.arange(len(pixels))
-    weights = np.array([1, 1, -1], np.int32)
+    weights = np.array(weights, np.int32)
     each = [loop(query, pixels) for query in pixels[:3]]
-    sums = [sum(w * d for w, d in zip(weights, of, strict=True)) for of in zip(*each, strict=True)]
+    sums = [
+        sum(w * d for w, d in zip(weights.tolist(), of, strict=True))
+        for of in zip(*each, strict=True)
+    ]
     built = index([Block(pixels, rows, rows)])
-    for mask in (None, rows % 5 == 0):
+    for mask in (None, rows % 5 == 0, rows < 0):
         subset = None if mask is None else subsets.of_mask(mask)
-        found = built.search_combined(pixels[:3], weights, 30, subset)
-        assert pairs(*found) == ranked(sums, mask)[:30]
+        for k in (30, 1000):
+            found = built.search_combined(pixels[:3], weights, k, subset)
+            assert_combined(found, ranked(sums, mask)[:k])
+
+
+@pytest.mark.parametrize("n_examples", [11, 200])
+@pytest.mark.parametrize("weight", [1, -1])
+def test_combined_sums_of_pixels_fit_beyond_32_bits(n_examples, weight):
+    """Black lies 3072 × 255² from each white example; 11 times that is more than 2³¹."""
+    images = np.repeat(np.array([[0], [255], [254]], np.uint8), 3072, axis=1)
+    rows = np.arange(3)
+    index = PixelIndex([Block(images, rows, rows)])
+    white = np.full((n_examples, 3072), 255, np.uint8)
+    found = index.search_combined(white, np.full(n_examples, weight, np.int32), 5)
+    times = 3072 * n_examples * weight
+    assert_combined(found, ranked([times * 255**2, 0, times]))
+
+
+@pytest.mark.parametrize("weight", [1, -1])
+def test_combined_sums_of_normalized_pixels_fit_beyond_32_bits(weight):
+    """Stripes lie 128 grey levels from their negative in every value, and 64 from plain grey."""
+    stripes = np.tile(np.array([0, 255], np.uint8), 1536)
+    images = np.stack([stripes, 255 - stripes, np.full(3072, 9, np.uint8)])
+    rows = np.arange(3)
+    index = NormalizedIndex([Block(images, rows, rows)])
+    examples = np.repeat(images[1:2], 100, axis=0)
+    found = index.search_combined(examples, np.full(100, weight, np.int32), 5)
+    times = 3072 * 100 * weight
+    assert_combined(found, ranked([times * 128**2, 0, times * 64**2]))
 
 
 def test_the_largest_distance_fits():

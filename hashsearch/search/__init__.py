@@ -68,6 +68,20 @@ def nearest_of(
     return positions, distances
 
 
+def least_sums(
+    positions: NDArray[np.int64], sums: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The k least sums and their positions, least first, equal sums in order of position.
+
+    positions, sums: (n,) int64. Returns two arrays of (min(k, n),).
+    """
+    if k < len(sums):
+        near = sums <= np.partition(sums, k - 1)[k - 1]
+        positions, sums = positions[near], sums[near]
+    order = np.lexsort((positions, sums))[:k]
+    return positions[order], sums[order]
+
+
 class Index(Protocol):
     """An index of n vectors, each known by its position from 0 to n - 1.
 
@@ -108,10 +122,11 @@ class CombinedIndex(Index, Protocol):
 
     def search_combined(
         self, queries: Any, weights: NDArray[np.int32], k: int, subset: Subset | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Find the k vectors with the least weighted sum of distances to all queries.
 
         weights: (n_queries,) int32, such as 1 for an example and -1 for a counterexample. Returns
-        (positions, sums), both (k,), least first; slots with no match as in `search`.
+        (positions, sums), both int64, least first, equal sums in order of position. Both have k
+        entries, or fewer where fewer vectors may be found.
         """
         ...

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import require_code_bytes
 from hashsearch.hardware import usable_cores
-from hashsearch.search import NO_DISTANCE, nearest_of
+from hashsearch.search import NO_DISTANCE, least_sums, nearest_of
 from hashsearch.search.subset import Subset
 from hashsearch.search.threads import in_threads, one_thread, slices
 
@@ -122,33 +122,32 @@ class ExactIndex:
         weights: NDArray[np.int32],
         k: int,
         subset: Subset | None = None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Find the k codes with the least weighted sum of distances to several queries; see Index.
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Find the k codes with the least weighted sum of distances; see CombinedIndex.
 
         queries: (n_queries, n_bytes) uint8. Raises CodeShapeError, as `search` does.
         """
         require_code_bytes(queries, self.code_bytes)
         queries = np.ascontiguousarray(queries)
         listed = None if subset is None else subset.listed()
+        factors = weights.astype(np.int64)  # products and sums have the bits of the widest factor
 
-        def nearest(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-            positions, sums = np.empty((1, 0), np.int64), np.empty((1, 0), np.int32)
+        def least(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+            positions, sums = np.empty(0, np.int64), np.empty(0, np.int64)
             for at in range(start, end, _BLOCK):
                 until = min(at + _BLOCK, end)
                 here = np.arange(at, until) if listed is None else listed[at:until]
                 codes = self._chosen(at, until, listed)
-                each = weights @ hamming_distances(queries, codes)
-                positions = np.concatenate([positions, here[np.newaxis]], axis=1)
-                sums = np.concatenate([sums, each[np.newaxis]], axis=1)
-                positions, sums = nearest_of(positions, sums, min(k, sums.shape[1]))
+                each = np.einsum("i,ij->j", factors, hamming_distances(queries, codes))
+                positions, sums = least_sums(
+                    np.concatenate([positions, here]), np.concatenate([sums, each]), k
+                )
             return positions, sums
 
         size = len(self) if listed is None else len(listed)
-        found = self._in_slices(nearest, size, len(queries))
-        positions = np.concatenate([part for part, _ in found], axis=1)
-        sums = np.concatenate([part for _, part in found], axis=1)
-        positions, sums = nearest_of(positions, sums, k)
-        return positions[0], sums[0]
+        found = self._in_slices(least, size, len(queries))
+        positions = np.concatenate([part for part, _ in found])
+        return least_sums(positions, np.concatenate([part for _, part in found]), k)
 
     def _chosen(self, start: int, end: int, listed: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         """The codes from start to end, or at the listed positions from start to end."""

@@ -1,6 +1,6 @@
 """Exact search by Euclidean distance between centred, contrast-normalised pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,6 @@ from hashsearch.search.pixels import chunks_of, least, selected
 from hashsearch.search.subset import Subset
 
 CONTRAST = 64  # standard deviation, in grey levels, to which every image is brought
-_AT_ONCE = 256  # rows whose pixels, 3 MB of float32, fit a core's cache
 _EXACT = 256  # products of two bytes whose sum float32 holds exactly: 256 × 255² < 2²⁴
 
 
@@ -44,9 +43,8 @@ class NormalizedIndex:
         distances = np.full((len(queries), k), NO_DISTANCE, np.int32)
         one = np.ones(1, np.int32)
         for row in range(len(queries)):
-            positions[row], distances[row] = self.search_combined(
-                queries[row : row + 1], one, k, subset
-            )
+            found = self.search_combined(queries[row : row + 1], one, k, subset)
+            positions[row, : len(found[0])], distances[row, : len(found[1])] = found
         return positions, distances
 
     def search_radius(
@@ -56,9 +54,10 @@ class NormalizedIndex:
 
         query: (3072,) uint8.
         """
-        found = self.search(query[np.newaxis], len(self), subset)
-        near = found[1][0] <= min(radius, NO_DISTANCE - 1)
-        return found[0][0][near], found[1][0][near]
+        one = np.ones(1, np.int32)
+        positions, distances = self.search_combined(query[np.newaxis], one, len(self), subset)
+        near = distances <= radius
+        return positions[near], distances[near].astype(np.int32)
 
     def search_combined(
         self,
@@ -66,42 +65,46 @@ class NormalizedIndex:
         weights: NDArray[np.int32],
         k: int,
         subset: Subset | None = None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Find the k images with the least weighted sum of distances to all queries; see Index.
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Find the k images with the least weighted sum of distances; see CombinedIndex.
 
         queries: (n_queries, 3072) uint8.
         """
-        return least(
-            selected(self._chunks, subset),
-            lambda chunk: weights @ _distances(chunk.values[chunk.rows], queries),
-            k,
-        )
+        factors, distances = weights.astype(np.int64), _distances_to(queries)
+        return least(selected(self._chunks, subset), lambda pixels: factors @ distances(pixels), k)
 
 
-def _distances(pixels: NDArray[np.uint8], queries: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Squared distances, (n_queries, n) int32, after normalisation, of (n, 3072) uint8."""
+def _distances_to(
+    queries: NDArray[np.uint8],
+) -> Callable[[NDArray[np.uint8]], NDArray[np.int64]]:
+    """The function that measures images' squared distances to the queries after normalisation.
+
+    queries: (n_queries, 3072) uint8. Given (n, 3072) uint8, it returns (n_queries, n) int64.
+    """
     n_values = queries.shape[1]
-    its_sum, its_squares = _sums(queries.astype(np.float32))
+    floats = queries.astype(np.float32)
+    its_sum, its_squares = _sums(floats)
     variance = its_squares - its_sum**2 / n_values  # times n_values, like all below
     deviation = np.sqrt(np.maximum(variance, n_values))
-    found = np.empty((len(queries), len(pixels)), np.int32)
-    parts = queries.astype(np.float32).reshape(len(queries), -1, _EXACT)
-    for start in range(0, len(pixels), _AT_ONCE):
-        block = pixels[start : start + _AT_ONCE].astype(np.float32)
-        sums, squares = _sums(block)
+    parts = floats.reshape(len(queries), -1, _EXACT)
+
+    def measure(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+        values = pixels.astype(np.float32)
+        sums, squares = _sums(values)
         variances = squares - sums**2 / n_values
         deviations = np.sqrt(np.maximum(variances, n_values))
-        products = np.zeros((len(queries), len(block)))
+        products = np.zeros((len(queries), len(values)))
         for part in range(parts.shape[1]):
-            products += parts[:, part] @ block[:, part * _EXACT : (part + 1) * _EXACT].T
+            products += parts[:, part] @ values[:, part * _EXACT : (part + 1) * _EXACT].T
         shared = products - np.outer(its_sum, sums) / n_values
         distances = (
             (variance / deviation**2)[:, np.newaxis]
             + variances / deviations**2
             - 2 * shared / np.outer(deviation, deviations)
         )
-        found[:, start : start + _AT_ONCE] = np.rint(CONTRAST**2 * n_values * distances)
-    return found
+        return np.rint(CONTRAST**2 * n_values * distances).astype(np.int64)
+
+    return measure
 
 
 def _sums(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

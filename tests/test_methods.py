@@ -72,7 +72,10 @@ def test_the_command_and_the_library_search_by_it(gallery_folder, capsys):
     assert [int(line.split()[1]) for line in lines[1:]] == [hit.id for hit in hits]
     with pytest.raises(SystemExit):
         run("query", "--help")
-    assert "{codes,pixels,normalized,colours}" in capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
+    assert "{codes,pixels,normalized,colours}" in text
+    assert "how images are compared: codes (by 256-bit code), pixels (" in text
+    assert "colours (" in text
 
 
 def test_http_and_the_page_offer_it(gallery_folder):

@@ -32,7 +32,15 @@ def add(commands: Commands) -> None:
     add_gallery(query)
     query.add_argument("-k", type=int, help="most hits (default: 10, or all within --radius)")
     query.add_argument("--radius", metavar="R", type=int, help="greatest distance, inclusive")
-    query.add_argument("--method", choices=tuple(SERVED), default=DEFAULT_METHOD)
+    titles = ", ".join(
+        f"{name} ({method.title[0].lower()}{method.title[1:]})" for name, method in SERVED.items()
+    )
+    query.add_argument(
+        "--method",
+        choices=tuple(SERVED),
+        default=DEFAULT_METHOD,
+        help=f"how images are compared: {titles} (default: {DEFAULT_METHOD})",
+    )
     query.add_argument(
         "--index",
         choices=tuple(KINDS),

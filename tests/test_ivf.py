@@ -206,6 +206,7 @@ def test_the_number_of_lists_grows_with_the_root_of_the_number_of_codes():
         (np.zeros((2, 31), np.uint8), np.zeros(3, np.int32), 1),
         (np.zeros((2, 32), np.int8), np.zeros(3, np.int32), 1),
         (np.zeros(64, np.uint8), np.zeros(3, np.int32), 1),
+        (np.array(7, np.uint8), np.zeros(3, np.int32), 1),
         (np.zeros((2, 32), np.uint8), np.zeros(4, np.int32), 1),
         (np.zeros((2, 32), np.uint8), np.full(3, 2, np.int32), 1),
         (np.zeros((2, 32), np.uint8), np.full(3, -2, np.int32), 1),

@@ -276,7 +276,7 @@ def require_lists(
     )
     if not fits:
         raise InvalidGallery(
-            f"the stored lists of the index ivf are not usable: {len(centroids):,} centroids of "
-            f"shape {centroids.shape[1:]}, nprobe {nprobe}; build it again: "
+            f"the stored lists of the index ivf are not usable: centroids of shape "
+            f"{centroids.shape} and type {centroids.dtype}, nprobe {nprobe}; build it again: "
             "hashsearch gallery build G --kind ivf"
         )

@@ -3,6 +3,8 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -10,15 +12,23 @@ from numpy.testing import assert_array_equal
 
 from hashsearch.errors import GalleryBusy, InvalidGallery, InvalidQuery
 from hashsearch.gallery import built as stored_indexes
-from hashsearch.gallery.built import built_indexes, load
+from hashsearch.gallery.built import (
+    built_index,
+    built_indexes,
+    damaged_indexes,
+    load,
+    recorded_kinds,
+)
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
+from hashsearch.jobs import building
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.building import build_index, buildable, drop_index
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.reencoding import reencode
 from hashsearch.jobs.removing import remove
+from hashsearch.models.card import PRETRAINED
 from hashsearch.retrieval.kinds import KINDS
 from hashsearch.search import Index
 from hashsearch.search.exact import ExactIndex
@@ -162,42 +172,181 @@ def test_a_damaged_file_is_found_named_and_repaired(which, how, gallery, capsys)
     loaded(gallery)
 
 
-def test_files_are_never_unpickled(gallery, monkeypatch):
-    """Even if the catalog vouches for them."""
-    unsafe = np.array([{"a": 1}], dtype=object)
-    write = stored_indexes.npy.write_array
-    monkeypatch.setattr(
-        stored_indexes.npy,
-        "write_array",
-        lambda file, array, allow_pickle: write(file, unsafe, allow_pickle=True),
-    )
+def header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def header_of(kind: str, shape: object) -> bytes:
+    return header(f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}}}")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (header_of("|u1", (10**15,)) + bytes(64), "does not fit the 64 bytes that follow"),
+        (header_of("|u1", (2**40, 2**40)) + bytes(64), "does not fit"),
+        (header_of("|u1", (0, 10**30)), ""),
+        (header_of("|u1", (-8, -8)) + bytes(64), "does not fit"),
+        (header_of("|u1", (63,)) + bytes(64), "does not fit"),
+        (header_of("|O", (8,)) + bytes(64), "it holds object, and not numbers"),
+        (header_of("|V0", (10**15,)), "not numbers"),
+        (header_of("|u1", "{[]: 1}"), "its header is damaged"),
+        (header("(" * 9000), "its header is damaged"),
+        (b"\x93NUMPY\x09\x00", "its header is damaged"),
+        (b"", "its header is damaged"),
+    ],
+)
+def test_a_hostile_file_is_refused_before_memory_is_spent(data, why, gallery):
+    """Even if the catalog vouches for it. Arrays with objects are never unpickled."""
     build_index(gallery, "ivf")
-    with pytest.raises(InvalidGallery, match="cannot be read"):
+    entries = record(gallery)
+    (gallery.folder / "indexes" / entries["files"]["centroids"]["name"]).write_bytes(data)
+    entries["files"]["centroids"] |= {"size": len(data), "sha256": sha256(data).hexdigest()}
+    write_record(gallery, entries)
+    with pytest.raises(InvalidGallery, match=rf"cannot be read: .*{why}"):
         loaded(gallery)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": {"ids": {"name": "../x"}}}'])
+def record(gallery: GalleryFolder, kind: str = "ivf") -> dict:
+    return json.loads(gallery.catalog.setting(f"index:{kind}"))
+
+
+def write_record(gallery: GalleryFolder, entries: object, kind: str = "ivf") -> None:
+    text = entries if isinstance(entries, str) else json.dumps(entries)
+    with gallery.catalog.transaction() as db:
+        db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (f"index:{kind}", text))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "5", "[" * 100_000, '{"files": {"ids": {"name": "../x"}}}']
+)
 def test_a_damaged_record_is_named_and_repaired(text, gallery, capsys):
     build_index(gallery, "ivf")
-    with gallery.catalog.transaction() as db:
-        db.execute("UPDATE settings SET value = ? WHERE name = 'index:ivf'", (text,))
+    multihash = build_index(gallery, "multihash")
+    write_record(gallery, text)
     sentence = "the catalog's record of the index ivf is damaged"
     with pytest.raises(InvalidGallery, match=sentence):
-        built_indexes(gallery.catalog)
+        built_index(gallery.catalog, "ivf")
+    with pytest.raises(InvalidGallery, match=sentence):
+        loaded(gallery)
+    assert damaged_indexes(gallery.catalog) == ["ivf"]
+    assert built_indexes(gallery.catalog) == {"multihash": multihash}
+    assert loaded(gallery, "multihash") == (multihash, {})
+    again = f"hashsearch gallery build {gallery.folder} --kind ivf"
     assert run("gallery", "verify", gallery.folder, "--sample", 0) == 1
-    assert sentence in capsys.readouterr().out
+    assert f"{sentence}\n  to repair it: {again}" in capsys.readouterr().out
+    assert run("gallery", "info", gallery.folder) == 0
+    output = capsys.readouterr().out
+    assert f"its record is damaged; to build it again: {again}; to delete it, add --drop" in output
+    assert run("gallery", "info", gallery.folder, "--json") == 0
+    indexes = json.loads(capsys.readouterr().out)["indexes"]
+    assert indexes["ivf"] == {"title": KINDS["ivf"].title, "usable": False, "damaged": True}
+    assert (indexes["multihash"]["usable"], indexes["multihash"]["damaged"]) == (True, False)
     build_index(gallery, "ivf")
+    assert damaged_indexes(gallery.catalog) == []
     assert names(gallery) == named(gallery)
     assert run("gallery", "verify", gallery.folder, "--sample", 0) == 0
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parameters": None},
+        {"parameters": {"nprobe": "x"}},
+        {"parameters": {"nprobe": True}},
+        {"parameters": {"nprobe": 1.5}},
+        {"parameters": {"nprobe": -1}},
+        {"parameters": {"\x1b[2J": 1}},
+        {"by_image": 5},
+        {"by_image": ["other"]},
+        {"files": []},
+        {"recall": "x"},
+        {"recall": 1.01},
+        {"wanted_recall": float("nan")},
+        {"query_ms": float("inf")},
+        {"exact_ms": -1},
+        {"build_seconds": 10**400},
+        {"image_bytes": None},
+        {"images": 2**63},
+        {"generation": -1},
+        {"time": "yesterday"},
+        {"fingerprint": 7},
+    ],
+    ids=str,
+)
+def test_a_record_with_a_wrong_value_is_damaged(changes, gallery):
+    build_index(gallery, "ivf")
+    write_record(gallery, record(gallery) | changes)
+    with pytest.raises(InvalidGallery, match="record of the index ivf is damaged; to build it"):
+        built_index(gallery.catalog, "ivf")
+    assert damaged_indexes(gallery.catalog) == ["ivf"]
+
+
+def test_fields_of_a_later_version_are_ignored(gallery):
+    built = build_index(gallery, "ivf")
+    entries = record(gallery)
+    entries["files"]["ids"]["codec"] = "zstd"
+    write_record(gallery, entries | {"seed": 3, "recall": 1})
+    assert loaded(gallery)[0] == replace(built, recall=1.0)
+
+
+def test_a_kind_of_a_later_version_is_shown_kept_and_dropped(gallery, capsys):
+    build_index(gallery, "exact")
+    write_record(gallery, record(gallery, "exact"), "tree")
+    write_record(gallery, "{}", "wood")
+    assert damaged_indexes(gallery.catalog) == ["wood"]
+    assert run("gallery", "info", gallery.folder) == 0
+    output = capsys.readouterr().out
+    for kind in ("tree", "wood"):
+        drop = f"hashsearch gallery build {gallery.folder} --kind {kind} --drop"
+        assert f"not known to this version of hashsearch; to delete it: {drop}" in output
+    assert run("gallery", "verify", gallery.folder, "--sample", 0) == 1
+    assert f"to repair it: {drop}" in capsys.readouterr().out
+    assert run("gallery", "build", gallery.folder, "--kind", "wood", "--drop") == 0
+    assert "dropped wood" in capsys.readouterr().out
+    assert recorded_kinds(gallery.catalog) == ["exact", "tree"]
+    assert run("gallery", "build", gallery.folder, "--drop") == 0
+    assert recorded_kinds(gallery.catalog) == []
+    assert run("gallery", "build", gallery.folder, "--kind", "tree", "--drop") != 0
+    assert "there is no index 'tree'" in capsys.readouterr().err
+
+
+def test_files_of_a_damaged_record_are_kept_only_while_they_may_be_of_use(
+    gallery, other_model_folder
+):
+    build_index(gallery, "ivf")
+    entries = record(gallery)
+    folder = gallery.folder / "indexes"
+    of_it = names(gallery)
+    orphans = ("ivf-lists-0123456789abcdef.npy", ".ivf-lists")
+
+    def after_a_job() -> set[str]:
+        for name in orphans:
+            (folder / name).touch()
+        compact(gallery)
+        return names(gallery)
+
+    assert after_a_job() == of_it
+    later = entries | {"recall": {"at 10": 0.9}}  # as a later version might write it
+    write_record(gallery, later)
+    assert damaged_indexes(gallery.catalog) == ["ivf"]
+    assert after_a_job() == of_it
+    assert drop_index(gallery, "ivf")
+    assert names(gallery) == set()
+    build_index(gallery, "ivf")
+    write_record(gallery, later)
+    reencode(gallery, other_model_folder)
+    assert names(gallery) == set()
+    build_index(gallery, "ivf")
+    write_record(gallery, "{}")  # names no file
+    assert after_a_job() == set()
+
+
 def test_a_record_may_not_name_files_elsewhere(gallery):
     build_index(gallery, "ivf")
-    with gallery.catalog.transaction() as db:
-        (text,) = db.execute("SELECT value FROM settings WHERE name = 'index:ivf'").fetchone()
-        entries = json.loads(text)
-        entries["files"]["lists"]["name"] = "../catalog.sqlite"
-        db.execute("UPDATE settings SET value = ? WHERE name = 'index:ivf'", (json.dumps(entries),))
+    entries = record(gallery)
+    entries["files"]["lists"]["name"] = "../catalog.sqlite"
+    write_record(gallery, entries)
     with pytest.raises(InvalidGallery, match="is damaged"):
         loaded(gallery)
 
@@ -296,12 +445,49 @@ def test_what_cannot_be_built_is_refused_with_a_sentence(gallery):
         build_index(gallery, "ivf")
 
 
-def test_a_gallery_without_a_column_is_told_to_reencode(gallery, monkeypatch):
-    needy = KINDS["exact"].__class__("Needs addresses", False, ("addresses", "codes"), 4, None)
-    monkeypatch.setitem(KINDS, "needy", needy)
-    assert "needy" not in buildable(gallery)
-    with pytest.raises(InvalidGallery, match=r"lacks addresses.* gallery reencode .* makes them"):
-        build_index(gallery, "needy")
+def test_advice_on_a_lacking_column_is_true(gallery, monkeypatch, capsys):
+    """The gallery's model makes no addresses, the bundled one does."""
+
+    def advice() -> str:
+        with pytest.raises(InvalidGallery, match="lacks addresses, which the index buckets") as e:
+            build_index(gallery, "buckets")
+        (sentence,) = str(e.value).split("needs; ")[1:]
+        monkeypatch.setattr(building, "build_index", lambda *_: loaded(gallery, "exact")[0])
+        assert run("gallery", "build", gallery.folder) == 0
+        left_out = f"buckets: left out: the gallery lacks addresses; {sentence}\n"
+        assert left_out in capsys.readouterr().out
+        assert run("gallery", "build", gallery.folder, "--json") == 0
+        answers = json.loads(capsys.readouterr().out)
+        assert list(answers) == list(KINDS)
+        assert answers["buckets"] == {
+            "title": KINDS["buckets"].title,
+            "usable": False,
+            "left_out": left_out.removeprefix("buckets: ").strip(),
+        }
+        monkeypatch.setattr(building, "build_index", build_index)
+        return sentence
+
+    build_index(gallery, "exact")
+    assert "buckets" not in buildable(gallery)
+    reencoding = f"hashsearch gallery reencode {gallery.folder}"
+    assert f"{reencoding} --model bundled makes them" in advice()
+    card = gallery.card()
+    monkeypatch.setattr(building, "read_card", lambda _: card)
+    assert advice() == "its model makes none"
+    with_addresses = replace(card, address_bits=28)
+    monkeypatch.setattr(GalleryFolder, "card", lambda _: with_addresses)
+    assert advice() == f"{reencoding} makes them"
+    monkeypatch.setattr(GalleryFolder, "keeps", lambda *_: False)
+    assert "which the gallery does not keep either" in advice()
+
+
+def test_addresses_by_the_bundled_model_make_buckets_buildable(gallery):
+    """As the advice says."""
+    remove(gallery.catalog, Selection(ids=list(range(31, 301))))
+    assert "buckets" not in buildable(gallery)
+    reencode(gallery, PRETRAINED)
+    assert buildable(gallery) == list(KINDS)
+    assert build_index(gallery, "buckets").images == 30
 
 
 @pytest.mark.parametrize("images", [2, 3, 5])

@@ -146,7 +146,7 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _as_json(gallery: "GalleryFolder", job: "Job | None") -> dict[str, Any]:
-    from hashsearch.gallery.built import built_indexes
+    from hashsearch.gallery.built import built_indexes, damaged_indexes
 
     catalog, card = gallery.catalog, gallery.card()
     rows = catalog.shard_rows()
@@ -167,8 +167,11 @@ def _as_json(gallery: "GalleryFolder", job: "Job | None") -> dict[str, Any]:
         "precision": catalog.setting("precision"),
         "keeps": [what for what in ("pixels", "thumbnails") if gallery.keeps(what)],
         "indexes": {
-            kind: _index_as_json(built, gallery.fingerprint)
-            for kind, built in built_indexes(catalog).items()
+            **{
+                kind: _index_as_json(built, gallery.fingerprint)
+                for kind, built in built_indexes(catalog).items()
+            },
+            **{kind: _unusable(kind, damaged=True) for kind in damaged_indexes(catalog)},
         },
         "generation": catalog.generation(),
         "last_job": job and job.as_dict(),
@@ -194,7 +197,10 @@ def _as_lines(gallery: "GalleryFolder", job: "Job | None") -> dict[str, str]:
         "shards": f"{info['shards']:,}, keeping " + " and ".join(["codes", *info["keeps"]]),
         "model": f"{info['model']['kind']}, {info['model']['bits']} bits, "
         f"{info['model']['fingerprint'][:12]}, {info['precision']}",
-        **{f"index {kind}": _index_line(gallery, kind, i) for kind, i in info["indexes"].items()},
+        **{
+            f"index {shown(kind)}": _index_line(gallery, kind, i)
+            for kind, i in info["indexes"].items()
+        },
         "generation": f"{info['generation']:,}",
         "last job": "none" if job is None else _job_line(job),
     }
@@ -209,10 +215,9 @@ def _disk_bytes(gallery: "GalleryFolder") -> dict[str, int]:
 
 
 def _index_as_json(built: "BuiltIndex", fingerprint: str) -> dict[str, Any]:
-    kind = KINDS.get(built.kind)
     return {
-        "title": kind.title if kind else None,
-        "usable": kind is not None and built.fingerprint == fingerprint,
+        **_unusable(built.kind, damaged=False),
+        "usable": built.kind in KINDS and built.fingerprint == fingerprint,
         **{
             name: getattr(built, name)
             for name in ("recall", "wanted_recall", "parameters", "query_ms", "exact_ms")
@@ -225,9 +230,18 @@ def _index_as_json(built: "BuiltIndex", fingerprint: str) -> dict[str, Any]:
     }
 
 
+def _unusable(kind: str, **why: bool | str) -> dict[str, Any]:
+    """What the JSON of `info` and `build` says of an index that cannot be used, and why."""
+    return {"title": KINDS[kind].title if kind in KINDS else None, "usable": False, **why}
+
+
 def _index_line(gallery: "GalleryFolder", kind: str, index: dict[str, Any]) -> str:
+    again = f"hashsearch gallery build {gallery.folder} --kind {shown(kind)}"
+    if kind not in KINDS:
+        return f"not known to this version of hashsearch; to delete it: {again} --drop"
+    if index["damaged"]:
+        return f"its record is damaged; to build it again: {again}; to delete it, add --drop"
     if not index["usable"]:
-        again = f"hashsearch gallery build {gallery.folder} --kind {kind}"
         return f"built for another model; to build it again: {again}"
     at = "".join(f" at {name} {value:,}" for name, value in index["parameters"].items())
     line = f"recall@10 {index['recall']:.3f}{at}, {index['query_ms']:.2g} ms a query"
@@ -471,23 +485,29 @@ def _reencode(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from hashsearch.gallery.built import built_indexes
+    from hashsearch.gallery.built import recorded_kinds
     from hashsearch.gallery.gallery_folder import GalleryFolder
-    from hashsearch.jobs.building import build_index, buildable, drop_index
+    from hashsearch.jobs.building import build_index, drop_index, lacking, why_lacking
 
     stop_on_sigterm()
     gallery = GalleryFolder(options.gallery)
     if options.drop:
-        stored = [kind for kind in built_indexes(gallery.catalog) if kind in KINDS]
-        dropped = [kind for kind in options.kind or stored if drop_index(gallery, kind)]
+        kinds = options.kind or recorded_kinds(gallery.catalog)
+        dropped = [kind for kind in kinds if drop_index(gallery, kind)]
         gallery.close()
         if options.json:
             print(json.dumps({"dropped": dropped}))
         else:
-            print(f"{options.gallery}: dropped {', '.join(dropped) or 'no index'}")
+            print(f"{options.gallery}: dropped {shown(', '.join(dropped)) or 'no index'}")
         return 0
-    answers = {}
-    for kind in options.kind or buildable(gallery):
+    answers: dict[str, dict[str, Any]] = {}
+    for kind, column in (dict.fromkeys(options.kind) if options.kind else lacking(gallery)).items():
+        if column is not None:
+            why = f"left out: the gallery lacks {column}; {why_lacking(gallery, column)}"
+            answers[kind] = _unusable(kind, left_out=why)
+            if not options.json:
+                print(f"{kind}: {why}", flush=True)
+            continue
         built = build_index(gallery, kind, options.recall)
         answers[kind] = _index_as_json(built, gallery.fingerprint)
         if not options.json:

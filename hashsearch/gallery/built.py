@@ -10,10 +10,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from io import BytesIO
+from math import inf, prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -24,9 +27,14 @@ from hashsearch.errors import ArtifactMismatch, InvalidGallery
 from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.shards import sha256_of_file
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 _SETTING = "index:"
 _INDEXES = "indexes"
 _FILE = re.compile(r"[a-z]+-[a-z]+-[0-9a-f]{16}\.npy")
+_UNFINISHED = re.compile(r"\.[a-z]+-[a-z]+")
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _IDS = "ids"  # the array of the images' ids, beside arrays by image
 
 
@@ -75,29 +83,74 @@ class BuiltIndex:
         return sum(file.size for file in self.files.values())
 
 
+def recorded_kinds(catalog: Catalog) -> list[str]:
+    """Names of the kinds that the catalog has a record of, also of damaged and unknown ones."""
+    return [name.removeprefix(_SETTING) for name in catalog.settings(_SETTING)]
+
+
 def built_indexes(catalog: Catalog) -> dict[str, BuiltIndex]:
-    """The records of built indexes by kind, also of those built for another model.
-
-    Raises InvalidGallery if a record cannot be read.
-    """
-    found = catalog.settings(_SETTING)
-    return {name.removeprefix(_SETTING): _read(name, text) for name, text in found.items()}
+    """The records that can be read, by kind, also of indexes that were built for another model."""
+    return _sorted_out(catalog)[0]
 
 
-def _read(name: str, text: str) -> BuiltIndex:
-    kind = name.removeprefix(_SETTING)
+def damaged_indexes(catalog: Catalog) -> list[str]:
+    """Names of the kinds whose record cannot be read."""
+    return list(_sorted_out(catalog)[1])
+
+
+def built_index(catalog: Catalog, kind: str) -> BuiltIndex | None:
+    """The record of one kind, or None. Raises InvalidGallery if it cannot be read."""
+    text = catalog.settings(_SETTING + kind).get(_SETTING + kind)
+    return None if text is None else _read(kind, text)
+
+
+def _sorted_out(catalog: Catalog) -> tuple[dict[str, BuiltIndex], dict[str, str]]:
+    """The records that can be read, and the texts of the others, by kind."""
+    readable, damaged = {}, {}
+    for name, text in catalog.settings(_SETTING).items():
+        kind = name.removeprefix(_SETTING)
+        try:
+            readable[kind] = _read(kind, text)
+        except InvalidGallery:
+            damaged[kind] = text
+    return readable, damaged
+
+
+def _read(kind: str, text: str) -> BuiltIndex:
     try:
         entries = json.loads(text)
-        files = {key: StoredFile(**entry) for key, entry in entries["files"].items()}
-        built = BuiltIndex(**(entries | {"kind": kind, "files": files}))
-        if not all(_FILE.fullmatch(file.name) for file in files.values()):
-            raise ValueError("a file has a name that is not of an index")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        built = _validator().validate_json(json.dumps({**entries, "kind": kind}), strict=True)
+        _require_sane(built)
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidGallery(
-            f"the catalog's record of the index {kind} is damaged; to repair it: "
-            f"hashsearch gallery build G --kind {kind}"
+            f"the catalog's record of the index {kind} is damaged; to build it again: "
+            f"hashsearch gallery build G --kind {kind}; to delete it, add --drop"
         ) from error
     return built
+
+
+@cache
+def _validator() -> "TypeAdapter[BuiltIndex]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(BuiltIndex)
+
+
+def _require_sane(built: BuiltIndex) -> None:
+    """Raise ValueError if a number is out of range or not finite, or a name is not allowed."""
+    datetime.fromisoformat(built.time)
+    counts = (built.generation, built.images, *(file.size for file in built.files.values()))
+    measured = (built.query_ms, built.exact_ms, built.image_bytes, built.build_seconds)
+    if not (
+        all(0 <= number < 2**63 for number in (*counts, *built.parameters.values()))
+        and all(0 <= number < inf for number in measured)
+        and 0 <= built.recall <= 1
+        and 0 <= built.wanted_recall <= 1
+        and all(_FILE.fullmatch(file.name) for file in built.files.values())
+        and all(name.isidentifier() for name in built.parameters)
+        and built.files.keys() >= set(built.by_image)
+    ):
+        raise ValueError("a value is out of range")
 
 
 def store(
@@ -163,23 +216,26 @@ def drop(folder: Path, catalog: Catalog, kind: str) -> bool:
 def drop_unnamed(folder: Path, catalog: Catalog) -> None:
     """Delete the files of indexes that no record of the gallery's model names.
 
-    Such are left by a killed job, an earlier index and another model. The caller holds the job
-    lock.
+    Such are left by a killed job, an earlier index and another model. A record that cannot be
+    read may be of a later version: the files whose names its text has are kept, if it also has
+    the model's fingerprint. The caller holds the job lock.
     """
-    try:
-        named = {file.name for one in usable_indexes(catalog) for file in one.files.values()}
-    except InvalidGallery:  # a damaged record, whose files are kept until it is built again
-        return
+    fingerprint = catalog.setting("fingerprint")
+    readable, damaged = _sorted_out(catalog)
+    usable = [built for built in readable.values() if built.fingerprint == fingerprint]
+    named = {file.name for built in usable for file in built.files.values()}
+    texts = [text for text in damaged.values() if fingerprint in text]
     for path in (folder / _INDEXES).glob("*"):
-        if path.name not in named and _FILE.fullmatch(path.name.lstrip(".")):
+        if _UNFINISHED.fullmatch(path.name) or (
+            _FILE.fullmatch(path.name)
+            and path.name not in named
+            and not any(path.name in text for text in texts)
+        ):
             path.unlink(missing_ok=True)
 
 
 def usable_indexes(catalog: Catalog) -> list[BuiltIndex]:
-    """The records of the indexes that were built for the gallery's model.
-
-    Raises InvalidGallery if a record cannot be read.
-    """
+    """The records that can be read of indexes that were built for the gallery's model."""
     fingerprint = catalog.setting("fingerprint")
     return [one for one in built_indexes(catalog).values() if one.fingerprint == fingerprint]
 
@@ -195,16 +251,17 @@ def load(
     """The record and arrays of a built index; None if there is none for codes by this model.
 
     ids: (n,) int64, ascending, of the images that are searched. Arrays by image become (n,) int64,
-    with -1 for images that were added later. Raises InvalidGallery if a file is damaged.
+    with -1 for images that were added later. Raises InvalidGallery if the record or a file is
+    damaged.
     """
     while True:
-        built = built_indexes(catalog).get(kind)
+        built = built_index(catalog, kind)
         if built is None or built.fingerprint != fingerprint:
             return None
         try:
             return built, _arrays(folder, built, ids)
         except InvalidGallery:
-            if built_indexes(catalog).get(kind) == built:
+            if built_index(catalog, kind) == built:
                 raise  # otherwise it was built again meanwhile
 
 
@@ -255,15 +312,28 @@ def _array(folder: Path, kind: str, file: StoredFile) -> NDArray[Any]:
         if path.stat().st_size == file.size:  # before it is read
             data = path.read_bytes()
             if sha256(data).hexdigest() == file.sha256:
-                array: NDArray[Any] = npy.read_array(BytesIO(data), allow_pickle=False)
-                return array
+                return _read_npy(data)
         problem = "differs from what was stored"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         problem = f"cannot be read: {error}"
     raise InvalidGallery(
         f"{path} {problem}; to repair it: hashsearch gallery build {folder} --kind {kind}"
     )
 
 
-def built_index(catalog: Catalog, kind: str) -> BuiltIndex | None:
-    return built_indexes(catalog).get(kind)
+def _read_npy(data: bytes) -> NDArray[Any]:
+    """Read an array of numbers. Raises ValueError unless the header fits the bytes after it."""
+    file = BytesIO(data)
+    try:
+        read_header = _HEADERS[npy.read_magic(file)]
+        shape, _, dtype = read_header(file)
+    except Exception as error:  # NumPy parses the header as Python: many classes
+        raise ValueError("its header is damaged") from error
+    if dtype.kind not in "biuf":
+        raise ValueError(f"it holds {dtype}, and not numbers")
+    left = len(data) - file.tell()
+    if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != left:
+        raise ValueError(f"its header does not fit the {left:,} bytes that follow")
+    file.seek(0)
+    array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+    return array

@@ -1,16 +1,18 @@
 """Building indexes of a gallery: learning what is costly to find, and measuring what they find."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidGallery, InvalidQuery
-from hashsearch.gallery.built import BuiltIndex, drop, store
+from hashsearch.gallery.built import BuiltIndex, drop, recorded_kinds, store
 from hashsearch.gallery.changes import now
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import JobRecord
 from hashsearch.gallery.records import Rows
+from hashsearch.models.card import BUNDLED, PRETRAINED, read_card
 from hashsearch.progress import progress_report
 from hashsearch.retrieval.kinds import KINDS, RECALL, Arrays, IndexKind, Learned
 from hashsearch.search import Index
@@ -45,21 +47,57 @@ def build_index(gallery: GalleryFolder, kind: str, recall: float = RECALL) -> Bu
 def drop_index(gallery: GalleryFolder, kind: str) -> bool:
     """Forget a built index and delete its files; returns whether there was one.
 
-    Raises InvalidQuery if there is no such kind, GalleryBusy and GalleryReadOnly.
+    kind: also one whose record is damaged or that only a later version knows. Raises InvalidQuery
+    if the kind is neither known nor recorded, GalleryBusy and GalleryReadOnly.
     """
-    _kind(kind)
+    if kind not in recorded_kinds(gallery.catalog):
+        _kind(kind)
     with gallery.job_lock():
         return drop(gallery.folder, gallery.catalog, kind)
 
 
 def buildable(gallery: GalleryFolder) -> list[str]:
     """Names of the kinds of indexes that the gallery has the columns for."""
+    return [name for name, column in lacking(gallery).items() if column is None]
+
+
+def lacking(gallery: GalleryFolder) -> dict[str, str | None]:
+    """For each kind of index, the first column that it needs and the gallery lacks, or None."""
     shards = gallery.every_shard().values()
-    return [
-        name
+    missing = {
+        column
+        for kind in KINDS.values()
+        for column in kind.columns
+        if not all(shard.file(column) for shard in shards)
+    }
+    return {
+        name: next((column for column in kind.columns if column in missing), None)
         for name, kind in KINDS.items()
-        if all(shard.file(column) for shard in shards for column in kind.columns)
-    ]
+    }
+
+
+def why_lacking(gallery: GalleryFolder, column: str) -> str:
+    """Why a gallery lacks a column, and which command makes it, if any does."""
+    if not gallery.keeps("pixels"):
+        return "they are made from stored pixels, which the gallery does not keep either"
+    card, bundled = gallery.card(), read_card(PRETRAINED)
+    reencode = f"hashsearch gallery reencode {gallery.folder}"
+    if column != "addresses" or card.address_bits:
+        return f"{reencode} makes them"
+    if bundled.address_bits and bundled.preprocessing == card.preprocessing:
+        return (
+            f"its model makes none, but the bundled one does: {reencode} --model {BUNDLED} "
+            "makes them, and all codes by that model"
+        )
+    return "its model makes none"
+
+
+def repair_of(folder: Path, kind: str) -> str:
+    """The command that repairs what is stored of an index in a gallery's folder."""
+    build = f"hashsearch gallery build {folder} --kind {kind}"
+    if kind not in KINDS:
+        return f"{build} --drop, which deletes it; this version of hashsearch cannot build it"
+    return build
 
 
 def _kind(name: str) -> IndexKind:
@@ -79,7 +117,7 @@ def _columns(gallery: GalleryFolder, rows: Rows, kind: str) -> dict[str, NDArray
         if column is None:
             raise InvalidGallery(
                 f"{gallery.folder} lacks {name}, which the index {kind} needs; "
-                f"hashsearch gallery reencode {gallery.folder} makes them"
+                + why_lacking(gallery, name)
             )
         columns[name] = column
     return columns

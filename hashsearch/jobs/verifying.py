@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hashsearch.encoder import Encoder
-from hashsearch.errors import HashSearchError, InvalidGallery
-from hashsearch.gallery.built import is_whole, path_of, usable_indexes
+from hashsearch.errors import HashSearchError
+from hashsearch.gallery.built import damaged_indexes, is_whole, path_of, usable_indexes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.shards import Shard
 from hashsearch.images import TINY_SIDE
+from hashsearch.jobs.building import repair_of
 from hashsearch.jobs.reencoding import ROUNDING_BITS
 from hashsearch.progress import progress_report
 from hashsearch.wording import counted
@@ -115,13 +116,12 @@ def _checksums(gallery: GalleryFolder) -> tuple[int, int, list[Finding]]:
 def _indexes(gallery: GalleryFolder) -> tuple[int, int, list[Finding]]:
     """As `_checksums`, of what is stored of built indexes."""
     files = file_bytes = 0
-    findings = []
-    try:
-        usable = usable_indexes(gallery.catalog)
-    except InvalidGallery as error:
-        what = str(error).partition(";")[0]
-        return 0, 0, [Finding(what, f"hashsearch gallery build {gallery.folder}")]
-    for built in usable:
+    what = "the catalog's record of the index {} is damaged"
+    findings = [
+        Finding(what.format(kind), repair_of(gallery.folder, kind))
+        for kind in damaged_indexes(gallery.catalog)
+    ]
+    for built in usable_indexes(gallery.catalog):
         for file in built.files.values():
             if is_whole(gallery.folder, file):
                 files += 1
@@ -129,7 +129,7 @@ def _indexes(gallery: GalleryFolder) -> tuple[int, int, list[Finding]]:
             elif built in usable_indexes(gallery.catalog):  # otherwise it was built again meanwhile
                 path = path_of(gallery.folder, file)
                 state = "differs from what was stored" if path.exists() else "is missing"
-                mend = f"hashsearch gallery build {gallery.folder} --kind {built.kind}"
+                mend = repair_of(gallery.folder, built.kind)
                 findings.append(Finding(f"{path} {state}", mend))
     return files, file_bytes, findings
 

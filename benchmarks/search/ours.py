@@ -19,7 +19,7 @@ from benchmarks.search.measure import (
     single_ms,
 )
 from hashsearch.codes import ADDRESS_BYTES
-from hashsearch.search import Block
+from hashsearch.search import NO_POSITION, Block
 from hashsearch.search.buckets import BucketIndex
 from hashsearch.search.exact import ExactIndex
 from hashsearch.search.held_out import HeldOut
@@ -35,7 +35,6 @@ RADII = (4, 8, 11)  # in bits of the code; 11 bits are within what copies differ
 ADDRESS_RADII = (1, 2, 3)  # in bits of the address
 PROBES = (16, 32, 64, 128)
 WANTED = 0.95  # recall that the lists to visit are chosen for
-_CHOOSING = 1000  # rows by which they are chosen
 _SLOW = 128  # queries by pixels, which take as long as thousands by code
 
 Search = Callable[[NDArray[np.uint8]], tuple[NDArray[np.int64], NDArray[np.int32]]]
@@ -177,14 +176,18 @@ def ivf(given: Given, size: int) -> Iterator[Measured]:
         return IvfIndex(codes, centroids, assign(codes, centroids), PROBES[0], exact)
 
     index, *cost = built(make, size, codes.nbytes)
-    rows = np.random.default_rng(0).choice(size, _CHOOSING, replace=False)
-    chosen = choose_nprobe(index, HeldOut(rows, codes[rows], exact), WANTED)
+    # Half of the queries choose how many lists are visited, the others measure the recall.
+    queries, tenth, half = given.held_out.codes, given.tenth(size), len(given.tenth(size)) // 2
+    strangers = np.full(half, NO_POSITION)
+    chosen = choose_nprobe(index, HeldOut(strangers, queries[:half], exact), WANTED)
     search = partial(index.search, k=K)
     for index.nprobe in sorted({chosen, *PROBES}):
         what = f"ivf, {index.nprobe} of {n_lists:,} lists"
-        note = f"chosen for a recall of {WANTED} by rows of the gallery"
-        measured = nearest(what, search, given.held_out.codes, size, given.tenth(size))
-        yield replace(measured, note=note if index.nprobe == chosen else "").costing(*cost)
+        note = f"chosen for a recall of {WANTED} by other queries"
+        measured = nearest(what, search, queries, size)
+        found = recall(search(queries[half:])[1], tenth[half:])
+        note = note if index.nprobe == chosen else ""
+        yield replace(measured, recall=found, note=note).costing(*cost)
 
 
 def pixels(given: Given, size: int) -> Iterator[Measured]:

@@ -68,7 +68,8 @@ def _ivf(columns: Arrays, stored: Arrays, parameters: Parameters, exact: "ExactI
     from hashsearch.search.ivf import IvfIndex, assign, require_lists
 
     codes, nprobe = columns["codes"], parameters.get("nprobe", 0)
-    centroids, lists = stored["centroids"], stored["lists"]
+    nothing = np.empty(0)
+    centroids, lists = stored.get("centroids", nothing), stored.get("lists", nothing)
     require_lists(len(codes), centroids, lists, nprobe)
     added = np.flatnonzero(lists < 0)
     if len(added):

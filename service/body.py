@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, invalid_parameter
-from service.schemas import AskedQuery, QueryBody
+from service.schemas import AskedQuery, ImageExample, QueryBody
 from service.settings import Settings
 
 _SHORT_JSON = 2**18  # bytes beside the image; a query with 10,000 ids takes less
@@ -75,10 +75,17 @@ def parse_query(body: Annotated[Body, Depends(read_body)]) -> AskedQuery:
     Raises MalformedRequest or InvalidParameter if the body is none.
     """
     if not body.is_json:
-        return AskedQuery(body.data, None)
+        return AskedQuery(body.data)
     query = _parse_json(body.data)
     image = None if query.image_base64 is None else _decode_base64(query.image_base64)
-    return AskedQuery(image, query)
+    like, unlike = (
+        [
+            _decode_base64(one.image_base64) if isinstance(one, ImageExample) else one
+            for one in examples
+        ]
+        for examples in (query.like, query.unlike)
+    )
+    return AskedQuery(image, like, unlike, query)
 
 
 def _limited(request: Request, max_bytes: int) -> Request:
@@ -119,10 +126,9 @@ def _required(data: bytes) -> bytes:
 
 
 def _parse_json(data: bytes) -> QueryBody:
-    # One long string costs little; anything else of its length would cost memory and time before
-    # it is refused.
-    image = _IMAGE.search(data)
-    if len(data) - (len(image[1]) if image else 0) > _SHORT_JSON:
+    # Long strings cost little; anything else of their length would cost memory and time before it
+    # is refused.
+    if len(data) - sum(map(len, _IMAGE.findall(data))) > _SHORT_JSON:
         raise MalformedRequest(
             f"a JSON body may hold {_SHORT_JSON:,} bytes beside the text of image_base64"
         )

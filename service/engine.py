@@ -29,7 +29,6 @@ from hashsearch.retrieval.searcher import Query, Ranking, Searcher
 from service.problems import GalleryUnavailable
 from service.schemas import (
     MAX_K,
-    NO_BODY,
     AskedQuery,
     ChoiceParameters,
     ClosenessAnswer,
@@ -66,6 +65,15 @@ class _Question:
         return None if self.query is None else code_to_hex(self.query.code)
 
 
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """The images of a request, decoded before a searcher is asked: (32, 32, 3) uint8 each."""
+
+    query: TinyImage | None
+    like: Sequence[int | str | TinyImage]
+    unlike: Sequence[int | str | TinyImage]
+
+
 class Engine:
     """An opened gallery. Its methods may be called from many threads at once.
 
@@ -95,10 +103,10 @@ class Engine:
     def search(self, asked: AskedQuery, parameters: SearchParameters) -> SearchAnswer:
         """One method's answer to a query. Raises what decoding and searching raise."""
 
-        tiny = self._decoded(asked, parameters)
+        decoded = self._decoded(asked, parameters)
 
         def search(searcher: Searcher) -> SearchAnswer:
-            question = _question(searcher, asked, parameters, tiny)
+            question = _question(searcher, asked, parameters, decoded)
             ranking = searcher.search(
                 question.query,
                 parameters.method,
@@ -117,10 +125,10 @@ class Engine:
     def compare(self, asked: AskedQuery, parameters: CompareParameters) -> CompareAnswer:
         """Every method's answer to one query. Raises as `search` does."""
 
-        tiny = self._decoded(asked, parameters)
+        decoded = self._decoded(asked, parameters)
 
         def compare(searcher: Searcher) -> CompareAnswer:
-            question = _question(searcher, asked, parameters, tiny)
+            question = _question(searcher, asked, parameters, decoded)
             rankings = [
                 searcher.search(
                     question.query,
@@ -197,25 +205,30 @@ class Engine:
             gallery.close()
             raise
 
-    def _decoded(self, asked: AskedQuery, parameters: ChoiceParameters) -> TinyImage | None:
-        """The tiny image of the image that was sent, if one was."""
+    def _decoded(self, asked: AskedQuery, parameters: ChoiceParameters) -> _Decoded:
+        """What was asked, with the tiny images of the images that were sent."""
         crop = WHOLE if parameters.crop is None else Crop.of(parameters.crop)
-        if asked.image is None:
-            if crop != WHOLE:
-                raise InvalidQuery("a crop is of an image file that is sent, and none came")
-            return None
-        with self._decoding:
-            return decode(asked.image, crop=crop).tiny
+        if asked.image is None and crop != WHOLE:
+            raise InvalidQuery("a crop is of an image file that is sent, and none came")
+
+        def tiny(image: bytes, crop: Crop = WHOLE) -> TinyImage:
+            with self._decoding:
+                return decode(image, crop=crop).tiny
+
+        return _Decoded(
+            None if asked.image is None else tiny(asked.image, crop),
+            [tiny(one) if isinstance(one, bytes) else one for one in asked.like],
+            [tiny(one) if isinstance(one, bytes) else one for one in asked.unlike],
+        )
 
 
 def _question(
-    searcher: Searcher, asked: AskedQuery, parameters: ChoiceParameters, tiny: TinyImage | None
+    searcher: Searcher, asked: AskedQuery, parameters: ChoiceParameters, decoded: _Decoded
 ) -> _Question:
-    """tiny: of the image that was sent, (32, 32, 3) uint8, if one was."""
-    body = asked.body or NO_BODY
+    body = asked.body
     query = None
-    if tiny is not None:
-        query = searcher.query_by_tiny(tiny)
+    if decoded.query is not None:
+        query = searcher.query_by_tiny(decoded.query)
     elif body.id is not None:
         query = searcher.query_by_id(body.id)
     elif body.code is not None:
@@ -226,8 +239,8 @@ def _question(
         query = searcher.with_views(query)
     return _Question(
         query,
-        [_example(searcher, one) for one in body.like],
-        [_example(searcher, one) for one in body.unlike],
+        [_example(searcher, one) for one in decoded.like],
+        [_example(searcher, one) for one in decoded.unlike],
         Filter(
             parameters.label,
             None if parameters.uri_prefix is None else (parameters.uri_prefix,),
@@ -237,10 +250,12 @@ def _question(
     )
 
 
-def _example(searcher: Searcher, example: int | str) -> Query:
+def _example(searcher: Searcher, example: int | str | TinyImage) -> Query:
     if isinstance(example, int):
         return searcher.query_by_id(example)
-    return searcher.query_by_code(code_from_hex(example))
+    if isinstance(example, str):
+        return searcher.query_by_code(code_from_hex(example))
+    return searcher.query_by_tiny(example)
 
 
 def _unavailable(error: Exception) -> GalleryUnavailable:

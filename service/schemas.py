@@ -1,6 +1,7 @@
 """The parameters, bodies and answers of the HTTP interface."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +15,7 @@ MAX_K = 1000
 MAX_TEXT = 4096  # characters of a label or a uri
 MAX_IDS = 10_000
 MAX_EXAMPLES = 100
+MAX_IMAGES = 8  # of the examples; each takes as long to decode as a query
 
 
 def _known_method(name: str) -> str:
@@ -113,7 +115,17 @@ class CompareParameters(ChoiceParameters):
 
 Id = Annotated[int, Field(ge=0, lt=2**63)]
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
-Examples = Annotated[list[Id | str], Field(max_length=MAX_EXAMPLES)]
+
+
+class ImageExample(BaseModel):
+    """An image as an example."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_base64: str = Field(description="an image file in base64")
+
+
+Examples = Annotated[list[Id | str | ImageExample], Field(max_length=MAX_EXAMPLES)]
 
 
 class QueryBody(BaseModel):
@@ -126,10 +138,10 @@ class QueryBody(BaseModel):
     code: str | None = Field(default=None, description="a code, 64 hexadecimal digits")
     like: Examples = Field(
         default_factory=list,
-        description="examples, ids or codes: images are ranked by the sum of their distances to "
-        "the query and these, minus those to what `unlike` holds",
+        description="examples, ids, codes or images: images are ranked by the sum of their "
+        "distances to the query and these, minus those to what `unlike` holds",
     )
-    unlike: Examples = Field(default_factory=list, description="counterexamples, ids or codes")
+    unlike: Examples = Field(default_factory=list, description="counterexamples, of the same kinds")
     ids: Ids | None = Field(default=None, description="only these images may be found")
     exclude: Ids | None = Field(default=None, description="none of these images may be found")
 
@@ -138,18 +150,26 @@ class QueryBody(BaseModel):
         queries = sum(one is not None for one in (self.image_base64, self.id, self.code))
         if queries > 1 or not (queries or self.like or self.unlike):
             raise ValueError("one of image_base64, id and code is wanted, or examples")
+        images = sum(isinstance(one, ImageExample) for one in (*self.like, *self.unlike))
+        if images > MAX_IMAGES:
+            raise ValueError(
+                f"at most {MAX_IMAGES} examples may be images; others are ids or codes"
+            )
         return self
-
-
-NO_BODY = QueryBody.model_construct()
 
 
 @dataclass(frozen=True, slots=True)
 class AskedQuery:
-    """A query of any kind of body. image: an image file's bytes; body: what came beside it."""
+    """A query of any kind of body.
+
+    image: an image file's bytes. like, unlike: ids, codes or image files' bytes. body: the JSON,
+    if it came as that.
+    """
 
     image: bytes | None
-    body: QueryBody | None
+    like: Sequence[int | str | bytes] = ()
+    unlike: Sequence[int | str | bytes] = ()
+    body: QueryBody = field(default_factory=QueryBody.model_construct)
 
 
 class HitAnswer(BaseModel):

@@ -290,3 +290,19 @@ def test_a_radius_is_looked_up_once_the_index_is_loaded(gallery, monkeypatch):
             time.sleep(0.02)
         assert ranking.index == "multihash"
         assert opened.rank(7, 5).index == "exact"
+
+
+def test_images_are_examples_over_http(client, opened, photograph):
+    picture = base64.b64encode(photograph).decode()
+    body = {"id": 7, "like": [{"image_base64": picture}], "unlike": [9]}
+    found = client.post("/v1/search?k=20", json=body).json()["hits"]
+    expected = opened.search(7, 20, like=[photograph], unlike=[9])
+    assert [(hit["distance"], hit["id"]) for hit in found] == [
+        (hit.distance, hit.id) for hit in expected
+    ]
+    body["like"] *= 9
+    refused = client.post("/v1/search", json=body)
+    assert refused.status_code == 422
+    assert "at most 8 examples may be images" in refused.json()["detail"]
+    body["like"] = [{"image_base64": "aGVsbG8="}]
+    assert client.post("/v1/search", json=body).status_code == 415

@@ -132,7 +132,7 @@ class Searcher:
         self._precision = gallery.precision
         self._filtered = FilteredRows()
         if known is not None:
-            if known.gallery is gallery:
+            if known.state.live.base.ids is state.live.base.ids:
                 self._filtered = known._filtered
             model = (known.fingerprint, known._precision)
             loaded: Encoder | None = known.__dict__.get("encoder")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hashsearch.jobs.relocating import Relocation
     from hashsearch.open_gallery import Gallery
     from hashsearch.retrieval.duplicates import DuplicateFile, DuplicateGroup
-    from hashsearch.retrieval.searcher import Hit, Ranking
+    from hashsearch.retrieval.ranking import Hit, Ranking
     from hashsearch.search_options import SearchOptions
 
 __version__ = "0.1.0"
@@ -34,10 +34,10 @@ _PLACES = {
     "DuplicateFile": "hashsearch.retrieval.duplicates",
     "DuplicateGroup": "hashsearch.retrieval.duplicates",
     "Gallery": "hashsearch.open_gallery",
-    "Hit": "hashsearch.retrieval.searcher",
+    "Hit": "hashsearch.retrieval.ranking",
     "ImageRecord": "hashsearch.gallery.records",
     "IndexSummary": "hashsearch.jobs.index.indexing",
-    "Ranking": "hashsearch.retrieval.searcher",
+    "Ranking": "hashsearch.retrieval.ranking",
     "Relocation": "hashsearch.jobs.relocating",
     "SearchOptions": "hashsearch.search_options",
     "encode": "hashsearch.face",

@@ -14,7 +14,8 @@ from hashsearch.jobs.index.indexing import index_sources, require_images
 from hashsearch.jobs.index.prepare import Prepared, prepare
 from hashsearch.models.card import PRETRAINED, read_card
 from hashsearch.retrieval.methods import SERVED
-from hashsearch.retrieval.searcher import Hit, Query, Searcher
+from hashsearch.retrieval.ranking import Hit, Query
+from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources import DataFolders, Source, known_dataset, locate, open_source
 from hashsearch.stopping import stop_requested
 

@@ -40,7 +40,8 @@ from hashsearch.jobs.removing import remove
 from hashsearch.progress import Progress, reported_to
 from hashsearch.retrieval.kinds import RECALL
 from hashsearch.retrieval.live_searcher import LiveSearcher
-from hashsearch.retrieval.searcher import Hit, Ranking, Searcher
+from hashsearch.retrieval.ranking import Hit, Ranking
+from hashsearch.retrieval.searcher import Searcher
 from hashsearch.search_options import Queryable, SearchOptions, query_of, searched
 from hashsearch.sources import DataFolders, Source, open_source
 from hashsearch.sources.base import valid_text

@@ -26,7 +26,8 @@ from hashsearch.inputs import (
 )
 from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.methods import DEFAULT_METHOD
-from hashsearch.retrieval.searcher import Query, Ranking, Searcher
+from hashsearch.retrieval.ranking import Query, Ranking
+from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources.base import valid_text
 
 Queryable: TypeAlias = Picture | int | np.integer

@@ -25,7 +25,8 @@ from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.kinds import KINDS
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.methods import SERVED
-from hashsearch.retrieval.searcher import Query, Ranking, Searcher
+from hashsearch.retrieval.ranking import Query, Ranking
+from hashsearch.retrieval.searcher import Searcher
 from service.problems import GalleryUnavailable
 from service.schemas import (
     MAX_K,

@@ -30,7 +30,8 @@ from hashsearch.gallery.records import Failure, NewImage
 from hashsearch.gallery.shards import Shard, ShardWriter, sha256_of_file
 from hashsearch.images import decode
 from hashsearch.models.card import copy_model
-from hashsearch.retrieval.searcher import Query, Searcher
+from hashsearch.retrieval.ranking import Query
+from hashsearch.retrieval.searcher import Searcher
 
 
 def remove(gallery: GalleryFolder, image_id: int) -> None:

@@ -22,7 +22,8 @@ from hashsearch.retrieval import state as states
 from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.kinds import KINDS
 from hashsearch.retrieval.live_searcher import LiveSearcher
-from hashsearch.retrieval.searcher import Query, Searcher
+from hashsearch.retrieval.ranking import Query
+from hashsearch.retrieval.searcher import Searcher
 from hashsearch.search import ivf, multihash
 from hashsearch.search.live import Live
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hashsearch.retrieval.searcher import Ranking
+    from hashsearch.retrieval.ranking import Ranking
 
 _MAX_ID_DIGITS = 18  # a longer number is a code that happens to have no letter
 

@@ -291,9 +291,12 @@ class Gallery:
         >>> gallery.rank(7, k=1).latency_ms > 0
         True
         """
+        index = options.get("index")
+        if index is not None:
+            text("an index", index)
         by_radius = k is None and options.get("radius") is not None
-        wish = "multihash" if by_radius and options.get("index") is None else None
-        with self._searcher(options.get("index"), wish) as searcher:
+        wish = "multihash" if by_radius and index is None else None
+        with self._searcher(index, wish) as searcher:
             return searched(searcher, query, k, options)
 
     @_of_one_gallery
@@ -415,11 +418,11 @@ class Gallery:
     ) -> BuiltIndex:
         """Build an index for faster searches, and measure what it finds and costs.
 
-        kind: "ivf", "buckets" or "multihash"; docs/search.md describes them. recall: the share of
-        the ten nearest neighbours that it should find, above 0 and at most 1. What is costly to
-        find is kept with the gallery; `search(index=kind)` uses it. progress: as of `index`.
-        Returns the record of what was measured. Raises InvalidQuery, InvalidGallery if the gallery
-        lacks what the index needs, GalleryBusy and GalleryReadOnly.
+        kind: "ivf", "buckets", "multihash", or "exact", which is only measured; docs/search.md
+        describes them. recall: the share of the ten nearest neighbours that it should find, above
+        0 and at most 1. What is costly to find is kept with the gallery; `search(index=kind)` uses
+        it. progress: as of `index`. Returns the record of what was measured. Raises InvalidQuery,
+        InvalidGallery if the gallery lacks what the index needs, GalleryBusy and GalleryReadOnly.
 
         >>> gallery.build_index("multihash").recall
         1.0

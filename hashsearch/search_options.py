@@ -151,7 +151,9 @@ def _plain_query(searcher: Searcher, query: Queryable, crop: Crop) -> Query:
         assert not isinstance(query, int | np.integer)
         return searcher.query_by_tiny(tiny_image(query, "an id, a code", crop=crop))
     if crop != WHOLE:
-        raise InvalidQuery("a crop is of a picture; an id, a code or a path without a file came")
+        raise InvalidQuery(
+            "a crop needs an image file; an id, a code or the path of a stored image came"
+        )
     return made
 
 

@@ -103,7 +103,7 @@ class SearchParameters(ChoiceParameters):
     index: KindName | None = Field(
         default=None,
         description="the kind of index that answers, of those that were built of the gallery; "
-        "without it, search is exact",
+        "without it, and where images are chosen, search is exact",
     )
 
 

@@ -196,7 +196,7 @@ def test_what_cannot_be_asked_is_refused_with_a_sentence(opened, client):
         ("without a radius", 7, {"like": [9], "radius": 4}),
         ("without transforms", 7, {"like": [9], "transforms": True}),
         ("transforms need a picture", code, {"transforms": True}),
-        ("a crop is of a picture", 7, {"crop": "0,0,1,0.5"}),
+        ("a crop needs an image file", 7, {"crop": "0,0,1,0.5"}),
         ("four fractions", 7, {"crop": "0,0,1"}),
         ("a query, or an example, was wanted", None, {}),
         ("like is a list of examples; got 9", 7, {"like": 9}),
@@ -205,6 +205,7 @@ def test_what_cannot_be_asked_is_refused_with_a_sentence(opened, client):
         ("ids is a list of whole numbers", 7, {"ids": "12"}),
         ("came as a label; text was wanted", 7, {"label": 5}),
         ("no option 'labels'", 7, {"labels": "cat"}),
+        ("5 came as an index; text was wanted", 7, {"index": 5}),
         ("an empty path came", 7, {"uri_prefix": ""}),
     ):
         with pytest.raises(InvalidQuery, match=message):
@@ -247,6 +248,13 @@ def test_built_indexes_answer_and_are_described(gallery, tmp_path):
                 kind: built.recall for kind, built in records.items()
             }
             assert all(one["loaded"] for one in described)
+            # What is chosen is searched exactly, and the answer says so.
+            chosen = {"ids": [9, 30, 31], "index": "ivf"}
+            found = everywhere(opened, client, gallery.folder, 7, 3, "codes", **chosen)
+            assert [image for _, image in found] == [
+                image for _, image in slow(opened, "codes", [7]) if image in (9, 30, 31)
+            ]
+            assert opened.rank(7, 3, **chosen).index == "exact"
             refused = client.post("/v1/search?index=tree", json={"id": 7})
             assert refused.status_code == 422
             assert "the index is one of exact, ivf" in refused.json()["detail"]
@@ -306,3 +314,15 @@ def test_images_are_examples_over_http(client, opened, photograph):
     assert "at most 8 examples may be images" in refused.json()["detail"]
     body["like"] = [{"image_base64": "aGVsbG8="}]
     assert client.post("/v1/search", json=body).status_code == 415
+
+
+def test_repeated_options_are_all_taken(opened, gallery_folder):
+    def command(*words):
+        out = io.StringIO()
+        with redirect_stdout(out):
+            assert run("query", 7, "--gallery", gallery_folder, "--json", *words) == 0
+        return [hit["id"] for hit in json.loads(out.getvalue())["hits"]]
+
+    assert sorted(command("--ids", 5, "--ids", 6, 9)) == [5, 6, 9]
+    both = [hit.id for hit in opened.search(7, like=[9, 11])]
+    assert command("--like", 9, "--like", 11) == both

@@ -214,8 +214,12 @@ class Model:
 
 
 def visible(gallery: GalleryFolder) -> list[tuple]:
-    rows = gallery.catalog.rows()
-    return [(r.id, r.uri, r.label) for r in gallery.catalog.records(rows.ids.tolist())]
+    ids = gallery.catalog.rows().ids.tolist()
+    places = gallery.catalog.places(ids)
+    return [
+        (record.id, record.uri, record.label, sorted(place.uri for place in places[record.id]))
+        for record in gallery.catalog.records(ids)
+    ]
 
 
 def require_equal(gallery: GalleryFolder, model: Model, disk: Disk, scanned: list[Path]) -> None:

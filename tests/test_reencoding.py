@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -74,11 +75,15 @@ def test_reencoding_gives_the_same_codes_as_indexing_again(
     assert {(key, uri, label, pixels) for key, uri, label, _, pixels in content(gallery)} == before
     assert gallery.fingerprint == other.fingerprint == read_card(gallery.model_folder).fingerprint
     other.close()
-    # The running service uses the new model.
+    # The running service reads the new codes beside, and then uses the new model.
     record = gallery.catalog.record(1)
+    until = time.monotonic() + 30
+    while client.get("/v1/gallery").json()["fingerprint"] != gallery.fingerprint:
+        assert client.post("/v1/search", json={"id": 1}).status_code == 200
+        assert time.monotonic() < until
+        time.sleep(0.05)
     answer = client.post("/v1/search?k=1", content=Path(record.path).read_bytes()).json()
     assert [(hit["id"], hit["distance"]) for hit in answer["hits"]] == [(1, 0)]
-    assert client.get("/v1/gallery").json()["fingerprint"] == gallery.fingerprint
     # Nothing of the former model is left.
     assert [path.name for path in gallery.folder.glob("model*")] == [gallery.model_folder.name]
     for number in gallery.catalog.shard_rows():

@@ -128,7 +128,7 @@ def add_list(
 
 
 class _Joined(argparse.Action):
-    """Store the values of all words, each of which is read as a list."""
+    """Collect the values of all words, each of which is read as a list."""
 
     def __call__(
         self,
@@ -137,7 +137,8 @@ class _Joined(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        setattr(namespace, self.dest, [value for part in values for value in part])
+        before = getattr(namespace, self.dest) or []  # of the option's earlier occurrences
+        setattr(namespace, self.dest, [*before, *(value for part in values for value in part)])
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:

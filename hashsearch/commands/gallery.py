@@ -244,7 +244,9 @@ def _index_line(gallery: "GalleryFolder", kind: str, index: dict[str, Any]) -> s
     if not index["usable"]:
         return f"built for another model; to build it again: {again}"
     at = "".join(f" at {name} {value:,}" for name, value in index["parameters"].items())
-    line = f"recall@10 {index['recall']:.3f}{at}, {index['query_ms']:.2g} ms a query"
+    below = index["recall"] < index["wanted_recall"]
+    short = f" (below the wanted {index['wanted_recall']:g})" if below else ""
+    line = f"recall@10 {index['recall']:.3f}{short}{at}, {index['query_ms']:.2g} ms a query"
     if kind != DEFAULT_KIND:
         line += f" where exact takes {index['exact_ms']:.2g} ms"
     return (

@@ -28,10 +28,20 @@ _MAX_ID_DIGITS = 18  # a longer number is a code that happens to have no letter
 
 def add(commands: Commands) -> None:
     query = add_command(commands, "query", _query, "find an image's neighbours")
-    query.add_argument("query", metavar="IMAGE|ID|CODE", nargs="?")
+    query.add_argument(
+        "query",
+        metavar="IMAGE|ID|CODE",
+        nargs="?",
+        help="what to search for; it comes before options that take several values",
+    )
     add_gallery(query)
     query.add_argument("-k", type=int, help="most hits (default: 10, or all within --radius)")
-    query.add_argument("--radius", metavar="R", type=int, help="greatest distance, inclusive")
+    query.add_argument(
+        "--radius",
+        metavar="R",
+        type=int,
+        help="greatest distance, inclusive, in the unit of the method",
+    )
     titles = ", ".join(
         f"{name} ({method.title[0].lower()}{method.title[1:]})" for name, method in SERVED.items()
     )
@@ -44,7 +54,7 @@ def add(commands: Commands) -> None:
     query.add_argument(
         "--index",
         choices=tuple(KINDS),
-        help="an index that `gallery build` built (default: exact search)",
+        help="exact (the default), or an index that `gallery build` built",
     )
     query.add_argument("--label", metavar="L", help="only images with this label")
     query.add_argument(
@@ -53,13 +63,23 @@ def add(commands: Commands) -> None:
     add_list(query, "--ids", int, metavar="ID", help="only these images")
     add_list(query, "--exclude", int, metavar="ID", help="none of these images")
     query.add_argument(
-        "--like", metavar="IMAGE|ID|CODE", nargs="+", default=[], help="more examples"
+        "--like",
+        metavar="IMAGE|ID|CODE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="examples: images are ranked by the sum of distances to the query and these",
     )
     query.add_argument(
-        "--unlike", metavar="IMAGE|ID|CODE", nargs="+", default=[], help="counterexamples"
+        "--unlike",
+        metavar="IMAGE|ID|CODE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="counterexamples, whose distances are subtracted",
     )
     query.add_argument(
-        "--crop", metavar="L,T,R,B", help="search for a part of the image, in fractions of it"
+        "--crop", metavar="L,T,R,B", help="search for a part of an image file, in fractions of it"
     )
     query.add_argument(
         "--transforms",

@@ -179,7 +179,8 @@ class Searcher:
 
         index: the kind of index that answers, of those built of the gallery. None means exact
         search, by the index that is fastest for it. Images that were added after the base was read
-        are searched exactly.
+        are searched exactly, and so are the images that `chosen_by` leaves, if the index is an
+        approximate one; the ranking says which kind answered.
 
         like, unlike: examples. With them, images are ranked exactly by a sum: of their distances
         to the query and to each of `like`, minus those to each of `unlike`. It may be below 0.
@@ -198,6 +199,8 @@ class Searcher:
             raise InvalidQuery(f"a radius is at least 0; got {radius}")
         if k is None and radius is None:
             k = DEFAULT_K
+        if chosen_by == Filter():
+            chosen_by = None
         if like or unlike:
             if radius is not None or (query and query.views) or index not in (None, DEFAULT_KIND):
                 name = "a radius" if radius is not None else "transforms"
@@ -209,6 +212,8 @@ class Searcher:
             raise InvalidQuery("nothing came to search for; a query, or an example, was wanted")
         else:
             index = self._kind(index, method, k)
+            if chosen_by is not None and not KINDS[index].is_exact:
+                index = DEFAULT_KIND
             most = k
             if k is None and cap is not None and index == DEFAULT_KIND:
                 most = cap + 1  # a scan for so many costs less than sorting all within the radius

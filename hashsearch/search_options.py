@@ -80,7 +80,7 @@ def searched(
     if unknown:
         known = ", ".join(SearchOptions.__annotations__)
         raise InvalidQuery(f"a search has no option {unknown[0]!r}; it has k, {known}")
-    method = options.get("method", DEFAULT_METHOD)
+    method = text("a method", options.get("method", DEFAULT_METHOD))
     k = None if k is None else whole("k", k, 1)
     radius = options.get("radius")
     radius = None if radius is None else whole("a radius", radius, 0)

@@ -206,6 +206,7 @@ def test_what_cannot_be_asked_is_refused_with_a_sentence(opened, client):
         ("came as a label; text was wanted", 7, {"label": 5}),
         ("no option 'labels'", 7, {"labels": "cat"}),
         ("5 came as an index; text was wanted", 7, {"index": 5}),
+        ("list came as a method; text was wanted", 7, {"method": ["codes"]}),
         ("an empty path came", 7, {"uri_prefix": ""}),
     ):
         with pytest.raises(InvalidQuery, match=message):

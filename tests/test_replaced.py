@@ -338,15 +338,17 @@ def test_a_busy_server_answers_from_one_gallery_or_the_other(
         clients = [threading.Thread(target=search, args=(port,)) for _ in range(4)]
         for client in clients:
             client.start()
-        for other in (other_folder, gallery_folder) * 3:
-            swap(folder, other)
-            expected = hits(ask(port, picture))
-            assert (expected == first) == (other == gallery_folder)
-        rebuild(folder, other_folder)
-        second = hits(ask(port, picture))
-        over.set()
-        for client in clients:
-            client.join()
+        try:
+            for other in (other_folder, gallery_folder) * 3:
+                swap(folder, other)
+                expected = hits(ask(port, picture))
+                assert (expected == first) == (other == gallery_folder)
+            rebuild(folder, other_folder)
+            second = hits(ask(port, picture))
+        finally:
+            over.set()
+            for client in clients:
+                client.join()
     assert {code for code, _ in answers} <= {200, 503}
     found = [hits(answer) for answer in answers if answer[0] == 200]
     assert first != second

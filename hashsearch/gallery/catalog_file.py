@@ -5,12 +5,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from queue import Empty, LifoQueue
 from typing import Any
 
 from hashsearch.errors import GalleryReadOnly, InvalidGallery
 from hashsearch.gallery.opening import WatchedFile, open_catalog
+from hashsearch.hardware import usable_cores
 
-_IDLE = 8  # connections that are kept for the next snapshots
+_WAIT_S = 1.0  # for a snapshot's connection, before it is seen whether the catalog was closed
 
 
 class CatalogFile:
@@ -23,7 +25,7 @@ class CatalogFile:
         self._path = path
         self._file, self._is_closed, self._has_written = WatchedFile(path), False, False
         self._lock, self._write_lock = threading.RLock(), threading.RLock()
-        self._of_thread, self._idle = threading.local(), list[sqlite3.Connection]()
+        self._of_thread, self._idle = threading.local(), LifoQueue[sqlite3.Connection]()
         self._idle_lock = threading.Lock()
         self._open()
 
@@ -32,17 +34,29 @@ class CatalogFile:
             self._opened = open_catalog(self._path)
             self._db = self._opened.connect()
             self._db.execute("PRAGMA user_version")  # opens the file
+            if self._opened.stamp is None:
+                self._open_for_snapshots()
         except (sqlite3.DatabaseError, OSError) as error:
             raise InvalidGallery(f"{self._path} cannot be read: {error}") from error
+
+    def _open_for_snapshots(self) -> None:
+        """Open the connections of snapshots, two more than there are cores, but at most eight.
+
+        They are opened with the catalog, since a connection that is opened while the gallery is
+        being deleted makes an empty log there, and the folder cannot be deleted then.
+        """
+        for _ in range(min(usable_cores() + 2, 8)):
+            db = self._opened.connect()
+            db.execute("SELECT value FROM settings LIMIT 1").fetchall()  # opens the log too
+            self._idle.put(db)
 
     def close(self) -> None:
         with self._write_lock, self._lock:  # in this order, as a transaction may read
             has_log = self._has_written and self.is_in_place()
             with self._idle_lock:
                 self._is_closed = True
-                for db in self._idle:
-                    db.close()
-                self._idle.clear()
+                while not self._idle.empty():
+                    self._idle.get_nowait().close()
             self._close()
             if has_log:
                 self._empty_log()
@@ -113,11 +127,7 @@ class CatalogFile:
         if self._opened.stamp is not None or self._snapshot_db() is not None:
             yield
             return
-        with self._idle_lock:
-            if self._is_closed:
-                raise InvalidGallery(f"{self._path.parent} is closed")
-            db = self._idle.pop() if self._idle else None
-        db = db or self._opened.connect()
+        db = self._idle_connection()
         try:
             db.execute("BEGIN")  # the state is that of the first read
             self._of_thread.db = db
@@ -127,11 +137,16 @@ class CatalogFile:
             with suppress(sqlite3.Error):
                 db.execute("COMMIT")
             with self._idle_lock:
-                is_kept = not self._is_closed and len(self._idle) < _IDLE
-                if is_kept:
-                    self._idle.append(db)
-            if not is_kept:
-                db.close()
+                if self._is_closed:
+                    db.close()
+                else:
+                    self._idle.put(db)
+
+    def _idle_connection(self) -> sqlite3.Connection:
+        while not self._is_closed:
+            with suppress(Empty):
+                return self._idle.get(timeout=_WAIT_S)
+        raise InvalidGallery(f"{self._path.parent} is closed")
 
     def _snapshot_db(self) -> sqlite3.Connection | None:
         db: sqlite3.Connection | None = getattr(self._of_thread, "db", None)

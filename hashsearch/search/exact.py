@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.codes import require_code_bytes
-from hashsearch.hardware import usable_cores
 from hashsearch.search import NO_DISTANCE, least_sums, nearest_of
 from hashsearch.search.subset import Subset
-from hashsearch.search.threads import in_threads, one_thread, slices
+from hashsearch.search.threads import in_threads, one_thread, slices, thread_count
 
 _SPARE = 64  # neighbours that are found and may be left out; a bitmap would make a scan slower
 _INLINE = 20_000  # comparisons that take no longer than waking a thread
@@ -33,7 +32,7 @@ class ExactIndex:
         """
         self._codes = np.ascontiguousarray(codes)
         self.code_bytes = codes.shape[1]
-        self._slices = slices or usable_cores()
+        self._slices = slices
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -157,10 +156,10 @@ class ExactIndex:
 
     def _in_slices(self, task: Any, size: int, n_queries: int) -> list[Any]:
         """A task's result for each slice of so many positions; slices begin at whole bytes."""
-        if size * n_queries <= _INLINE and self._slices == usable_cores():
+        if size * n_queries <= _INLINE and self._slices is None:
             with one_thread():
                 return [task(0, size)]
-        parts = slices(size, self._slices, multiple=8)
+        parts = slices(size, self._slices or thread_count(), multiple=8)
         return in_threads(task, *zip(*parts, strict=True)) if parts else [task(0, 0)]
 
 

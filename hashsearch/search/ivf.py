@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from hashsearch.codes import CODE_BYTES, require_code_bytes
 from hashsearch.errors import InvalidGallery
-from hashsearch.hardware import usable_cores
 from hashsearch.progress import progress_report
 from hashsearch.search import NO_DISTANCE, NO_POSITION, nearest_of
 from hashsearch.search.exact import ExactIndex
 from hashsearch.search.held_out import HeldOut
 from hashsearch.search.subset import Subset
-from hashsearch.search.threads import in_threads, one_thread, slices
+from hashsearch.search.threads import in_threads, one_thread, slices, thread_count
 
 MOST_LISTS = 2**16 - 1  # so that a list's number takes two bytes
 # Positions that a subset may leave out and still be searched in the lists: so many, or a tenth.
@@ -164,7 +163,7 @@ class IvfIndex:
 
     def _in_slices(self, task: Any, n_queries: int) -> list[Any]:
         """A task's result for each slice of the queries; one query is not worth waking a thread."""
-        parts = slices(n_queries, usable_cores())
+        parts = slices(n_queries, thread_count())
         if len(parts) > 1:
             return in_threads(task, *zip(*parts, strict=True))
         with one_thread():
@@ -220,11 +219,11 @@ def assign(
         block = np.ascontiguousarray(codes[start:end])
         lists[start:end] = quantizer.search(block, 1)[1][:, 0]
 
-    starts = range(0, len(codes), _BLOCK * usable_cores())
+    starts = range(0, len(codes), _BLOCK * thread_count())
     with progress_report(what, len(codes), "codes") as report:
         for first in starts:
             end = min(first + starts.step, len(codes))
-            parts = slices(end - first, usable_cores())
+            parts = slices(end - first, thread_count())
             in_threads(nearest, *zip(*((first + a, first + b) for a, b in parts), strict=True))
             report.advance(end - first)
     return lists

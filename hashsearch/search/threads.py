@@ -46,10 +46,16 @@ def one_thread() -> Iterator[None]:
 
 
 @cache
+def thread_count() -> int:
+    """Number of the threads that scan; asked once, since it is read from the system's files."""
+    return usable_cores()
+
+
+@cache
 def _pool() -> ThreadPoolExecutor:
     # One OpenMP thread for each of ours; FAISS keeps that number by thread.
     return ThreadPoolExecutor(
-        usable_cores(), "search", initializer=faiss.omp_set_num_threads, initargs=(1,)
+        thread_count(), "search", initializer=faiss.omp_set_num_threads, initargs=(1,)
     )
 
 

@@ -30,13 +30,18 @@ class Block(NamedTuple):
         rows = np.arange(len(values))
         return cls(values, rows, rows)
 
+    @property
+    def is_whole_array(self) -> bool:
+        """Whether each row's position is its number, as `of_array` makes it."""
+        return self.rows is self.positions and len(self.rows) == len(self.values)
+
 
 def gathered(blocks: Sequence[Block], width: int) -> NDArray[np.uint8]:
     """The blocks' rows as one (n, width) uint8 array, in the order of positions.
 
     They are copied, unless there is one block that `of_array` made.
     """
-    if len(blocks) == 1 and blocks[0].rows is blocks[0].positions:
+    if len(blocks) == 1 and blocks[0].is_whole_array:
         return blocks[0].values
     values = np.empty((sum(len(block.rows) for block in blocks), width), np.uint8)
     for block in blocks:

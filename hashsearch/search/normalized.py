@@ -1,19 +1,20 @@
 """Exact search by Euclidean distance between centred, contrast-normalised pixels."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.search import NO_DISTANCE, NO_POSITION, Block
-from hashsearch.search.pixels import chunks_of, least, selected
+from hashsearch.search import Block
+from hashsearch.search.pixels import StoredPixels, least, selected
 from hashsearch.search.subset import Subset
 
 CONTRAST = 64  # standard deviation, in grey levels, to which every image is brought
 _EXACT = 256  # products of two bytes whose sum float32 holds exactly: 256 × 255² < 2²⁴
 
 
-class NormalizedIndex:
+class NormalizedIndex(StoredPixels):
     """Squared Euclidean distance between images brought to one brightness and contrast.
 
     Each image's mean is subtracted and its standard deviation becomes 64 grey levels; a deviation
@@ -21,31 +22,11 @@ class NormalizedIndex:
     a distance is rounded to a whole number once, so that answers repeat on every machine.
     """
 
-    def __init__(self, blocks: Sequence[Block]):
-        self._chunks = [chunk for block in blocks for chunk in chunks_of(block)]
-        self._size = sum(len(block.positions) for block in blocks)
-
-    def __len__(self) -> int:
-        return self._size
-
-    @property
-    def nbytes(self) -> int:
-        return 0
-
-    def search(
-        self, queries: NDArray[np.uint8], k: int, subset: Subset | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Find the k images nearest to each query; see Index.
-
-        queries: (n_queries, 3072) uint8, as they are; distances are squared.
-        """
-        positions = np.full((len(queries), k), NO_POSITION, np.int64)
-        distances = np.full((len(queries), k), NO_DISTANCE, np.int32)
-        one = np.ones(1, np.int32)
-        for row in range(len(queries)):
-            found = self.search_combined(queries[row : row + 1], one, k, subset)
-            positions[row, : len(found[0])], distances[row, : len(found[1])] = found
-        return positions, distances
+    def _nearest(
+        self, chunks: Sequence[Block], query: NDArray[np.uint8], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        distances = _distances_to(query[np.newaxis])
+        return least(chunks, lambda pixels: distances(pixels)[0], k)
 
     def search_radius(
         self, query: NDArray[np.uint8], radius: int, subset: Subset | None = None
@@ -54,8 +35,8 @@ class NormalizedIndex:
 
         query: (3072,) uint8.
         """
-        one = np.ones(1, np.int32)
-        positions, distances = self.search_combined(query[np.newaxis], one, len(self), subset)
+        chunks = selected(self._chunks, subset)
+        positions, distances = self._nearest(chunks, query, len(self))
         near = distances <= radius
         return positions[near], distances[near].astype(np.int32)
 

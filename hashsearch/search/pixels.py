@@ -3,6 +3,7 @@
 The pixels are read where they are stored, through the page cache; none are held in memory.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,12 +26,8 @@ _ROUNDING = 1e-5
 _SPARE = 8  # neighbours found beyond k in each chunk, so that few chunks need a second pass
 
 
-class PixelIndex:
-    """Squared Euclidean distance between uint8 pixels, in integers; cores share the rows.
-
-    FAISS compares them as fast as they are read. The largest distance, 3072 × 255², fits int32
-    ten times over.
-    """
+class StoredPixels(ABC):
+    """Tiny images' pixels where they are stored, for the indexes that compare them."""
 
     def __init__(self, blocks: Sequence[Block]):
         self._chunks = [chunk for block in blocks for chunk in chunks_of(block)]
@@ -46,7 +43,7 @@ class PixelIndex:
     def search(
         self, queries: NDArray[np.uint8], k: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Find the k images whose pixels are nearest to each query's; see Index.
+        """Find the k images nearest to each query; see Index.
 
         queries: (n_queries, 3072) uint8; distances are squared.
         """
@@ -54,9 +51,28 @@ class PixelIndex:
         distances = np.full((len(queries), k), NO_DISTANCE, np.int32)
         chunks = selected(self._chunks, subset)
         for row, query in enumerate(queries):
-            found = _nearest(chunks, query, k)
+            found = self._nearest(chunks, query, k)
             positions[row, : len(found[0])], distances[row, : len(found[1])] = found
         return positions, distances
+
+    @abstractmethod
+    def _nearest(
+        self, chunks: Sequence[Block], query: NDArray[np.uint8], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Positions and distances of the k nearest rows, or of all if they are fewer."""
+
+
+class PixelIndex(StoredPixels):
+    """Squared Euclidean distance between uint8 pixels, in integers; cores share the rows.
+
+    FAISS compares them as fast as they are read. The largest distance, 3072 × 255², fits int32
+    ten times over.
+    """
+
+    def _nearest(
+        self, chunks: Sequence[Block], query: NDArray[np.uint8], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        return _nearest(chunks, query, k)
 
     def search_radius(
         self, query: NDArray[np.uint8], radius: int, subset: Subset | None = None

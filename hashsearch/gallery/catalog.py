@@ -9,7 +9,7 @@ writers (WAL).
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -92,23 +92,15 @@ class Catalog(CatalogFile):
     def rows(self, shards: Sequence[int] | None = None) -> Rows:
         """The rows of all images, or of the images in `shards`, read in one transaction."""
         condition = "" if shards is None else f" AND shard IN ({marks(shards)})"
-        with self._lock:  # its own connection, since reading ten million rows takes long
-            self._renew()
-            opened, db = self._opened, self._opened.connect()
-            db.execute("BEGIN")
-            settings = dict(db.execute("SELECT name, value FROM settings"))
-        try:
-            files = _shard_files(db.execute(_SHARD_FILES).fetchall())
-            places = _places(db, condition, shards or ())
-        except sqlite3.DatabaseError:
-            if not opened.is_torn():
-                raise
-        finally:
-            db.close()
-        if opened.is_torn():
-            return self.rows(shards)
-        generation, fingerprint = int(settings["generation"]), settings["fingerprint"]
-        return Rows(generation, fingerprint, files, *places)
+        while True:
+            opened = self._opened
+            with self.snapshot():
+                settings = dict(self._rows("SELECT name, value FROM settings"))
+                files = _shard_files(self._rows(_SHARD_FILES))
+                places = _places(self._rows, condition, shards or ())
+            if opened is self._opened and not opened.is_torn():
+                generation = int(settings["generation"])
+                return Rows(generation, settings["fingerprint"], files, *places)
 
     def changes_since(self, generation: int, most: int) -> RowChanges | None:
         """The images that were added, restored, removed or changed after a generation.
@@ -385,26 +377,27 @@ _SHARD_FILES = f"{_OF_SHARDS} ORDER BY number"
 
 
 def _places(
-    db: sqlite3.Connection, condition: str, shards: Sequence[int]
+    query: Callable[..., list[Any]], condition: str, shards: Sequence[int]
 ) -> Iterator[NDArray[np.int64]]:
     """Ids, shards and rows of images, three (n,) int64 arrays ordered by id.
 
     A shard that is still as it was written has consecutive ids and rows in the same
     order; its rows are computed and not queried one by one.
-    condition, shards: an SQL condition that narrows the query, and its parameters.
+    query: runs an SQL query. condition, shards: an SQL condition that narrows the query, and its
+    parameters.
     """
     whole = (
         "SELECT shard, count(*), min(id), max(id), min(row), min(id - row) = max(id - row) "
         f"FROM images WHERE removed = 0{condition} GROUP BY shard"
     )
     parts = [np.empty((0, 3), np.int64)]
-    for shard, count, first, last, row, in_order in db.execute(whole, shards).fetchall():
+    for shard, count, first, last, row, in_order in query(whole, shards):
         if in_order and last - first + 1 == count:
             steps = np.arange(count)
             parts.append(np.stack([first + steps, np.full(count, shard), row + steps], axis=1))
         else:
             each = "SELECT id, shard, row FROM images WHERE removed = 0 AND shard = ?"
-            flat = chain.from_iterable(db.execute(each, (shard,)))
+            flat = chain.from_iterable(query(each, (shard,)))
             parts.append(np.fromiter(flat, np.int64).reshape(-1, 3))
     places = np.concatenate(parts)
     if np.any(places[:-1, 0] > places[1:, 0]):

@@ -120,7 +120,7 @@ class Gallery:
         return self._is_closed or (self._opened is storage and storage.catalog.is_in_place())
 
     def __enter__(self) -> "Gallery":
-        assert self._storage  # raises InvalidGallery if it is closed
+        _ = self._storage  # raises InvalidGallery if it is closed
         return self
 
     def __exit__(

@@ -73,8 +73,9 @@ class SearchOptions(TypedDict, total=False):
 def searched(
     searcher: Searcher, query: Queryable | None, k: int | None, options: SearchOptions
 ) -> Ranking:
-    """Search as `Gallery.search` says. Raises InvalidImage, NotInGallery, CodeShapeError and
-    InvalidQuery.
+    """Search as `Gallery.search` says.
+
+    Raises InvalidImage, NotInGallery, CodeShapeError and InvalidQuery.
     """
     unknown = [name for name in options if name not in SearchOptions.__annotations__]
     if unknown:
@@ -94,7 +95,7 @@ def searched(
     if query is not None:
         made = query_of(searcher, query, crop, transforms=transforms)
     elif crop != WHOLE or transforms:
-        raise InvalidQuery("a crop, and transforms, are of the query, and none came")
+        raise InvalidQuery("a crop or transforms need a query, and none came")
     return searcher.search(
         made,
         method,
@@ -129,7 +130,7 @@ def filter_of(catalog: Catalog, options: SearchOptions) -> Filter | None:
         label = valid_text(text("a label", label))
     uris = None
     if prefix is not None:
-        assert checked_path(prefix)
+        checked_path(prefix)
         uris = tuple(uris_named(catalog, os.fspath(prefix)))
     return Filter(
         label,

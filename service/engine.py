@@ -236,7 +236,7 @@ def _question(
         query = searcher.query_by_code(code_from_hex(body.code))
     if parameters.transforms:
         if query is None:
-            raise InvalidQuery("transforms are of the query, and none came")
+            raise InvalidQuery("transforms need a query, and none came")
         query = searcher.with_views(query)
     return _Question(
         query,

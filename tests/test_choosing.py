@@ -283,7 +283,7 @@ def test_a_large_photograph_goes_with_choices_in_json(client, photograph):
 def test_transforms_of_examples_alone_are_refused(client):
     answer = client.post("/v1/search?transforms=true", json={"like": [7]})
     assert answer.status_code == 422
-    assert "transforms are of the query" in answer.json()["detail"]
+    assert "transforms need a query" in answer.json()["detail"]
 
 
 def test_a_radius_is_looked_up_once_the_index_is_loaded(gallery, monkeypatch):

@@ -131,7 +131,7 @@ class LiveSearcher:
             searcher = Searcher(self.gallery, read_state(self.gallery), known)
             try:
                 if not self._waits:
-                    assert searcher.encoder
+                    _ = searcher.encoder  # loads it
             except HashSearchError:
                 if self.gallery.fingerprint == searcher.fingerprint:
                     raise  # otherwise the gallery was moved to another model meanwhile

@@ -154,8 +154,8 @@ class Searcher:
         """
         if query.tiny is None:
             raise InvalidQuery(
-                "transforms need a picture, which a code, and an image of a gallery without "
-                "pixels, do not have"
+                "transforms need a picture; a query by code has none, and a query by id has one "
+                "only if the gallery keeps pixels"
             )
         return replace(query, views=tuple(self._queries(views(query.tiny)[1:])))
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hashsearch.codes import CODE_BYTES
 from hashsearch.commands.arguments import (
     CONTINUES,
     Commands,
@@ -17,23 +16,20 @@ from hashsearch.commands.arguments import (
     model,
     whole,
 )
+from hashsearch.commands.gallery_info import as_json, as_lines, index_as_json, index_line, unusable
 from hashsearch.commands.output import print_entries, readable, shown
 from hashsearch.errors import InvalidQuery
-from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS, RECALL
+from hashsearch.retrieval.kinds import KINDS, RECALL
 from hashsearch.stopping import stop_on_sigterm
 from hashsearch.wording import counted
 
 if TYPE_CHECKING:
-    from hashsearch.gallery.built import BuiltIndex
     from hashsearch.gallery.gallery_folder import GalleryFolder
-    from hashsearch.gallery.history import Job
     from hashsearch.jobs.removing import Selected
 
-_LISTED = 5  # the most labels and sources that `info` names
 _SAMPLE = 256
 _FEW = 10  # images that are removed without asking
 _SHOWN = 10  # paths that a dry run names
-_ID_BYTES = 8  # in memory, beside each code
 
 
 def add(commands: Commands) -> None:
@@ -138,140 +134,11 @@ def _info(options: argparse.Namespace) -> int:
     gallery = GalleryFolder(options.gallery)
     job = last_job(gallery.catalog)
     if options.json:
-        print(json.dumps(_as_json(gallery, job), indent=2))
+        print(json.dumps(as_json(gallery, job), indent=2))
     else:
-        print_entries(_as_lines(gallery, job), as_json=False)
+        print_entries(as_lines(gallery, job), as_json=False)
     gallery.close()
     return 0
-
-
-def _as_json(gallery: "GalleryFolder", job: "Job | None") -> dict[str, Any]:
-    from hashsearch.gallery.built import built_indexes, damaged_indexes
-
-    catalog, card = gallery.catalog, gallery.card()
-    rows = catalog.shard_rows()
-    return {
-        "images": catalog.count(),
-        "removed_rows": sum(rows.values()) - catalog.count(),
-        "failures": catalog.failure_count(),
-        "labels": catalog.labels(),
-        "sources": {
-            name: str(root)
-            for name, root in catalog.sources().items()
-            if catalog.uris_under(name, most=1) or catalog.failures_under(name)
-        },
-        "excludes": catalog.excludes(),
-        "shards": len(rows),
-        "disk_bytes": sum(_disk_bytes(gallery).values()),
-        "model": {"kind": card.kind, "bits": card.bits, "fingerprint": card.fingerprint},
-        "precision": catalog.setting("precision"),
-        "keeps": [what for what in ("pixels", "thumbnails") if gallery.keeps(what)],
-        "indexes": {
-            **{
-                kind: _index_as_json(built, gallery.fingerprint)
-                for kind, built in built_indexes(catalog).items()
-            },
-            **{kind: _unusable(kind, damaged=True) for kind in damaged_indexes(catalog)},
-        },
-        "generation": catalog.generation(),
-        "last_job": job and job.as_dict(),
-    }
-
-
-def _as_lines(gallery: "GalleryFolder", job: "Job | None") -> dict[str, str]:
-    """The lines that `info` prints, by name."""
-    info = _as_json(gallery, job)
-    images, removed = info["images"], info["removed_rows"]
-    rows = counted(removed, "row")
-    disk = _disk_bytes(gallery)
-    parts = ", ".join(f"{name} {readable(size)}" for name, size in disk.items())
-    return {
-        "images": f"{images:,}"
-        + (f", and {rows} of removed images, which compact deletes" if removed else ""),
-        "labels": _some([f"{shown(name)} {n:,}" for name, n in info["labels"].items()]),
-        "sources": _some([shown(root) for root in info["sources"].values()]),
-        **({"excluded": ", ".join(info["excludes"])} if info["excludes"] else {}),
-        "failures": f"{info['failures']:,}",
-        "in memory": f"{readable(images * (CODE_BYTES + _ID_BYTES))} of codes and ids",
-        "on disk": f"{readable(sum(disk.values()))}: {parts}",
-        "shards": f"{info['shards']:,}, keeping " + " and ".join(["codes", *info["keeps"]]),
-        "model": f"{info['model']['kind']}, {info['model']['bits']} bits, "
-        f"{info['model']['fingerprint'][:12]}, {info['precision']}",
-        **{
-            f"index {shown(kind)}": _index_line(gallery, kind, i)
-            for kind, i in info["indexes"].items()
-        },
-        "generation": f"{info['generation']:,}",
-        "last job": "none" if job is None else _job_line(job),
-    }
-
-
-def _disk_bytes(gallery: "GalleryFolder") -> dict[str, int]:
-    from hashsearch.gallery.built import stored_bytes
-
-    indexes = stored_bytes(gallery.catalog)
-    of_indexes = {"indexes": indexes} if indexes else {}
-    return gallery.disk_bytes() | of_indexes | {"model": gallery.model_bytes()}
-
-
-def _index_as_json(built: "BuiltIndex", fingerprint: str) -> dict[str, Any]:
-    return {
-        **_unusable(built.kind, damaged=False),
-        "usable": built.kind in KINDS and built.fingerprint == fingerprint,
-        **{
-            name: getattr(built, name)
-            for name in ("recall", "wanted_recall", "parameters", "query_ms", "exact_ms")
-        },
-        "image_bytes": built.image_bytes,
-        "stored_bytes": built.stored_bytes,
-        **{
-            name: getattr(built, name) for name in ("images", "generation", "time", "build_seconds")
-        },
-    }
-
-
-def _unusable(kind: str, **why: bool | str) -> dict[str, Any]:
-    """What the JSON of `info` and `build` says of an index that cannot be used, and why."""
-    return {"title": KINDS[kind].title if kind in KINDS else None, "usable": False, **why}
-
-
-def _index_line(gallery: "GalleryFolder", kind: str, index: dict[str, Any]) -> str:
-    again = f"hashsearch gallery build {gallery.folder} --kind {shown(kind)}"
-    if kind not in KINDS:
-        return f"not known to this version of hashsearch; to delete it: {again} --drop"
-    if index["damaged"]:
-        return f"its record is damaged; to build it again: {again}; to delete it, add --drop"
-    if not index["usable"]:
-        return f"built for another model; to build it again: {again}"
-    at = "".join(f" at {name} {value:,}" for name, value in index["parameters"].items())
-    below = index["recall"] < index["wanted_recall"]
-    short = f" (below the wanted {index['wanted_recall']:g})" if below else ""
-    line = f"recall@10 {index['recall']:.3f}{short}{at}, {index['query_ms']:.2g} ms a query"
-    if kind != DEFAULT_KIND:
-        line += f" where exact takes {index['exact_ms']:.2g} ms"
-    return (
-        line + f"; {index['image_bytes']:.0f} bytes an image; built of {index['images']:,} images"
-    )
-
-
-def _some(names: list[str]) -> str:
-    more = f", and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more or "none"
-
-
-def _job_line(job: "Job") -> str:
-    counts = ", ".join(
-        counted(n, "duplicate") if name == "duplicates" else f"{n:,} {name}"
-        for name, n in job.counts.items()
-        if n
-    )
-    line = f"{job.kind}, {job.state}, " + (f"{counts}, " if counts else "")
-    if job.state != "running":
-        return line + f"{job.started} to {job.ended or job.updated or 'its end'}"
-    line += f"{job.images_per_second:,.0f} images/s, " if job.seen else ""
-    if job.expected is not None:
-        line += f"about {job.expected:,} in all, "
-    return line + f"process {job.pid} on {job.host} since {job.started}"
 
 
 def _failures(options: argparse.Namespace) -> int:
@@ -506,14 +373,14 @@ def _build(options: argparse.Namespace) -> int:
     for kind, column in (dict.fromkeys(options.kind) if options.kind else lacking(gallery)).items():
         if column is not None:
             why = f"left out: the gallery lacks {column}; {why_lacking(gallery, column)}"
-            answers[kind] = _unusable(kind, left_out=why)
+            answers[kind] = unusable(kind, left_out=why)
             if not options.json:
                 print(f"{kind}: {why}", flush=True)
             continue
         built = build_index(gallery, kind, options.recall)
-        answers[kind] = _index_as_json(built, gallery.fingerprint)
+        answers[kind] = index_as_json(built, gallery.fingerprint)
         if not options.json:
-            line = _index_line(gallery, kind, answers[kind])
+            line = index_line(gallery, kind, answers[kind])
             print(f"{kind}: {line}, in {built.build_seconds:.1f} s", flush=True)
     gallery.close()
     if options.json:

@@ -119,7 +119,10 @@ def index_line(gallery: "GalleryFolder", kind: str, index: dict[str, Any]) -> st
     at = "".join(f" at {name} {value:,}" for name, value in index["parameters"].items())
     below = index["recall"] < index["wanted_recall"]
     short = f" (below the wanted {index['wanted_recall']:g})" if below else ""
-    line = f"recall@10 {index['recall']:.3f}{short}{at}, {index['query_ms']:.2g} ms a query"
+    radius = KINDS[kind].radius
+    within = "" if radius is None else f" within {counted(radius, 'bit')}"
+    time = f"{index['query_ms']:.2g} ms a query{within}"
+    line = f"recall@10 {index['recall']:.3f}{short}{at}, {time}"
     if kind != DEFAULT_KIND:
         line += f" where exact takes {index['exact_ms']:.2g} ms"
     return (

@@ -22,7 +22,7 @@ from hashsearch.hardware import usable_cores
 from hashsearch.images import decode, encode_png
 from hashsearch.metrics import overlap_at_k
 from hashsearch.retrieval.filters import Filter
-from hashsearch.retrieval.kinds import KINDS
+from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.ranking import Query, Ranking
@@ -283,7 +283,7 @@ def _description(searcher: Searcher) -> GalleryAnswer:
                 image_bytes=built.image_bytes,
                 images=built.images,
                 time=built.time,
-                loaded=searcher.state.built.get(built.kind) == built,
+                loaded=built.kind == DEFAULT_KIND or searcher.state.built.get(built.kind) == built,
             )
             for built in usable_indexes(searcher.gallery.catalog)
             if built.kind in KINDS

@@ -435,8 +435,8 @@ def test_the_command_builds_shows_and_drops(gallery, capsys):
 def test_what_cannot_be_built_is_refused_with_a_sentence(gallery):
     with pytest.raises(InvalidQuery, match="there is no index 'tree'; there are exact, ivf"):
         build_index(gallery, "tree")
-    for recall in (0, 1.01, float("nan")):
-        with pytest.raises(InvalidQuery, match="a recall is above 0 and at most 1"):
+    for recall in (0, 1.01, float("nan"), "0.9"):
+        with pytest.raises(InvalidQuery, match="a recall is a number above 0 and at most 1"):
             build_index(gallery, "ivf", recall)
     with gallery.job_lock(), pytest.raises(GalleryBusy):
         build_index(gallery, "ivf")

@@ -256,6 +256,9 @@ def test_built_indexes_answer_and_are_described(gallery, tmp_path):
                 image for _, image in slow(opened, "codes", [7]) if image in (9, 30, 31)
             ]
             assert opened.rank(7, 3, **chosen).index == "exact"
+            opened.build_index("exact")  # which needs no loading
+            assert client.post("/v1/search?index=exact", json={"id": 7}).status_code == 200
+            assert all(one["loaded"] for one in client.get("/v1/gallery").json()["indexes"])
             refused = client.post("/v1/search?index=tree", json={"id": 7})
             assert refused.status_code == 422
             assert "the index is one of exact, ivf" in refused.json()["detail"]

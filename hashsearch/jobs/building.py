@@ -35,8 +35,8 @@ def build_index(gallery: GalleryFolder, kind: str, recall: float = RECALL) -> Bu
     needs, GalleryBusy if another job is running, and GalleryReadOnly.
     """
     row = _kind(kind)
-    if not 0 < recall <= 1:
-        raise InvalidQuery(f"a recall is above 0 and at most 1; got {recall}")
+    if not (isinstance(recall, int | float) and 0 < recall <= 1):
+        raise InvalidQuery(f"a recall is a number above 0 and at most 1; got {recall!r}")
     with gallery.job_lock(), JobRecord(gallery.catalog, "build") as record:
         rows = gallery.catalog.rows()
         record.expected = len(rows.ids)

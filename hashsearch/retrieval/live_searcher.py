@@ -8,6 +8,7 @@ from threading import Lock, Thread
 from hashsearch.errors import GalleryBusy, HashSearchError
 from hashsearch.gallery.built import BuiltIndex, built_index, built_indexes
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.retrieval.kinds import DEFAULT_KIND
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.retrieval.state import followed, index_of_base, read_state
 
@@ -55,7 +56,7 @@ class LiveSearcher:
         """
         catalog = self.gallery.catalog
         failed: int | None = None  # the generation that could not be read
-        if index is not None:
+        if index not in (None, DEFAULT_KIND):
             self._require(index)
         elif wish is not None:
             with suppress(HashSearchError):
@@ -165,6 +166,8 @@ class LiveSearcher:
 
     def _load_all(self) -> None:
         for kind, built in built_indexes(self.gallery.catalog).items():
+            if kind == DEFAULT_KIND:  # which every searcher has
+                continue
             try:
                 self._load(kind)
             except HashSearchError as error:

@@ -1,32 +1,56 @@
 """The application."""
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Thread
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 import hashsearch
+from service.body import BodyMemory
 from service.engine import Engine
+from service.lanes import Lanes
+from service.observe import Observed
+from service.openapi import described
 from service.problems import install_problem_handlers
 from service.routes import gallery, health, images, pages, search
-from service.schemas import Problem
 from service.settings import Settings
 
+_log = logging.getLogger(__name__)
 
-def create_app(settings: Settings) -> FastAPI:
+
+def create_app(
+    settings: Settings, when_loaded: Callable[[Exception | None], None] = lambda error: None
+) -> FastAPI:
     """Open the gallery and build the application for it.
 
-    Raises what `Engine` raises, so that a deployment with a broken gallery
-    fails when it starts and not at its first request.
+    The gallery is read by another thread once the application starts, and requests that need it
+    are refused meanwhile. when_loaded: called once it is read, or with what reading it raised.
+    Raises what `Engine` raises, so that a deployment with a broken gallery fails when it starts
+    and not at its first request.
     """
-    engine = Engine(settings.gallery)
+    engine, lanes = Engine(settings.gallery), Lanes(settings)
+
+    def load() -> None:
+        try:
+            engine.load()
+        except Exception as error:  # of any class, if its files are damaged
+            _log.error("the gallery cannot be loaded", exc_info=error)
+            when_loaded(error)
+        else:
+            when_loaded(None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = Thread(target=load, name="loading the gallery")
+        loading.start()
         yield
+        loading.join()
+        lanes.close()
         engine.close()
 
     app = FastAPIOffline(  # FastAPI that serves the assets of /docs itself, without a CDN
@@ -37,17 +61,16 @@ def create_app(settings: Settings) -> FastAPI:
         version=hashsearch.__version__,
         description="Image search in 32 bytes an image.",
         lifespan=lifespan,
-        responses={
-            "default": {
-                "description": "An error, after RFC 9457",
-                "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
-            }
-        },
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
     app.state.engine = engine
+    app.state.lanes = lanes
+    app.state.body_memory = BodyMemory(settings)
     install_problem_handlers(app)
     for routes in (search, images, gallery, health, pages):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    app.openapi = described(app)  # type: ignore[method-assign]
+    app.add_middleware(Observed)
     return app

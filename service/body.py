@@ -1,25 +1,27 @@
-"""Reading the body of a query, raw bytes, a form or JSON, within a limit of size and time."""
+"""Reading the body of a request, raw bytes, a form or JSON, within limits of size and time."""
 
 import asyncio
 import base64
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, invalid_parameter
-from service.schemas import AskedQuery, ImageExample, QueryBody
+from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, QueueFull
+from service.schemas.search import AskedQuery, ImageExample, QueryBody
 from service.settings import Settings
+from service.validation import invalid_parameter
 
-_SHORT_JSON = 2**18  # bytes beside the image; a query with 10,000 ids takes less
-_IMAGE = re.compile(rb'"image_base64"\s*:\s*"([^"]*)"')
+M = TypeVar("M", bound=BaseModel)
+
+_MOST_VALUES = 50_000  # of a JSON body; a query with all ids that it may have takes 20,000
+_MOST_BODIES = 16  # of the largest size, that are held in memory at a time
 
 # For OpenAPI: FastAPI does not know what a dependency reads from the stream.
 QUERY_BODY_SCHEMA: Mapping[str, Any] = {
@@ -43,68 +45,141 @@ QUERY_BODY_SCHEMA: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A complete body. data: an image's bytes, or JSON."""
+    """A complete body. data: an image's bytes, or JSON. content_type: what the client says it is,
+    in lower case, without its parameters."""
 
     data: bytes
-    is_json: bool
+    content_type: str
+
+    @property
+    def is_json(self) -> bool:
+        return self.content_type == "application/json"
 
 
-async def read_body(request: Request) -> Body:
+class BodyMemory:
+    """Bounds the bytes of bodies that are in memory; used by the event loop alone."""
+
+    def __init__(self, settings: Settings):
+        self._most = _MOST_BODIES * settings.max_body_bytes
+        self._held = 0
+
+    def take(self, size: int) -> None:
+        """Raises QueueFull."""
+        if self._held + size > self._most:
+            raise QueueFull("the service receives as many bytes as it takes; try again in a moment")
+        self._held += size
+
+    def give_back(self, size: int) -> None:
+        self._held -= size
+
+
+async def read_body(request: Request) -> AsyncIterator[Body]:
     """Read the body; with any content type but JSON and multipart, it is the image itself.
 
     Raises BodyTooLarge as soon as it exceeds the limit, BodyTooSlow if it does not
-    arrive in time, MalformedRequest if it is empty or a form without an image.
+    arrive in time, MalformedRequest if it is empty or a form without an image, and QueueFull.
     """
     settings: Settings = request.app.state.settings
-    limited = _limited(request, settings.max_body_bytes)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    memory: BodyMemory = request.app.state.body_memory
+    limited = _Limited(request, settings.max_body_bytes, memory)
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
-        async with asyncio.timeout(settings.body_timeout_s):
-            form = kind == "multipart/form-data"
-            data = await _form_image(limited) if form else await limited.body()
-    except TimeoutError as error:
-        raise BodyTooSlow(
-            f"the body did not arrive within {settings.body_timeout_s:g} seconds"
-        ) from error
-    return Body(_required(data), is_json=kind == "application/json")
+        try:
+            async with asyncio.timeout(settings.body_timeout_s):
+                form = content_type == "multipart/form-data"
+                data = await _form_image(limited) if form else await limited.body()
+        except TimeoutError as error:
+            raise BodyTooSlow(
+                f"the body did not arrive within {settings.body_timeout_s:g} seconds"
+            ) from error
+        yield _checked(Body(data, content_type))
+    finally:
+        memory.give_back(limited.received)
 
 
-def parse_query(body: Annotated[Body, Depends(read_body)]) -> AskedQuery:
-    """A query by image, id, code or examples. Not `async`, so that it runs in a thread.
+TheBody = Annotated[Body, Depends(read_body)]
+
+
+def query_of(body: Body) -> AskedQuery:
+    """A query by image, id, code or examples.
 
     Raises MalformedRequest or InvalidParameter if the body is none.
     """
     if not body.is_json:
         return AskedQuery(body.data)
-    query = _parse_json(body.data)
-    image = None if query.image_base64 is None else _decode_base64(query.image_base64)
+    query = parse_json(body, QueryBody)
+    image = None
+    if query.image_base64 is not None:
+        image = decode_base64(query.image_base64, "image_base64")
     like, unlike = (
         [
-            _decode_base64(one.image_base64) if isinstance(one, ImageExample) else one
+            decode_base64(one.image_base64, name) if isinstance(one, ImageExample) else one
             for one in examples
         ]
-        for examples in (query.like, query.unlike)
+        for name, examples in (("like", query.like), ("unlike", query.unlike))
     )
     return AskedQuery(image, like, unlike, query)
 
 
-def _limited(request: Request, max_bytes: int) -> Request:
-    """The same request; reading more than `max_bytes` of its body raises BodyTooLarge."""
-    too_large = BodyTooLarge(f"the upload is larger than {max_bytes / 2**20:g} MB")
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
-        raise too_large
-    received = 0
+def parse_json(body: Body, model: type[M]) -> M:
+    """Raises MalformedRequest if the body is not JSON, InvalidParameter if it is another's."""
+    # Long texts cost little; millions of small values would cost seconds, and half a gigabyte,
+    # before they are refused.
+    if sum(map(body.data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise MalformedRequest(f"the JSON body holds more than {_MOST_VALUES:,} values")
+    try:
+        return model.model_validate_json(body.data, strict=True)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            raise MalformedRequest(
+                "the content type says JSON, but the body is not JSON"
+            ) from error
+        raise invalid_parameter(error, list(model.model_fields)) from error
 
-    async def receive() -> Message:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > max_bytes:
-            raise too_large
+
+def decode_base64(text: str, name: str) -> bytes:
+    """The bytes of base64, plain, wrapped, URL-safe, unpadded, or as a data URI.
+
+    name: of the field, for the message. Raises MalformedRequest.
+    """
+    head, comma, tail = text.partition(",")
+    if head[:5].lower() == "data:":
+        if not (comma and head.lower().endswith(";base64")):
+            raise MalformedRequest(f"the data URI in {name} is not in base64")
+        text = tail
+    try:
+        plain = text.translate(_PLAIN).rstrip("=").encode("ascii")
+        data = base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
+    except ValueError as error:  # also for characters that are not ASCII
+        raise MalformedRequest(f"{name} is not base64") from error
+    return _required(data)
+
+
+_PLAIN = str.maketrans({"-": "+", "_": "/", **dict.fromkeys(" \t\r\n\f\v")})
+
+
+class _Limited(Request):
+    """The same request; reading more of its body than the limits allow raises an error."""
+
+    def __init__(self, request: Request, max_bytes: int, memory: BodyMemory):
+        super().__init__(request.scope, self._receive_some)
+        self._source, self._max_bytes, self._memory = request, max_bytes, memory
+        self.received = 0
+        announced = request.headers.get("content-length", "")
+        if announced.isdigit() and int(announced[:20]) > max_bytes:
+            self._refuse()
+
+    async def _receive_some(self) -> Message:
+        message = await self._source.receive()
+        size = len(message.get("body", b""))
+        if self.received + size > self._max_bytes:
+            self._refuse()
+        self._memory.take(size)
+        self.received += size
         return message
 
-    return Request(request.scope, receive)
+    def _refuse(self) -> None:
+        raise BodyTooLarge(f"the upload is larger than {self._max_bytes / 2**20:g} MB")
 
 
 async def _form_image(request: Request) -> bytes:
@@ -119,29 +194,20 @@ async def _form_image(request: Request) -> bytes:
         raise MalformedRequest(wanted) from error
 
 
+def _checked(body: Body) -> Body:
+    _required(body.data)
+    if not body.is_json and _JSON.match(body.data):
+        came = f"its content type is {body.content_type}" if body.content_type else "it has none"
+        raise MalformedRequest(
+            f"the body looks like JSON, but {came}; send it with Content-Type: application/json"
+        )
+    return body
+
+
+_JSON = re.compile(rb"\s*[{\[]\s*[\"}\]\[{]")
+
+
 def _required(data: bytes) -> bytes:
     if not data:
         raise MalformedRequest("the body is empty; an image, an id or a code was wanted")
     return data
-
-
-def _parse_json(data: bytes) -> QueryBody:
-    # Long strings cost little; anything else of their length would cost memory and time before it
-    # is refused.
-    if len(data) - sum(map(len, _IMAGE.findall(data))) > _SHORT_JSON:
-        raise MalformedRequest(
-            f"a JSON body may hold {_SHORT_JSON:,} bytes beside the text of image_base64"
-        )
-    try:
-        return QueryBody.model_validate(json.loads(data), strict=True)
-    except ValidationError as error:
-        raise invalid_parameter(error) from error
-    except (ValueError, RecursionError) as error:
-        raise MalformedRequest("the content type says JSON, but the body is not JSON") from error
-
-
-def _decode_base64(text: str) -> bytes:
-    try:
-        return _required(base64.b64decode(text, validate=True))
-    except ValueError as error:  # also for characters that are not ASCII
-        raise MalformedRequest("image_base64 is not base64") from error

@@ -2,9 +2,8 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import TypeVar
@@ -12,67 +11,33 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.codes import code_from_hex, code_to_hex
 from hashsearch.crop import WHOLE, Crop
-from hashsearch.errors import HashSearchError, InvalidGallery, InvalidQuery
-from hashsearch.gallery.built import usable_indexes
+from hashsearch.errors import HashSearchError, InvalidGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.gallery.history import last_job
 from hashsearch.hardware import usable_cores
 from hashsearch.images import decode, encode_png
-from hashsearch.metrics import overlap_at_k
-from hashsearch.retrieval.filters import Filter
-from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.retrieval.live_searcher import LiveSearcher
-from hashsearch.retrieval.methods import SERVED
-from hashsearch.retrieval.ranking import Query, Ranking
+from hashsearch.retrieval.ranking import Query, Ranking, queries_of
 from hashsearch.retrieval.searcher import Searcher
-from service.problems import GalleryUnavailable
-from service.schemas import (
-    MAX_K,
+from service.answers import compare_answer, gallery_answer, search_answer
+from service.batching import Batching
+from service.context import Context
+from service.problems import GalleryLoading, GalleryUnavailable
+from service.questions import Decoded, Question, TinyImage, crop_of, decoded, question_of
+from service.schemas.common import MAX_K
+from service.schemas.gallery import GalleryAnswer
+from service.schemas.search import (
     AskedQuery,
     ChoiceParameters,
-    ClosenessAnswer,
     CompareAnswer,
     CompareParameters,
-    GalleryAnswer,
-    HitAnswer,
-    IndexAnswer,
-    JobAnswer,
-    MethodAnswer,
-    Overlap,
     SearchAnswer,
     SearchParameters,
 )
 
 T = TypeVar("T")
-TinyImage = NDArray[np.uint8]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What a request asks of a searcher."""
-
-    query: Query | None
-    like: Sequence[Query]
-    unlike: Sequence[Query]
-    chosen_by: Filter
-
-    @property
-    def code(self) -> str | None:
-        """The query's own code, hexadecimal; None if it has examples alone."""
-        return None if self.query is None else code_to_hex(self.query.code)
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """The images of a request, decoded before a searcher is asked: (32, 32, 3) uint8 each."""
-
-    query: TinyImage | None
-    like: Sequence[int | str | TinyImage]
-    unlike: Sequence[int | str | TinyImage]
 
 
 class Engine:
@@ -84,54 +49,70 @@ class Engine:
     """
 
     def __init__(self, folder: Path):
-        """Open a gallery. Raises what `GalleryFolder` and `read_model` raise."""
-        self._live = LiveSearcher(GalleryFolder(folder), waits=False)
+        """Open a gallery; `load` reads it. Raises what `GalleryFolder` raises."""
+        self._gallery = GalleryFolder(folder)
+        self._loaded: LiveSearcher | None = None
         self._opening = Lock()
         # A large picture takes some hundred megabytes while it is decoded.
         self._decoding = BoundedSemaphore(usable_cores())
+        self._batching = Batching()
+
+    def load(self) -> None:
+        """Read codes, indexes and model; requests are refused before. Raises what they raise."""
+        self._loaded = LiveSearcher(self._gallery, waits=False)
+        # PyTorch prepares much at the first image.
+        searcher = self._loaded.current
+        self._columns(searcher, np.zeros((1, 32, 32, 3), np.uint8))
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._loaded is not None
 
     def __len__(self) -> int:
-        return self._ask(len)
+        return self.ask(len)
 
     @property
     def compared_methods(self) -> tuple[str, ...]:
         """Names of the methods that a comparison shows, if the gallery has the data for them."""
-        return self._ask(lambda searcher: searcher.compared_methods)
+        return self.ask(lambda searcher: searcher.compared_methods)
 
     def close(self) -> None:
-        self._live.gallery.close()
+        live = self._loaded
+        (self._gallery if live is None else live.gallery).close()
 
-    def search(self, asked: AskedQuery, parameters: SearchParameters) -> SearchAnswer:
+    def search(
+        self, asked: AskedQuery, parameters: SearchParameters, context: Context
+    ) -> SearchAnswer:
         """One method's answer to a query. Raises what decoding and searching raise."""
 
-        decoded = self._decoded(asked, parameters)
-
-        def search(searcher: Searcher) -> SearchAnswer:
-            question = _question(searcher, asked, parameters, decoded)
-            ranking = searcher.search(
-                question.query,
-                parameters.method,
-                index=parameters.index,
-                k=parameters.k,
-                radius=parameters.radius,
-                cap=MAX_K,
-                like=question.like,
-                unlike=question.unlike,
-                chosen_by=question.chosen_by,
+        def search(searcher: Searcher, question: Question) -> SearchAnswer:
+            ranking = _searched(
+                context,
+                lambda: searcher.search(
+                    question.query,
+                    parameters.method,
+                    index=parameters.index,
+                    k=parameters.k,
+                    radius=parameters.radius,
+                    cap=MAX_K,
+                    offset=parameters.offset,
+                    like=question.like,
+                    unlike=question.unlike,
+                    chosen_by=question.chosen_by,
+                ),
             )
-            return SearchAnswer(code=question.code, **dict(_answer(ranking)))
+            return search_answer(searcher, asked, parameters, question, ranking, context)
 
-        return self._ask(search, parameters.index)
+        return self._answered(asked, parameters, context, search, parameters.index)
 
-    def compare(self, asked: AskedQuery, parameters: CompareParameters) -> CompareAnswer:
+    def compare(
+        self, asked: AskedQuery, parameters: CompareParameters, context: Context
+    ) -> CompareAnswer:
         """Every method's answer to one query. Raises as `search` does."""
 
-        decoded = self._decoded(asked, parameters)
-
-        def compare(searcher: Searcher) -> CompareAnswer:
-            question = _question(searcher, asked, parameters, decoded)
-            rankings = [
-                searcher.search(
+        def compare(searcher: Searcher, question: Question) -> CompareAnswer:
+            def ranked(method: str) -> Ranking:
+                return searcher.search(
                     question.query,
                     method,
                     k=parameters.k,
@@ -139,38 +120,55 @@ class Engine:
                     unlike=question.unlike,
                     chosen_by=question.chosen_by,
                 )
+
+            rankings = [
+                _searched(context, lambda method=method: ranked(method))  # type: ignore[misc]
                 for method in searcher.compared_methods
             ]
-            return CompareAnswer(
-                code=question.code,
-                k=parameters.k,
-                methods=[_answer(ranking) for ranking in rankings],
-                overlap_at_k=_overlaps(rankings, parameters.k),
-            )
+            return compare_answer(searcher, asked, parameters, question, rankings, context)
 
-        return self._ask(compare)
+        return self._answered(asked, parameters, context, compare)
 
     def describe(self) -> GalleryAnswer:
         """The gallery as it is searched now, and the newest job that wrote to it."""
-        return self._ask(_description)
+        return self.ask(gallery_answer)
 
     def picture(self, image_id: int) -> tuple[bytes, str] | None:
         """An image's thumbnail, or its tiny image if it has none, and the media type.
 
         None if the gallery keeps neither. Raises NotInGallery.
         """
-        return self._ask(lambda searcher: _picture(searcher.gallery, image_id))
+        return self.ask(lambda searcher: _picture(searcher.gallery, image_id))
 
     def sample_ids(self, count: int) -> list[int]:
         """Random ids of the gallery; they stay the same until it changes."""
-        return self._ask(lambda searcher: _sample(searcher, count))
+        return self.ask(lambda searcher: _sample(searcher, count))
 
-    def _ask(self, question: Callable[[Searcher], T], index: str | None = None) -> T:
+    def decode(self, image: bytes, context: Context, crop: Crop = WHOLE) -> TinyImage:
+        """The (32, 32, 3) uint8 tiny image of a file's bytes; raises what `images.decode` raises.
+
+        No more images are decoded at a time than there are cores.
+        """
+        with context.stages.measure("decode"), self._decoding:
+            return decode(image, crop=crop).tiny
+
+    def encode(self, searcher: Searcher, tiny: NDArray[np.uint8], context: Context) -> list[Query]:
+        """A query for each of (n, 32, 32, 3) uint8 tiny images, encoded with other requests'.
+
+        Raises InvalidQuery if the gallery's pictures were decoded by earlier image rules.
+        """
+        if not len(tiny):
+            return []
+        with context.stages.measure("encode"):
+            searcher.require_todays_rules()
+            return queries_of(tiny, self._columns(searcher, tiny))
+
+    def ask(self, question: Callable[[Searcher], T], index: str | None = None) -> T:
         """Ask the gallery that is at the path; ask again if another one replaced it meanwhile.
 
         index: a kind of index that the answer needs.
-        Raises GalleryUnavailable if there is none or it cannot be read, and what `question`
-        raises.
+        Raises GalleryUnavailable if there is none or it cannot be read, GalleryLoading before it
+        is loaded, and what `question` raises.
         """
         while True:
             live = self._in_place()
@@ -187,110 +185,82 @@ class Engine:
                 if catalog.is_in_place():
                     return answer
 
+    def _answered(
+        self,
+        asked: AskedQuery,
+        parameters: ChoiceParameters,
+        context: Context,
+        answer: Callable[[Searcher, Question], T],
+        index: str | None = None,
+    ) -> T:
+        """Decode and encode what was asked, and then ask the gallery.
+
+        Images are encoded before the catalog's state is held, of which there are few at a time.
+        """
+        images = self._decoded(asked, parameters, context)
+        encoder_of = self._in_place().current
+        encoded = self.encode(encoder_of, images.tiny, context)
+
+        def ask(searcher: Searcher) -> T:
+            queries = encoded
+            if searcher.fingerprint != encoder_of.fingerprint:  # it was encoded again meanwhile
+                queries = self.encode(searcher, images.tiny, context)
+            return answer(searcher, question_of(searcher, asked, parameters, images, queries))
+
+        return self.ask(ask, index)
+
+    def _decoded(
+        self, asked: AskedQuery, parameters: ChoiceParameters, context: Context
+    ) -> Decoded:
+        crop = crop_of(asked, parameters)
+        query = None if asked.image is None else self.decode(asked.image, context, crop)
+        examples = [
+            self.decode(one, context)
+            for one in (*asked.like, *asked.unlike)
+            if isinstance(one, bytes)
+        ]
+        return decoded(asked, query, examples, transforms=parameters.transforms)
+
+    def _columns(self, searcher: Searcher, tiny: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+        return self._batching.columns(searcher.encoder, tiny)
+
     def _in_place(self) -> LiveSearcher:
-        """The gallery that is at the path now. Raises GalleryUnavailable."""
-        if not self._live.gallery.catalog.is_in_place():
+        """The gallery that is at the path now. Raises GalleryUnavailable and GalleryLoading."""
+        live = self._loaded
+        if live is None:
+            raise GalleryLoading("the gallery is being loaded; try again in a moment")
+        if not live.gallery.catalog.is_in_place():
             with self._opening:
-                if not self._live.gallery.catalog.is_in_place():
+                live = self._loaded
+                assert live is not None
+                if not live.gallery.catalog.is_in_place():
                     try:
-                        self._reopen()
+                        live = self._reopened(live)
                     except (HashSearchError, OSError, sqlite3.Error) as error:
                         raise _unavailable(error) from error
-        return self._live
+                    self._loaded = live
+        return live
 
-    def _reopen(self) -> None:
-        gallery = self._live.gallery.reopened()
+    def _reopened(self, live: LiveSearcher) -> LiveSearcher:
+        gallery = live.gallery.reopened()
         try:
-            self._live = LiveSearcher(gallery, self._live.current, waits=False)
+            return LiveSearcher(gallery, live.current, waits=False)
         except BaseException:
             gallery.close()
             raise
 
-    def _decoded(self, asked: AskedQuery, parameters: ChoiceParameters) -> _Decoded:
-        """What was asked, with the tiny images of the images that were sent."""
-        crop = WHOLE if parameters.crop is None else Crop.of(parameters.crop)
-        if asked.image is None and crop != WHOLE:
-            raise InvalidQuery("a crop is of an image file that is sent, and none came")
 
-        def tiny(image: bytes, crop: Crop = WHOLE) -> TinyImage:
-            with self._decoding:
-                return decode(image, crop=crop).tiny
-
-        return _Decoded(
-            None if asked.image is None else tiny(asked.image, crop),
-            [tiny(one) if isinstance(one, bytes) else one for one in asked.like],
-            [tiny(one) if isinstance(one, bytes) else one for one in asked.unlike],
-        )
-
-
-def _question(
-    searcher: Searcher, asked: AskedQuery, parameters: ChoiceParameters, decoded: _Decoded
-) -> _Question:
-    body = asked.body
-    query = None
-    if decoded.query is not None:
-        query = searcher.query_by_tiny(decoded.query)
-    elif body.id is not None:
-        query = searcher.query_by_id(body.id)
-    elif body.code is not None:
-        query = searcher.query_by_code(code_from_hex(body.code))
-    if parameters.transforms:
-        if query is None:
-            raise InvalidQuery("transforms need a query, and none came")
-        query = searcher.with_views(query)
-    return _Question(
-        query,
-        [_example(searcher, one) for one in decoded.like],
-        [_example(searcher, one) for one in decoded.unlike],
-        Filter(
-            parameters.label,
-            None if parameters.uri_prefix is None else (parameters.uri_prefix,),
-            None if body.ids is None else tuple(body.ids),
-            tuple(body.exclude or ()),
-        ),
-    )
-
-
-def _example(searcher: Searcher, example: int | str | TinyImage) -> Query:
-    if isinstance(example, int):
-        return searcher.query_by_id(example)
-    if isinstance(example, str):
-        return searcher.query_by_code(code_from_hex(example))
-    return searcher.query_by_tiny(example)
+def _searched(context: Context, search: Callable[[], Ranking]) -> Ranking:
+    started = time.perf_counter()
+    ranking = search()
+    context.stages.add("search", ranking.latency_ms / 1000)
+    context.stages.add("catalog", time.perf_counter() - started - ranking.latency_ms / 1000)
+    return ranking
 
 
 def _unavailable(error: Exception) -> GalleryUnavailable:
     _log.warning("the gallery cannot be served: %s", error)  # paths are for the log alone
     return GalleryUnavailable("the gallery is gone or cannot be read; the service's log says why")
-
-
-def _description(searcher: Searcher) -> GalleryAnswer:
-    closeness = searcher.closeness
-    job = last_job(searcher.gallery.catalog)
-    return GalleryAnswer(
-        images=len(searcher),
-        generation=searcher.generation,
-        fingerprint=searcher.fingerprint,
-        methods=list(searcher.methods),
-        indexes=[
-            IndexAnswer(
-                kind=built.kind,
-                title=KINDS[built.kind].title,
-                parameters=built.parameters,
-                recall=built.recall,
-                query_ms=built.query_ms,
-                exact_ms=built.exact_ms,
-                image_bytes=built.image_bytes,
-                images=built.images,
-                time=built.time,
-                loaded=built.kind == DEFAULT_KIND or searcher.state.built.get(built.kind) == built,
-            )
-            for built in usable_indexes(searcher.gallery.catalog)
-            if built.kind in KINDS
-        ],
-        closeness=ClosenessAnswer(**closeness.as_dict()) if closeness else None,
-        job=None if job is None else JobAnswer(**job.as_dict()),
-    )
 
 
 def _picture(gallery: GalleryFolder, image_id: int) -> tuple[bytes, str] | None:
@@ -307,39 +277,3 @@ def _sample(searcher: Searcher, count: int) -> list[int]:
         searcher.ids, min(count, len(searcher.ids)), replace=False
     ).tolist()
     return chosen
-
-
-def _overlaps(rankings: Sequence[Ranking], k: int) -> list[Overlap]:
-    """How much each two methods agree."""
-    return [
-        Overlap(
-            methods=(first.method, second.method),
-            share=overlap_at_k(first.ids, second.ids, k),
-        )
-        for first, second in combinations(rankings, 2)
-    ]
-
-
-def _answer(ranking: Ranking) -> MethodAnswer:
-    method = SERVED[ranking.method]
-    return MethodAnswer(
-        method=ranking.method,
-        index=ranking.index,
-        title=method.title,
-        unit=method.unit,
-        image_bytes=method.image_bytes,
-        latency_ms=round(ranking.latency_ms, 3),
-        truncated=ranking.truncated,
-        hits=[
-            HitAnswer(
-                id=hit.id,
-                distance=hit.distance,
-                closeness=hit.closeness,
-                label=hit.label,
-                uri=hit.uri,
-                missing=hit.missing,
-                thumbnail=f"/v1/images/{hit.id}/thumbnail",
-            )
-            for hit in ranking.hits
-        ],
-    )

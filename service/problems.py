@@ -1,19 +1,20 @@
 """One table that turns errors into responses: problem+json, RFC 9457."""
 
-import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
-from uuid import uuid4
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from hashsearch.errors import (
     CodeShapeError,
     GalleryBusy,
+    GalleryReadOnly,
     HashSearchError,
     ImageTooLarge,
     InvalidImage,
@@ -21,7 +22,8 @@ from hashsearch.errors import (
     NotInGallery,
     UnsupportedFormat,
 )
-from service.schemas import Problem
+from service.schemas.problem import Problem
+from service.validation import InvalidParameter, invalid_parameter
 
 
 class BodyTooLarge(HashSearchError):
@@ -36,33 +38,78 @@ class GalleryUnavailable(HashSearchError):
     """The gallery's folder is gone, or what is there cannot be read."""
 
 
+class GalleryLoading(HashSearchError):
+    """A request that came before the gallery was loaded."""
+
+
 class MalformedRequest(HashSearchError):
     """An empty body, or one that does not match its content type."""
 
 
-class InvalidParameter(HashSearchError):
-    """A value in the query string or the JSON body that cannot be used."""
+class QueueFull(HashSearchError):
+    """A request that came while the service had as much to do as it takes."""
 
 
-# Narrower classes first. `code` is stable; programs rely on it.
-PROBLEMS: tuple[tuple[type[HashSearchError], int, str], ...] = (
-    (MalformedRequest, 400, "malformed-request"),
-    (NotInGallery, 404, "not-in-gallery"),
-    (BodyTooSlow, 408, "body-too-slow"),
-    (BodyTooLarge, 413, "body-too-large"),
-    (ImageTooLarge, 413, "image-too-large"),
-    (UnsupportedFormat, 415, "unsupported-format"),
-    (InvalidImage, 422, "invalid-image"),
-    (CodeShapeError, 422, "invalid-code"),
-    (InvalidQuery, 422, "invalid-query"),
-    (InvalidParameter, 422, "invalid-parameter"),
-    (GalleryUnavailable, 503, "gallery-unavailable"),
-    (GalleryBusy, 503, "gallery-busy"),
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How an error is answered.
+
+    code: stable; programs rely on it. meaning: for the docs. retry_after_s: seconds of the header
+    Retry-After, if it has one.
+    """
+
+    error: type[HashSearchError]
+    status: int
+    code: str
+    meaning: str
+    retry_after_s: int | None = None
+
+
+# Narrower classes first.
+PROBLEMS = (
+    Row(MalformedRequest, 400, "malformed-request", "the body is empty, or not what it should be"),
+    Row(NotInGallery, 404, "not-in-gallery", "the gallery holds no image with this id"),
+    Row(BodyTooSlow, 408, "body-too-slow", "the body did not arrive in time"),
+    Row(BodyTooLarge, 413, "body-too-large", "the body is larger than the service reads"),
+    Row(ImageTooLarge, 413, "image-too-large", "the image has too many pixels or too much work"),
+    Row(UnsupportedFormat, 415, "unsupported-format", "the bytes are no image that is read"),
+    Row(InvalidImage, 422, "invalid-image", "the image is damaged"),
+    Row(CodeShapeError, 422, "invalid-code", "the code has not 64 hexadecimal digits"),
+    Row(InvalidQuery, 422, "invalid-query", "the gallery cannot be searched so"),
+    Row(InvalidParameter, 422, "invalid-parameter", "a parameter or a field cannot be used"),
+    Row(GalleryReadOnly, 403, "gallery-read-only", "the gallery cannot be written to"),
+    Row(GalleryUnavailable, 503, "gallery-unavailable", "the gallery is gone or damaged", 5),
+    Row(GalleryBusy, 503, "gallery-busy", "an index is being loaded, or a job at work", 5),
+    Row(GalleryLoading, 503, "gallery-loading", "the service has just started", 2),
+    Row(QueueFull, 503, "busy", "the service has as much to do as it takes", 1),
 )
 
-_RETRY_AFTER_S = 5
+# What is answered without an error of ours, by status.
+OTHERS = {
+    404: ("not-found", "there is no such path"),
+    405: ("method-not-allowed", "the path does not take this method"),
+    500: ("internal-error", "the service failed; its log has the cause"),
+}
 
-_log = logging.getLogger(__name__)
+
+def problem_responses(*errors: type[HashSearchError]) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer with these errors, for OpenAPI, by status."""
+    rows = [row for row in PROBLEMS if row.error in errors]
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({row.status for row in rows}):
+        meanings = [f"`{row.code}`: {row.meaning}" for row in rows if row.status == status]
+        found[status] = {
+            "description": "; ".join(meanings),
+            "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA}},
+        }
+    return found
+
+
+PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
+OF_GALLERY = (GalleryUnavailable, GalleryLoading, QueueFull)
+OF_BODY = (MalformedRequest, BodyTooSlow, BodyTooLarge)
+OF_IMAGE = (ImageTooLarge, UnsupportedFormat, InvalidImage)
+OF_SEARCH = (NotInGallery, CodeShapeError, InvalidQuery, InvalidParameter, GalleryBusy)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
@@ -71,64 +118,90 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    app.add_exception_handler(Exception, _on_unknown)
 
 
-def invalid_parameter(error: ValidationError | RequestValidationError) -> InvalidParameter:
-    """Describe pydantic's findings in one sentence, without the values that were sent."""
-    parts = []
-    for finding in error.errors():
-        name = ".".join(str(part) for part in finding["loc"] if part not in ("query", "body"))
-        if finding["type"] == "extra_forbidden":  # the name was sent, and is not repeated either
-            parts.append("unknown parameter")
-        else:
-            parts.append(f"{name}: {finding['msg']}" if name else finding["msg"])
-    return InvalidParameter("; ".join(parts))
+def problem_response(error: HashSearchError, request_id: str) -> JSONResponse | None:
+    """The answer to a known error; None for one that is in no row."""
+    for row in PROBLEMS:
+        if isinstance(error, row.error):
+            wait = getattr(error, "retry_after_s", row.retry_after_s)
+            headers = {} if wait is None else {"Retry-After": str(wait)}
+            headers.update(getattr(error, "headers", {}))
+            parameter = getattr(error, "parameter", None)
+            return _respond(
+                request_id, row.status, row.code, str(error), headers, parameter=parameter
+            )
+    return None
 
 
 def _on_known(request: Request, error: Exception) -> JSONResponse:
-    for kind, status, code in PROBLEMS:
-        if isinstance(error, kind):
-            return _respond(status, code, str(error))
-    return _on_unknown(request, error)
+    assert isinstance(error, HashSearchError)
+    response = problem_response(error, request_id_of(request))
+    if response is None:
+        raise error  # a fault of the service
+    return response
 
 
 def _on_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return _on_known(request, invalid_parameter(error))
+    known = _parameters_of(request)
+    return _on_known(request, invalid_parameter(error, known))
+
+
+def _parameters_of(request: Request) -> Sequence[str]:
+    """Names of the parameters in the query string that the route takes."""
+    route = request.scope.get("route")
+    operation = getattr(route, "dependant", None)
+    if operation is None:
+        return ()
+    names: list[str] = []
+    for parameter in operation.query_params:
+        fields = getattr(parameter.field_info.annotation, "model_fields", None)
+        names += [parameter.alias] if fields is None else list(fields)
+    return names
 
 
 def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
-    response = _respond(error.status_code, phrase.lower().replace(" ", "-"), f"{phrase}.")
-    response.headers.update(error.headers or {})
-    return response
+    code, meaning = OTHERS.get(
+        error.status_code, (phrase.lower().replace(" ", "-"), phrase.lower())
+    )
+    headers = dict(error.headers or {})
+    return _respond(request_id_of(request), error.status_code, code, meaning, headers)
 
 
 def _on_disconnect(request: Request, error: Exception) -> Response:
     return Response(status_code=400)  # for the log; the client is gone
 
 
-def _on_unknown(request: Request, error: Exception) -> JSONResponse:
-    response = _respond(500, "internal-error", "The service failed; its log has the cause.")
-    request_id = response.headers["x-request-id"]
-    _log.error("request %s failed", request_id, exc_info=error)
-    return response
+def internal_error(request_id: str) -> JSONResponse:
+    """The answer to a request during which the service failed."""
+    return _respond(request_id, 500, *OTHERS[500], {})
 
 
-def _respond(status: int, code: str, detail: str) -> JSONResponse:
-    request_id = uuid4().hex
+def request_id_of(request: Request) -> str:
+    request_id: str = request.state.request_id
+    return request_id
+
+
+def _respond(
+    request_id: str,
+    status: int,
+    code: str,
+    detail: str,
+    headers: dict[str, str],
+    *,
+    parameter: str | None = None,
+) -> JSONResponse:
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
         code=code,
+        parameter=parameter,
         request_id=request_id,
     )
-    headers = {"X-Request-ID": request_id}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(_RETRY_AFTER_S)
     return JSONResponse(
         problem.model_dump(),
         status_code=status,

@@ -7,13 +7,23 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """HASHSEARCH_GALLERY, HASHSEARCH_MAX_BODY_BYTES, HASHSEARCH_BODY_TIMEOUT_S.
+    """Each field is the environment variable HASHSEARCH_<NAME>, which docs/operations.md lists.
 
     A variable that is empty counts as unset.
     """
 
     model_config = SettingsConfigDict(env_prefix="HASHSEARCH_", frozen=True, env_ignore_empty=True)
 
-    gallery: Path
-    max_body_bytes: int = Field(default=16 * 2**20, ge=1)
-    body_timeout_s: float = Field(default=30.0, gt=0)
+    gallery: Path = Field(description="the gallery that is served")
+    max_body_bytes: int = Field(
+        default=16 * 2**20, ge=1, description="largest body that is read, in bytes"
+    )
+    body_timeout_s: float = Field(
+        default=30.0, gt=0, description="seconds in which a body must arrive"
+    )
+    queue: int = Field(
+        default=64,
+        ge=1,
+        description="images, and other requests, that may be at work or wait at a time; "
+        "more are answered 503",
+    )

@@ -4,10 +4,13 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Set
+import time
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,10 +196,20 @@ def empty_gallery(model_folder, tmp_path):
     opened.close()
 
 
+@contextmanager
+def serving(folder: Path, **settings: Any) -> Iterator[TestClient]:
+    """A client of a service that serves a gallery, once it is loaded."""
+    with TestClient(create_app(Settings(gallery=folder, **settings))) as client:
+        deadline = time.monotonic() + 60
+        while client.get("/readyz").status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield client
+
+
 @pytest.fixture
 def client(gallery):
     """A client of a service that serves `gallery`."""
-    with TestClient(create_app(Settings(gallery=gallery.folder))) as opened:
+    with serving(gallery.folder) as opened:
         yield opened
 
 

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image
 
 import hashsearch as hs
 from hashsearch.errors import InvalidQuery
 from hashsearch.jobs.building import buildable
 from hashsearch.search import multihash
-from service.app import create_app
-from service.settings import Settings
+from tests.conftest import serving
 from tests.galleries import run
 
 
@@ -29,7 +27,7 @@ def opened(gallery_folder):
 
 @pytest.fixture(scope="module")
 def client(gallery_folder):
-    with TestClient(create_app(Settings(gallery=gallery_folder))) as client:
+    with serving(gallery_folder) as client:
         yield client
 
 
@@ -236,7 +234,7 @@ def test_built_indexes_answer_and_are_described(gallery, tmp_path):
         assert "ivf" in kinds
         records = {kind: opened.build_index(kind) for kind in kinds}
         assert opened.built_indexes() == records
-        with TestClient(create_app(Settings(gallery=gallery.folder))) as client:
+        with serving(gallery.folder) as client:
             for kind in kinds:
                 found = everywhere(opened, client, gallery.folder, 7, 12, "codes", index=kind)
                 assert opened.rank(7, 12, index=kind).index == kind

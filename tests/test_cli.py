@@ -523,9 +523,11 @@ def service(gallery: Path, **environment):
         text=True,
         env={**os.environ, **environment},
     ) as process:
-        yield process, int(re.search(r":(\d+)/", process.stdout.readline())[1])
-        if process.poll() is None:
-            process.kill()
+        try:
+            yield process, int(re.search(r":(\d+)/", process.stdout.readline())[1])
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
 def test_a_body_that_never_ends_gets_408_and_does_not_delay_the_shutdown(gallery_folder):

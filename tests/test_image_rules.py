@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.testing import assert_array_equal
 
 import hashsearch
@@ -20,9 +19,7 @@ from hashsearch.jobs.reencoding import reencode
 from hashsearch.jobs.verifying import verify
 from hashsearch.models.card import copy_model, fingerprint, read_card
 from hashsearch.models.storage import read_model
-from service.app import create_app
-from service.settings import Settings
-from tests.conftest import PHOTOGRAPHS, TINY_PRESET
+from tests.conftest import PHOTOGRAPHS, TINY_PRESET, serving
 from tests.galleries import run
 from tests.test_formats import CODES
 from training import closeness
@@ -101,7 +98,7 @@ def test_no_picture_is_looked_for_in_a_gallery_of_earlier_rules(old, capsys):
 
 
 def test_the_service_answers_ids_and_codes_of_earlier_rules_alone(old):
-    with TestClient(create_app(Settings(gallery=old))) as client:
+    with serving(old) as client:
         found = client.post("/v1/search", json={"id": 3})
         assert found.status_code == 200
         code = found.json()["code"]

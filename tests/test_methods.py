@@ -5,14 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 import hashsearch as hs
 from hashsearch.evaluation.measured import measured
 from hashsearch.retrieval.methods import SERVED, ServedMethod
 from hashsearch.search import gathered
-from service.app import create_app
-from service.settings import Settings
+from tests.conftest import serving
 from tests.galleries import run
 
 
@@ -79,7 +77,7 @@ def test_the_command_and_the_library_search_by_it(gallery_folder, capsys):
 
 
 def test_http_and_the_page_offer_it(gallery_folder):
-    with TestClient(create_app(Settings(gallery=gallery_folder))) as client:
+    with serving(gallery_folder) as client:
         assert (
             '"enum":["codes","pixels","normalized","colours"]' in client.get("/openapi.json").text
         )

@@ -58,8 +58,10 @@ def server_of(gallery: Path):
         stderr=subprocess.DEVNULL,
         text=True,
     ) as server:
-        yield re.search(r"http://[\d.:]+", server.stdout.readline())[0]
-        server.terminate()
+        try:
+            yield re.search(r"http://[\d.:]+", server.stdout.readline())[0]
+        finally:
+            server.terminate()
         assert server.wait(timeout=15) in (0, -15)
 
 

@@ -11,7 +11,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 
 import hashsearch as hs
 from hashsearch import open_gallery
@@ -20,8 +19,7 @@ from hashsearch.errors import InvalidGallery
 from hashsearch.gallery import opening
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.inputs import tiny_image
-from service.app import create_app
-from service.settings import Settings
+from tests.conftest import serving
 from tests.galleries import ids, index, run
 from tests.test_cli import service
 
@@ -275,10 +273,10 @@ def test_the_service_follows_what_replaces_its_gallery(
     replace, folder, other_folder, image_files, photograph
 ):
     picture = min(image_files.rglob("*.*")).read_bytes()
-    with TestClient(create_app(Settings(gallery=other_folder))) as client:
+    with serving(other_folder) as client:
         expected = client.post("/v1/search?k=5", content=picture).json()["hits"]
         thumbnail = client.get("/v1/images/7/thumbnail")
-    with TestClient(create_app(Settings(gallery=folder))) as client:
+    with serving(folder) as client:
         tag = {"If-None-Match": client.get("/v1/images/7/thumbnail").headers["etag"]}
         assert client.get("/v1/images/7/thumbnail", headers=tag).status_code == 304
         replace(folder, other_folder)
@@ -298,7 +296,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def test_a_service_without_its_gallery_is_not_ready_until_it_is_back(folder, other_folder):
-    with TestClient(create_app(Settings(gallery=folder))) as client:
+    with serving(folder) as client:
         shutil.rmtree(folder)
         for answer in (
             *(client.get("/readyz"), client.get("/v1/gallery"), client.get("/")),

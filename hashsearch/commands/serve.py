@@ -2,7 +2,6 @@
 
 import argparse
 import socket
-from copy import deepcopy
 from pathlib import Path
 
 from hashsearch.commands.arguments import Commands, add_address, add_command, add_gallery
@@ -38,15 +37,30 @@ def run_service(gallery: Path, host: str, port: int) -> None:
     except ValidationError as error:
         wrong = ", ".join(f"HASHSEARCH_{part['loc'][0]}".upper() for part in error.errors())
         raise HashSearchError(f"the setting {wrong} cannot be used") from error
-    app = create_app(settings)
+    failures: list[Exception] = []
+
+    def loaded(error: Exception | None) -> None:
+        if error is None:  # from now on, searches are answered
+            print(f"Serving on http://{shown}:{listener.getsockname()[1]}/", flush=True)
+        else:
+            failures.append(error)
+            server.should_exit = True
+
+    app = create_app(settings, when_loaded=loaded)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise HashSearchError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
     shown = f"[{host}]" if ":" in host else host
-    print(f"Serving on http://{shown}:{listener.getsockname()[1]}/", flush=True)
-    logging = deepcopy(uvicorn.config.LOGGING_CONFIG)
-    logging["handlers"]["access"]["stream"] = "ext://sys.stderr"  # stdout is for results
-    config = uvicorn.Config(app, log_config=logging, timeout_graceful_shutdown=_LAST_REQUESTS_S)
-    uvicorn.Server(config).run(sockets=[listener])
+    config = uvicorn.Config(
+        app,
+        access_log=False,  # the service has its own
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_REQUESTS_S,
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    if failures:
+        raise failures[0]

@@ -1,5 +1,6 @@
 """What is searched for, and what is found."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,15 @@ class Query:
             return self.address
         assert column == "pixels", column
         return None if self.tiny is None else self.tiny.reshape(TINY_BYTES)
+
+
+def queries_of(tiny: NDArray[np.uint8], columns: Mapping[str, NDArray[np.uint8]]) -> list[Query]:
+    """A query for each of (n, 32, 32, 3) uint8 tiny images. columns: the encoder's, of them."""
+    addresses = columns.get("addresses", [None] * len(tiny))
+    return [
+        Query(code, image, address=address)
+        for code, image, address in zip(columns["codes"], tiny, addresses, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from hashsearch.models.card import of_other_rules
 from hashsearch.retrieval.filters import Filter, FilteredRows
 from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
-from hashsearch.retrieval.ranking import Hit, Query, Ranking
+from hashsearch.retrieval.ranking import Hit, Query, Ranking, queries_of
 from hashsearch.retrieval.state import State, read_state
 from hashsearch.retrieval.transforms import by_least_distance, views
 from hashsearch.search import CombinedIndex, Index
@@ -102,7 +102,7 @@ class Searcher:
 
         Raises InvalidImage, InvalidQuery if the crop holds no pixel, and as `query_by_tiny` does.
         """
-        self._require_todays_rules()
+        self.require_todays_rules()
         return self.query_by_tiny(decode(data, crop=crop).tiny)
 
     def query_by_tiny(self, tiny: NDArray[np.uint8]) -> Query:
@@ -110,19 +110,11 @@ class Searcher:
 
         Raises InvalidQuery if the gallery was made by earlier ones.
         """
-        self._require_todays_rules()
-        return self._queries(tiny[np.newaxis])[0]
+        self.require_todays_rules()
+        return queries_of(tiny[np.newaxis], self.encoder.columns(tiny[np.newaxis]))[0]
 
-    def _queries(self, tiny: NDArray[np.uint8]) -> "list[Query]":
-        """A query for each of (n, 32, 32, 3) uint8 tiny images."""
-        columns = self.encoder.columns(tiny)
-        addresses = columns.get("addresses", [None] * len(tiny))
-        return [
-            Query(code, image, address=address)
-            for code, image, address in zip(columns["codes"], tiny, addresses, strict=True)
-        ]
-
-    def _require_todays_rules(self) -> None:
+    def require_todays_rules(self) -> None:
+        """Raise InvalidQuery if the gallery's pictures were decoded by earlier image rules."""
         if self.encoder.preprocessing != PREPROCESSING:
             raise InvalidQuery(
                 f"the gallery {of_other_rules(self.encoder.preprocessing)}; search by id or code, "
@@ -157,7 +149,8 @@ class Searcher:
                 "transforms need a picture; a query by code has none, and a query by id has one "
                 "only if the gallery keeps pixels"
             )
-        return replace(query, views=tuple(self._queries(views(query.tiny)[1:])))
+        others = views(query.tiny)[1:]
+        return replace(query, views=tuple(queries_of(others, self.encoder.columns(others))))
 
     def search(
         self,
@@ -168,6 +161,7 @@ class Searcher:
         k: int | None = None,
         radius: int | None = None,
         cap: int | None = None,
+        offset: int = 0,
         like: Sequence[Query] = (),
         unlike: Sequence[Query] = (),
         chosen_by: Filter | None = None,
@@ -176,6 +170,7 @@ class Searcher:
 
         k and radius: at most k images within the inclusive radius, which is in the method's
         unit; radius alone: all within it, but at most `cap`; neither: the nearest ten.
+        offset: how many of the nearest are skipped.
 
         index: the kind of index that answers, of those built of the gallery. None means exact
         search, by the index that is fastest for it. Images that were added after the base was read
@@ -207,21 +202,23 @@ class Searcher:
                 name = f"the index {index}" if index not in (None, DEFAULT_KIND) else name
                 raise InvalidQuery(f"examples are ranked by a sum of distances, without {name}")
             assert k is not None
-            rank = self._rank_by_examples([query, *like] if query else like, unlike, method, k)
+            liked = [query, *like] if query else like
+            rank = self._rank_by_examples(liked, unlike, method, k + offset)
         elif query is None:
             raise InvalidQuery("nothing came to search for; a query, or an example, was wanted")
         else:
             index = self._kind(index, method, k)
             if chosen_by is not None and not KINDS[index].is_exact:
                 index = DEFAULT_KIND
-            most = k
+            most = None if k is None else k + offset
             if k is None and cap is not None and index == DEFAULT_KIND:
-                most = cap + 1  # a scan for so many costs less than sorting all within the radius
+                # A scan for so many costs less than sorting all within the radius.
+                most = cap + offset + 1
             rank = self._rank_by_query(query, method, index, most, radius)
         examples = [one for one in (query, *like, *unlike) if one is not None]
         left_out = [one.image_id for one in examples if one.image_id is not None]
         means = SERVED[method].column == "codes" and not (like or unlike)
-        ranking = self._ranked(rank, method, k, cap, chosen_by, left_out, means=means)
+        ranking = self._ranked(rank, method, k, cap, offset, chosen_by, left_out, means=means)
         return replace(ranking, index=index or DEFAULT_KIND)
 
     def _kind(self, index: str | None, method: str, k: int | None) -> str:
@@ -281,6 +278,7 @@ class Searcher:
         method: str,
         k: int | None,
         cap: int | None,
+        offset: int,
         chosen_by: Filter | None,
         left_out: Sequence[int],
         *,
@@ -301,7 +299,8 @@ class Searcher:
                 )
             ids, distances = rank(live, subsets)
             others = ~np.isin(ids, left_out)
-            ids, distances = ids[others][:k], distances[others][:k]
+            shown = slice(offset, None if k is None else offset + k)
+            ids, distances = ids[others][shown], distances[others][shown]
             truncated = k is None and cap is not None and len(ids) > cap
             ids, distances = ids[:cap], distances[:cap]
             latency_ms = 1000 * (time.perf_counter() - started)

@@ -1,18 +1,57 @@
 """Dependencies that the routes share."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
-from service.body import parse_query
+from service.body import Body, query_of
+from service.context import Context
 from service.engine import Engine
-from service.schemas import AskedQuery
+from service.lanes import Lane, Lanes
+from service.schemas.search import AskedQuery
+
+T = TypeVar("T")
+
+_SHORT = 16_384  # bytes of JSON that are parsed at once
 
 
-def _engine(request: Request) -> Engine:
-    engine: Engine = request.app.state.engine
-    return engine
+class Call:
+    """A request's way to the engine: work runs in the threads of a lane."""
+
+    def __init__(self, request: Request):
+        self.engine: Engine = request.app.state.engine
+        self.lanes: Lanes = request.app.state.lanes
+        self.context = Context(request.state.stages, request.scope.get("root_path", ""))
+
+    async def quick(self, call: Callable[[], T]) -> T:
+        """Run what reads from memory or the catalog."""
+        return await self._run(self.lanes.quick, call)
+
+    async def slow(self, call: Callable[[], T]) -> T:
+        """Run what may wait for disks or other writers."""
+        return await self._run(self.lanes.slow, call)
+
+    async def pictures(self, call: Callable[[], T], images: int) -> T:
+        """Run what decodes or encodes so many images."""
+        return await self._run(self.lanes.pictures, call, images)
+
+    async def query_of(self, body: Body) -> AskedQuery:
+        """The query in a body; a long JSON text is parsed by a thread."""
+        if body.is_json and len(body.data) > _SHORT:
+            return await self.pictures(lambda: query_of(body), 1)
+        return query_of(body)
+
+    async def ask(self, call: Callable[[], T], images: int) -> T:
+        """Run a search, for which so many images are encoded."""
+        return await (self.pictures(call, images) if images else self.quick(call))
+
+    async def _run(self, lane: Lane, call: Callable[[], T], size: int = 1) -> T:
+        return await lane.run(call, self.context.stages, size)
 
 
-TheEngine = Annotated[Engine, Depends(_engine)]
-TheQuery = Annotated[AskedQuery, Depends(parse_query)]
+async def _call(request: Request) -> Call:
+    return Call(request)
+
+
+TheCall = Annotated[Call, Depends(_call)]

@@ -2,14 +2,15 @@
 
 from fastapi import APIRouter
 
-from service.routes.dependencies import TheEngine
-from service.schemas import GalleryAnswer
+from service.problems import OF_GALLERY, problem_responses
+from service.routes.dependencies import TheCall
+from service.schemas.gallery import GalleryAnswer
 
-router = APIRouter(prefix="/v1/gallery", tags=["gallery"])
+router = APIRouter(prefix="/v1/gallery", tags=["gallery"], responses=problem_responses(*OF_GALLERY))
 
 
 @router.head("", include_in_schema=False)
 @router.get("")
-def gallery(engine: TheEngine) -> GalleryAnswer:
+async def gallery(call: TheCall) -> GalleryAnswer:
     """The gallery as it is searched now, and the newest job that wrote to it."""
-    return engine.describe()
+    return await call.quick(call.engine.describe)

@@ -1,31 +1,38 @@
 """Whether the service is alive, and ready."""
 
+from typing import Literal
+
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from service.routes.dependencies import TheEngine
+from service.problems import GalleryLoading, GalleryUnavailable, problem_responses
+from service.routes.dependencies import TheCall
 
 router = APIRouter(tags=["health"])
 
 
 class Alive(BaseModel):
-    status: str = "alive"
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
 
 
 class Ready(BaseModel):
-    status: str = "ready"
+    """The gallery can be searched."""
+
+    status: Literal["ready"] = "ready"
     images: int
 
 
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def livez() -> Alive:
-    """The process answers. `async`, so that it does not wait for searches."""
+    """The process answers, also while the gallery is loaded."""
     return Alive()
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz")
-def readyz(engine: TheEngine) -> Ready:
+@router.get("/readyz", responses=problem_responses(GalleryUnavailable, GalleryLoading))
+async def readyz(call: TheCall) -> Ready:
     """Model, gallery and indexes are in memory, and the gallery's folder is in place."""
-    return Ready(images=len(engine))
+    return Ready(images=await call.quick(lambda: len(call.engine)))

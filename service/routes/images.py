@@ -6,28 +6,47 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Response
 
 from hashsearch.errors import NotInGallery
-from service.routes.dependencies import TheEngine
+from service.problems import OF_GALLERY, problem_responses
+from service.routes.dependencies import TheCall
+from service.validation import InvalidParameter
 
-router = APIRouter(prefix="/v1/images", tags=["images"])
+router = APIRouter(
+    prefix="/v1/images",
+    tags=["images"],
+    responses=problem_responses(NotInGallery, InvalidParameter, *OF_GALLERY),
+)
 
 # A browser asks again each time, and gets 304 if the picture is the same: another
 # gallery, with other images under these ids, may be served at this address later.
 _CACHE = "private, no-cache"
+
+ImageId = Annotated[int, Path(ge=0, lt=2**63, description="id of an image of the gallery")]
 
 
 @router.head("/{image_id}/thumbnail", include_in_schema=False)
 @router.get(
     "/{image_id}/thumbnail",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}},
+    responses={
+        200: {
+            "description": "The picture.",
+            "content": {
+                media_type: {"schema": {"type": "string", "format": "binary"}}
+                for media_type in ("image/jpeg", "image/png")
+            },
+        },
+        304: {"description": "The picture is the one that the client has."},
+    },
 )
-def thumbnail(
-    engine: TheEngine,
-    image_id: Annotated[int, Path(ge=0, lt=2**63)],
-    if_none_match: Annotated[str | None, Header()] = None,
+async def thumbnail(
+    call: TheCall,
+    image_id: ImageId,
+    if_none_match: Annotated[
+        str | None, Header(description="the ETag of the picture that the client has")
+    ] = None,
 ) -> Response:
     """A picture of at most 128 px a side: JPEG, or the tiny image as PNG."""
-    picture = engine.picture(image_id)
+    picture = await call.quick(lambda: call.engine.picture(image_id))
     if picture is None:
         raise NotInGallery("the gallery keeps neither a thumbnail nor pixels of this image")
     data, media_type = picture

@@ -1,6 +1,7 @@
 """The page that compares methods."""
 
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
@@ -8,7 +9,8 @@ from fastapi.templating import Jinja2Templates
 
 from hashsearch.closeness import MEANINGS
 from hashsearch.retrieval.methods import SERVED
-from service.routes.dependencies import TheEngine
+from service.engine import Engine
+from service.routes.dependencies import TheCall
 
 router = APIRouter(include_in_schema=False)
 
@@ -18,22 +20,27 @@ _templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
 
 @router.head("/")
 @router.get("/")
-def index(request: Request, engine: TheEngine) -> HTMLResponse:
+async def index(request: Request, call: TheCall) -> HTMLResponse:
     """The comparison page, with some images of the gallery to start from."""
-    context = {
+    context = await call.quick(lambda: _context(call.engine))
+    return _templates.TemplateResponse(request, "index.html", context)
+
+
+def _context(engine: Engine) -> dict[str, Any]:
+    compared = engine.compared_methods
+    return {
         "images": len(engine),
-        "titles": [_in_sentence(SERVED[name].title) for name in engine.compared_methods],
+        "titles": [_in_sentence(SERVED[name].title) for name in compared],
         "missing": sorted(
             {
                 method.column
                 for name, method in SERVED.items()
-                if method.compared and name not in engine.compared_methods
+                if method.compared and name not in compared
             }
         ),
         "meanings": MEANINGS,
         "examples": engine.sample_ids(_EXAMPLES),
     }
-    return _templates.TemplateResponse(request, "index.html", context)
 
 
 def _in_sentence(title: str) -> str:

@@ -1,66 +1,38 @@
-"""The parameters, bodies and answers of the HTTP interface."""
+"""Searches on the wire: parameters, bodies and answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from hashsearch.closeness import MEANINGS
-from hashsearch.retrieval.kinds import KINDS
-from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
+from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import DEFAULT_K
+from hashsearch.retrieval.transforms import N_VIEWS
+from service.schemas.common import (
+    MAX_IDS,
+    MAX_K,
+    Id,
+    KindName,
+    Label,
+    MethodName,
+    Strict,
+    UriPrefix,
+    Word,
+)
 
-MAX_K = 1000
-MAX_TEXT = 4096  # characters of a label or a uri
-MAX_IDS = 10_000
+MAX_OFFSET = 10_000
 MAX_EXAMPLES = 100
 MAX_IMAGES = 8  # of the examples; each takes as long to decode as a query
 
-
-def _one_of(what: str, table: Mapping[str, Any]) -> tuple[AfterValidator, Any]:
-    """Annotations of a name in a table, which OpenAPI lists; tests add rows to tables."""
-
-    def known(name: str) -> str:
-        if name not in table:
-            raise ValueError(f"the {what} is one of {', '.join(table)}")
-        return name
-
-    def list_names(schema: dict[str, Any]) -> None:
-        schema["enum"] = list(table)
-
-    return AfterValidator(known), Field(json_schema_extra=list_names)
-
-
-MethodName = Annotated[str, *_one_of("method", SERVED)]
-KindName = Annotated[str, *_one_of("index", KINDS)]
-Word = Annotated[
-    str,
-    Field(
-        description="; ".join(f"{word}: {meaning}" for word, meaning in MEANINGS.items()),
-        json_schema_extra={"enum": list(MEANINGS)},
-    ),
-]
 K = Annotated[int, Field(ge=1, le=MAX_K, description="largest number of hits")]
 
 
-class ChoiceParameters(BaseModel):
+class ChoiceParameters(Strict):
     """What every search of the gallery takes in its query string."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    label: Annotated[
-        str | None, Field(max_length=MAX_TEXT, description="only images with this label")
-    ] = None
-    uri_prefix: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=MAX_TEXT,
-            description="only images at or below this uri, percent-encoded as in hits; it ends "
-            "where a part of a path ends",
-        ),
-    ] = None
+    label: Label | None = None
+    uri_prefix: UriPrefix | None = None
     crop: Annotated[
         str | None,
         Field(
@@ -82,6 +54,9 @@ class SearchParameters(ChoiceParameters):
     """The query string of a search; without k and radius, the nearest ten are returned."""
 
     k: K | None = None
+    offset: Annotated[
+        int, Field(ge=0, le=MAX_OFFSET, description="number of the nearest images that are skipped")
+    ] = 0
     radius: Annotated[
         int | None,
         Field(
@@ -91,7 +66,7 @@ class SearchParameters(ChoiceParameters):
             f"without k, all images within it, at most {MAX_K}",
         ),
     ] = None
-    method: MethodName = DEFAULT_METHOD
+    method: Annotated[MethodName, Field(description="what is compared")] = DEFAULT_METHOD
     index: KindName | None = Field(
         default=None,
         description="the kind of index that answers, of those that were built of the gallery; "
@@ -105,27 +80,24 @@ class CompareParameters(ChoiceParameters):
     k: K = DEFAULT_K
 
 
-Id = Annotated[int, Field(ge=0, lt=2**63)]
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
 
 
-class ImageExample(BaseModel):
+class ImageExample(Strict):
     """An image as an example."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    image_base64: str = Field(description="an image file in base64")
+    image_base64: str = Field(description="an image file in base64, or as a data URI")
 
 
 Examples = Annotated[list[Id | str | ImageExample], Field(max_length=MAX_EXAMPLES)]
 
 
-class QueryBody(BaseModel):
+class QueryBody(Strict):
     """A query as JSON: at most one of image_base64, id and code, or examples alone."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    image_base64: str | None = Field(default=None, description="an image file in base64")
+    image_base64: str | None = Field(
+        default=None, description="an image file in base64, or as a data URI"
+    )
     id: Id | None = Field(default=None, description="id of an image of the gallery")
     code: str | None = Field(default=None, description="a code, 64 hexadecimal digits")
     like: Examples = Field(
@@ -136,6 +108,11 @@ class QueryBody(BaseModel):
     unlike: Examples = Field(default_factory=list, description="counterexamples, of the same kinds")
     ids: Ids | None = Field(default=None, description="only these images may be found")
     exclude: Ids | None = Field(default=None, description="none of these images may be found")
+
+    @field_validator("like", "unlike", mode="before")
+    @classmethod
+    def _none_is_no_example(cls, examples: object) -> object:
+        return [] if examples is None else examples
 
     @model_validator(mode="after")
     def _at_most_one(self) -> Self:
@@ -162,6 +139,11 @@ class AskedQuery:
     like: Sequence[int | str | bytes] = ()
     unlike: Sequence[int | str | bytes] = ()
     body: QueryBody = field(default_factory=QueryBody.model_construct)
+
+    def images(self, *, transforms: bool) -> int:
+        """Number of images that are encoded for it; 0 if none is."""
+        of_query = 0 if self.image is None and not transforms else N_VIEWS if transforms else 1
+        return of_query + sum(isinstance(one, bytes) for one in (*self.like, *self.unlike))
 
 
 class HitAnswer(BaseModel):
@@ -194,12 +176,38 @@ class MethodAnswer(BaseModel):
     hits: list[HitAnswer]
 
 
+class AskedAnswer(BaseModel):
+    """What was asked, as the service understood it; images and examples are counted."""
+
+    kind: str | None = Field(
+        description="image, id or code; null if examples alone were sent",
+        json_schema_extra={"enum": ["image", "id", "code", None]},
+    )
+    id: int | None
+    like: int = Field(description="number of examples")
+    unlike: int = Field(description="number of counterexamples")
+    ids: int | None = Field(description="number of ids that were allowed; null if all were")
+    exclude: int = Field(description="number of ids that were excluded")
+    k: int | None
+    offset: int
+    radius: int | None
+    method: MethodName | None = Field(description="null in a comparison")
+    index: KindName | None
+    label: str | None
+    uri_prefix: str | None
+    crop: str | None
+    transforms: bool
+
+
 class SearchAnswer(MethodAnswer):
     """The answer to a search."""
 
+    asked: AskedAnswer
     code: str | None = Field(
         description="the query's own code, hexadecimal; null if examples alone were sent"
     )
+    generation: int = Field(description="the gallery's, that was searched")
+    fingerprint: str = Field(description="of the model that made the codes")
 
 
 class Overlap(BaseModel):
@@ -212,72 +220,12 @@ class Overlap(BaseModel):
 class CompareAnswer(BaseModel):
     """The answers of several methods to one query."""
 
+    asked: AskedAnswer
     code: str | None = Field(
         description="the query's own code, hexadecimal; null if examples alone were sent"
     )
     k: int
+    generation: int = Field(description="the gallery's, that was searched")
+    fingerprint: str = Field(description="of the model that made the codes")
     methods: list[MethodAnswer]
     overlap_at_k: list[Overlap]
-
-
-class JobAnswer(BaseModel):
-    """The newest job that wrote to the gallery, as last recorded."""
-
-    kind: str = Field(description="index, compact, reencode or build")
-    state: str = Field(description="running, done, stopped, failed, killed or silent")
-    started: str = Field(description="ISO 8601, in UTC")
-    updated: str | None = Field(description="when the job was last recorded")
-    ended: str | None
-    expected: int | None = Field(description="estimated number of images to go through")
-    counts: dict[str, int] = Field(description="number of images by outcome")
-    images_per_second: float
-
-
-class ClosenessAnswer(BaseModel):
-    """The distances between codes, in bits and inclusive, up to which a word is used."""
-
-    same: int
-    near: int
-    alike: int
-
-
-class IndexAnswer(BaseModel):
-    """An index that was built of the gallery, and what was measured then."""
-
-    kind: KindName
-    title: str = Field(description="what it does, for people")
-    parameters: dict[str, int] = Field(description="such as nprobe, chosen by measuring")
-    recall: float = Field(
-        description="share of the ten nearest neighbours that it finds, of held-out queries"
-    )
-    query_ms: float = Field(description="median time of a query")
-    exact_ms: float = Field(description="the same of exact search, in the same run")
-    image_bytes: float = Field(description="bytes of memory of each image, beside its code")
-    images: int = Field(description="of the gallery, when it was built")
-    time: str = Field(description="when it was built, ISO 8601, in UTC")
-    loaded: bool = Field(description="whether it can be searched now")
-
-
-class GalleryAnswer(BaseModel):
-    """The gallery that is searched."""
-
-    images: int
-    generation: int = Field(description="increases with every change to the images")
-    fingerprint: str = Field(description="fingerprint of the model that made the codes")
-    methods: list[MethodName] = Field(description="methods that the gallery has data for")
-    indexes: list[IndexAnswer] = Field(description="indexes that were built of its codes")
-    closeness: ClosenessAnswer | None = Field(
-        description="what distances mean; null if it was not measured of the model"
-    )
-    job: JobAnswer | None
-
-
-class Problem(BaseModel):
-    """An error, after RFC 9457."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str = Field(description="a stable name for programs")
-    request_id: str

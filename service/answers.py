@@ -1,0 +1,145 @@
+"""From what a searcher finds to what goes over the wire."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from hashsearch.gallery.built import usable_indexes
+from hashsearch.gallery.history import last_job
+from hashsearch.metrics import overlap_at_k
+from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
+from hashsearch.retrieval.methods import SERVED
+from hashsearch.retrieval.ranking import Ranking
+from hashsearch.retrieval.searcher import Searcher
+from service.context import Context
+from service.questions import Question
+from service.schemas.gallery import ClosenessAnswer, GalleryAnswer, IndexAnswer, JobAnswer
+from service.schemas.search import (
+    AskedAnswer,
+    AskedQuery,
+    CompareAnswer,
+    CompareParameters,
+    HitAnswer,
+    MethodAnswer,
+    Overlap,
+    SearchAnswer,
+    SearchParameters,
+)
+
+
+def search_answer(
+    searcher: Searcher,
+    asked: AskedQuery,
+    parameters: SearchParameters,
+    question: Question,
+    ranking: Ranking,
+    context: Context,
+) -> SearchAnswer:
+    return SearchAnswer.model_construct(
+        asked=_asked(asked, parameters),
+        code=question.code,
+        generation=searcher.generation,
+        fingerprint=searcher.fingerprint,
+        **dict(_answer(ranking, context)),
+    )
+
+
+def compare_answer(
+    searcher: Searcher,
+    asked: AskedQuery,
+    parameters: CompareParameters,
+    question: Question,
+    rankings: Sequence[Ranking],
+    context: Context,
+) -> CompareAnswer:
+    return CompareAnswer(
+        asked=_asked(asked, parameters),
+        code=question.code,
+        k=parameters.k,
+        generation=searcher.generation,
+        fingerprint=searcher.fingerprint,
+        methods=[_answer(ranking, context) for ranking in rankings],
+        overlap_at_k=[
+            Overlap(
+                methods=(first.method, second.method),
+                share=overlap_at_k(first.ids, second.ids, parameters.k),
+            )
+            for first, second in combinations(rankings, 2)
+        ],
+    )
+
+
+def gallery_answer(searcher: Searcher) -> GalleryAnswer:
+    closeness = searcher.closeness
+    job = last_job(searcher.gallery.catalog)
+    return GalleryAnswer(
+        images=len(searcher),
+        generation=searcher.generation,
+        fingerprint=searcher.fingerprint,
+        methods=list(searcher.methods),
+        indexes=[
+            IndexAnswer(
+                kind=built.kind,
+                title=KINDS[built.kind].title,
+                parameters=built.parameters,
+                recall=built.recall,
+                query_ms=built.query_ms,
+                exact_ms=built.exact_ms,
+                image_bytes=built.image_bytes,
+                images=built.images,
+                time=built.time,
+                loaded=built.kind == DEFAULT_KIND or searcher.state.built.get(built.kind) == built,
+            )
+            for built in usable_indexes(searcher.gallery.catalog)
+            if built.kind in KINDS
+        ],
+        closeness=ClosenessAnswer(**closeness.as_dict()) if closeness else None,
+        job=None if job is None else JobAnswer(**job.as_dict()),
+    )
+
+
+def _asked(asked: AskedQuery, parameters: SearchParameters | CompareParameters) -> AskedAnswer:
+    body = asked.body
+    kinds = {"image": asked.image, "id": body.id, "code": body.code}
+    return AskedAnswer.model_construct(
+        kind=next((kind for kind, value in kinds.items() if value is not None), None),
+        id=body.id,
+        like=len(asked.like),
+        unlike=len(asked.unlike),
+        ids=None if body.ids is None else len(body.ids),
+        exclude=len(body.exclude or ()),
+        k=parameters.k,
+        offset=getattr(parameters, "offset", 0),
+        radius=getattr(parameters, "radius", None),
+        method=getattr(parameters, "method", None),
+        index=getattr(parameters, "index", None),
+        label=parameters.label,
+        uri_prefix=parameters.uri_prefix,
+        crop=parameters.crop,
+        transforms=parameters.transforms,
+    )
+
+
+def _answer(ranking: Ranking, context: Context) -> MethodAnswer:
+    """Built without pydantic's checks, since every value is the library's own."""
+    method = SERVED[ranking.method]
+    return MethodAnswer.model_construct(
+        method=ranking.method,
+        index=ranking.index,
+        title=method.title,
+        unit=method.unit,
+        image_bytes=method.image_bytes,
+        latency_ms=round(ranking.latency_ms, 3),
+        truncated=ranking.truncated,
+        hits=[
+            HitAnswer.model_construct(
+                id=hit.id,
+                distance=hit.distance,
+                closeness=hit.closeness,
+                label=hit.label,
+                uri=hit.uri,
+                missing=hit.missing,
+                thumbnail=context.thumbnail(hit.id),
+            )
+            for hit in ranking.hits
+        ],
+    )

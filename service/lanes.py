@@ -1,0 +1,90 @@
+"""Threads for each kind of work, each kind with a bounded queue."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import TypeVar
+
+from hashsearch.hardware import usable_cores
+from service.problems import QueueFull
+from service.settings import Settings
+from service.stages import Stages
+
+T = TypeVar("T")
+
+
+class Lane:
+    """Threads for one kind of work. It refuses work rather than let a long queue grow."""
+
+    def __init__(self, name: str, threads: int, most: int):
+        """most: the size of the calls that may be at work or wait, together."""
+        self.name, self.most = name, most
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._lock = Lock()
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """The size of the calls that are at work or wait."""
+        return self._size
+
+    async def run(self, call: Callable[[], T], stages: Stages, size: int = 1) -> T:
+        """Run a call in a thread, and return its result.
+
+        size: what it counts as, such as its number of images. One that is larger than the lane
+        is taken if nothing else is there. Raises QueueFull.
+        """
+        with self._lock:
+            if self._size and self._size + size > self.most:
+                raise QueueFull("the service has as much to do as it takes; try again in a moment")
+            self._size += size
+        asked = time.perf_counter()
+
+        def run() -> T:
+            try:
+                stages.add("wait", time.perf_counter() - asked)
+                return call()
+            finally:
+                self._leave(size)
+
+        try:
+            future = self._threads.submit(run)
+        except RuntimeError:  # the service is being stopped
+            self._leave(size)
+            raise
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            if future.cancelled():  # before a thread took it
+                self._leave(size)
+
+    def _leave(self, size: int) -> None:
+        with self._lock:
+            self._size -= size
+
+    def close(self) -> None:
+        """Wait for the calls at work, and drop the others."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+class Lanes:
+    """The service's lanes: slow work does not keep quick work waiting.
+
+    pictures: what decodes or encodes images. quick: searches by id and code, and what is read from
+    the gallery. slow: what waits for disks or for other writers.
+    """
+
+    def __init__(self, settings: Settings):
+        cores = usable_cores()
+        self.pictures = Lane("pictures", 8 * cores, settings.queue)
+        self.quick = Lane("quick", cores + 2, settings.queue)
+        self.slow = Lane("slow", cores, settings.queue)
+
+    def all(self) -> tuple[Lane, ...]:
+        return (self.pictures, self.quick, self.slow)
+
+    def close(self) -> None:
+        for lane in self.all():
+            lane.close()

@@ -1,0 +1,56 @@
+"""Values that the parameters, bodies and answers of several groups of paths share."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from hashsearch.closeness import MEANINGS
+from hashsearch.retrieval.kinds import KINDS
+from hashsearch.retrieval.methods import SERVED
+
+MAX_K = 1000
+MAX_TEXT = 4096  # characters of a label or a uri
+MAX_IDS = 10_000
+
+
+class Strict(BaseModel):
+    """Parameters or a body from a client, without unknown names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def _one_of(what: str, table: Mapping[str, Any]) -> tuple[AfterValidator, Any]:
+    """Annotations of a name in a table, which OpenAPI lists; tests add rows to tables."""
+
+    def known(name: str) -> str:
+        if name not in table:
+            raise ValueError(f"the {what} is one of {', '.join(table)}")
+        return name
+
+    def list_names(schema: dict[str, Any]) -> None:
+        schema["enum"] = list(table)
+
+    return AfterValidator(known), Field(json_schema_extra=list_names)
+
+
+MethodName = Annotated[str, *_one_of("method", SERVED)]
+KindName = Annotated[str, *_one_of("index", KINDS)]
+Word = Annotated[
+    str,
+    Field(
+        description="; ".join(f"{word}: {meaning}" for word, meaning in MEANINGS.items()),
+        json_schema_extra={"enum": list(MEANINGS)},
+    ),
+]
+Id = Annotated[int, Field(ge=0, lt=2**63)]
+Label = Annotated[str, Field(max_length=MAX_TEXT, description="only images with this label")]
+UriPrefix = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_TEXT,
+        description="only images at or below this uri, with or without its percent-encoding; it "
+        "ends where a part of a path ends",
+    ),
+]

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 import hashsearch
 from hashsearch.codes import pack_bits, unpack_bits
@@ -17,10 +18,12 @@ from hashsearch.images import PREPROCESSING
 from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.storage import read_model
 
-# Every batch has this many images; the last one is padded with black images. Products of
-# another shape may round differently, and a bit near its threshold would then depend on the
-# number of images encoded together. Small, so that a single image takes little time.
-BATCH = 8
+# A code is the one that a batch of EIGHT images gives; black images complete the last batch.
+# Computations on other numbers of images may round differently, and a bit near its threshold
+# would then depend on what an image is encoded with. Batches of other sizes are used only where
+# a trial shows that they round alike: smaller ones for a few images, and ones of MANY, with
+# which an indexing job encodes 1.3 times as many images per second (docs/experiments.md).
+EIGHT, MANY = 8, 32
 
 
 class Encoder:
@@ -43,6 +46,7 @@ class Encoder:
         self.precision = precision
         self.fingerprint: str | None = None  # set by `load`
         self.preprocessing = PREPROCESSING  # the image rules it was trained by; set by `load`
+        self._tried: dict[tuple[int, int], bool] = {}  # by threads and rows
 
     @classmethod
     def load(
@@ -112,13 +116,81 @@ class Encoder:
             torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bfloat16"
         )
         with torch.inference_mode(), rounded:
-            for start in range(0, len(tiny), BATCH):
-                batch = tiny[start : start + BATCH]
-                padded = np.zeros((BATCH, *tiny.shape[1:]), np.uint8)
+            done = 0
+            while done < len(tiny):
+                rows = self._rows(len(tiny) - done)
+                batch = tiny[done : done + rows]
+                padded = np.zeros((rows, *tiny.shape[1:]), np.uint8)
                 padded[: len(batch)] = batch
                 logits = logits_of(torch.from_numpy(padded).to(self.device))
-                bits[start : start + BATCH] = (logits[: len(batch)] >= 0).cpu().numpy()
+                bits[done : done + rows] = (logits[: len(batch)] >= 0).cpu().numpy()
+                done += rows
         return bits
+
+    def _rows(self, images: int) -> int:
+        """The rows of the next batch, of which black images may be a part."""
+        if images >= EIGHT:
+            return MANY if images >= MANY and self._rounds_like_eight(MANY) else EIGHT
+        return next((n for n in range(images, EIGHT) if self._rounds_like_eight(n)), EIGHT)
+
+    def _rounds_like_eight(self, rows: int) -> bool:
+        """Whether batches of so many rows give the values of batches of EIGHT.
+
+        This depends on the processor, the number of threads and the model, and is tried when a
+        size is first needed. In bfloat16 a trial proves too little, as rounding hides most
+        differences; on a GPU, padding costs next to nothing. Neither is tried.
+        """
+        if self.device != "cpu" or self.precision != "float32":
+            return False
+        key = torch.get_num_threads(), rows
+        if key not in self._tried:
+            self._tried[key] = _round_alike(self.model, rows)
+        return self._tried[key]
+
+
+def _round_alike(model: Autoencoder, rows: int) -> bool:
+    """Whether each layer's values are the same in a batch of so many rows as in ones of EIGHT."""
+    squares = np.random.default_rng(0).integers(0, 256, (MANY, 8, 8, 3), np.uint8)
+    tiny = torch.from_numpy(squares.repeat(4, axis=1).repeat(4, axis=2))
+
+    def computed(batch: Tensor) -> list[Tensor]:
+        with _Recorder(len(batch)) as recorder:
+            if model.address_bits:
+                model.code_and_address_logits(batch)
+            else:
+                model.code_logits(batch)
+        return recorder.computed
+
+    ours = computed(tiny[:rows].clone())
+    eights = [computed(tiny[n : n + EIGHT].clone()) for n in range(0, rows, EIGHT)]
+    theirs = (torch.cat(parts)[:rows] for parts in zip(*eights, strict=True))
+    # Ours in the same order; theirs has others between, from layers that take 8 rows at a time.
+    return all(any(torch.equal(one, other) for other in theirs) for one in ours)
+
+
+class _Recorder(TorchFunctionMode):
+    """Copies every floating-point tensor of so many rows that this thread computes."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.computed: list[Tensor] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if (
+            isinstance(result, Tensor)
+            and result.is_floating_point()
+            and result.shape[:1] == (self.rows,)
+        ):
+            self.computed.append(result.clone())
+        return result
 
 
 def _use_one_thread_after_a_fork() -> None:

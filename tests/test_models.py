@@ -8,14 +8,16 @@ from numpy.testing import assert_array_equal
 from safetensors.torch import load_file, save_file
 
 from hashsearch.closeness import Closeness
-from hashsearch.encoder import BATCH, Encoder
+from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.models.card import PRETRAINED, copy_model, fingerprint, read_card
 from hashsearch.models.coefficients import Coefficients
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from hashsearch.models.dense import DenseAutoencoder
 from hashsearch.models.storage import read_model, round_as_stored, save_model
+from hashsearch.models.transform import TransformAutoencoder
 from training.binarize import binarize
+from training.data import fit_standardization
 from training.transform_coding import fit_transform
 
 
@@ -342,16 +344,108 @@ def test_a_model_without_an_address_head_says_so(tiny_images):
 def test_one_pass_gives_the_same_codes_and_addresses_as_two(tiny_images, precision, monkeypatch):
     encoder = Encoder.load(PRETRAINED, precision=precision)
     expected = encoder.encode(tiny_images), encoder.addresses(tiny_images)
-    passes, features = [], encoder.model.features
+    passes: list[int] = []
+    features = encoder.model.features
     monkeypatch.setattr(
         encoder.model, "features", lambda pixels: [passes.append(len(pixels)), features(pixels)][1]
     )
+    encoder.encode(tiny_images)
+    needed, passes[:] = passes.copy(), []
     columns = encoder.columns(tiny_images)
     assert_array_equal(columns["codes"], expected[0])
     assert_array_equal(columns["addresses"], expected[1])
-    assert len(passes) == -(-len(tiny_images) // BATCH)
+    assert passes == needed
     for empty, width in zip(encoder.columns(tiny_images[:0]).values(), (32, 4), strict=True):
         assert empty.shape == (0, width)
+
+
+def in_padded_eights(encoder, tiny):
+    """The codes and addresses of the encoder's model in batches of 8, completed in black."""
+    codes, addresses, model = [], [], encoder.model
+    with torch.inference_mode():
+        for start in range(0, len(tiny), 8):
+            part = tiny[start : start + 8]
+            black = np.zeros((8 - len(part), 32, 32, 3), np.uint8)
+            batch = torch.from_numpy(np.concatenate([part, black]))
+            codes.append(model.code_logits(batch)[: len(part)] >= 0)
+            if model.address_bits:
+                addresses.append(model.address_logits(batch)[: len(part)] >= 0)
+    columns = {"codes": codes} | ({"addresses": addresses} if addresses else {})
+    return {name: np.packbits(torch.cat(bits), axis=1) for name, bits in columns.items()}
+
+
+def at_its_thresholds(encoder, tiny):
+    """Move the threshold of each bit to the logit of one of these images in a batch of 8.
+
+    Those images' bits then depend on how their logits are rounded.
+    """
+    convolutional = encoder.model.kind == "convolutional"
+    layer = encoder.model.code[0] if convolutional else encoder.model.encoder[-1]
+    products = []
+    hook = layer.register_forward_hook(lambda _, __, out: products.append(out.clone()))
+    in_padded_eights(encoder, tiny)
+    hook.remove()
+    values = torch.cat(products)[: len(tiny)]
+    bits = torch.arange(values.shape[1])
+    own = values[bits % len(tiny), bits]
+    if convolutional:
+        encoder.model.code[1].running_mean.copy_(own)
+    else:
+        layer.bias.data.sub_(own)
+    return encoder
+
+
+def built(name, tiny):
+    if name == "bundled":
+        return read_model(PRETRAINED)[0]
+    torch.manual_seed(0)
+    if name == "transform":
+        model = TransformAutoencoder(((8, 8), (32, 6)), width=8)
+        torch.nn.init.normal_(model.analysis[-1][-1].weight, std=0.01)
+        fit_standardization(model, tiny)
+        fit_transform(model, tiny)
+        return model
+    widths = {"dense": (3072, 128, 256), "linear": (3072, 256)}[name]
+    model = DenseAutoencoder(widths, "relu")
+    fit_standardization(model, tiny)
+    return model
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["bundled", "dense", "linear", "transform"])
+def test_codes_are_those_of_padded_batches_of_eight_however_many_are_encoded(
+    name, precision, tiny_images
+):
+    encoder = Encoder(built(name, tiny_images), precision=precision)
+    some = tiny_images[:110]
+    if name != "transform" and precision == "float32":
+        at_its_thresholds(encoder, some)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        expected = in_padded_eights(encoder, some)
+    for sizes in (*([n] for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 33, 110)), [1, 40, 2, 32, 5, 30]):
+        ends = np.cumsum(sizes * len(some))
+        parts = np.split(some, ends[ends < len(some)])
+        found = [encoder.columns(part) for part in parts]
+        assert found[0].keys() == expected.keys()
+        for column, codes in expected.items():
+            assert_array_equal(np.concatenate([part[column] for part in found]), codes)
+
+
+def test_batches_that_round_otherwise_are_padded(tiny_images, monkeypatch):
+    """Batches of one, two and 32 images, where each value is a little larger."""
+    encoder = Encoder(small())
+    sizes, standardize = [], encoder.model.standardize
+
+    def odd(tiny):
+        sizes.append(len(tiny))
+        return standardize(tiny) * (1 + 1e-6 * (len(tiny) in (1, 2, 32)))
+
+    monkeypatch.setattr(encoder.model, "standardize", odd)
+    for images, rows in ((1, {3, 4, 5, 6, 7, 8}), (40, {8})):
+        encoder.encode(tiny_images[:images])  # with trials
+        sizes.clear()
+        encoder.encode(tiny_images[:images])
+        assert set(sizes) <= rows
 
 
 def test_a_convolutional_code_does_not_depend_on_what_it_is_encoded_beside(

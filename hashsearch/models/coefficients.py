@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hashsearch.errors import InvalidModel
 from hashsearch.images import TINY_BYTES
+from hashsearch.models.rows import in_eight_rows
 
 _MAX_DEPTH = 8  # bits of a Gray code that `from_bits` can decode
 
@@ -50,7 +51,8 @@ class Coefficients(nn.Module):
     def of(self, pixels: Tensor) -> Tensor:
         """(n, 3072) float to (n, coefficients) float, before rounding."""
         with torch.autocast(pixels.device.type, enabled=False):  # the finest levels need float32
-            return (pixels.float() - self.mean) @ self.components.T
+            centred = pixels.float() - self.mean
+            return in_eight_rows(lambda rows: rows @ self.components.T, centred)
 
     def picture(self, coefficients: Tensor) -> Tensor:
         """(n, coefficients) float to (n, 3072) float: the mean plus these parts of it."""

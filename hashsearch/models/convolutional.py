@@ -16,6 +16,7 @@ from hashsearch.images import TINY_SIDE
 from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.coefficients import Coefficients, require_depths
 from hashsearch.models.patches import from_patches, into_patches, refinement
+from hashsearch.models.rows import EightAtATime, EightRows
 
 _MAX_WIDTH, _MAX_BLOCKS = 4096, 16
 _CORNER_WIDTH = 64  # features of each of the 4×4 positions
@@ -57,7 +58,7 @@ class ConvolutionalAutoencoder(Autoencoder):
         top = widths[-1]
         positions = (TINY_SIDE // 2 ** len(widths)) ** 2
         self.trunk = _trunk(self.widths, self.blocks)
-        self.corners = _convolution(top, _CORNER_WIDTH, kernel=1)
+        self.corners: nn.Module = _convolution(top, _CORNER_WIDTH, kernel=1)
         features = top + positions * _CORNER_WIDTH
         self.transform = Coefficients(depths).requires_grad_(False)  # fitted in closed form
         semantic_bits = CODE_BITS - self.transform.bits
@@ -80,6 +81,8 @@ class ConvolutionalAutoencoder(Autoencoder):
                 if isinstance(product, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                     layers[number] = fuse_conv_bn_eval(product, norm)
                     layers[number + 1] = nn.Identity()
+        # On one thread, PyTorch computes 1 × 1 convolutions of 16 images by other kernels.
+        model.corners = EightAtATime(model.corners)
         return model.channels_last()
 
     def architecture(self) -> dict[str, Any]:
@@ -177,7 +180,7 @@ def _trunk(widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.Sequential:
 
 
 def _head(features: int, bits: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(features, bits, bias=False), nn.BatchNorm1d(bits, affine=False))
+    return nn.Sequential(EightRows(features, bits, bias=False), nn.BatchNorm1d(bits, affine=False))
 
 
 def _require_architecture(widths: Sequence[int], blocks: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ from hashsearch.images import TINY_BYTES, TINY_SIDE
 from hashsearch.models.autoencoder import Autoencoder
 from hashsearch.models.coefficients import Coefficients, require_depths
 from hashsearch.models.patches import from_patches, into_patches, refinement
+from hashsearch.models.rows import EightRows
 
 _MAX_WIDTH = 4096
 
@@ -35,7 +36,7 @@ class TransformAutoencoder(Autoencoder):
         self.register_buffer("pixel_std", torch.ones(()))
         self.transform = Coefficients(depths)
         count = len(self.transform.depths)
-        flat = (nn.Flatten(), nn.Linear(64 * width, count))
+        flat = (nn.Flatten(), EightRows(64 * width, count))
         self.analysis = nn.Sequential(into_patches(width), refinement(width, *flat))
         pixels = from_patches(width)
         self.synthesis = nn.Sequential(into_patches(width), refinement(width, *pixels))

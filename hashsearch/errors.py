@@ -33,6 +33,10 @@ class NotInGallery(HashSearchError):
     """An image id that the gallery does not hold."""
 
 
+class OriginalMissing(HashSearchError):
+    """An image whose original file is not there any more, has changed, or never existed."""
+
+
 class InvalidModel(HashSearchError):
     """A model folder that is missing, damaged or of an unknown format."""
 

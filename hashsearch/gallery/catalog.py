@@ -218,6 +218,14 @@ class Catalog(CatalogFile):
             raise NotInGallery("the gallery holds no image with this id")
         return found[0]
 
+    def key(self, image_id: int) -> bytes:
+        """SHA-256 of an image's content, (32,) bytes. Raises NotInGallery as `record` does."""
+        query = "SELECT key FROM images WHERE removed = 0 AND id = ?"
+        found = self._rows(query, (image_id,))
+        if not found:
+            raise NotInGallery("the gallery holds no image with this id")
+        return bytes(found[0][0])
+
     def known_files(self, uris: Sequence[str]) -> dict[str, KnownFile]:
         """The recorded files at these uris, by uri, without uris that the gallery does not hold."""
         found = {}

@@ -3,14 +3,15 @@
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
 from hashsearch.errors import ImageTooLarge, InvalidImage
 from hashsearch.images import ACCEPTED_SUFFIXES, MAX_FILE_BYTES
 from hashsearch.sources.base import SourceImage, encode_path, is_hidden, pass_over
 from hashsearch.sources.folder import printable
-from hashsearch.sources.tarball import TarReader, mtime_ns, read_tar
+from hashsearch.sources.tarball import TarReader, mtime_ns, read_tar, tar_in
 from hashsearch.sources.webdataset import NOTES, Member, label_of_note, labelled, samples
 
 # An absolute path, a drive's letter, or a part that is `..`.
@@ -84,17 +85,33 @@ class TarArchive:
                     yield Member(stem, suffix, _image(archive, info, path))
 
 
+def image_in_tar(
+    file: BufferedReader, path: Path, name: str, stop: Callable[[], bool]
+) -> bytes | InvalidImage | None:
+    """Read the first file of this name in an open tar archive; as `Container.read`."""
+    with tar_in(file, path) as archive:
+        for info in archive.members():
+            if stop():
+                break
+            if info.isfile() and info.name == name:
+                return _content(archive, info)
+    return None
+
+
 def _image(archive: TarReader, info: tarfile.TarInfo, path: PurePosixPath) -> SourceImage:
-    refused = why_not_read(info.name, info.size)
-    if info.issparse():  # a few bytes that stand for any number of zeros
-        refused = InvalidImage("it is stored as a file with holes")
     return SourceImage(
         place="!/" + encode_path(info.name),
         label=printable(path.parent.name) or None,
         size=info.size,
         mtime=mtime_ns(info),
-        content=refused or archive.open(info).read(),
+        content=_content(archive, info),
     )
+
+
+def _content(archive: TarReader, info: tarfile.TarInfo) -> bytes | InvalidImage:
+    if info.issparse():  # a few bytes that stand for any number of zeros
+        return InvalidImage("it is stored as a file with holes")
+    return why_not_read(info.name, info.size) or archive.open(info).read()
 
 
 def why_not_read(name: str, size: int) -> InvalidImage | None:

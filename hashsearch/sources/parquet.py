@@ -7,12 +7,12 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource, MissingPackage
 from hashsearch.extras import missing
@@ -95,9 +95,7 @@ class ParquetImages:
             names = _class_names(schema, label)
             no_labels = 0
             for batch in _batches(file, leaf, [leaf] if label is None else [leaf, label]):
-                images = batch.column(batch.schema.names.index(column))
-                if leaf != column:
-                    (images,) = images.flatten()  # null where the struct is
+                images = _images(batch, column, leaf)
                 labels = _values(batch, label) if label else [None] * len(images)
                 for image, value in zip(images, labels, strict=True):
                     content = _content(image)
@@ -112,17 +110,33 @@ class ParquetImages:
                     "is text, a whole number, or true or false" + (", with a name" if names else "")
                 )
 
+    def image_at(self, file: BinaryIO, row: int) -> bytes | InvalidImage | None:
+        """Read the image of one row; None if there is no such row. file: the open Parquet file."""
+        with self._open(file) as opened:
+            column, leaf = self._image_column(opened)
+            for number in range(opened.metadata.num_row_groups):
+                rows = opened.metadata.row_group(number).num_rows
+                if row >= rows:
+                    row -= rows
+                    continue
+                for batch in _batches(opened, leaf, [leaf], [number]):
+                    if row < len(batch):
+                        return _content(_images(batch, column, leaf)[row])
+                    row -= len(batch)
+                break
+        return None
+
     @contextmanager
-    def _open(self) -> "Iterator[pyarrow.parquet.ParquetFile]":
-        """Open the file; damage met anywhere raises InvalidSource."""
+    def _open(self, file: BinaryIO | None = None) -> "Iterator[pyarrow.parquet.ParquetFile]":
+        """Open the file, or read it if it is open; damage met anywhere raises InvalidSource."""
         import pyarrow
         import pyarrow.parquet
 
         try:
             with pyarrow.parquet.ParquetFile(
-                self.root, pre_buffer=False, buffer_size=_READ_BYTES
-            ) as file:
-                yield file
+                file or self.root, pre_buffer=False, buffer_size=_READ_BYTES
+            ) as opened:
+                yield opened
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # an error of the disk, not of the file
@@ -295,11 +309,33 @@ def _label(value: Any, names: list[str]) -> str | None:
     return str(number)
 
 
+def image_in_parquet(
+    file: BinaryIO, path: Path, name: str, stop: Callable[[], bool]
+) -> bytes | InvalidImage | None:
+    """Read the image of a row of an open Parquet file; as `Container.read`."""
+    row = int(name) if re.fullmatch("[0-9]{1,18}", name) else _MOST_ROWS
+    return ParquetImages(path).image_at(file, row)
+
+
+def _images(batch: "pyarrow.RecordBatch", column: str, leaf: str) -> "pyarrow.Array":
+    """The column of images, as bytes."""
+    images = batch.column(batch.schema.names.index(column))
+    if leaf != column:
+        (images,) = images.flatten()  # null where the struct is
+    return images
+
+
 def _batches(
-    file: "pyarrow.parquet.ParquetFile", leaf: str, columns: list[str]
+    file: "pyarrow.parquet.ParquetFile",
+    leaf: str,
+    columns: list[str],
+    groups: Iterable[int] | None = None,
 ) -> "Iterator[pyarrow.RecordBatch]":
-    """Read the columns, some 16 MB of images or fewer at a time."""
-    for number in range(file.metadata.num_row_groups):
+    """Read the columns, some 16 MB of images or fewer at a time.
+
+    groups: numbers of the row groups to read; None for all.
+    """
+    for number in range(file.metadata.num_row_groups) if groups is None else groups:
         group = file.metadata.row_group(number)
         parts = [group.column(place) for place in range(group.num_columns)]
         size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema == leaf)

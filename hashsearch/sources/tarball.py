@@ -112,8 +112,18 @@ class _LimitedFile:
 @contextmanager
 def read_tar(path: Path) -> Iterator[TarReader]:
     """Open a tar archive. Damage found while it is open raises InvalidSource."""
+    with path.open("rb") as file, tar_in(file, path) as archive:
+        yield archive
+
+
+@contextmanager
+def tar_in(file: BufferedReader, path: Path) -> Iterator[TarReader]:
+    """Read the tar archive in an open file, which is closed afterwards.
+
+    path: for messages. Damage found meanwhile raises InvalidSource.
+    """
     try:
-        with path.open("rb") as file, _unpacked(file) as unpacked:
+        with _unpacked(file) as unpacked:
             yield TarReader(file, unpacked)
     except InvalidSource:
         raise

@@ -11,7 +11,7 @@ import stat
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -110,14 +110,30 @@ class ZipArchive:
 
     def _is_image(self, entry: ZipInfo, name: str) -> bool:
         path = PurePosixPath(name)
-        is_link = stat.S_ISLNK(entry.external_attr >> 16)  # the upper half is Unix's
         hidden = is_hidden(path) or path.parts[:1] == ("__MACOSX",)
-        if is_link or name.endswith("/") or hidden:
+        if _is_link(entry) or name.endswith("/") or hidden:
             return False
         if path.suffix.lower() not in ACCEPTED_SUFFIXES:
             pass_over(self.passed_over, path.suffix.lower())
             return False
         return True
+
+
+def image_in_zip(
+    file: BinaryIO, path: Path, name: str, stop: Callable[[], bool]
+) -> bytes | InvalidImage | None:
+    """Read the first file of this name in an open zip archive; as `Container.read`."""
+    size = file.seek(0, 2)
+    entries = _directory(file, path)
+    encodings = _encodings(entries)
+    for entry in entries:
+        if _name(entry, encodings)[0] == name and not _is_link(entry):
+            return _read(file, entry, name, size)
+    return None
+
+
+def _is_link(entry: ZipInfo) -> bool:
+    return stat.S_ISLNK(entry.external_attr >> 16)  # the upper half is Unix's
 
 
 def _directory(file: BinaryIO, path: Path) -> list[ZipInfo]:

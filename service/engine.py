@@ -59,10 +59,13 @@ class Engine:
 
     def load(self) -> None:
         """Read codes, indexes and model; requests are refused before. Raises what they raise."""
-        self._loaded = LiveSearcher(self._gallery, waits=False)
-        # PyTorch prepares much at the first image.
-        searcher = self._loaded.current
-        self._columns(searcher, np.zeros((1, 32, 32, 3), np.uint8))
+        from hashsearch.encoder import EIGHT, MANY  # with torch, which takes seconds
+
+        live = LiveSearcher(self._gallery, waits=False)
+        # The encoder tries each size of a batch when it is first needed.
+        for rows in (*range(1, EIGHT + 1), MANY):
+            self._columns(live.current, np.zeros((rows, 32, 32, 3), np.uint8))
+        self._loaded = live
 
     @property
     def is_loaded(self) -> bool:

@@ -79,7 +79,7 @@ class Lanes:
     def __init__(self, settings: Settings):
         cores = usable_cores()
         self.pictures = Lane("pictures", 8 * cores, settings.queue)
-        self.quick = Lane("quick", cores + 2, settings.queue)
+        self.quick = Lane("quick", 16, settings.queue)
         self.slow = Lane("slow", cores, settings.queue)
 
     def all(self) -> tuple[Lane, ...]:

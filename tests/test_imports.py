@@ -23,6 +23,7 @@ FLOORS = (
         "progress",
         "durable",
         "hardware",
+        "gathering",
         "extras",
         "stopping",
         "columns",

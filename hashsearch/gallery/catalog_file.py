@@ -10,8 +10,8 @@ from typing import Any
 
 from hashsearch.errors import GalleryReadOnly, InvalidGallery
 from hashsearch.gallery.opening import WatchedFile, open_catalog
-from hashsearch.hardware import usable_cores
 
+_SNAPSHOTS = 16  # that may be read at a time; opening them takes 2 ms
 _WAIT_S = 1.0  # for a snapshot's connection, before it is seen whether the catalog was closed
 
 
@@ -40,12 +40,12 @@ class CatalogFile:
             raise InvalidGallery(f"{self._path} cannot be read: {error}") from error
 
     def _open_for_snapshots(self) -> None:
-        """Open the connections of snapshots, two more than there are cores, but at most eight.
+        """Open the connections of snapshots; more would only wait for the cores.
 
         They are opened with the catalog, since a connection that is opened while the gallery is
         being deleted makes an empty log there, and the folder cannot be deleted then.
         """
-        for _ in range(min(usable_cores() + 2, 8)):
+        for _ in range(_SNAPSHOTS):
             db = self._opened.connect()
             db.execute("SELECT value FROM settings LIMIT 1").fetchall()  # opens the log too
             self._idle.put(db)

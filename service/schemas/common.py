@@ -17,7 +17,7 @@ MAX_IDS = 10_000
 class Strict(BaseModel):
     """Parameters or a body from a client, without unknown names."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _one_of(what: str, table: Mapping[str, Any]) -> tuple[AfterValidator, Any]:

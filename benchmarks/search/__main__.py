@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import psutil
 
+from benchmarks.machine import hardware, say, seconds_of_others
 from benchmarks.search import live, ours, peers
 from benchmarks.search.codes import IMAGES, MILLION, more_rows, real_rows
 from benchmarks.search.measure import Measured, timed
 from benchmarks.search.report import Report, publish, to_markdown
-from hashsearch.hardware import cpu_capabilities, usable_cores
 from hashsearch.models.card import PRETRAINED, read_card
 from hashsearch.sources import DataFolders
 
@@ -71,14 +71,14 @@ def main() -> None:
     scales = any(PARTS[name].scales for name in options.only)
     rows = more_rows(real.gallery, max(sizes) if scales else MILLION)
     given = ours.Given(rows, real, folders)
-    started, before = time.perf_counter(), _seconds_of_others()
+    started, before = time.perf_counter(), seconds_of_others()
     results, part_seconds = run(given, options.only, sizes)
     seconds = time.perf_counter() - started
     report = Report(
         command=" ".join(["python -m benchmarks.search", *sys.argv[1:]]),
         date=time.strftime("%Y-%m-%d"),
         hardware=hardware(),
-        others_percent=100 * (_seconds_of_others() - before) / seconds / (psutil.cpu_count() or 1),
+        others_percent=100 * (seconds_of_others() - before) / seconds / (psutil.cpu_count() or 1),
         versions={name: version(name) for name in _PACKAGES},
         fingerprint=read_card(PRETRAINED).fingerprint,
         seconds=seconds,
@@ -112,24 +112,6 @@ def run(
         for one in found:
             say(f"  {one}")
     return results, part_seconds
-
-
-def _seconds_of_others() -> float:
-    """Seconds that other programs kept processors busy since the machine was started."""
-    machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
-    return float(sum(machine) - machine.idle - getattr(machine, "iowait", 0) - sum(own[:2]))
-
-
-def hardware() -> str:
-    """The processor, its cores and the machine's memory."""
-    known = cpu_capabilities()
-    with_avx512 = " with AVX-512" if known.get("avx512_vpopcntdq") else ""
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{known.get('cpu_name', 'CPU')}{with_avx512}, {usable_cores()} cores, {memory:.0f} GB"
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"""The machine that a benchmark runs on, and how busy other programs keep it."""
+
+import sys
+
+import psutil
+
+from hashsearch.hardware import cpu_capabilities, usable_cores
+
+
+def hardware() -> str:
+    """The processor, its cores and the machine's memory."""
+    known = cpu_capabilities()
+    with_avx512 = " with AVX-512" if known.get("avx512_vpopcntdq") else ""
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{known.get('cpu_name', 'CPU')}{with_avx512}, {usable_cores()} cores, {memory:.0f} GB"
+
+
+def seconds_of_others() -> float:
+    """Seconds that other programs kept processors busy since the machine was started.
+
+    Processes that this one started are others until it has waited for their end.
+    """
+    machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    return float(sum(machine) - machine.idle - getattr(machine, "iowait", 0) - sum(own[:4]))
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -6,12 +6,12 @@ writes docs/benchmarks.md and the README's lines from docs/search.json.
 """
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import floor, log10
 from pathlib import Path
 
+from benchmarks.quoting import replaced
 from benchmarks.search.codes import HELD_OUT, IMAGES, MILLION, QUERIES, SOURCES
 from benchmarks.search.measure import BATCH, K, Measured
 from hashsearch.wording import counted
@@ -30,7 +30,7 @@ QUOTED = {  # by the README: parts, each in the README's words
 }
 ENOUGH = 0.95  # recall of the approximate searches that the README quotes
 _BUSY = 5  # percent of the processors that other programs may use without a remark
-_MARKS = ("<!-- python -m benchmarks.search.report writes this table -->", "<!-- its end -->")
+_MODULE = "benchmarks.search.report"
 
 
 @dataclass(frozen=True)
@@ -63,22 +63,23 @@ class Report:
 def publish(report: Report) -> None:
     """Write docs/search.json, and what quotes it."""
     (ROOT / "docs/search.json").write_text(report.to_json())
-    (ROOT / "docs/benchmarks.md").write_text(to_markdown(report))
-    readme = ROOT / "README.md"
-    readme.write_text(with_lines(readme.read_text(), report))
+    for name, quoting in (("docs/benchmarks.md", with_section), ("README.md", with_lines)):
+        page = ROOT / name
+        page.write_text(quoting(page.read_text(), report))
+
+
+def with_section(page: str, report: Report) -> str:
+    """docs/benchmarks.md with its section on searches replaced by the report's."""
+    return replaced(page, _MODULE, to_markdown(report))
 
 
 def with_lines(readme: str, report: Report) -> str:
     """The README with its table of searches replaced by the report's."""
-    start, end = map(re.escape, _MARKS)
-    table = "\n\n".join((_MARKS[0], to_lines(report), _MARKS[1]))
-    text, count = re.subn(f"{start}.*{end}", lambda _: table, readme, flags=re.DOTALL)
-    assert count == 1, "the README has the table's two marks once"
-    return text
+    return replaced(readme, _MODULE, to_lines(report))
 
 
 def to_markdown(report: Report) -> str:
-    """The page: what is measured, the whole table, and its circumstances."""
+    """The section: what is measured, the whole table, and its circumstances."""
     exact = {one.size: one.single_ms for one in report.results if one.what == "exact"}
     header = ["rows", "search", "by", "one query, ms", f"each of {BATCH}, ms", "times exact",
               f"recall@{K}", "build, s", "bytes a row", "remarks"]  # fmt: skip
@@ -86,7 +87,7 @@ def to_markdown(report: Report) -> str:
         _cells(one, exact.get(one.size)) for one in sorted(report.results, key=lambda r: r.size)
     ]
     lines = [
-        "# The speed of searches",
+        "## Searches",
         "",
         "`make bench` measures all of this in one run, in half an hour or less on two cores; "
         "`make bench ARGS=--large` adds 80 million rows.",
@@ -114,7 +115,7 @@ def to_markdown(report: Report) -> str:
         "- seconds of each part: "
         + "; ".join(f"{part}, {seconds:.0f}" for part, seconds in report.part_seconds.items()),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def to_lines(report: Report) -> str:

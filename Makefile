@@ -19,9 +19,10 @@ test: .venv/dev ## check format, lint and types, and run the tests
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not soak" --numprocesses=auto --durations=15
 
-bench: .venv/bench ## measure how fast images are encoded, and searched beside peers (ARGS=--large)
+bench: .venv/bench ## measure encoding, searches beside peers (ARGS=--large), and the service
 	$(BIN)/python -m benchmarks.encoding
 	$(BIN)/python -m benchmarks.search $(ARGS)
+	$(BIN)/python -m benchmarks.service
 
 soak: .venv/dev ## run the long tests
 	$(BIN)/pytest -m soak

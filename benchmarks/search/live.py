@@ -3,7 +3,7 @@
 import hashlib
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +53,11 @@ def live(given: Given, size: int) -> Iterator[Measured]:
         yield Measured(size, what, single_ms=1000 * statistics.median(seconds))
 
 
-def write_gallery(folder: Path, rows: Rows) -> None:
-    """Write a gallery without pixels. Its images are said to be rows of a file that exists."""
+def write_gallery(folder: Path, rows: Rows, labels: Sequence[str | None] = (None,)) -> None:
+    """Write a gallery without pixels. Its images are said to be rows of a file that exists.
+
+    labels: of the first rows; later rows repeat them.
+    """
     gallery = GalleryFolder.create(folder, PRETRAINED, pixels=False, thumbnails=False)
     source = folder.parent / "images.npy"
     source.touch()
@@ -65,7 +68,15 @@ def write_gallery(folder: Path, rows: Rows) -> None:
             writer = gallery.new_shard(part._fields)
             writer.append(part._asdict(), [None] * len(part.codes))
             images = [
-                NewImage(hashlib.sha256(b"%d" % n).digest(), f"{name}#{n}", None, 32, 32, 0, 0)
+                NewImage(
+                    hashlib.sha256(b"%d" % n).digest(),
+                    f"{name}#{n}",
+                    labels[n % len(labels)],
+                    width=32,
+                    height=32,
+                    size=0,
+                    mtime=0,
+                )
                 for n in range(start, start + len(part.codes))
             ]
             gallery.commit(Changes(images=images), writer, gallery.fingerprint)

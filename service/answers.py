@@ -34,7 +34,7 @@ def search_answer(
     ranking: Ranking,
     context: Context,
 ) -> SearchAnswer:
-    return SearchAnswer.model_construct(
+    return SearchAnswer(
         asked=_asked(asked, parameters),
         code=question.code,
         generation=searcher.generation,
@@ -100,7 +100,7 @@ def gallery_answer(searcher: Searcher) -> GalleryAnswer:
 def _asked(asked: AskedQuery, parameters: SearchParameters | CompareParameters) -> AskedAnswer:
     body = asked.body
     kinds = {"image": asked.image, "id": body.id, "code": body.code}
-    return AskedAnswer.model_construct(
+    return AskedAnswer(
         kind=next((kind for kind, value in kinds.items() if value is not None), None),
         id=body.id,
         like=len(asked.like),
@@ -120,9 +120,8 @@ def _asked(asked: AskedQuery, parameters: SearchParameters | CompareParameters) 
 
 
 def _answer(ranking: Ranking, context: Context) -> MethodAnswer:
-    """Built without pydantic's checks, since every value is the library's own."""
     method = SERVED[ranking.method]
-    return MethodAnswer.model_construct(
+    return MethodAnswer(
         method=ranking.method,
         index=ranking.index,
         title=method.title,
@@ -131,7 +130,7 @@ def _answer(ranking: Ranking, context: Context) -> MethodAnswer:
         latency_ms=round(ranking.latency_ms, 3),
         truncated=ranking.truncated,
         hits=[
-            HitAnswer.model_construct(
+            HitAnswer(
                 id=hit.id,
                 distance=hit.distance,
                 closeness=hit.closeness,

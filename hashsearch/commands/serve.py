@@ -1,6 +1,7 @@
 """`serve`: serve a gallery over HTTP, with its page."""
 
 import argparse
+import gc
 import socket
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def run_service(gallery: Path, host: str, port: int) -> None:
 
     def loaded(error: Exception | None) -> None:
         if error is None:  # from now on, searches are answered
+            gc.collect()
+            gc.freeze()  # what is loaded stays, and is not looked through at each collection
             print(f"Serving on http://{shown}:{listener.getsockname()[1]}/", flush=True)
         else:
             failures.append(error)

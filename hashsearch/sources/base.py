@@ -126,8 +126,12 @@ def decode_path(encoded: str) -> str:
 
 def split_uri(uri: str) -> tuple[str, str]:
     """The name of a uri's source, and the place within it."""
-    name = re.split("[/!#]", uri, maxsplit=1)[0]
-    return name, uri.removeprefix(name)
+    end = _END_OF_NAME.search(uri)
+    at = len(uri) if end is None else end.start()
+    return uri[:at], uri[at:]
+
+
+_END_OF_NAME = re.compile("[/!#]")
 
 
 _ADDED = "+"  # in uris, instead of a source's name, which has no plus sign

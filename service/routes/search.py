@@ -1,12 +1,14 @@
 """Query by image, id or code: one method's answer, or all of them side by side."""
 
-from typing import Annotated
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Request
 
-from service.body import QUERY_BODY_SCHEMA, TheBody
+from service.body import QUERY_BODY_SCHEMA, Reading
+from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, OF_SEARCH, problem_responses
-from service.routes.dependencies import TheCall
+from service.routes.dependencies import Call
+from service.schemas.common import Strict
 from service.schemas.search import (
     CompareAnswer,
     CompareParameters,
@@ -21,25 +23,32 @@ router = APIRouter(
 )
 
 
-@router.post("/search", openapi_extra=dict(QUERY_BODY_SCHEMA))
-async def search(
-    call: TheCall, body: TheBody, parameters: Annotated[SearchParameters, Query()]
-) -> SearchAnswer:
+def _operation(parameters: type[Strict]) -> dict[str, Any]:
+    return {"parameters": parameters_schema(parameters), **QUERY_BODY_SCHEMA}
+
+
+# FastAPI's dependencies would take as long as the search itself, so these two have none.
+
+
+@router.post("/search", openapi_extra=_operation(SearchParameters))
+async def search(request: Request) -> SearchAnswer:
     """Find the gallery's nearest images."""
-    asked = await call.query_of(body)
-    return await call.ask(
-        lambda: call.engine.search(asked, parameters, call.context),
-        asked.images(transforms=parameters.transforms),
-    )
+    call, parameters = Call(request), read_parameters(request, SearchParameters)
+    async with Reading(request) as body:
+        asked = await call.query_of(body)
+        return await call.ask(
+            lambda: call.engine.search(asked, parameters, call.context),
+            asked.images(transforms=parameters.transforms),
+        )
 
 
-@router.post("/compare", openapi_extra=dict(QUERY_BODY_SCHEMA))
-async def compare(
-    call: TheCall, body: TheBody, parameters: Annotated[CompareParameters, Query()]
-) -> CompareAnswer:
+@router.post("/compare", openapi_extra=_operation(CompareParameters))
+async def compare(request: Request) -> CompareAnswer:
     """Find the nearest images by each method, and how much the methods agree."""
-    asked = await call.query_of(body)
-    return await call.ask(
-        lambda: call.engine.compare(asked, parameters, call.context),
-        asked.images(transforms=parameters.transforms),
-    )
+    call, parameters = Call(request), read_parameters(request, CompareParameters)
+    async with Reading(request) as body:
+        asked = await call.query_of(body)
+        return await call.ask(
+            lambda: call.engine.compare(asked, parameters, call.context),
+            asked.images(transforms=parameters.transforms),
+        )

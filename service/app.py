@@ -19,6 +19,7 @@ from service.openapi import described
 from service.problems import install_problem_handlers
 from service.routes import gallery, health, images, pages, search
 from service.settings import Settings
+from service.together import Together
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def create_app(
     app.state.settings = settings
     app.state.engine = engine
     app.state.lanes = lanes
+    app.state.plain = Together(lanes.quick, engine.search_each)
     app.state.body_memory = BodyMemory(settings)
     install_problem_handlers(app)
     for routes in (search, images, gallery, health, pages):

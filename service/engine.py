@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import TypeVar
@@ -16,6 +16,7 @@ from hashsearch.errors import HashSearchError, InvalidGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
 from hashsearch.images import decode, encode_png
+from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.ranking import Query, Ranking, queries_of
 from hashsearch.retrieval.searcher import Searcher
@@ -23,7 +24,16 @@ from service.answers import compare_answer, gallery_answer, search_answer
 from service.batching import Batching
 from service.context import Context
 from service.problems import GalleryLoading, GalleryUnavailable
-from service.questions import Decoded, Question, TinyImage, crop_of, decoded, question_of
+from service.questions import (
+    Decoded,
+    PlainQuestion,
+    Question,
+    TinyImage,
+    crop_of,
+    decoded,
+    plain_query,
+    question_of,
+)
 from service.schemas.common import MAX_K
 from service.schemas.gallery import GalleryAnswer
 from service.schemas.search import (
@@ -107,6 +117,46 @@ class Engine:
             return search_answer(searcher, asked, parameters, question, ranking, context)
 
         return self._answered(asked, parameters, context, search, parameters.index)
+
+    def query_of(
+        self, asked: AskedQuery, parameters: ChoiceParameters, context: Context
+    ) -> tuple[str, Query]:
+        """A query by image, decoded and encoded, and the fingerprint of the model that did it."""
+        assert asked.image is not None
+        tiny = self.decode(asked.image, context, crop_of(asked, parameters))
+        searcher = self._in_place().current
+        return searcher.fingerprint, self.encode(searcher, tiny[np.newaxis], context)[0]
+
+    def search_each(self, questions: Sequence[PlainQuestion]) -> list[SearchAnswer | Exception]:
+        """Answer several plain questions by one scan; each as `search` does, or with its error."""
+
+        def search_each(searcher: Searcher) -> list[SearchAnswer | Exception]:
+            answers: dict[int, SearchAnswer | Exception] = {}
+            queries: dict[int, Query] = {}
+            for number, one in enumerate(questions):
+                try:
+                    queries[number] = plain_query(searcher, one)
+                except HashSearchError as error:
+                    answers[number] = error
+            started = time.perf_counter()
+            rankings = searcher.search_each(
+                [
+                    (query, questions[number].parameters.offset, questions[number].k)
+                    for number, query in queries.items()
+                ]
+            )
+            took = time.perf_counter() - started
+            for (number, query), ranking in zip(queries.items(), rankings, strict=True):
+                one = questions[number]
+                one.context.stages.add("search", ranking.latency_ms / 1000)
+                one.context.stages.add("catalog", took - ranking.latency_ms / 1000)
+                question = Question(query, (), (), Filter())
+                answers[number] = search_answer(
+                    searcher, one.asked, one.parameters, question, ranking, one.context
+                )
+            return [answers[number] for number in range(len(questions))]
+
+        return self.ask(search_each)
 
     def compare(
         self, asked: AskedQuery, parameters: CompareParameters, context: Context

@@ -33,13 +33,9 @@ class Lane:
     async def run(self, call: Callable[[], T], stages: Stages, size: int = 1) -> T:
         """Run a call in a thread, and return its result.
 
-        size: what it counts as, such as its number of images. One that is larger than the lane
-        is taken if nothing else is there. Raises QueueFull.
+        size: what it counts as, such as its number of images. Raises QueueFull.
         """
-        with self._lock:
-            if self._size and self._size + size > self.most:
-                raise QueueFull("the service has as much to do as it takes; try again in a moment")
-            self._size += size
+        self.enter(size)
         asked = time.perf_counter()
 
         def run() -> T:
@@ -47,20 +43,34 @@ class Lane:
                 stages.add("wait", time.perf_counter() - asked)
                 return call()
             finally:
-                self._leave(size)
+                self.leave(size)
 
         try:
             future = self._threads.submit(run)
         except RuntimeError:  # the service is being stopped
-            self._leave(size)
+            self.leave(size)
             raise
         try:
             return await asyncio.wrap_future(future)
         finally:
             if future.cancelled():  # before a thread took it
-                self._leave(size)
+                self.leave(size)
 
-    def _leave(self, size: int) -> None:
+    async def submit(self, call: Callable[[], T]) -> T:
+        """Run a call that does not count, for what has entered already."""
+        return await asyncio.wrap_future(self._threads.submit(call))
+
+    def enter(self, size: int = 1) -> None:
+        """Count something that is at work or waits, until it leaves.
+
+        What is larger than the lane is taken if nothing else is there. Raises QueueFull.
+        """
+        with self._lock:
+            if self._size and self._size + size > self.most:
+                raise QueueFull("the service has as much to do as it takes; try again in a moment")
+            self._size += size
+
+    def leave(self, size: int = 1) -> None:
         with self._lock:
             self._size -= size
 
@@ -78,7 +88,7 @@ class Lanes:
 
     def __init__(self, settings: Settings):
         cores = usable_cores()
-        self.pictures = Lane("pictures", 8 * cores, settings.queue)
+        self.pictures = Lane("pictures", 16, settings.queue)
         self.quick = Lane("quick", 16, settings.queue)
         self.slow = Lane("slow", cores, settings.queue)
 

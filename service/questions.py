@@ -12,9 +12,10 @@ from hashsearch.crop import WHOLE, Crop
 from hashsearch.errors import InvalidQuery
 from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.ranking import Query
-from hashsearch.retrieval.searcher import Searcher
+from hashsearch.retrieval.searcher import DEFAULT_K, Searcher
 from hashsearch.retrieval.transforms import views
-from service.schemas.search import AskedQuery, ChoiceParameters
+from service.context import Context
+from service.schemas.search import AskedQuery, ChoiceParameters, SearchParameters
 
 TinyImage = NDArray[np.uint8]
 
@@ -47,6 +48,51 @@ class Question:
     def code(self) -> str | None:
         """The query's own code, hexadecimal; None if it has examples alone."""
         return None if self.query is None else code_to_hex(self.query.code)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainQuestion:
+    """A search by code of the whole gallery for one query, which is asked together with others.
+
+    encoded: of a query by image, its query, and the fingerprint of the model that encoded it.
+    """
+
+    asked: AskedQuery
+    parameters: SearchParameters
+    context: Context
+    encoded: tuple[str, Query] | None = None
+
+    @property
+    def k(self) -> int:
+        return self.parameters.k or DEFAULT_K
+
+
+def is_plain(asked: AskedQuery, parameters: SearchParameters) -> bool:
+    """Whether a search is a plain question."""
+    whole = parameters.model_dump(include=_OF_OTHERS) == _DEFAULTS
+    body = asked.body
+    return whole and not (asked.like or asked.unlike or body.exclude) and body.ids is None
+
+
+# Parameters that a plain question does not have; a crop is of its image.
+_OF_OTHERS = set(SearchParameters.model_fields) - {"k", "offset", "crop"}
+_DEFAULTS = SearchParameters().model_dump(include=_OF_OTHERS)
+
+
+def plain_query(searcher: Searcher, question: PlainQuestion) -> Query:
+    """The query of a plain question. Raises NotInGallery, CodeShapeError and InvalidQuery."""
+    body = question.asked.body
+    if question.encoded is not None:
+        fingerprint, query = question.encoded
+        if fingerprint == searcher.fingerprint:
+            return query
+        assert query.tiny is not None  # the gallery was moved to another model meanwhile
+        return searcher.query_by_tiny(query.tiny)
+    crop_of(question.asked, question.parameters)
+    if body.id is not None:
+        return searcher.query_by_id(body.id)
+    assert body.code is not None
+    return searcher.query_by_code(code_from_hex(body.code))
 
 
 def crop_of(asked: AskedQuery, parameters: ChoiceParameters) -> Crop:

@@ -3,11 +3,9 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 
 from hashsearch.gathering import Gathering
-from hashsearch.search.exact import ExactIndex
 
 
 def test_a_lone_call_is_done_at_once_by_its_own_thread():
@@ -90,21 +88,3 @@ def test_a_failure_is_raised_by_each_call_of_the_batch_and_by_no_later_one():
     assert answers[1::3] == [None] * 100
     assert all(found in (None, n) for found, n in zip(answers, [3, -1, 4] * 100, strict=True))
     assert together(6) == 6
-
-
-def test_searches_of_many_threads_find_what_each_finds_alone():
-    random = np.random.default_rng(0)
-    codes = random.integers(0, 4, (30_000, 32), np.uint8)  # with many equal distances
-    queries = random.integers(0, 4, (200, 32), np.uint8)
-    index = ExactIndex(codes)
-    wanted = [index._nearest(query[np.newaxis], 20, None, None) for query in queries]
-
-    def ask(number):
-        return index.search(queries[number : number + 1], 5 + 10 * (number % 2))
-
-    with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(ask, range(200)))
-    for number, (positions, distances) in enumerate(found):
-        k = 5 + 10 * (number % 2)
-        assert positions.tolist() == wanted[number][0][:, :k].tolist()
-        assert distances.tolist() == wanted[number][1][:, :k].tolist()

@@ -22,6 +22,7 @@ from hashsearch.hardware import usable_cores
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.removing import remove
 from hashsearch.models.card import copy_model
+from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources.folder import Folder
 from service.app import create_app
 from service.settings import Settings
@@ -413,11 +414,12 @@ def test_an_internal_error_shows_its_request_id_and_nothing_else(
     gallery_folder, picture, monkeypatch, caplog
 ):
     app = create_app(Settings(gallery=gallery_folder))
+    app.state.engine.load()
 
     def fail(*_):
         raise sqlite3.OperationalError("secret path")
 
-    monkeypatch.setattr(app.state.engine, "search", fail)
+    monkeypatch.setattr(Searcher, "search_each", fail)
     response = TestClient(app, raise_server_exceptions=False).post("/v1/search", content=picture)
     assert "secret" not in problem(response, 500, "internal-error")
     assert response.json()["request_id"] in caplog.text

@@ -15,6 +15,7 @@ from hashsearch.crop import WHOLE, Crop
 from hashsearch.errors import InvalidQuery, NotInGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import present
+from hashsearch.gallery.records import ImageRecord
 from hashsearch.images import PREPROCESSING, decode
 from hashsearch.models.card import of_other_rules
 from hashsearch.retrieval.filters import Filter, FilteredRows
@@ -221,6 +222,38 @@ class Searcher:
         ranking = self._ranked(rank, method, k, cap, offset, chosen_by, left_out, means=means)
         return replace(ranking, index=index or DEFAULT_KIND)
 
+    def search_each(self, wanted: Sequence[tuple[Query, int, int]]) -> list[Ranking]:
+        """Search by code for several queries at once, each as `search` does it for one.
+
+        wanted: queries without views, each with its offset and k. The codes are scanned once for
+        all of them; latency_ms is the time of that.
+        """
+        if not wanted:
+            return []
+        started = time.perf_counter()
+        codes = np.stack([query.code for query, _, _ in wanted])
+        most = max(offset + k for _, offset, k in wanted)
+        found = self.state.live.search_each(codes, DEFAULT_METHOD, most + 1)
+        shown = []
+        for (query, offset, k), (ids, distances) in zip(wanted, found, strict=True):
+            others = ids != query.image_id  # all, if it is not of the gallery
+            shown.append((ids[others][offset : offset + k], distances[others][offset : offset + k]))
+        latency_ms = 1000 * (time.perf_counter() - started)
+        catalog = self.gallery.catalog
+        every = np.unique(np.concatenate([ids for ids, _ in shown])).tolist()
+        records = {one.id: one for one in present(catalog, catalog.records(every))}
+        if len(records) < len(every):  # of a former state, whose images may have been removed
+            return [self.search(query, k=k, offset=offset) for query, offset, k in wanted]
+        return [
+            Ranking(
+                DEFAULT_METHOD,
+                _hits([records[one] for one in ids.tolist()], distances, self.closeness),
+                truncated=False,
+                latency_ms=latency_ms,
+            )
+            for ids, distances in shown
+        ]
+
     def _kind(self, index: str | None, method: str, k: int | None) -> str:
         """The kind of index that answers. Raises InvalidQuery if it cannot."""
         built = self.state.live.base.kinds
@@ -337,18 +370,28 @@ class Searcher:
     ) -> list[Hit]:
         by_id = dict(zip(ids.tolist(), distances.tolist(), strict=True))
         records = present(self.gallery.catalog, self.gallery.catalog.records(by_id))
-        return [
-            Hit(
-                image.id,
-                by_id[image.id],
-                image.label,
-                image.path,
-                image.uri,
-                closeness.word(by_id[image.id]) if closeness else None,
-                image.missing,
-            )
-            for image in records
-        ]
+        there = np.array([by_id[image.id] for image in records], np.int64)
+        return _hits(records, there, closeness)
+
+
+def _hits(
+    records: Sequence[ImageRecord],
+    distances: NDArray[np.integer[Any]],
+    closeness: Closeness | None,
+) -> list[Hit]:
+    """A hit for each record, which has the distance at its place."""
+    return [
+        Hit(
+            image.id,
+            distance,
+            image.label,
+            image.path,
+            image.uri,
+            closeness.word(distance) if closeness else None,
+            image.missing,
+        )
+        for image, distance in zip(records, distances.tolist(), strict=True)
+    ]
 
 
 def _nearest(

@@ -1,6 +1,5 @@
 """Exact search by Hamming distance: FAISS's scan, a slice of the codes for every core."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import faiss
@@ -8,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.codes import require_code_bytes
-from hashsearch.gathering import Gathering
 from hashsearch.search import NO_DISTANCE, least_sums, nearest_of
 from hashsearch.search.subset import Subset
 from hashsearch.search.threads import in_threads, one_thread, slices, thread_count
@@ -16,10 +14,6 @@ from hashsearch.search.threads import in_threads, one_thread, slices, thread_cou
 _SPARE = 64  # neighbours that are found and may be left out; a bitmap would make a scan slower
 _INLINE = 20_000  # comparisons that take no longer than waking a thread
 _BLOCK = 2**16  # codes whose distances to several queries are added up at once
-_MOST_TOGETHER = 64  # queries of one scan, so that none waits long for others
-
-_Asked = tuple[NDArray[np.uint8], int]
-_Found = tuple[NDArray[np.int64], NDArray[np.int32]]
 
 
 class ExactIndex:
@@ -39,7 +33,6 @@ class ExactIndex:
         self._codes = np.ascontiguousarray(codes)
         self.code_bytes = codes.shape[1]
         self._slices = slices
-        self._together = Gathering(self._nearest_of_each, _can_share_a_scan)
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -58,8 +51,6 @@ class ExactIndex:
         """
         require_code_bytes(queries, self.code_bytes)
         queries = np.ascontiguousarray(queries)
-        if subset is None and len(queries) == 1 and len(self) > _INLINE:
-            return self._together((queries, k))
         if subset is None:
             return self._nearest(queries, k, None, None)
         if subset.positions is not None:
@@ -73,17 +64,6 @@ class ExactIndex:
         if len(short):
             positions[short], distances[short] = self._nearest(queries[short], k, None, subset.bits)
         return positions, distances
-
-    def _nearest_of_each(self, asked: Sequence[_Asked]) -> list[_Found]:
-        """What several threads ask at the same time, each for one query and the same k.
-
-        At a million codes, a query takes 0.7 ms alone and half of that beside others.
-        """
-        k = asked[0][1]
-        positions, distances = self._nearest(
-            np.concatenate([query for query, _ in asked]), k, None, None
-        )
-        return [(positions[n : n + 1], distances[n : n + 1]) for n in range(len(asked))]
 
     def _nearest(
         self,
@@ -181,10 +161,6 @@ class ExactIndex:
                 return [task(0, size)]
         parts = slices(size, self._slices or thread_count(), multiple=8)
         return in_threads(task, *zip(*parts, strict=True)) if parts else [task(0, 0)]
-
-
-def _can_share_a_scan(gathered: Sequence[_Asked], asked: _Asked) -> bool:
-    return asked[1] == gathered[0][1] and len(gathered) < _MOST_TOGETHER
 
 
 def _scan(

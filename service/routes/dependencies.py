@@ -9,7 +9,9 @@ from service.body import Body, query_of
 from service.context import Context
 from service.engine import Engine
 from service.lanes import Lane, Lanes
-from service.schemas.search import AskedQuery
+from service.questions import PlainQuestion, is_plain
+from service.schemas.search import AskedQuery, SearchAnswer, SearchParameters
+from service.together import Together
 
 T = TypeVar("T")
 
@@ -22,6 +24,7 @@ class Call:
     def __init__(self, request: Request):
         self.engine: Engine = request.app.state.engine
         self.lanes: Lanes = request.app.state.lanes
+        self._plain: Together[PlainQuestion, SearchAnswer] = request.app.state.plain
         self.context = Context(request.state.stages, request.scope.get("root_path", ""))
 
     async def quick(self, call: Callable[[], T]) -> T:
@@ -41,6 +44,22 @@ class Call:
         if body.is_json and len(body.data) > _SHORT:
             return await self.pictures(lambda: query_of(body), 1)
         return query_of(body)
+
+    async def search(self, asked: AskedQuery, parameters: SearchParameters) -> SearchAnswer:
+        """Search for a query, together with other requests' where it is a plain question."""
+        if not is_plain(asked, parameters):
+            images = asked.images(transforms=parameters.transforms)
+            return await self.ask(
+                lambda: self.engine.search(asked, parameters, self.context), images
+            )
+        encoded = None
+        if asked.image is not None:
+            encoded = await self.pictures(
+                lambda: self.engine.query_of(asked, parameters, self.context), 1
+            )
+        question = PlainQuestion(asked, parameters, self.context, encoded)
+        answer: SearchAnswer = await self._plain(question, self.context.stages)
+        return answer
 
     async def ask(self, call: Callable[[], T], images: int) -> T:
         """Run a search, for which so many images are encoded."""

@@ -36,10 +36,7 @@ async def search(request: Request) -> SearchAnswer:
     call, parameters = Call(request), read_parameters(request, SearchParameters)
     async with Reading(request) as body:
         asked = await call.query_of(body)
-        return await call.ask(
-            lambda: call.engine.search(asked, parameters, call.context),
-            asked.images(transforms=parameters.transforms),
-        )
+        return await call.search(asked, parameters)
 
 
 @router.post("/compare", openapi_extra=_operation(CompareParameters))

@@ -1,0 +1,69 @@
+"""Questions that are answered together, by one thread."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Generic, TypeVar
+
+from service.lanes import Lane
+from service.stages import Stages
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+_MOST = 64  # questions that are answered together, so that none waits long for others
+
+
+class Together(Generic[A, R]):
+    """Answers together what is asked while earlier questions are answered.
+
+    A lone question is answered at once; nothing waits for others to come. Waking a thread takes
+    longer than many an answer, so a lane's thread is woken once for all of them. Used by the
+    event loop alone.
+    """
+
+    def __init__(self, lane: Lane, answer: Callable[[Sequence[A]], Sequence[R | Exception]]):
+        """answer: called in a thread of the lane; gives each question an answer or its error."""
+        self._lane, self._answer = lane, answer
+        # Each question, its stages, when it was asked, and its answer to be.
+        self._waiting: list[tuple[A, Stages, float, asyncio.Future[R]]] = []
+        self._answering: asyncio.Task[None] | None = None
+
+    async def __call__(self, question: A, stages: Stages) -> R:
+        """The answer to a question. Raises its error, and QueueFull."""
+        self._lane.enter()
+        try:
+            future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+            self._waiting.append((question, stages, time.perf_counter(), future))
+            if self._answering is None:
+                self._answering = asyncio.create_task(self._answer_all())
+            return await future
+        finally:
+            self._lane.leave()
+
+    async def _answer_all(self) -> None:
+        while self._waiting:
+            some, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+            answers: Sequence[R | Exception]
+            try:
+                answers = await self._lane.submit(partial(self._answer_some, some))
+            except Exception as error:
+                answers = [error] * len(some)
+            for (*_, future), found in zip(some, answers, strict=True):
+                if future.done():  # the client is gone
+                    continue
+                if isinstance(found, Exception):
+                    future.set_exception(found)
+                else:
+                    future.set_result(found)
+        self._answering = None
+
+    def _answer_some(
+        self, some: Sequence[tuple[A, Stages, float, object]]
+    ) -> Sequence[R | Exception]:
+        """Called by a thread of the lane."""
+        now = time.perf_counter()
+        for _, stages, asked, _ in some:
+            stages.add("wait", now - asked)
+        return self._answer([question for question, *_ in some])

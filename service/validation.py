@@ -24,7 +24,7 @@ _SENTENCES = {
     "bool_parsing": "is true or false",
     "bool_type": "is true or false",
     "string_type": "is a text",
-    "string_too_short": "has at least {min_length} characters",
+    "string_too_short": "is empty",
     "string_too_long": "has at most {max_length} characters",
     "string_pattern_mismatch": "does not have the wanted form",
     "string_unicode": "is a text in UTF-8",

@@ -1,0 +1,240 @@
+"""Bodies and parameters in every form that a client may send."""
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import quote
+
+import pytest
+from starlette.requests import Request
+
+from service.body import BodyMemory, Reading
+from service.problems import QueueFull
+from service.settings import Settings
+from tests.conftest import serving
+from tests.galleries import index
+from tests.test_service import problem
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def client(gallery_folder):
+    with serving(gallery_folder) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def picture(image_files) -> bytes:
+    return sorted(image_files.rglob("*.*"))[7].read_bytes()
+
+
+def hits(response) -> list:
+    assert response.status_code == 200, response.text
+    return response.json()["hits"]
+
+
+def wrapped(text: str) -> str:
+    return "\r\n".join(text[at : at + 76] for at in range(0, len(text), 76))
+
+
+def test_base64_of_every_kind_is_read(client, picture):
+    plain = base64.b64encode(picture).decode()
+    safe = base64.urlsafe_b64encode(picture).decode()
+    assert any(sign in safe for sign in "-_")
+    expected = hits(client.post("/v1/search", content=picture))
+    for text in (
+        plain,
+        wrapped(plain),
+        plain + "\n",
+        safe,
+        safe.rstrip("="),
+        plain.rstrip("="),
+        f"data:image/jpeg;base64,{plain}",
+        f"data:;base64,{safe}",
+        f"DATA:image/jpeg;charset=x;BASE64,{wrapped(plain)}",
+    ):
+        assert hits(client.post("/v1/search", json={"image_base64": text})) == expected
+        like = {"id": 3, "like": [{"image_base64": text}]}
+        assert client.post("/v1/search", json=like).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a", "image_base64 is not base64"),
+        ("ab*d", "image_base64 is not base64"),
+        ("data:image/png,%89PNG", "the data URI in image_base64 is not in base64"),
+        ("data:image/png;base64", "the data URI in image_base64 is not in base64"),
+        ("https://example.com/cat.jpg", "image_base64 is not base64"),
+        ("data:;base64,", "the body is empty; an image, an id or a code was wanted"),
+    ],
+)
+def test_what_is_not_base64_is_refused(client, text, sentence):
+    response = client.post("/v1/search", json={"image_base64": text})
+    assert problem(response, 400, "malformed-request") == sentence
+
+
+def test_null_is_as_good_as_left_out(client):
+    names = ("image_base64", "code", "like", "unlike", "ids", "exclude")
+    expected = hits(client.post("/v1/search", json={"id": 5}))
+    assert hits(client.post("/v1/search", json={"id": 5, **dict.fromkeys(names)})) == expected
+
+
+def test_json_may_be_long_but_not_of_very_many_values(client):
+    expected = hits(client.post("/v1/search", json={"id": 5}))
+    spaced = b" " * 2_000_000 + b'{"id":' + b"\n" * 2_000_000 + b"5}"
+    assert hits(client.post("/v1/search", content=spaced, headers=JSON)) == expected
+    pretty = json.dumps({"id": 5, "exclude": list(range(1000, 11_000))}, indent=40)
+    assert hits(client.post("/v1/search", content=pretty, headers=JSON)) == expected
+    many = b'{"like":[' + b"[]," * 100_000 + b"[]]}"
+    detail = problem(
+        client.post("/v1/search", content=many, headers=JSON), 400, "malformed-request"
+    )
+    assert detail == "the JSON body holds more than 50,000 values"
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_json_without_its_content_type_is_pointed_out(client, content_type):
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    for body in (b'{"id": 5}', b' \n{\n "id": 5}', b"{}"):
+        response = client.post("/v1/search", content=body, headers=headers)
+        detail = problem(response, 400, "malformed-request")
+        assert detail.startswith("the body looks like JSON, but ")
+        assert detail.endswith("send it with Content-Type: application/json")
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "sentence"),
+    [
+        ("K=5", "K", "unknown parameter 'K'; did you mean 'k'?"),
+        ("lable=cat", "lable", "unknown parameter 'lable'; did you mean 'label'?"),
+        ("zzz=1", "zzz", "unknown parameter 'zzz'"),
+        ("%3Cscript%3E=1", None, "there is a parameter with an unknown name"),
+        ("k=0", "k", "k is at least 1"),
+        ("k=5000", "k", "k is at most 1000"),
+        ("k=many", "k", "k is a whole number"),
+        ("k=", "k", "k is a whole number"),
+        ("k=1&k=2", "k", "k is given more than once"),
+        ("radius=-1", "radius", "radius is at least 0"),
+        ("offset=10001", "offset", "offset is at most 10000"),
+        ("transforms=perhaps", "transforms", "transforms is true or false"),
+        ("uri_prefix=", "uri_prefix", "uri_prefix is empty"),
+        ("method=magic", "method", "the method is one of codes, pixels, normalized"),
+        ("label=%ff", None, "the query string is not percent-encoded UTF-8"),
+    ],
+)
+def test_a_refused_parameter_is_named(client, query, parameter, sentence):
+    response = client.post(f"/v1/search?{query}", json={"id": 1})
+    assert problem(response, 422, "invalid-parameter") == sentence
+    assert response.json()["parameter"] == parameter
+
+
+@pytest.mark.parametrize(
+    ("body", "parameter", "sentence"),
+    [
+        ({"ID": 5}, "ID", "unknown parameter 'ID'; did you mean 'id'?"),
+        ({"id": "5"}, "id", "id is a whole number"),
+        ({"id": -5}, "id", "id is at least 0"),
+        ({"id": 5, "ids": [1, "a"]}, "ids", "entry 1 of ids is a whole number"),
+        ({"id": 5, "ids": 7}, "ids", "ids is a list"),
+        (
+            {"like": [{"id": 3}]},
+            "like",
+            'entry 0 of like is an id, a code, or an object like {"image_base64": "..."}',
+        ),
+        ({}, None, "one of image_base64, id and code is wanted, or examples"),
+    ],
+)
+def test_a_refused_field_is_named(client, body, parameter, sentence):
+    response = client.post("/v1/search", json=body)
+    assert problem(response, 422, "invalid-parameter") == sentence
+    assert response.json()["parameter"] == parameter
+
+
+def test_a_prefix_of_uris_may_be_encoded_or_not(gallery, image_files, tmp_path):
+    folder = tmp_path / "grüße 100%"
+    folder.mkdir()
+    (folder / "a b.jpg").write_bytes(min(image_files.rglob("*.*")).read_bytes() + b"!")
+    index(gallery, folder)
+    with serving(gallery.folder) as client:
+        (last,) = hits(client.post("/v1/search", json={"id": 1, "ids": [301]}))
+        assert "%20" in last["uri"]
+        for prefix in (quote(last["uri"]), last["uri"], quote("grüße 100%"), "grüße 100%25"):
+            found = hits(client.post(f"/v1/search?uri_prefix={prefix}", json={"id": 1}))
+            assert [hit["id"] for hit in found] == [301], prefix
+
+
+def test_bodies_beyond_the_memory_for_them_are_refused_until_some_is_free():
+    settings = Settings(gallery=Path("g"), max_body_bytes=1000)
+    memory = BodyMemory(settings)
+
+    def request(size: int) -> Reading:
+        async def receive():
+            return {"type": "http.request", "body": b"x" * size, "more_body": False}
+
+        scope = {
+            "type": "http",
+            "headers": [],
+            "app": SimpleNamespace(state=SimpleNamespace(settings=settings, body_memory=memory)),
+        }
+        return Reading(Request(scope, receive))
+
+    async def read_all():
+        held = [request(1000) for _ in range(16)]
+        for one in held:
+            await one.__aenter__()
+        with pytest.raises(QueueFull):
+            await request(1).__aenter__()
+        await held[0].__aexit__()
+        async with request(1000) as body:
+            assert len(body.data) == 1000
+        for one in held[1:]:
+            await one.__aexit__()
+        async with request(1000):
+            pass
+
+    asyncio.run(read_all())
+    memory.take(16_000)  # nothing is held any more
+
+
+def test_the_stages_of_a_request_are_in_its_headers(client, picture):
+    def stages(**request) -> set[str]:
+        response = client.post("/v1/search", **request)
+        parts = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
+        assert all(float(value) >= 0 for value in parts.values())
+        return set(parts)
+
+    assert stages(json={"id": 5}) == {"wait", "search", "catalog"}
+    assert stages(content=picture) == {"wait", "decode", "encode", "search", "catalog"}
+    assert stages(content=b"no picture") == {"wait", "decode"}
+
+
+def test_answers_echo_what_was_asked(client, picture):
+    query = "k=3&offset=1&label=2&crop=0,0,1,0.5&transforms=true"
+    asked = client.post(f"/v1/search?{query}", content=picture).json()["asked"]
+    assert asked == {
+        "kind": "image",
+        "id": None,
+        "like": 0,
+        "unlike": 0,
+        "ids": None,
+        "exclude": 0,
+        "k": 3,
+        "offset": 1,
+        "radius": None,
+        "method": "codes",
+        "index": None,
+        "label": "2",
+        "uri_prefix": None,
+        "crop": "0,0,1,0.5",
+        "transforms": True,
+    }
+    body = {"like": [1, 2], "unlike": [3], "ids": [4, 5, 6], "exclude": [4]}
+    answer = client.post("/v1/search", json=body).json()
+    described = client.get("/v1/gallery").json()
+    assert [answer["asked"][name] for name in ("kind", *body)] == [None, 2, 1, 3, 1]
+    for name in ("generation", "fingerprint"):
+        assert answer[name] == described[name]

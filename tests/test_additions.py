@@ -1,22 +1,30 @@
-"""Adding single images, also while a job runs."""
+"""Adding images, also while a job runs."""
 
+import errno
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 
+import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ArtifactMismatch, InvalidImage
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.shards import ShardWriter
 from hashsearch.images import decode
-from hashsearch.jobs.adding import add_image
+from hashsearch.jobs.adding import Addition, add_image, add_images
 from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.jobs.index.prepare import prepare
 from hashsearch.jobs.reencoding import reencode
+from hashsearch.jobs.verifying import verify
 from hashsearch.models.storage import read_model
+from hashsearch.sources.base import SourceImage
 from hashsearch.sources.folder import Folder
-from tests.galleries import content, served
+from tests.galleries import another_png, content, served
 
 
 def test_an_image_is_added_while_a_job_runs(gallery, client, photograph):
@@ -115,3 +123,69 @@ def test_an_encoder_that_was_not_loaded_from_a_folder_adds_nothing(
     with pytest.raises(ArtifactMismatch, match="the encoder was not loaded from a model folder"):
         add_image(gallery, Encoder(model), photograph)
     assert gallery.catalog.count() == 300
+
+
+def additions_of(*images, labels=()):
+    """The images, decoded, to be added as bytes."""
+    prepared = prepare([SourceImage("", None, len(one), 0, one) for one in images])
+    return [
+        Addition(one, len(data), label=label)
+        for one, data, label in zip_longest(prepared, images, labels)
+    ]
+
+
+def add_together(gallery, *images, labels=()):
+    encoder = gallery.encoder()
+    return add_images(
+        gallery,
+        encoder.fingerprint,
+        additions_of(*images, labels=labels),
+        lambda some: encoder.columns(np.stack([one.tiny for one in some])),
+    )
+
+
+def test_several_images_are_added_in_one_shard_and_one_commit(gallery, image_files, photograph):
+    known = sorted(path for path in image_files.rglob("*.*") if path.is_file())[5].read_bytes()
+    generation, shards = gallery.catalog.generation(), len(gallery.catalog.shard_rows())
+    added = add_together(
+        gallery, photograph, known, another_png(), photograph, labels=("rocket", "known", None, "r")
+    )
+    assert added == [(301, True), (6, False), (302, True), (301, False)]
+    assert gallery.catalog.generation() == generation + 1
+    assert len(gallery.catalog.shard_rows()) == shards + 1
+    labels = [gallery.catalog.record(one).label for one in (301, 6, 302)]
+    assert labels == ["r", "known", None]
+    encoder = gallery.encoder()
+    for number, data in ((301, photograph), (302, another_png())):
+        tiny = decode(data).tiny
+        assert_array_equal(gallery.pixels(number), tiny)
+        assert_array_equal(gallery.code(number), encoder.columns(tiny[np.newaxis])["codes"][0])
+    assert verify(gallery, 400).findings == []
+
+
+def test_the_same_bytes_added_by_many_threads_at_once_are_new_once(gallery, photograph):
+    encoder = gallery.encoder()
+    start = threading.Barrier(16)
+
+    def add(number):
+        start.wait()
+        return add_image(gallery, encoder, photograph, f"label {number}")
+
+    with ThreadPoolExecutor(16) as pool:
+        added = list(pool.map(add, range(16)))
+    assert {image_id for image_id, _ in added} == {301}
+    assert sum(new for _, new in added) == 1
+    assert gallery.catalog.count() == 301
+
+
+def test_a_shard_that_cannot_be_written_leaves_nothing(gallery, photograph, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ShardWriter, "seal", fail)
+    with pytest.raises(OSError, match="No space left"):
+        add_together(gallery, photograph, another_png())
+    assert not any((gallery.folder / "unfinished" / "additions").iterdir())
+    assert gallery.catalog.count() == 300
+    monkeypatch.undo()
+    assert add_together(gallery, photograph) == [(301, True)]

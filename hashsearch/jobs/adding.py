@@ -1,18 +1,42 @@
-"""Adding a single image, also while a job is running."""
+"""Adding single images, or a few at once, also while a job is running."""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hashsearch.encoder import Encoder
-from hashsearch.errors import ArtifactMismatch, InvalidImage
+from hashsearch.errors import ArtifactMismatch, InvalidImage, NotInGallery
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import uri_at
 from hashsearch.gallery.records import FoundPlace, NewImage
+from hashsearch.gallery.shards import ShardWriter
 from hashsearch.images import TINY_BYTES
-from hashsearch.jobs.index.prepare import prepare
+from hashsearch.jobs.index.prepare import Prepared, prepare
 from hashsearch.sources.base import SourceImage, added_path, added_uri
+
+# The encoder's columns of prepared images, by name: (n, width) uint8, in their order.
+Encode = Callable[[Sequence[Prepared]], Mapping[str, NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """An image to add, decoded.
+
+    size, mtime: of its file, in bytes and nanoseconds. label: a label that the caller gives to the
+    content, wherever it is; an empty one takes the content's label away, and None leaves it as it
+    is. path: of its file, an absolute one; indexing its folder later finds it unchanged. None if it
+    came as bytes.
+    """
+
+    image: Prepared
+    size: int
+    mtime: int = 0
+    label: str | None = None
+    path: Path | None = None
 
 
 def add_image(
@@ -26,9 +50,7 @@ def add_image(
     """Add one image file to a gallery; a job may run meanwhile.
 
     encoder: the gallery's model, loaded from its folder. image: a file's bytes, or the image of
-    a file at `path`, an absolute one; indexing its folder later finds it unchanged.
-    label: a label that the caller gives to the content, wherever it is; an empty one takes the
-    content's label away, and None leaves it as it is.
+    a file at `path`. label, path: as of Addition.
     Returns the image's id, and whether it is new: equal bytes are stored once, with every place
     where they were found.
     Raises InvalidImage, and ArtifactMismatch if the encoder is not the gallery's model, or the
@@ -48,30 +70,128 @@ def add_image(
     (result,) = prepare([image], gallery.keeps("thumbnails"))
     if isinstance(result, InvalidImage):
         raise result
-    size, mtime = image.size, image.mtime
-    uri = added_uri(result.key.hex())
-    if path is not None:
-        uri = uri_at(gallery.catalog, path)
-    known = gallery.catalog.images_of_keys([result.key])
-    given, label = label is not None, label or None
-    if known:
-        image_id, first = known[result.key]
-        changes = Changes(relabelled=[(first, label)] if given else [])
-        if path is not None:
-            changes.found.append(FoundPlace(result.key, uri, label, size, mtime, given))
-            if added_path(first) is not None:  # it has a file now
-                changes.dropped.append((first, result.key))
-        if len(changes):
-            gallery.commit(changes)
-        return image_id, False
-    columns = encoder.columns(result.tiny[np.newaxis])
-    if gallery.keeps("pixels"):
-        columns["pixels"] = result.tiny.reshape(1, TINY_BYTES)
-    row = NewImage(result.key, uri, label, result.width, result.height, size, mtime, given)
+    addition = Addition(result, image.size, image.mtime, label, path)
+
+    def encode(images: Sequence[Prepared]) -> Mapping[str, NDArray[np.uint8]]:
+        return encoder.columns(np.stack([one.tiny for one in images]))
+
+    return add_images(gallery, encoder.fingerprint, [addition], encode)[0]
+
+
+def add_images(
+    gallery: GalleryFolder, fingerprint: str, additions: Sequence[Addition], encode: Encode
+) -> list[tuple[int, bool]]:
+    """Add images to a gallery in one shard and one commit: all of them, or none.
+
+    Equal contents are one image, which has the last label and the first path of theirs.
+    fingerprint: of the model that `encode` uses. encode: is called for the images whose content
+    the gallery does not hold, if there are any.
+    Returns each image's id, and whether it is new, which is true of the first of equal contents.
+    Raises ArtifactMismatch if the gallery has another model, GalleryReadOnly if something has to
+    be written, and NotInGallery if another program removes a new image at once.
+    """
+    unique = _unique(additions)
+    keys = list(unique)
+    uris = {key: _uri(gallery, one) for key, one in unique.items()}
+    former = known = gallery.catalog.images_of_keys(keys)
+    unknown = [key for key in keys if key not in former]
+    columns = _columns(gallery, [unique[key].image for key in unknown], encode)
+    if not unknown:
+        _commit(gallery, _of_known(unique, uris, known))
+        return [(known[one.image.key][0], False) for one in additions]
     with gallery.additions_lock() as folder:
-        writer = gallery.new_shard(columns, folder)
-        writer.append(columns, [result.thumbnail])
-        gallery.commit(Changes(images=[row]), writer, encoder.fingerprint)
-    # Another writer may have added it while its code was computed.
-    image_id, first_uri = gallery.catalog.images_of_keys([result.key]).get(result.key, (-1, ""))
-    return gallery.catalog.record(image_id).id, first_uri == uri
+        # Another program may have added some of them while their codes were computed.
+        known = former | gallery.catalog.images_of_keys(keys)
+        rows = [row for row, key in enumerate(unknown) if key not in known]
+        new = [unknown[row] for row in rows]
+        changes = _of_known(unique, uris, known)
+        changes.images = [_new_image(unique[key], uris[key]) for key in new]
+        writer = gallery.new_shard(columns, folder) if new else None
+        try:
+            if writer is not None:
+                chosen = {name: values[rows] for name, values in columns.items()}
+                writer.append(chosen, [unique[key].image.thumbnail for key in new])
+            _commit(gallery, changes, writer, fingerprint)
+        except BaseException:
+            if writer is not None:
+                writer.discard()  # the disk may be full
+            raise
+        stored = gallery.catalog.images_of_keys(new)
+    if len(stored) < len(new):
+        raise NotInGallery("another program removed the image while it was added")
+    # A job may have added the content meanwhile, under another uri.
+    made = {key: uri == uris[key] for key, (_, uri) in stored.items()}
+    return [
+        ((known | stored)[one.image.key][0], made.pop(one.image.key, False)) for one in additions
+    ]
+
+
+def _unique(additions: Sequence[Addition]) -> dict[bytes, Addition]:
+    """One addition of each content, by its key."""
+    unique: dict[bytes, Addition] = {}
+    for one in additions:
+        first = unique.setdefault(one.image.key, one)
+        if one.label is not None:
+            unique[one.image.key] = replace(first, label=one.label)
+    return unique
+
+
+def _uri(gallery: GalleryFolder, addition: Addition) -> str:
+    if addition.path is None:
+        return added_uri(addition.image.key.hex())
+    return uri_at(gallery.catalog, addition.path)
+
+
+def _columns(
+    gallery: GalleryFolder, images: Sequence[Prepared], encode: Encode
+) -> dict[str, NDArray[np.uint8]]:
+    """What a shard keeps of these images, by column; nothing if there are none."""
+    if not images:
+        return {}
+    columns = dict(encode(images))
+    if gallery.keeps("pixels"):
+        columns["pixels"] = np.stack([image.tiny.reshape(TINY_BYTES) for image in images])
+    return columns
+
+
+def _of_known(
+    additions: Mapping[bytes, Addition],
+    uris: Mapping[bytes, str],
+    known: Mapping[bytes, tuple[int, str]],
+) -> Changes:
+    """The changes of the images that the gallery holds; known: as of `images_of_keys`."""
+    changes = Changes()
+    for key, (_, first) in known.items():
+        one, given = additions[key], additions[key].label is not None
+        label = one.label or None
+        if given:
+            changes.relabelled.append((first, label))
+        if one.path is not None:
+            changes.found.append(FoundPlace(key, uris[key], label, one.size, one.mtime, given))
+            if added_path(first) is not None:  # it has a file now
+                changes.dropped.append((first, key))
+    return changes
+
+
+def _new_image(addition: Addition, uri: str) -> NewImage:
+    image = addition.image
+    return NewImage(
+        image.key,
+        uri,
+        addition.label or None,
+        image.width,
+        image.height,
+        addition.size,
+        addition.mtime,
+        addition.label is not None,
+    )
+
+
+def _commit(
+    gallery: GalleryFolder,
+    changes: Changes,
+    writer: ShardWriter | None = None,
+    made_by: str | None = None,
+) -> None:
+    if len(changes):
+        gallery.commit(changes, writer, made_by)

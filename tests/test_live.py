@@ -156,6 +156,10 @@ def test_every_search_finds_what_the_gallery_holds(empty_gallery, seed, waits, m
                 if history.images:
                     some = history.random.choice(sorted(history.images))
                     assert_array_equal(searcher.query_by_id(some).code, history.images[some][0])
+        after = history.random.choice((0, 20, 60, 10**6))
+        chosen = sorted(one for _, one in expected if one > after)
+        with live.searcher() as searcher:
+            assert searcher.ids_after(after, k, chosen_by) == chosen[:k]
 
 
 def built_to_find_all(gallery: GalleryFolder, kind: str, monkeypatch) -> None:

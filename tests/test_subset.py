@@ -37,6 +37,13 @@ def test_a_subset_holds_the_positions_it_was_made_of(mask):
     assert members(whole(len(mask))) == set(range(len(mask)))
 
 
+@given(masks(), st.integers(0, 210), st.integers(1, 40))
+def test_the_first_positions_are_those_from_a_start_on(mask, start, most):
+    wanted = [one for one in np.flatnonzero(mask).tolist() if one >= start][:most]
+    for subset in (of_mask(mask), of_positions(np.flatnonzero(mask), len(mask))):
+        assert subset.first(start, most).tolist() == wanted
+
+
 @given(st.data())
 def test_common_is_the_intersection(data):
     first = data.draw(masks())

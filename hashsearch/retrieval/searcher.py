@@ -77,6 +77,21 @@ class Searcher:
         """The ids of all images, (n,) int64, ascending."""
         return self.state.live.ids()
 
+    def ids_after(self, after: int, most: int, chosen_by: Filter) -> list[int]:
+        """The first ids above `after` of the images that a filter chooses, at most `most`, sorted.
+
+        The time does not depend on where `after` is. A label or a uri prefix that is asked for the
+        first time is looked up in the catalog, and followed from then on, as in a search.
+        """
+        live = self.state.live
+        subsets = self._filtered.subsets(chosen_by, live, self.generation, self.gallery.catalog)
+        found = [
+            segment.ids_after(after, most, subset)
+            for segment, subset in zip(live.segments, subsets, strict=True)
+        ]
+        ids: list[int] = np.sort(np.concatenate(found))[:most].tolist()
+        return ids
+
     @cached_property
     def encoder(self) -> "Encoder":
         """The gallery's model, loaded for the first query by image.

@@ -46,6 +46,17 @@ class Segment:
         at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         return np.where(self.ids[at] == ids, at, NO_POSITION)
 
+    def ids_after(self, after: int, most: int, subset: Subset | None) -> NDArray[np.int64]:
+        """The first ids above `after` of images that were not removed, (n,) int64, ascending.
+
+        most: how many at most. subset: of the positions; None means all.
+        """
+        start = int(np.searchsorted(self.ids, after, side="right"))
+        chosen = common(self.present, subset)
+        if chosen is None:
+            return self.ids[start : start + most]
+        return self.ids[chosen.first(start, most)]
+
     def changed(self, ids: NDArray[np.int64], *, present: bool) -> "Segment":
         """The segment after images were removed or restored; ids that it lacks are left out."""
         positions = self.positions_of(ids)

@@ -39,6 +39,18 @@ class Subset:
         """All positions, (count,) int64, ascending."""
         return np.flatnonzero(self.mask()) if self.positions is None else self.positions
 
+    def first(self, start: int, most: int) -> NDArray[np.int64]:
+        """The first positions from `start` on, at most `most`, (n,) int64, ascending."""
+        if self.positions is not None:
+            at = int(np.searchsorted(self.positions, start))
+            return self.positions[at : at + most]
+        assert self.bits is not None
+        byte = start >> 3
+        counts = np.cumsum(np.bitwise_count(self.bits[byte:]), dtype=np.int64)
+        end = byte + int(np.searchsorted(counts, most + 8)) + 1  # up to 7 are before `start`
+        found = 8 * byte + np.flatnonzero(np.unpackbits(self.bits[byte:end], bitorder="little"))
+        return found[found >= start][:most]
+
     def mask(self) -> NDArray[np.bool_]:
         """(size,) bool: whether each position is in the set."""
         return np.unpackbits(self._bits(), count=self.size, bitorder="little").astype(bool)

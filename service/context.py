@@ -15,3 +15,7 @@ class Context:
     def thumbnail(self, image_id: int) -> str:
         """The path of an image's thumbnail on this server."""
         return f"{self.root_path}/v1/images/{image_id}/thumbnail"
+
+    def original(self, image_id: int) -> str:
+        """The path of an image's file on this server."""
+        return f"{self.root_path}/v1/images/{image_id}/original"

@@ -21,6 +21,11 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(
         default=30.0, gt=0, description="seconds in which a body must arrive"
     )
+    originals: bool = Field(
+        default=False,
+        description="whether the original files are given to clients, with all that they hold, "
+        "such as the place where a photograph was taken",
+    )
     queue: int = Field(
         default=64,
         ge=1,

@@ -11,6 +11,7 @@ from service.engine import Engine
 from service.lanes import Lane, Lanes
 from service.questions import PlainQuestion, is_plain
 from service.schemas.search import AskedQuery, SearchAnswer, SearchParameters
+from service.settings import Settings
 from service.together import Together
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ class Call:
         self.engine: Engine = request.app.state.engine
         self.lanes: Lanes = request.app.state.lanes
         self._plain: Together[PlainQuestion, SearchAnswer] = request.app.state.plain
+        self.settings: Settings = request.app.state.settings
         self.context = Context(request.state.stages, request.scope.get("root_path", ""))
 
     async def quick(self, call: Callable[[], T]) -> T:

@@ -3,11 +3,13 @@
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 
 from hashsearch.errors import NotInGallery
+from service.images import described_image, list_answer
 from service.problems import OF_GALLERY, problem_responses
 from service.routes.dependencies import TheCall
+from service.schemas.images import DescribedImageAnswer, ListAnswer, ListParameters
 from service.validation import InvalidParameter
 
 router = APIRouter(
@@ -21,6 +23,27 @@ router = APIRouter(
 _CACHE = "private, no-cache"
 
 ImageId = Annotated[int, Path(ge=0, lt=2**63, description="id of an image of the gallery")]
+
+
+@router.head("", include_in_schema=False)
+@router.get("")
+async def list_images(call: TheCall, parameters: Annotated[ListParameters, Query()]) -> ListAnswer:
+    """A page of the gallery's images, in order of id; what is added meanwhile comes at the end."""
+    return await call.quick(
+        lambda: call.engine.ask(lambda searcher: list_answer(searcher, parameters, call.context))
+    )
+
+
+@router.head("/{image_id}", include_in_schema=False)
+@router.get("/{image_id}")
+async def get_image(call: TheCall, image_id: ImageId) -> DescribedImageAnswer:
+    """All that is known of an image, and its code."""
+    originals = call.settings.originals
+    return await call.quick(
+        lambda: call.engine.ask(
+            lambda searcher: described_image(searcher, image_id, call.context, originals=originals)
+        )
+    )
 
 
 @router.head("/{image_id}/thumbnail", include_in_schema=False)
@@ -38,7 +61,7 @@ ImageId = Annotated[int, Path(ge=0, lt=2**63, description="id of an image of the
         304: {"description": "The picture is the one that the client has."},
     },
 )
-async def thumbnail(
+async def get_thumbnail(
     call: TheCall,
     image_id: ImageId,
     if_none_match: Annotated[

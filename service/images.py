@@ -1,0 +1,93 @@
+"""From the gallery's images to what goes over the wire."""
+
+from collections.abc import Sequence
+
+from hashsearch.codes import code_to_hex
+from hashsearch.errors import NotInGallery
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.places import present
+from hashsearch.gallery.records import ImageRecord
+from hashsearch.retrieval.filters import Filter
+from hashsearch.retrieval.searcher import Searcher
+from hashsearch.sources.base import added_path
+from service.context import Context
+from service.cursors import cursor_of, id_of
+from service.questions import uris_of
+from service.schemas.images import (
+    AddedAnswer,
+    AddedImageAnswer,
+    DescribedImageAnswer,
+    ImageAnswer,
+    ListAnswer,
+    ListParameters,
+)
+
+
+def list_answer(searcher: Searcher, parameters: ListParameters, context: Context) -> ListAnswer:
+    """A page of the images. Raises InvalidParameter."""
+    prefix = parameters.uri_prefix
+    chosen_by = Filter(parameters.label, None if prefix is None else uris_of(prefix))
+    ids = searcher.ids_after(id_of(parameters.after), parameters.limit + 1, chosen_by)
+    shown, more = ids[: parameters.limit], len(ids) > parameters.limit
+    catalog = searcher.gallery.catalog
+    return ListAnswer(
+        images=[_image(one, context) for one in present(catalog, catalog.records(shown))],
+        next=cursor_of(shown[-1]) if more else None,
+        generation=searcher.generation,
+    )
+
+
+def described_image(
+    searcher: Searcher, image_id: int, context: Context, *, originals: bool
+) -> DescribedImageAnswer:
+    """All that is known of an image. originals: whether they are on. Raises NotInGallery."""
+    gallery = searcher.gallery
+    (image,) = present(gallery.catalog, [gallery.catalog.record(image_id)])
+    has_file = not image.missing and added_path(image.uri) is None
+    size, _ = gallery.catalog.sizes_and_times([image_id])[image_id]
+    return DescribedImageAnswer(
+        **dict(_image(image, context)),
+        code=code_to_hex(gallery.code(image_id)),
+        key=gallery.catalog.key(image_id).hex(),
+        size=size,
+        original=context.original(image_id) if originals and has_file else None,
+        generation=searcher.generation,
+    )
+
+
+def added_answer(
+    gallery: GalleryFolder, added: Sequence[tuple[int, bool]], context: Context
+) -> AddedAnswer:
+    """added: of each image, its id and whether it is new. Raises NotInGallery."""
+    catalog = gallery.catalog
+    with catalog.snapshot():
+        generation = catalog.generation()
+        records = catalog.records(image_id for image_id, _ in added)
+        if len(records) < len(added):
+            raise NotInGallery("an image was removed by another client while it was added")
+        images = present(catalog, records)
+    return AddedAnswer(
+        images=[
+            AddedImageAnswer(
+                id=image.id,
+                is_new=is_new,
+                label=image.label,
+                uri=image.uri,
+                thumbnail=context.thumbnail(image.id),
+            )
+            for image, (_, is_new) in zip(images, added, strict=True)
+        ],
+        generation=generation,
+    )
+
+
+def _image(image: ImageRecord, context: Context) -> ImageAnswer:
+    return ImageAnswer(
+        id=image.id,
+        label=image.label,
+        uri=image.uri,
+        width=image.width,
+        height=image.height,
+        missing=image.missing,
+        thumbnail=context.thumbnail(image.id),
+    )

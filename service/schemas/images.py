@@ -1,0 +1,124 @@
+"""Images on the wire: lists, metadata, additions and removals."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from service.schemas.common import MAX_TEXT, Id, Label, Strict, UriPrefix
+
+MAX_PAGE = 1000
+MAX_ADDED = 32  # a batch of the encoder
+MAX_REMOVED = 1000
+
+
+class ListParameters(Strict):
+    """The query string of a list."""
+
+    limit: Annotated[
+        int, Field(ge=1, le=MAX_PAGE, description="largest number of images of a page")
+    ] = 100
+    after: Annotated[
+        str | None, Field(max_length=100, description="the `next` of the page before this one")
+    ] = None
+    label: Label | None = None
+    uri_prefix: UriPrefix | None = None
+
+
+class ImageAnswer(BaseModel):
+    """An image of the gallery."""
+
+    id: int
+    label: str | None
+    uri: str = Field(
+        description="source and path, percent-encoded; +/ and the SHA-256 if added as bytes"
+    )
+    width: int = Field(description="of the original, in pixels")
+    height: int = Field(description="of the original, in pixels")
+    missing: bool = Field(description="whether the file is gone from its place, with all copies")
+    thumbnail: str = Field(description="path of its picture on this server")
+
+
+class ListAnswer(BaseModel):
+    """A page of the gallery's images, in order of id."""
+
+    images: list[ImageAnswer]
+    next: str | None = Field(description="the next page's `after`; null at the end")
+    generation: int = Field(description="the gallery's, of this page")
+
+
+class DescribedImageAnswer(ImageAnswer):
+    """All that is known of an image."""
+
+    code: str = Field(description="its code, hexadecimal")
+    key: str = Field(description="SHA-256 of the file's bytes, hexadecimal; of pixels for an array")
+    size: int = Field(description="of the file, in bytes")
+    original: str | None = Field(
+        description="path of its file on this server; null if originals are off, or it has none"
+    )
+    generation: int = Field(description="the gallery's, of this answer")
+
+
+GivenLabel = Annotated[
+    str | None,
+    Field(
+        max_length=MAX_TEXT,
+        description="label of the image, also if the gallery holds it already; an empty one takes "
+        "its label away; without one, it keeps the label that it has",
+    ),
+]
+
+
+class NewImage(Strict):
+    """An image to be added."""
+
+    image_base64: str = Field(description="an image file in base64, or as a data URI")
+    label: GivenLabel = None
+
+
+class AddBody(Strict):
+    """Images to be added, as JSON."""
+
+    images: Annotated[list[NewImage], Field(min_length=1, max_length=MAX_ADDED)]
+
+
+class AddParameters(Strict):
+    """The query string of an addition."""
+
+    label: GivenLabel = None
+
+
+class AddedImageAnswer(BaseModel):
+    """An image that was added, or that the gallery held already."""
+
+    id: int
+    is_new: bool = Field(description="false if the gallery held the same bytes already")
+    label: str | None
+    uri: str
+    thumbnail: str = Field(description="path of its picture on this server")
+
+
+class AddedAnswer(BaseModel):
+    """The images, in the order in which they were sent."""
+
+    images: list[AddedImageAnswer]
+    generation: int = Field(description="the gallery's; searches of it or a later one find them")
+
+
+class RemoveParameters(Strict):
+    """The query string of a removal."""
+
+    id: Annotated[
+        list[Id],
+        Field(
+            min_length=1,
+            max_length=MAX_REMOVED,
+            description="ids of the images; unknown ones are passed over",
+        ),
+    ]
+
+
+class RemovedAnswer(BaseModel):
+    """What was removed."""
+
+    removed: int = Field(description="number of images")
+    generation: int = Field(description="the gallery's; searches of it or a later one lack them")

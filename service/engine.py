@@ -238,6 +238,22 @@ class Engine:
                 if catalog.is_in_place():
                     return answer
 
+    def with_gallery(self, call: Callable[[GalleryFolder], T]) -> T:
+        """Use the gallery that is at the path; again if another one replaced it meanwhile.
+
+        No state of the catalog is held, so that the call may wait, and change the gallery.
+        Raises GalleryUnavailable and GalleryLoading as `ask` does, and what `call` raises.
+        """
+        while True:
+            gallery = self._in_place().gallery
+            try:
+                return call(gallery)
+            except Exception as error:  # of any class, if files disappear while they are read
+                if gallery.catalog.is_in_place():
+                    if isinstance(error, InvalidGallery):
+                        raise _unavailable(error) from error
+                    raise
+
     def _answered(
         self,
         asked: AskedQuery,

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Lock
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from service.settings import Settings
 from service.stages import Stages
 
 T = TypeVar("T")
+
+_MOST_FILES = 16  # that are sent at a time
 
 
 class Lane:
@@ -33,9 +36,10 @@ class Lane:
     async def run(self, call: Callable[[], T], stages: Stages, size: int = 1) -> T:
         """Run a call in a thread, and return its result.
 
-        size: what it counts as, such as its number of images. Raises QueueFull.
+        size: what it counts as, such as its number of images. One that is larger than the lane
+        is taken if nothing else is there. Raises QueueFull.
         """
-        self.enter(size)
+        self._enter(size)
         asked = time.perf_counter()
 
         def run() -> T:
@@ -43,34 +47,39 @@ class Lane:
                 stages.add("wait", time.perf_counter() - asked)
                 return call()
             finally:
-                self.leave(size)
+                self._leave(size)
 
         try:
             future = self._threads.submit(run)
         except RuntimeError:  # the service is being stopped
-            self.leave(size)
+            self._leave(size)
             raise
         try:
             return await asyncio.wrap_future(future)
         finally:
             if future.cancelled():  # before a thread took it
-                self.leave(size)
+                self._leave(size)
 
-    async def submit(self, call: Callable[[], T]) -> T:
-        """Run a call that does not count, for what has entered already."""
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Count as a call while work is done part by part, by `run_within`. Raises QueueFull."""
+        self._enter(1)
+        try:
+            yield
+        finally:
+            self._leave(1)
+
+    async def run_within(self, call: Callable[[], T]) -> T:
+        """Run a part of what has a place in the lane, and return its result."""
         return await asyncio.wrap_future(self._threads.submit(call))
 
-    def enter(self, size: int = 1) -> None:
-        """Count something that is at work or waits, until it leaves.
-
-        What is larger than the lane is taken if nothing else is there. Raises QueueFull.
-        """
+    def _enter(self, size: int) -> None:
         with self._lock:
             if self._size and self._size + size > self.most:
                 raise QueueFull("the service has as much to do as it takes; try again in a moment")
             self._size += size
 
-    def leave(self, size: int = 1) -> None:
+    def _leave(self, size: int) -> None:
         with self._lock:
             self._size -= size
 
@@ -83,7 +92,8 @@ class Lanes:
     """The service's lanes: slow work does not keep quick work waiting.
 
     pictures: what decodes or encodes images. quick: searches by id and code, and what is read from
-    the gallery. slow: what waits for disks or for other writers.
+    the gallery. slow: what waits for disks or for other writers. files: original files, which wait
+    for disks and then for clients; each may be held in memory meanwhile, if it is in an archive.
     """
 
     def __init__(self, settings: Settings):
@@ -91,9 +101,10 @@ class Lanes:
         self.pictures = Lane("pictures", 16, settings.queue)
         self.quick = Lane("quick", 16, settings.queue)
         self.slow = Lane("slow", cores, settings.queue)
+        self.files = Lane("files", cores, min(_MOST_FILES, settings.queue))
 
     def all(self) -> tuple[Lane, ...]:
-        return (self.pictures, self.quick, self.slow)
+        return (self.pictures, self.quick, self.slow, self.files)
 
     def close(self) -> None:
         for lane in self.all():

@@ -20,6 +20,7 @@ from hashsearch.errors import (
     InvalidImage,
     InvalidQuery,
     NotInGallery,
+    OriginalMissing,
     UnsupportedFormat,
 )
 from service.schemas.problem import Problem
@@ -46,6 +47,10 @@ class MalformedRequest(HashSearchError):
     """An empty body, or one that does not match its content type."""
 
 
+class OriginalsOff(HashSearchError):
+    """A request for an original file while they are not given to clients."""
+
+
 class QueueFull(HashSearchError):
     """A request that came while the service had as much to do as it takes."""
 
@@ -68,6 +73,8 @@ class Row:
 # Narrower classes first.
 PROBLEMS = (
     Row(MalformedRequest, 400, "malformed-request", "the body is empty, or not what it should be"),
+    Row(OriginalsOff, 403, "originals-off", "the service does not give original files"),
+    Row(OriginalMissing, 404, "original-missing", "the image's file is gone, changed or none"),
     Row(NotInGallery, 404, "not-in-gallery", "the gallery holds no image with this id"),
     Row(BodyTooSlow, 408, "body-too-slow", "the body did not arrive in time"),
     Row(BodyTooLarge, 413, "body-too-large", "the body is larger than the service reads"),

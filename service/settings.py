@@ -26,6 +26,9 @@ class Settings(BaseSettings):
         description="whether the original files are given to clients, with all that they hold, "
         "such as the place where a photograph was taken",
     )
+    original_timeout_s: float = Field(
+        default=300.0, gt=0, description="seconds in which a client must take an original file"
+    )
     queue: int = Field(
         default=64,
         ge=1,

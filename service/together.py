@@ -32,22 +32,19 @@ class Together(Generic[A, R]):
 
     async def __call__(self, question: A, stages: Stages) -> R:
         """The answer to a question. Raises its error, and QueueFull."""
-        self._lane.enter()
-        try:
+        with self._lane.place():
             future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
             self._waiting.append((question, stages, time.perf_counter(), future))
             if self._answering is None:
                 self._answering = asyncio.create_task(self._answer_all())
             return await future
-        finally:
-            self._lane.leave()
 
     async def _answer_all(self) -> None:
         while self._waiting:
             some, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
             answers: Sequence[R | Exception]
             try:
-                answers = await self._lane.submit(partial(self._answer_some, some))
+                answers = await self._lane.run_within(partial(self._answer_some, some))
             except Exception as error:
                 answers = [error] * len(some)
             for (*_, future), found in zip(some, answers, strict=True):

@@ -97,10 +97,8 @@ def test_work_larger_than_a_lane_is_taken_alone():
 
     async def ask():
         alone = await lane.run(lambda: "done", Stages(), 9)
-        lane.enter(1)
-        with pytest.raises(QueueFull):
+        with lane.place(), pytest.raises(QueueFull):
             await lane.run(lambda: "done", Stages(), 9)
-        lane.leave(1)
         return alone
 
     assert asyncio.run(ask()) == "done"

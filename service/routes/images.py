@@ -1,13 +1,16 @@
 """The gallery's images."""
 
 import hashlib
+from contextlib import ExitStack
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from hashsearch.errors import NotInGallery
+from hashsearch.errors import NotInGallery, OriginalMissing
+from hashsearch.imagefiles import FILE_FORMATS
 from service.images import described_image, list_answer
-from service.problems import OF_GALLERY, problem_responses
+from service.originals import OriginalResponse, headers_of, opened, tag_of
+from service.problems import OF_GALLERY, OriginalsOff, problem_responses
 from service.routes.dependencies import TheCall
 from service.schemas.images import DescribedImageAnswer, ListAnswer, ListParameters
 from service.validation import InvalidParameter
@@ -22,6 +25,11 @@ router = APIRouter(
 # gallery, with other images under these ids, may be served at this address later.
 _CACHE = "private, no-cache"
 
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+IfNoneMatch = Annotated[
+    str | None, Header(description="the ETag of the picture that the client has")
+]
 ImageId = Annotated[int, Path(ge=0, lt=2**63, description="id of an image of the gallery")]
 
 
@@ -46,6 +54,47 @@ async def get_image(call: TheCall, image_id: ImageId) -> DescribedImageAnswer:
     )
 
 
+@router.head("/{image_id}/original", include_in_schema=False)
+@router.get(
+    "/{image_id}/original",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The file.",
+            "content": {
+                media_type.name: _BINARY for row in FILE_FORMATS for media_type in row.media_types
+            },
+        },
+        304: {"description": "The file is the one that the client has."},
+        **problem_responses(OriginalsOff, OriginalMissing, NotInGallery),
+    },
+)
+async def get_original(
+    request: Request, call: TheCall, image_id: ImageId, if_none_match: IfNoneMatch = None
+) -> Response:
+    """The file that the image was indexed from, with all that it holds.
+
+    A photograph's file tells the place where it was taken, if the camera knew it. It is sent only
+    if its bytes are still those that were indexed.
+    """
+    if not call.settings.originals:
+        raise OriginalsOff("the service does not give original files")
+    known = await call.quick(
+        lambda: call.engine.ask(lambda searcher: searcher.gallery.catalog.key(image_id))
+    )
+    if if_none_match is not None and tag_of(known) in if_none_match:
+        return Response(status_code=304, headers={"Cache-Control": _CACHE, "ETag": tag_of(known)})
+    lane, seconds = call.lanes.files, call.settings.original_timeout_s
+    with ExitStack() as held:
+        held.enter_context(lane.place())
+        key, original = await lane.run_within(lambda: opened(call.engine, image_id, seconds))
+        held.enter_context(original)
+        headers = {"Cache-Control": _CACHE, "ETag": tag_of(key), **headers_of(original)}
+        if request.method == "HEAD":
+            return Response(headers=headers)
+        return OriginalResponse(original, lane, held.pop_all(), headers, seconds)
+
+
 @router.head("/{image_id}/thumbnail", include_in_schema=False)
 @router.get(
     "/{image_id}/thumbnail",
@@ -53,10 +102,7 @@ async def get_image(call: TheCall, image_id: ImageId) -> DescribedImageAnswer:
     responses={
         200: {
             "description": "The picture.",
-            "content": {
-                media_type: {"schema": {"type": "string", "format": "binary"}}
-                for media_type in ("image/jpeg", "image/png")
-            },
+            "content": dict.fromkeys(("image/jpeg", "image/png"), _BINARY),
         },
         304: {"description": "The picture is the one that the client has."},
     },
@@ -64,9 +110,7 @@ async def get_image(call: TheCall, image_id: ImageId) -> DescribedImageAnswer:
 async def get_thumbnail(
     call: TheCall,
     image_id: ImageId,
-    if_none_match: Annotated[
-        str | None, Header(description="the ETag of the picture that the client has")
-    ] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A picture of at most 128 px a side: JPEG, or the tiny image as PNG."""
     picture = await call.quick(lambda: call.engine.picture(image_id))

@@ -1,0 +1,103 @@
+"""Sending the original file of an image."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
+from urllib.parse import quote
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from hashsearch.errors import OriginalMissing
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.originals import Original, open_original
+from service.engine import Engine
+from service.lanes import Lane
+
+_CHUNK_BYTES = 2**18
+_TOKEN = frozenset("!#$&+-.^_`|~")  # what RFC 5987 lets stand beside letters and digits
+
+_log = logging.getLogger(__name__)
+
+
+def opened(engine: Engine, image_id: int, seconds: float) -> tuple[bytes, Original]:
+    """An image's key, and its file. Raises OriginalMissing, also if it is not found in time."""
+    deadline = time.monotonic() + seconds
+
+    def open_(gallery: GalleryFolder) -> tuple[bytes, Original]:
+        key = gallery.catalog.key(image_id)
+        return key, open_original(gallery, image_id, lambda: time.monotonic() > deadline)
+
+    return engine.with_gallery(open_)
+
+
+def tag_of(key: bytes) -> str:
+    """The ETag of the file with this key."""
+    return f'"{key.hex()}"'
+
+
+def headers_of(original: Original) -> dict[str, str]:
+    """The headers of a file, with which no browser takes it for anything but a picture."""
+    return {
+        "Content-Type": original.media_type.name,
+        "Content-Length": str(original.size),
+        "Content-Disposition": _disposition(original),
+        "X-Content-Type-Options": "nosniff",
+        "Accept-Ranges": "none",
+    }
+
+
+def _disposition(original: Original) -> str:
+    """Content-Disposition (RFC 6266): the name in ASCII, and all of it for those that can read it.
+
+    Neither holds a quote, a backslash or a control character.
+    """
+    kind = "inline" if original.media_type.in_browsers else "attachment"
+    plain = "".join(
+        one if one.isascii() and (one.isalnum() or one in _TOKEN or one == " ") else "_"
+        for one in original.name
+    )
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(original.name, safe=_SAFE)}"
+
+
+_SAFE = "".join(sorted(_TOKEN))
+
+
+class OriginalResponse(StreamingResponse):
+    """The bytes of an original, read by the threads of a lane while the client takes them.
+
+    No thread waits for the client. The connection is cut if the client does not take all in time,
+    and if the file changes meanwhile.
+    """
+
+    def __init__(
+        self,
+        original: Original,
+        lane: Lane,
+        held: AbstractContextManager[object],
+        headers: dict[str, str],
+        seconds: float,
+    ):
+        """held: the original, and its place in the lane, left at the end. seconds: for all."""
+        super().__init__(self._chunks(), headers=headers)
+        self._original, self._lane, self._held = original, lane, held
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await super().__call__(scope, receive, send)
+            except TimeoutError:
+                _log.info("an original was not taken within %g seconds", self._seconds)
+            except OriginalMissing as error:
+                _log.info("an original was cut short: %s", error)
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        left = self._original.size
+        while left:
+            chunk = await self._lane.run_within(lambda: self._original.file.read(_CHUNK_BYTES))
+            left -= len(chunk)
+            yield chunk

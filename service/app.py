@@ -1,27 +1,40 @@
 """The application."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 import hashsearch
+from service.auth import KeyForAll, keys_of
 from service.body import BodyMemory
 from service.engine import Engine
+from service.headers import SecurityHeaders
 from service.lanes import Lanes
+from service.limits import RateLimited, rate_of
 from service.observe import Observed
 from service.openapi import described
 from service.problems import install_problem_handlers
+from service.proxies import Proxied
 from service.routes import gallery, health, images, pages, search
 from service.settings import Settings
 from service.together import Together
 
 _log = logging.getLogger(__name__)
+
+# What pages of other origins, if they are allowed, may send and read.
+_CORS: Mapping[str, Any] = {
+    "allow_methods": ("GET", "HEAD", "POST", "DELETE"),
+    "allow_headers": ("Authorization", "Content-Type", "X-Request-ID"),
+    "expose_headers": ("X-Request-ID", "Server-Timing", "Retry-After"),
+}
 
 
 def create_app(
@@ -31,9 +44,10 @@ def create_app(
 
     The gallery is read by another thread once the application starts, and requests that need it
     are refused meanwhile. when_loaded: called once it is read, or with what reading it raised.
-    Raises what `Engine` raises, so that a deployment with a broken gallery fails when it starts
-    and not at its first request.
+    Raises InvalidSetting and what `Engine` raises, so that a deployment with a wrong setting or
+    a broken gallery fails when it starts and not at its first request.
     """
+    keys = keys_of(settings)
     engine, lanes = Engine(settings.gallery), Lanes(settings)
 
     def load() -> None:
@@ -55,9 +69,9 @@ def create_app(
         engine.close()
 
     app = FastAPIOffline(  # FastAPI that serves the assets of /docs itself, without a CDN
-        docs_url="/docs",
+        docs_url=None,  # a template of ours, without inline scripts
         redoc_url=None,
-        favicon_url="/static/icon.svg",
+        redirect_slashes=False,  # Starlette redirects to the host that the client names
         title="HashSearch",
         version=hashsearch.__version__,
         description="Image search in 32 bytes an image.",
@@ -65,6 +79,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
+    app.state.keys = keys
     app.state.engine = engine
     app.state.lanes = lanes
     app.state.plain = Together(lanes.quick, engine.search_each)
@@ -74,5 +89,14 @@ def create_app(
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.openapi = described(app)  # type: ignore[method-assign]
+    # From the inside out: each sees what the next one lets through.
+    if settings.key_for == "all":
+        app.add_middleware(KeyForAll, keys=keys)
+    if settings.rate_limit is not None:
+        app.add_middleware(RateLimited, rate=rate_of(settings.rate_limit))
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     app.add_middleware(Observed)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Proxied, trusted=settings.trusted_proxies, root_path=settings.root_path)
     return app

@@ -1,6 +1,6 @@
 """One table that turns errors into responses: problem+json, RFC 9457."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +23,7 @@ from hashsearch.errors import (
     OriginalMissing,
     UnsupportedFormat,
 )
+from hashsearch.wording import counted
 from service.schemas.problem import Problem
 from service.validation import InvalidParameter, invalid_parameter
 
@@ -55,6 +56,24 @@ class QueueFull(HashSearchError):
     """A request that came while the service had as much to do as it takes."""
 
 
+class Unauthorized(HashSearchError):
+    """A request without an API key that the service knows."""
+
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
+
+
+class WritesOff(HashSearchError):
+    """A request that needs an API key, to a service without any."""
+
+
+class TooManyRequests(HashSearchError):
+    """A request of a client that asks more often than it may."""
+
+    def __init__(self, retry_after_s: int):
+        super().__init__(f"too many requests; try again in {counted(retry_after_s, 'second')}")
+        self.retry_after_s = retry_after_s
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """How an error is answered.
@@ -75,6 +94,8 @@ PROBLEMS = (
     Row(MalformedRequest, 400, "malformed-request", "the body is empty, or not what it should be"),
     Row(OriginalsOff, 403, "originals-off", "the service does not give original files"),
     Row(OriginalMissing, 404, "original-missing", "the image's file is gone, changed or none"),
+    Row(Unauthorized, 401, "unauthorized", "a valid API key is needed"),
+    Row(WritesOff, 403, "writes-off", "an API key is needed, and the service has none"),
     Row(NotInGallery, 404, "not-in-gallery", "the gallery holds no image with this id"),
     Row(BodyTooSlow, 408, "body-too-slow", "the body did not arrive in time"),
     Row(BodyTooLarge, 413, "body-too-large", "the body is larger than the service reads"),
@@ -85,6 +106,7 @@ PROBLEMS = (
     Row(InvalidQuery, 422, "invalid-query", "the gallery cannot be searched so"),
     Row(InvalidParameter, 422, "invalid-parameter", "a parameter or a field cannot be used"),
     Row(GalleryReadOnly, 403, "gallery-read-only", "the gallery cannot be written to"),
+    Row(TooManyRequests, 429, "too-many-requests", "the client asks more often than it may", 1),
     Row(GalleryUnavailable, 503, "gallery-unavailable", "the gallery is gone or damaged", 5),
     Row(GalleryBusy, 503, "gallery-busy", "an index is being loaded, or a job at work", 5),
     Row(GalleryLoading, 503, "gallery-loading", "the service has just started", 2),
@@ -113,6 +135,7 @@ def problem_responses(*errors: type[HashSearchError]) -> dict[int | str, dict[st
 
 
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
+OF_KEY = (Unauthorized, WritesOff)
 OF_GALLERY = (GalleryUnavailable, GalleryLoading, QueueFull)
 OF_BODY = (MalformedRequest, BodyTooSlow, BodyTooLarge)
 OF_IMAGE = (ImageTooLarge, UnsupportedFormat, InvalidImage)

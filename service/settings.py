@@ -1,9 +1,56 @@
 """The service's settings, read from the environment."""
 
+import re
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from hashsearch.errors import HashSearchError
+from service.limits import rate_of
+from service.proxies import PREFIX
+
+
+class InvalidSetting(HashSearchError):
+    """A setting whose value cannot be used."""
+
+    def __init__(self, name: str, wanted: str):
+        """name: of the field. wanted: says what is wanted, without a secret."""
+        super().__init__(f"the setting HASHSEARCH_{name.upper()} cannot be used: {wanted}")
+
+
+def checked_prefix(text: str) -> str:
+    """A path prefix such as /pictures. Raises ValueError."""
+    if not PREFIX.fullmatch(text):
+        raise ValueError(
+            "a path such as /pictures is wanted, of letters, digits and . _ ~ - between slashes, "
+            "without a slash at its end"
+        )
+    return text
+
+
+def _checked_rate(text: str) -> str:
+    rate_of(text)
+    return text
+
+
+def _checked_origin(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?", text):
+        raise ValueError(
+            "origins such as https://example.org are wanted, in lower case and without a path"
+        )
+    return text
+
+
+def _listed(given: object) -> object:
+    """The parts of a text that are set apart by commas."""
+    if isinstance(given, str):
+        return [part.strip() for part in given.split(",") if part.strip()]
+    return given
+
+
+_LISTED = (NoDecode, BeforeValidator(_listed))
 
 
 class Settings(BaseSettings):
@@ -12,7 +59,9 @@ class Settings(BaseSettings):
     A variable that is empty counts as unset.
     """
 
-    model_config = SettingsConfigDict(env_prefix="HASHSEARCH_", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="HASHSEARCH_", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     gallery: Path = Field(description="the gallery that is served")
     max_body_bytes: int = Field(
@@ -34,4 +83,33 @@ class Settings(BaseSettings):
         ge=1,
         description="images, and other requests, that may be at work or wait at a time; "
         "more are answered 503",
+    )
+    root_path: Annotated[str, AfterValidator(checked_prefix)] = Field(
+        default="", description="path prefix under which a proxy shows the service, as /pictures"
+    )
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], *_LISTED] = Field(
+        default=(),
+        description="addresses and networks, set apart by commas, of the proxies whose "
+        "X-Forwarded- headers count",
+    )
+    api_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="keys, set apart by commas, each of at least 16 characters; "
+        "without a key, writes are off",
+    )
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="a file of more keys, one a line; lines that begin with # are comments",
+    )
+    key_for: Literal["writes", "all"] = Field(
+        default="writes", description="what needs a key: writes, or all but probes and docs"
+    )
+    rate_limit: Annotated[str, AfterValidator(_checked_rate)] | None = Field(
+        default=None, description="most requests of a client, as 100/minute; unlimited if unset"
+    )
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_checked_origin)], ...], *_LISTED
+    ] = Field(
+        default=(),
+        description="origins, set apart by commas, whose pages may use the service; * for all",
     )

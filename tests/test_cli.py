@@ -575,7 +575,37 @@ def test_an_invalid_port_is_refused(gallery_folder, port, capsys):
 def test_invalid_settings_are_named(monkeypatch, gallery_folder):
     monkeypatch.setenv("HASHSEARCH_MAX_BODY_BYTES", "many")
     message = error_of(run("serve", "--gallery", gallery_folder))
-    assert "the setting HASHSEARCH_MAX_BODY_BYTES cannot be used" in message
+    assert "the setting HASHSEARCH_MAX_BODY_BYTES cannot be used: input should be a" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("API_KEYS", "short-secret", "at least 16 characters"),
+        ("API_KEYS_FILE", "/no/such/file", "cannot be read: No such file or directory"),
+        ("KEY_FOR", "reads", "input should be 'writes' or 'all'"),
+        ("KEY_FOR", "all", "needs a key"),
+        ("TRUSTED_PROXIES", "10.0.0.1, proxy", "not a valid IPv4 or IPv6 network"),
+        ("ROOT_PATH", "pictures/", "a path such as /pictures is wanted"),
+        ("RATE_LIMIT", "many", "such as 100/minute"),
+        ("CORS_ORIGINS", "example.org", "origins such as https://example.org are wanted"),
+    ],
+)
+def test_a_setting_is_refused_with_its_name_and_what_is_wanted(
+    monkeypatch, gallery_folder, name, value, wanted
+):
+    monkeypatch.setenv(f"HASHSEARCH_{name}", value)
+    message = error_of(run("serve", "--gallery", gallery_folder))
+    assert f"the setting HASHSEARCH_{name} cannot be used: " in message
+    assert wanted in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize("prefix", ["pictures", "/pictures/", "/", "//x", "/a b"])
+def test_a_root_path_of_another_form_is_refused(gallery_folder, prefix, capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "--gallery", str(gallery_folder), f"--root-path={prefix}"])
+    assert "--root-path: a path such as /pictures is wanted" in capsys.readouterr().err
 
 
 def test_control_characters_reach_no_terminal(tmp_path):

@@ -19,6 +19,7 @@ from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.sources.folder import Folder
 from tests.conftest import CLOSENESS
+from tests.reverse_proxy import reverse_proxy
 
 pytestmark = pytest.mark.browser
 
@@ -49,14 +50,15 @@ def browser():
 
 
 @contextmanager
-def server_of(gallery: Path):
+def server_of(gallery: Path, *arguments: str, **environment: str):
     """Run a server process; yields its address."""
     command = Path(sys.executable).with_name("hashsearch")
     with subprocess.Popen(
-        [command, "serve", "--gallery", gallery, "--port", "0"],
+        [command, "serve", "--gallery", gallery, "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env={**os.environ, **environment},
     ) as server:
         try:
             yield re.search(r"http://[\d.:]+", server.stdout.readline())[0]
@@ -266,3 +268,97 @@ def test_nothing_spills_over_on_a_narrow_screen(page, picture):
     page.set_input_files("#file", picture)
     expect(columns(page)).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+# Under a prefix, and within the content policy
+
+
+def walk_through(page: Page, address: str, prefix: str, picture: Path):
+    """Use the page and the documentation, as shown at an address under a prefix.
+
+    Everything that the browser asks for lies under the prefix, and nothing is refused.
+    """
+    asked, refused, said = [], [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("response", lambda answer: answer.status < 400 or refused.append(answer.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(f"{address}{prefix}/")
+    page.set_input_files("#file", picture)
+    expect(columns(page)).to_have_count(2)
+    expect(columns(page).first.locator("li")).to_have_count(20)
+    page.locator("#examples button").first.click()
+    expect(page.locator("#query-picture")).to_have_attribute(
+        "src", re.compile(rf"^{prefix}/v1/images/\d+/thumbnail$")
+    )
+    page.wait_for_load_state("networkidle")
+    broken = page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).length")
+    assert broken == 0
+    page.get_by_role("link", name="HTTP interface").click()
+    expect(page).to_have_url(f"{address}{prefix}/docs")
+    expect(page.locator(".opblock").first).to_be_visible()
+    expect(page.locator(".info .title")).to_contain_text("HashSearch")
+    for operation in page.locator(".opblock-summary-control").all():
+        operation.click()
+    livez = page.locator("#operations-health-livez")
+    livez.get_by_role("button", name="Try it out").click()
+    livez.get_by_role("button", name="Execute").click()
+    status = livez.locator(".live-responses-table td.response-col_status").last
+    expect(status).to_contain_text("200")
+    page.wait_for_load_state("networkidle")
+    assert f"{address}{prefix}/livez" in asked
+    assert all(url.startswith((f"{address}{prefix}/", "blob:", "data:")) for url in asked)
+    assert refused == []
+    assert said == []
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_page_and_documentation_work_behind_a_proxy_under_a_prefix(
+    page, picture, gallery_folder, strips
+):
+    with (
+        server_of(gallery_folder, "--root-path", "/pictures") as server,
+        reverse_proxy(server, "/pictures", strips=strips) as proxy,
+    ):
+        walk_through(page, proxy, "/pictures", picture)
+        page.goto(f"{proxy}/pictures")  # without the slash
+        page.locator("#examples button").first.click()
+        expect(columns(page)).to_have_count(2)
+        page.wait_for_load_state("networkidle")
+
+
+def test_two_proxies_show_one_service_under_two_prefixes(page, picture, gallery_folder):
+    trusting = {"HASHSEARCH_TRUSTED_PROXIES": "127.0.0.1"}
+    with server_of(gallery_folder, **trusting) as server:
+        for prefix in ("/pictures", "/a/b"):
+            headers = {"X-Forwarded-Prefix": prefix}
+            with reverse_proxy(server, prefix, strips=True, headers=headers) as proxy:
+                walk_through(page, proxy, prefix, picture)
+
+
+def test_page_and_documentation_live_within_their_content_policy(page, address, picture):
+    walk_through(page, address, "", picture)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_script_that_is_injected_does_not_run(page, address, path):
+    page.goto(address + path)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "document.title = 'injected'";
+            document.body.append(script);
+            const image = document.createElement("img");
+            image.setAttribute("onerror", "document.title = 'injected'");
+            image.src = "data:,";
+            document.body.append(image);
+            const base = document.createElement("base");
+            base.href = "https://evil.example/";
+            document.head.append(base);
+        }"""
+    )
+    page.wait_for_timeout(300)
+    assert page.title().startswith("HashSearch")
+    assert page.evaluate("document.baseURI") == address + path
+    assert sum("Content Security Policy" in text for text in said) >= 3

@@ -4,6 +4,7 @@ import argparse
 import gc
 import socket
 from pathlib import Path
+from typing import Any
 
 from hashsearch.commands.arguments import Commands, add_address, add_command, add_gallery
 from hashsearch.errors import HashSearchError
@@ -15,29 +16,47 @@ def add(commands: Commands) -> None:
     serve = add_command(commands, "serve", _serve, "serve a gallery over HTTP, with its page")
     add_gallery(serve)
     add_address(serve)
+    serve.add_argument(
+        "--root-path",
+        metavar="P",
+        type=_prefix,
+        help="path prefix under which a proxy shows the service, as /pictures",
+    )
+
+
+def _prefix(text: str) -> str:
+    from service.settings import checked_prefix
+
+    try:
+        return checked_prefix(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _serve(options: argparse.Namespace) -> int:
-    run_service(options.gallery, options.host, options.port)
+    run_service(options.gallery, options.host, options.port, options.root_path)
     return 0
 
 
-def run_service(gallery: Path, host: str, port: int) -> None:
+def run_service(gallery: Path, host: str, port: int, root_path: str | None = None) -> None:
     """Serve until a signal stops the process.
 
-    Raises HashSearchError at the start if the gallery or the address cannot be used.
+    root_path: the path prefix; None takes the variable's.
+    Raises HashSearchError at the start if the gallery, the address or a setting cannot be used.
     """
     import uvicorn
     from pydantic import ValidationError
 
     from service.app import create_app
-    from service.settings import Settings
+    from service.settings import InvalidSetting, Settings
 
     try:
-        settings = Settings(gallery=gallery)
+        given: dict[str, Any] = {} if root_path is None else {"root_path": root_path}
+        settings = Settings(gallery=gallery, **given)
     except ValidationError as error:
-        wrong = ", ".join(f"HASHSEARCH_{part['loc'][0]}".upper() for part in error.errors())
-        raise HashSearchError(f"the setting {wrong} cannot be used") from error
+        first = error.errors(include_url=False, include_input=False)[0]
+        wanted = first["msg"].removeprefix("Value error, ")
+        raise InvalidSetting(str(first["loc"][0]), wanted[0].lower() + wanted[1:]) from None
     failures: list[Exception] = []
 
     def loaded(error: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""The page that compares methods."""
+"""The page that compares methods, and the one that describes the HTTP interface."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,15 @@ _templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
 async def index(request: Request, call: TheCall) -> HTMLResponse:
     """The comparison page, with some images of the gallery to start from."""
     context = await call.quick(lambda: _context(call.engine))
+    context["root"] = call.context.root_path
     return _templates.TemplateResponse(request, "index.html", context)
+
+
+@router.head("/docs")
+@router.get("/docs")
+async def docs(request: Request) -> HTMLResponse:
+    """Swagger UI for the OpenAPI document."""
+    return _templates.TemplateResponse(request, "docs.html", {"root": request.scope["root_path"]})
 
 
 def _context(engine: Engine) -> dict[str, Any]:

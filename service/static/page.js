@@ -1,6 +1,7 @@
 "use strict";
 
 const K = 20;
+const ROOT = document.documentElement.dataset.root; // the path under which a proxy shows the page
 
 const byId = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
@@ -13,7 +14,7 @@ async function ask(body, contentType, picture) {
   busy(true);
   try {
     const headers = contentType ? { "Content-Type": contentType } : {};
-    const response = await fetch(`/v1/compare?k=${K}`, { method: "POST", headers, body });
+    const response = await fetch(`${ROOT}/v1/compare?k=${K}`, { method: "POST", headers, body });
     const answer = await response.json();
     if (turn !== latest) return;
     if (response.ok) showAnswer(answer, picture);
@@ -38,7 +39,7 @@ function askById(id) {
 }
 
 function showById(id) {
-  return ask(JSON.stringify({ id }), "application/json", `/v1/images/${id}/thumbnail`);
+  return ask(JSON.stringify({ id }), "application/json", `${ROOT}/v1/images/${id}/thumbnail`);
 }
 
 function showProblem(detail) {

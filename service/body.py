@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -13,7 +13,8 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, QueueFull
+from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, QueueFull, at_fault
+from service.schemas.images import MAX_ADDED, AddBody, Upload
 from service.schemas.search import AskedQuery, ImageExample, QueryBody
 from service.settings import Settings
 from service.validation import invalid_parameter
@@ -23,24 +24,31 @@ M = TypeVar("M", bound=BaseModel)
 _MOST_VALUES = 50_000  # of a JSON body; a query with all ids that it may have takes 20,000
 _MOST_BODIES = 16  # of the largest size, that are held in memory at a time
 
-# For OpenAPI: FastAPI does not know what a dependency reads from the stream.
-QUERY_BODY_SCHEMA: Mapping[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "An image's bytes, a form with the file `image`, or JSON.",
-        "content": {
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"image": {"type": "string", "format": "binary"}},
-                    "required": ["image"],
-                }
+
+def _body_schema(form: dict[str, Any], model: type[BaseModel]) -> Mapping[str, Any]:
+    """For OpenAPI: FastAPI does not know what a dependency reads from the stream."""
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "An image's bytes, a form with the file `image`, or JSON.",
+            "content": {
+                "image/*": {"schema": _FILE},
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {"image": form},
+                        "required": ["image"],
+                    }
+                },
+                "application/json": {"schema": model.model_json_schema()},
             },
-            "application/json": {"schema": QueryBody.model_json_schema()},
-        },
+        }
     }
-}
+
+
+_FILE = {"type": "string", "format": "binary"}
+QUERY_BODY_SCHEMA = _body_schema(_FILE, QueryBody)
+ADD_BODY_SCHEMA = _body_schema({"type": "array", "items": _FILE, "maxItems": MAX_ADDED}, AddBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class BodyMemory:
         self._held -= size
 
 
-class Reading:
+class _Received:
     """The body of a request, which counts as held in memory within `async with`.
 
     With any content type but JSON and multipart, it is the image itself. Entering raises
@@ -81,25 +89,29 @@ class Reading:
     MalformedRequest if it is empty or a form without an image, and QueueFull.
     """
 
+    most = 1  # files of a form
+
     def __init__(self, request: Request):
         self._settings: Settings = request.app.state.settings
         self._memory: BodyMemory = request.app.state.body_memory
         self._request = _Limited(request, self._settings.max_body_bytes, self._memory)
 
-    async def __aenter__(self) -> Body:
+    async def _bodies(self) -> list[Body]:
         request = self._request
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         timeout_s = self._settings.body_timeout_s
         try:
             try:
                 async with asyncio.timeout(timeout_s):
-                    form = content_type == "multipart/form-data"
-                    data = await _form_image(request) if form else await request.body()
+                    if content_type == "multipart/form-data":
+                        data = await _form_images(request, self.most)
+                    else:
+                        data = [await request.body()]
             except TimeoutError as error:
                 raise BodyTooSlow(
                     f"the body did not arrive within {timeout_s:g} seconds"
                 ) from error
-            return _checked(Body(data, content_type))
+            return [_checked(Body(one, content_type)) for one in data]
         except BaseException:
             self._memory.give_back(request.received)
             raise
@@ -108,13 +120,36 @@ class Reading:
         self._memory.give_back(self._request.received)
 
 
+class Reading(_Received):
+    """The body of a request for one image."""
+
+    async def __aenter__(self) -> Body:
+        return (await self._bodies())[0]
+
+
+class ReadingSeveral(_Received):
+    """The body of a request for one image or several: each file of a form, or all there is."""
+
+    most = MAX_ADDED
+
+    async def __aenter__(self) -> list[Body]:
+        return await self._bodies()
+
+
 async def read_body(request: Request) -> AsyncIterator[Body]:
     """A dependency; routes that are called often use `Reading` itself, which costs less."""
     async with Reading(request) as body:
         yield body
 
 
+async def read_bodies(request: Request) -> AsyncIterator[list[Body]]:
+    """The same for several images."""
+    async with ReadingSeveral(request) as bodies:
+        yield bodies
+
+
 TheBody = Annotated[Body, Depends(read_body)]
+TheBodies = Annotated[list[Body], Depends(read_bodies)]
 
 
 def query_of(body: Body) -> AskedQuery:
@@ -136,6 +171,29 @@ def query_of(body: Body) -> AskedQuery:
         for name, examples in (("like", query.like), ("unlike", query.unlike))
     )
     return AskedQuery(image, like, unlike, query)
+
+
+def uploads_of(bodies: Sequence[Body], label: str | None) -> list[Upload]:
+    """The images to add. label: of those without one of their own.
+
+    Raises MalformedRequest or InvalidParameter if the bodies are none.
+    """
+    first = bodies[0]
+    if not first.is_json:
+        several = len(bodies) > 1
+        return [
+            Upload(body.data, label, f"images.{number}" if several else None)
+            for number, body in enumerate(bodies)
+        ]
+    uploads = []
+    for number, image in enumerate(parse_json(first, AddBody).images):
+        field = f"images.{number}"
+        try:
+            data = decode_base64(image.image_base64, "image_base64")
+        except MalformedRequest as error:
+            raise at_fault(error, field) from error
+        uploads.append(Upload(data, label if image.label is None else image.label, field))
+    return uploads
 
 
 def parse_json(body: Body, model: type[M]) -> M:
@@ -199,14 +257,17 @@ class _Limited(Request):
         raise BodyTooLarge(f"the upload is larger than {self._max_bytes / 2**20:g} MB")
 
 
-async def _form_image(request: Request) -> bytes:
+async def _form_images(request: Request, most: int) -> list[bytes]:
+    """The files of a form, in its order. Raises MalformedRequest."""
     wanted = "a form with one file, in a field named image, was wanted"
+    if most > 1:
+        wanted = f"a form with 1 to {most} files, in fields named image, was wanted"
     try:
-        async with request.form(max_files=1, max_fields=0) as form:
-            image = form.get("image")
-            if not isinstance(image, UploadFile):
+        async with request.form(max_files=most, max_fields=0) as form:
+            images = [file for name, file in form.multi_items() if name == "image"]
+            if not images or len(images) < len(form.multi_items()):
                 raise MalformedRequest(wanted)
-            return await image.read()
+            return [await one.read() for one in images if isinstance(one, UploadFile)]
     except HTTPException as error:  # Starlette's, for what it cannot parse
         raise MalformedRequest(wanted) from error
 

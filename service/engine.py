@@ -12,18 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.crop import WHOLE, Crop
-from hashsearch.errors import HashSearchError, InvalidGallery
+from hashsearch.errors import HashSearchError, InvalidGallery, InvalidImage
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
 from hashsearch.images import decode, encode_png
+from hashsearch.jobs.index.prepare import Prepared, prepare
 from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.ranking import Query, Ranking, queries_of
 from hashsearch.retrieval.searcher import Searcher
+from hashsearch.sources.base import SourceImage
 from service.answers import compare_answer, gallery_answer, search_answer
 from service.batching import Batching
 from service.context import Context
-from service.problems import GalleryLoading, GalleryUnavailable
+from service.problems import GalleryLoading, GalleryReplaced, GalleryUnavailable
 from service.questions import (
     Decoded,
     PlainQuestion,
@@ -205,16 +207,29 @@ class Engine:
         with context.stages.measure("decode"), self._decoding:
             return decode(image, crop=crop).tiny
 
+    def prepare(self, image: bytes, context: Context) -> Prepared:
+        """A file's bytes, decoded as what a gallery keeps; raises what `images.decode` raises."""
+        thumbnails = self.with_gallery(lambda gallery: gallery.keeps("thumbnails"))
+        with context.stages.measure("decode"), self._decoding:
+            (result,) = prepare([SourceImage("", None, len(image), 0, image)], thumbnails)
+        if isinstance(result, InvalidImage):
+            raise result
+        return result
+
     def encode(self, searcher: Searcher, tiny: NDArray[np.uint8], context: Context) -> list[Query]:
-        """A query for each of (n, 32, 32, 3) uint8 tiny images, encoded with other requests'.
+        """A query for each of (n, 32, 32, 3) uint8 tiny images. Raises as `columns` does."""
+        return queries_of(tiny, self.columns(searcher, tiny, context)) if len(tiny) else []
+
+    def columns(
+        self, searcher: Searcher, tiny: NDArray[np.uint8], context: Context
+    ) -> dict[str, NDArray[np.uint8]]:
+        """What `Encoder.columns` returns of tiny images, encoded with other requests'.
 
         Raises InvalidQuery if the gallery's pictures were decoded by earlier image rules.
         """
-        if not len(tiny):
-            return []
         with context.stages.measure("encode"):
             searcher.require_todays_rules()
-            return queries_of(tiny, self._columns(searcher, tiny))
+            return self._columns(searcher, tiny)
 
     def ask(self, question: Callable[[Searcher], T], index: str | None = None) -> T:
         """Ask the gallery that is at the path; ask again if another one replaced it meanwhile.
@@ -238,14 +253,22 @@ class Engine:
                 if catalog.is_in_place():
                     return answer
 
-    def with_gallery(self, call: Callable[[GalleryFolder], T]) -> T:
+    def with_gallery(self, call: Callable[[GalleryFolder], T], *, same: bool = False) -> T:
         """Use the gallery that is at the path; again if another one replaced it meanwhile.
 
-        No state of the catalog is held, so that the call may wait, and change the gallery.
-        Raises GalleryUnavailable and GalleryLoading as `ask` does, and what `call` raises.
+        No state of the catalog is held, so that the call may wait, and change the gallery. same:
+        raise GalleryReplaced if it is not the gallery that the last request used. Raises
+        GalleryUnavailable and GalleryLoading as `ask` does, and what `call` raises.
         """
+        former = self._loaded
         while True:
-            gallery = self._in_place().gallery
+            live = self._in_place()
+            if same and live is not former:
+                raise GalleryReplaced(
+                    "another gallery is served now, in which ids mean other images; "
+                    "nothing was removed"
+                )
+            gallery = live.gallery
             try:
                 return call(gallery)
             except Exception as error:  # of any class, if files disappear while they are read

@@ -36,6 +36,14 @@ class BodyTooSlow(HashSearchError):
     """A request whose body does not arrive in time."""
 
 
+class DiskFull(HashSearchError):
+    """A change for which the gallery's disk has no room."""
+
+
+class GalleryReplaced(HashSearchError):
+    """A removal by ids of another gallery than the one that is at the path now."""
+
+
 class GalleryUnavailable(HashSearchError):
     """The gallery's folder is gone, or what is there cannot be read."""
 
@@ -107,6 +115,8 @@ PROBLEMS = (
     Row(InvalidParameter, 422, "invalid-parameter", "a parameter or a field cannot be used"),
     Row(GalleryReadOnly, 403, "gallery-read-only", "the gallery cannot be written to"),
     Row(TooManyRequests, 429, "too-many-requests", "the client asks more often than it may", 1),
+    Row(GalleryReplaced, 409, "gallery-replaced", "the ids may mean other images now"),
+    Row(DiskFull, 507, "disk-full", "the gallery's disk is full"),
     Row(GalleryUnavailable, 503, "gallery-unavailable", "the gallery is gone or damaged", 5),
     Row(GalleryBusy, 503, "gallery-busy", "an index is being loaded, or a job at work", 5),
     Row(GalleryLoading, 503, "gallery-loading", "the service has just started", 2),
@@ -137,6 +147,7 @@ def problem_responses(*errors: type[HashSearchError]) -> dict[int | str, dict[st
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 OF_KEY = (Unauthorized, WritesOff)
 OF_GALLERY = (GalleryUnavailable, GalleryLoading, QueueFull)
+OF_WRITES = (GalleryReadOnly, GalleryBusy, DiskFull)
 OF_BODY = (MalformedRequest, BodyTooSlow, BodyTooLarge)
 OF_IMAGE = (ImageTooLarge, UnsupportedFormat, InvalidImage)
 OF_SEARCH = (NotInGallery, CodeShapeError, InvalidQuery, InvalidParameter, GalleryBusy)
@@ -162,6 +173,12 @@ def problem_response(error: HashSearchError, request_id: str) -> JSONResponse | 
                 request_id, row.status, row.code, str(error), headers, parameter=parameter
             )
     return None
+
+
+def at_fault(error: HashSearchError, parameter: str) -> HashSearchError:
+    """The error, with the name of the parameter or field at fault for its answer."""
+    error.__dict__["parameter"] = parameter
+    return error
 
 
 def _on_known(request: Request, error: Exception) -> JSONResponse:

@@ -81,7 +81,9 @@ def _unknown(place: Sequence[int | str], known: Sequence[str]) -> str:
 def _sentence(finding: Any, place: Sequence[int | str], name: str | None) -> str:
     if len(place) > 1 and isinstance(place[1], int):  # one entry of a list
         name = f"entry {place[1]} of {name}"
-        if len(place) > 2:  # of several types, one of which it has to be
+        if len(place) > 2 and place[0] not in ("like", "unlike"):
+            name = f"{place[2]} of {name}"
+        elif len(place) > 2:  # of several types, one of which it has to be
             return f'{name} is an id, a code, or an object like {{"image_base64": "..."}}'
     wanted = _SENTENCES.get(finding["type"])
     if wanted is None:

@@ -104,7 +104,7 @@ def test_the_service_answers_ids_and_codes_of_earlier_rules_alone(old):
         code = found.json()["code"]
         assert client.post("/v1/search", json={"code": code}).json()["hits"][0]["distance"] == 0
         assert client.post("/v1/compare", json={"id": 3}).status_code == 200
-        for path in ("/v1/search", "/v1/compare"):
+        for path in ("/v1/search", "/v1/compare", "/v1/images"):
             refused = client.post(path, content=PHOTOGRAPH.read_bytes())
             assert (refused.status_code, refused.json()["code"]) == (422, "invalid-query")
             assert "index its pictures again into a new gallery" in refused.json()["detail"]

@@ -1,10 +1,14 @@
 """The gallery's images over HTTP, through the real application, beside the Python library."""
 
+import errno
 import hashlib
+import shutil
 import socket
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from email.message import Message
 from io import BytesIO
@@ -13,24 +17,44 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import httpx2
+import numpy as np
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 from PIL import Image
 
 import hashsearch
+from hashsearch.gallery import opening
+from hashsearch.gallery.shards import ShardWriter
+from hashsearch.jobs.reencoding import reencode
+from hashsearch.jobs.verifying import verify
 from service.app import create_app
 from service.cursors import cursor_of
 from service.settings import Settings
 from tests.conftest import serving
-from tests.galleries import another_png, index
+from tests.galleries import another_png, has_no_litter, index, served
+from tests.test_images import png_header
 from tests.test_live import eventually
 from tests.test_service import problem
+
+
+@contextmanager
+def writable(folder: Path, **settings: Any) -> Iterator[TestClient]:
+    """A client that may write to the gallery."""
+    with serving(folder, **settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(gallery):
+    with writable(gallery.folder) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
 def reading(gallery_folder):
     """A client of a gallery that does not change."""
-    with serving(gallery_folder) as opened:
+    with writable(gallery_folder) as opened:
         yield opened
 
 
@@ -80,7 +104,7 @@ def test_a_uri_prefix_may_be_encoded_or_not(gallery, tmp_path, photograph):
     (tmp_path / "Fotos 100%" / "Süd").mkdir(parents=True)
     (tmp_path / "Fotos 100%" / "Süd" / "ä b.jpg").write_bytes(photograph)
     index(gallery, tmp_path / "Fotos 100%")
-    with serving(gallery.folder) as client:
+    with writable(gallery.folder) as client:
         for prefix in ("Fotos 100%/Süd", "Fotos%20100%25/S%C3%BCd"):
             (image,) = walk(client, f"&uri_prefix={quote(prefix)}")
             assert (image["id"], image["width"], image["height"]) == (301, 640, 427)
@@ -102,7 +126,7 @@ def test_an_image_whose_file_is_gone_is_said_to_be_missing(gallery, tmp_path, ph
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "rocket.jpg").write_bytes(photograph)
     index(gallery, tmp_path / "more")
-    with serving(gallery.folder, originals=True) as client:
+    with writable(gallery.folder, originals=True) as client:
         assert client.get("/v1/images/301").json()["original"] == "/v1/images/301/original"
         (tmp_path / "more" / "rocket.jpg").unlink()
         (image,) = walk(client, "&uri_prefix=more")
@@ -130,7 +154,7 @@ def test_a_cursor_that_no_answer_gave_is_refused(reading, after):
 
 
 def test_an_empty_gallery_lists_nothing(empty_gallery):
-    with serving(empty_gallery.folder) as client:
+    with writable(empty_gallery.folder) as client:
         assert client.get("/v1/images").json() == {"images": [], "next": None, "generation": 0}
 
 
@@ -166,7 +190,10 @@ def test_operations_are_named_as_their_functions(reading):
         if path.startswith("/v1/images")
         for operation in operations.values()
     }
-    assert found == {"list_images", "get_image", "get_original", "get_thumbnail"}
+    assert found == {
+        *("list_images", "add_images", "remove_images", "get_image", "remove_image"),
+        *("get_original", "get_thumbnail"),
+    }
 
 
 # Originals
@@ -198,7 +225,7 @@ FORMATS = {
 
 def test_an_original_is_the_file_as_it_was_indexed(filed):
     gallery, folder = filed
-    with serving(gallery.folder, originals=True) as client:
+    with writable(gallery.folder, originals=True) as client:
         listed = walk(client, "&uri_prefix=more")
         assert len(listed) == len(FORMATS) + 1
         for image in listed:
@@ -224,7 +251,7 @@ def test_an_original_is_the_file_as_it_was_indexed(filed):
 
 def test_an_original_that_the_client_has_is_not_read_again(filed):
     gallery, folder = filed
-    with serving(gallery.folder, originals=True) as client:
+    with writable(gallery.folder, originals=True) as client:
         tag = client.get("/v1/images/301/original").headers["etag"]
         for path in folder.iterdir():
             path.unlink()
@@ -240,7 +267,7 @@ def test_originals_are_off_unless_they_are_switched_on(filed, reading):
     for image_id in (301, 9999):
         problem(reading.get(f"/v1/images/{image_id}/original"), 403, "originals-off")
     gallery, folder = filed
-    with serving(gallery.folder, originals=True) as client:
+    with writable(gallery.folder, originals=True) as client:
         problem(client.get("/v1/images/9999/original"), 404, "not-in-gallery")
         (folder / "rocket.jpg").write_bytes(b"\xff\xd8\xff secret")
         number = next(one["id"] for one in walk(client) if one["uri"] == "more/rocket.jpg")
@@ -261,7 +288,7 @@ def test_no_name_of_a_file_reaches_another_header(gallery, tmp_path, photograph,
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / name).write_bytes(photograph)
     index(gallery, tmp_path / "more")
-    with serving(gallery.folder, originals=True) as client:
+    with writable(gallery.folder, originals=True) as client:
         headers = client.get("/v1/images/301/original").headers
     assert "set-cookie" not in headers
     shown = "".join(one if one.isprintable() and one != "\\" else "_" for one in name)
@@ -364,3 +391,344 @@ def open_files_named(name: str) -> int:
         with suppress(OSError):  # closed meanwhile
             found += one.readlink().name == name
     return found
+
+
+# Additions and removals
+
+
+def photographs(count: int) -> list[bytes]:
+    """Images that the gallery does not hold, of 48×40 pixels each."""
+    random = np.random.default_rng(7)
+    found = []
+    for _ in range(count):
+        coarse = Image.fromarray(random.integers(0, 256, (5, 6, 3), np.uint8))
+        file = BytesIO()
+        coarse.resize((48, 40), Image.Resampling.BICUBIC).save(file, "PNG")
+        found.append(file.getvalue())
+    return found
+
+
+def image_field(*images: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("image", (f"{number}.png", data)) for number, data in enumerate(images)]
+
+
+def as_json(*images: bytes, **more: Any) -> dict[str, Any]:
+    return {"images": [{"image_base64": b64encode(one).decode(), **more} for one in images]}
+
+
+def test_an_added_image_is_found_by_the_next_search_of_another_client(gallery, photograph):
+    with writable(gallery.folder) as client, hashsearch.open(gallery.folder) as library:
+        generation = client.get("/v1/gallery").json()["generation"]
+        answer = client.post("/v1/images?label=rocket", content=photograph).json()
+        assert answer["generation"] == generation + 1
+        (added,) = answer["images"]
+        uri = "+/" + hashlib.sha256(photograph).hexdigest()
+        assert added == {
+            "id": 301,
+            "is_new": True,
+            "label": "rocket",
+            "uri": uri,
+            "thumbnail": "/v1/images/301/thumbnail",
+        }
+        hit = TestClient(client.app).post("/v1/search?k=1", content=photograph).json()["hits"][0]
+        assert (hit["id"], hit["distance"], hit["label"]) == (301, 0, "rocket")
+        assert client.get(added["thumbnail"]).headers["content-type"] == "image/jpeg"
+        assert [(one.id, one.distance) for one in library.search(photograph, k=1)] == [(301, 0)]
+        assert (library.get(301).uri, library.get(301).label) == (uri, "rocket")
+        assert client.get("/v1/images/301").json()["original"] is None
+
+
+def test_images_are_added_in_every_form_and_stored_in_one_shard(gallery, photograph, client):
+    images = photographs(4)
+    shards = len(gallery.catalog.shard_rows())
+    known = gallery.catalog.record(17)
+    files = [*images[:2], photograph, images[0], Path(known.path).read_bytes()]
+    answer = client.post("/v1/images", files=image_field(*files)).json()
+    assert [one["id"] for one in answer["images"]] == [301, 302, 303, 301, 17]
+    assert [one["is_new"] for one in answer["images"]] == [True, True, True, False, False]
+    assert answer["images"][4]["label"] == known.label
+    assert len(gallery.catalog.shard_rows()) == shards + 1
+    body = as_json(images[2], label="a") | {"images": as_json(*images[2:])["images"]}
+    body["images"][0]["label"] = "own"
+    answer = client.post("/v1/images?label=common", json=body).json()
+    assert [(one["id"], one["label"]) for one in answer["images"]] == [
+        (304, "own"),
+        (305, "common"),
+    ]
+    for number, data in enumerate((*images[:2], photograph, *images[2:])):
+        assert client.get(f"/v1/images/{301 + number}").json()["size"] == len(data)
+        assert client.post("/v1/search?k=1", content=data).json()["hits"][0]["id"] == 301 + number
+    assert verify(gallery, 400).findings == []
+
+
+def test_a_label_is_given_to_known_content_as_the_library_gives_it(gallery, client, photograph):
+    added = client.post("/v1/images?label=one", content=photograph).json()["images"][0]
+    with hashsearch.open(gallery.folder) as library:
+        for query, label in (("", "one"), ("?label=two", "two"), ("?label=", None)):
+            answer = client.post(f"/v1/images{query}", content=photograph).json()["images"][0]
+            assert answer == added | {"is_new": False, "label": label}
+            assert library.get(301).label == label
+    assert served(client) == 301
+
+
+def test_if_one_image_cannot_be_read_it_is_named_and_none_is_added(gallery, client, photograph):
+    good = photographs(2)
+    for bad, status, code in (
+        (b"hello", 415, "unsupported-format"),
+        (photograph[:3000], 422, "invalid-image"),
+        (png_header(10_000, 10_000), 413, "image-too-large"),
+    ):
+        problem(client.post("/v1/images", content=bad), status, code)
+        for request in ({"files": image_field(*good, bad)}, {"json": as_json(*good, bad)}):
+            response = client.post("/v1/images", **request)
+            problem(response, status, code)
+            assert response.json()["parameter"] == "images.2"
+    assert gallery.catalog.count() == 300
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "parameter"),
+    [
+        ({"images": []}, "invalid-parameter", "images"),
+        ({"images": [{"image_base64": "AAAA"}] * 33}, "invalid-parameter", "images"),
+        ({"images": [{"image_base64": "&"}]}, "malformed-request", "images.0"),
+        ({"images": [{"image_base64": ""}]}, "malformed-request", "images.0"),
+        (
+            {"images": [{"image_base64": "AAAA", "label": "x" * 5000}]},
+            "invalid-parameter",
+            "images",
+        ),
+        ({"images": [{"image_base64": "AAAA", "name": "x"}]}, "invalid-parameter", "images"),
+        ({"images": [{"label": "x"}]}, "invalid-parameter", "images"),
+        ({"image_base64": "AAAA"}, "invalid-parameter", None),
+        ([], "invalid-parameter", None),
+    ],
+)
+def test_json_that_holds_no_images_is_refused(client, body, code, parameter):
+    response = client.post("/v1/images", json=body)
+    detail = problem(response, 400 if code == "malformed-request" else 422, code)
+    assert parameter is None or response.json()["parameter"] == parameter
+    assert "id, a code" not in detail
+
+
+def test_a_form_without_images_or_with_too_many_is_refused(gallery, client, photograph):
+    wanted = "a form with 1 to 32 files, in fields named image, was wanted"
+    image = ("image", ("x.jpg", photograph))
+    for form in (
+        {"files": {"photo": ("x.jpg", photograph)}},
+        {"files": [image, ("other", ("x.jpg", photograph))]},
+        {"files": image_field(*photographs(33))},
+        {"files": [image], "data": {"label": "x"}},
+        {"content": b"junk", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+    ):
+        assert problem(client.post("/v1/images", **form), 400, "malformed-request") == wanted
+    problem(client.post("/v1/images", files=image_field(photograph, b"")), 400, "malformed-request")
+    problem(client.post("/v1/images"), 400, "malformed-request")
+    problem(client.post("/v1/images?lable=x", content=photograph), 422, "invalid-parameter")
+    assert gallery.catalog.count() == 300
+    answer = client.post("/v1/images", files=image_field(*photographs(32))).json()
+    assert [one["id"] for one in answer["images"]] == list(range(301, 333))
+
+
+def test_a_body_above_the_limit_is_refused_in_every_form(gallery, photograph):
+    with writable(gallery.folder, max_body_bytes=len(photograph) + 100) as client:
+        for request in (
+            {"files": image_field(photograph, photograph)},
+            {"json": as_json(photograph)},
+            {"content": photograph * 2},
+        ):
+            problem(client.post("/v1/images", **request), 413, "body-too-large")
+        assert client.post("/v1/images", content=photograph).status_code == 200
+
+
+def test_the_same_bytes_added_by_many_clients_at_once_are_one_image(gallery, client, photograph):
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(
+            pool.map(lambda _: client.post("/v1/images", content=photograph).json(), range(16))
+        )
+    added = [one for answer in answers for one in answer["images"]]
+    assert {one["id"] for one in added} == {301}
+    assert sum(one["is_new"] for one in added) == 1
+    assert gallery.catalog.count() == 301
+
+
+def test_a_removed_image_is_gone_from_every_answer(gallery, client):
+    generation = client.get("/v1/gallery").json()["generation"]
+    assert client.delete("/v1/images/7").json() == {"removed": 1, "generation": generation + 1}
+    problem(client.delete("/v1/images/7"), 404, "not-in-gallery")
+    problem(client.get("/v1/images/7"), 404, "not-in-gallery")
+    problem(client.post("/v1/search", json={"id": 7}), 404, "not-in-gallery")
+    hits = client.post("/v1/search?k=1000", json={"id": 8}).json()["hits"]
+    assert 7 not in {one["id"] for one in hits}
+    answer = client.delete("/v1/images?id=7&id=8&id=9&id=9&id=99999").json()
+    assert answer == {"removed": 2, "generation": generation + 2}
+    assert client.delete("/v1/images?id=7").json()["removed"] == 0
+    assert [one["id"] for one in walk(client)][:7] == [1, 2, 3, 4, 5, 6, 10]
+    with hashsearch.open(gallery.folder) as library:
+        assert len(library) == served(client) == 297
+
+
+@pytest.mark.parametrize(
+    "path", ["?", "?id=", "?id=x", "?id=-1", "?ids=1", "/x", "?id=99999999999999999999"]
+)
+def test_a_removal_of_no_id_is_refused(reading, path):
+    problem(reading.delete(f"/v1/images{path}"), 422, "invalid-parameter")
+
+
+def test_at_most_1000_images_are_removed_at_once(gallery, client):
+    query = "&".join(f"id={number}" for number in range(1, 1002))
+    response = client.delete(f"/v1/images?{query}")
+    assert "at most 1000" in problem(response, 422, "invalid-parameter")
+    assert client.delete(f"/v1/images?{query.removesuffix('&id=1001')}").json()["removed"] == 300
+
+
+def test_no_image_of_another_gallery_is_removed(gallery, gallery_folder, client):
+    replace_gallery(gallery.folder, gallery_folder)
+    detail = problem(client.delete("/v1/images/7"), 409, "gallery-replaced")
+    assert "nothing was removed" in detail
+    assert served(client) == 300
+    assert client.delete("/v1/images/7").json()["removed"] == 1
+
+
+def test_an_image_is_added_to_the_gallery_that_is_at_the_path(
+    gallery, gallery_folder, client, photograph
+):
+    replace_gallery(gallery.folder, gallery_folder)
+    assert client.post("/v1/images", content=photograph).json()["images"][0]["id"] == 301
+    with hashsearch.open(gallery.folder) as library:
+        assert len(library) == 301
+
+
+def replace_gallery(folder: Path, other: Path) -> None:
+    folder.rename(folder.with_name("former"))
+    shutil.copytree(other, folder)
+
+
+def test_images_are_added_and_removed_while_a_job_runs(gallery, client, photograph):
+    with gallery.job_lock():
+        assert client.post("/v1/images", content=photograph).json()["images"][0]["is_new"]
+        assert client.delete("/v1/images/301").json()["removed"] == 1
+
+
+def test_a_gallery_that_cannot_be_written_to_is_not_changed(gallery, photograph, monkeypatch):
+    monkeypatch.setattr(opening, "_can_write", lambda _: False)
+    with writable(gallery.folder) as client:
+        for response in (
+            client.post("/v1/images", content=photograph),
+            client.post("/v1/images", content=b"no image"),
+            client.delete("/v1/images/7"),
+            client.delete("/v1/images?id=7"),
+        ):
+            problem(response, 403, "gallery-read-only")
+            assert str(gallery.folder) not in response.text
+        assert client.post("/v1/search", content=photograph).status_code == 200
+
+
+def test_a_locked_catalog_is_said_to_be_busy(gallery, photograph, monkeypatch):
+    monkeypatch.setattr(opening, "_BUSY_TIMEOUT_S", 0.1)
+    with writable(gallery.folder) as client:
+        with gallery.catalog.transaction():
+            response = client.post("/v1/images", content=photograph)
+            problem(response, 503, "gallery-busy")
+            assert response.headers["retry-after"] == "5"
+            problem(client.delete("/v1/images/7"), 503, "gallery-busy")
+            assert client.post("/v1/search", json={"id": 7}).status_code == 200
+        assert client.delete("/v1/images/7").status_code == 200
+        assert client.post("/v1/images", content=photograph).status_code == 200
+
+
+def test_codes_of_a_model_that_was_changed_meanwhile_are_not_added(
+    gallery, other_model_folder, client, photograph, monkeypatch
+):
+    engine = client.app.state.engine
+    columns = engine.columns
+
+    def encode_slowly(*given):
+        found = columns(*given)
+        monkeypatch.undo()
+        reencode(gallery, other_model_folder)
+        return found
+
+    monkeypatch.setattr(engine, "columns", encode_slowly)
+    problem(client.post("/v1/images", content=photograph), 503, "gallery-busy")
+    assert gallery.catalog.count() == 300
+
+    def added() -> bool:
+        return client.post("/v1/images", content=photograph).status_code == 200
+
+    eventually(added)
+    hit = client.post("/v1/search?k=1", content=photograph).json()["hits"][0]
+    assert (hit["id"], hit["distance"]) == (301, 0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+    ],
+)
+def test_a_full_disk_adds_nothing_and_is_said_to_be_full(
+    gallery, client, photograph, monkeypatch, error
+):
+    def fail(*_):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ShardWriter, "seal", fail)
+        response = client.post("/v1/images", files=image_field(photograph, *photographs(2)))
+        detail = problem(response, 507, "disk-full")
+        assert detail == "the gallery's disk is full; nothing was changed"
+    assert served(client) == 300
+    assert has_no_litter(gallery)
+    assert not any((gallery.folder / "unfinished" / "additions").iterdir())
+    assert client.post("/v1/images", content=photograph).json()["images"][0]["id"] == 301
+
+
+def test_writes_and_searches_at_once_are_all_answered_rightly(gallery, photograph):
+    """Every search is answered from one state: the images of its generation, and no others."""
+    images = photographs(40)
+    with writable(gallery.folder, queue=500) as client:
+        first = client.get("/v1/gallery").json()["generation"]
+
+        def write(number: int) -> list[int]:
+            answer = client.post("/v1/images", content=images[number])
+            assert answer.status_code == 200, answer.text
+            (added,) = answer.json()["images"]
+            assert added["is_new"]
+            hits = client.post("/v1/search?k=1", content=images[number]).json()["hits"]
+            assert (hits[0]["id"], hits[0]["distance"]) == (added["id"], 0)
+            if number % 2:
+                answer = client.delete(f"/v1/images/{added['id']}")
+                assert answer.json()["removed"] == 1, answer.text
+                hits = client.post("/v1/search?k=1", content=images[number]).json()["hits"]
+                assert hits[0]["id"] != added["id"]
+                return []
+            return [added["id"]]
+
+        def search(_) -> None:
+            answer = client.post("/v1/search?k=1000", json={"id": 5})
+            assert answer.status_code == 200, answer.text
+            ids = [hit["id"] for hit in answer.json()["hits"]]
+            assert len(set(ids)) == len(ids)
+            assert set(range(1, 301)) - {5} <= set(ids)
+            page = client.get("/v1/images?limit=1000").json()
+            assert page["generation"] >= answer.json()["generation"]
+            seen.append((answer.json()["generation"], len(ids) + 1))
+            seen.append((page["generation"], len(page["images"])))
+
+        seen: list[tuple[int, int]] = []
+        with ThreadPoolExecutor(16) as pool:
+            searches = [pool.submit(search, number) for number in range(40)]
+            writes = [pool.submit(write, number) for number in range(40)]
+            kept = {one for write_ in writes for one in write_.result()}
+            for one in searches:
+                one.result()
+        assert [one["id"] for one in walk(client)] == [*range(1, 301), *sorted(kept)]
+        last = client.get("/v1/gallery").json()["generation"]
+    assert last == first + 60  # each addition and each removal is one change
+    by_generation: dict[int, set[int]] = {}
+    for generation, count in seen:
+        by_generation.setdefault(generation, set()).add(count)
+    assert all(len(counts) == 1 for counts in by_generation.values())
+    assert verify(gallery, 400).findings == []

@@ -1,15 +1,16 @@
 """Dependencies that the routes share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
-from service.body import Body, query_of
+from service.body import Body, query_of, uploads_of
 from service.context import Context
 from service.engine import Engine
 from service.lanes import Lane, Lanes
 from service.questions import PlainQuestion, is_plain
+from service.schemas.images import Upload
 from service.schemas.search import AskedQuery, SearchAnswer, SearchParameters
 from service.settings import Settings
 from service.together import Together
@@ -62,6 +63,12 @@ class Call:
         question = PlainQuestion(asked, parameters, self.context, encoded)
         answer: SearchAnswer = await self._plain(question, self.context.stages)
         return answer
+
+    async def uploads_of(self, bodies: Sequence[Body], label: str | None) -> list[Upload]:
+        """The images to add; a long JSON text is parsed by a thread."""
+        if bodies[0].is_json and len(bodies[0].data) > _SHORT:
+            return await self.pictures(lambda: uploads_of(bodies, label), 1)
+        return uploads_of(bodies, label)
 
     async def ask(self, call: Callable[[], T], images: int) -> T:
         """Run a search, for which so many images are encoded."""

@@ -6,20 +6,36 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from hashsearch.errors import NotInGallery, OriginalMissing
+from hashsearch.errors import InvalidQuery, NotInGallery, OriginalMissing
 from hashsearch.imagefiles import FILE_FORMATS
+from service import writing
+from service.auth import WithKey
+from service.body import ADD_BODY_SCHEMA, TheBodies
 from service.images import described_image, list_answer
 from service.originals import OriginalResponse, headers_of, opened, tag_of
-from service.problems import OF_GALLERY, OriginalsOff, problem_responses
+from service.problems import (
+    OF_BODY,
+    OF_GALLERY,
+    OF_IMAGE,
+    OF_WRITES,
+    GalleryReplaced,
+    OriginalsOff,
+    problem_responses,
+)
 from service.routes.dependencies import TheCall
-from service.schemas.images import DescribedImageAnswer, ListAnswer, ListParameters
+from service.schemas.images import (
+    AddedAnswer,
+    AddParameters,
+    DescribedImageAnswer,
+    ListAnswer,
+    ListParameters,
+    RemovedAnswer,
+    RemoveParameters,
+)
 from service.validation import InvalidParameter
 
-router = APIRouter(
-    prefix="/v1/images",
-    tags=["images"],
-    responses=problem_responses(NotInGallery, InvalidParameter, *OF_GALLERY),
-)
+_ALWAYS = (NotInGallery, InvalidParameter, *OF_GALLERY)
+router = APIRouter(prefix="/v1/images", tags=["images"], responses=problem_responses(*_ALWAYS))
 
 # A browser asks again each time, and gets 304 if the picture is the same: another
 # gallery, with other images under these ids, may be served at this address later.
@@ -40,6 +56,49 @@ async def list_images(call: TheCall, parameters: Annotated[ListParameters, Query
     return await call.quick(
         lambda: call.engine.ask(lambda searcher: list_answer(searcher, parameters, call.context))
     )
+
+
+@router.post(
+    "",
+    dependencies=[WithKey],
+    openapi_extra=dict(ADD_BODY_SCHEMA),
+    responses=problem_responses(*OF_BODY, *OF_IMAGE, *OF_WRITES, *_ALWAYS, InvalidQuery),
+)
+async def add_images(
+    call: TheCall, bodies: TheBodies, parameters: Annotated[AddParameters, Query()]
+) -> AddedAnswer:
+    """Add one image or several; the next search finds them.
+
+    All are decoded before any is stored: if one cannot be read, none is added. Bytes that the
+    gallery holds already are not stored again.
+    """
+    uploads = await call.uploads_of(bodies, parameters.label)
+    images = await call.pictures(
+        lambda: writing.encoded(call.engine, uploads, call.context), len(uploads)
+    )
+    return await call.slow(lambda: writing.add(call.engine, images, call.context))
+
+
+@router.delete(
+    "",
+    dependencies=[WithKey],
+    responses=problem_responses(GalleryReplaced, *OF_WRITES, *_ALWAYS),
+)
+async def remove_images(
+    call: TheCall, parameters: Annotated[RemoveParameters, Query()]
+) -> RemovedAnswer:
+    """Remove images; the next search does not find them. Unknown ids are passed over."""
+    return await call.slow(lambda: writing.remove_images(call.engine, parameters.id))
+
+
+@router.delete(
+    "/{image_id}",
+    dependencies=[WithKey],
+    responses=problem_responses(GalleryReplaced, *OF_WRITES, *_ALWAYS),
+)
+async def remove_image(call: TheCall, image_id: ImageId) -> RemovedAnswer:
+    """Remove an image; the next search does not find it."""
+    return await call.slow(lambda: writing.remove_image(call.engine, image_id))
 
 
 @router.head("/{image_id}", include_in_schema=False)
@@ -66,7 +125,7 @@ async def get_image(call: TheCall, image_id: ImageId) -> DescribedImageAnswer:
             },
         },
         304: {"description": "The file is the one that the client has."},
-        **problem_responses(OriginalsOff, OriginalMissing, NotInGallery),
+        **problem_responses(OriginalsOff, OriginalMissing, *_ALWAYS),
     },
 )
 async def get_original(

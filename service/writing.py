@@ -1,0 +1,130 @@
+"""Adding images to the gallery, and removing them."""
+
+import errno
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.errors import (
+    ArtifactMismatch,
+    GalleryBusy,
+    GalleryReadOnly,
+    InvalidImage,
+    NotInGallery,
+)
+from hashsearch.gallery.changes import Selection
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.jobs.adding import Addition, add_images
+from hashsearch.jobs.index.prepare import Prepared
+from hashsearch.jobs.removing import remove
+from service.context import Context
+from service.engine import Engine
+from service.images import added_answer
+from service.problems import DiskFull, at_fault
+from service.schemas.images import AddedAnswer, RemovedAnswer, Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Images that are decoded and encoded.
+
+    rows: each one's position in `columns`, by key. fingerprint: of the model.
+    """
+
+    additions: Sequence[Addition]
+    rows: Mapping[bytes, int]
+    columns: Mapping[str, NDArray[np.uint8]]
+    fingerprint: str
+
+
+def encoded(engine: Engine, uploads: Sequence[Upload], context: Context) -> Encoded:
+    """Decode and encode images that are to be added.
+
+    Raises GalleryReadOnly before anything is decoded; what `images.decode` raises, with the field
+    at fault; and InvalidQuery if the gallery's pictures were decoded by earlier image rules.
+    """
+    with _reported():
+        engine.with_gallery(lambda gallery: gallery.catalog.require_writable())
+    additions = []
+    for upload in uploads:
+        try:
+            image = engine.prepare(upload.data, context)
+        except InvalidImage as error:
+            raise (error if upload.field is None else at_fault(error, upload.field)) from error
+        additions.append(Addition(image, len(upload.data), label=upload.label))
+    searcher = engine.ask(lambda searcher: searcher)
+    tiny = np.stack([one.image.tiny for one in additions])
+    columns = engine.columns(searcher, tiny, context)
+    rows = {one.image.key: row for row, one in enumerate(additions)}
+    return Encoded(additions, rows, columns, searcher.fingerprint)
+
+
+def add(engine: Engine, images: Encoded, context: Context) -> AddedAnswer:
+    """Store images in one shard and one commit.
+
+    Raises GalleryReadOnly, GalleryBusy, DiskFull, and NotInGallery if one is removed meanwhile.
+    """
+
+    def encode(some: Sequence[Prepared]) -> Mapping[str, NDArray[np.uint8]]:
+        rows = [images.rows[one.key] for one in some]
+        return {name: values[rows] for name, values in images.columns.items()}
+
+    def store(gallery: GalleryFolder) -> AddedAnswer:
+        added = add_images(gallery, images.fingerprint, images.additions, encode)
+        return added_answer(gallery, added, context)
+
+    with _reported():
+        return engine.with_gallery(store)
+
+
+def remove_images(engine: Engine, ids: Sequence[int]) -> RemovedAnswer:
+    """Remove images; unknown ids are passed over.
+
+    Raises GalleryReplaced if another gallery is at the path since the last request, in which the
+    ids mean other images; GalleryReadOnly, GalleryBusy and DiskFull.
+    """
+
+    def drop(gallery: GalleryFolder) -> RemovedAnswer:
+        removed = remove(gallery.catalog, Selection(ids=ids)).images
+        return RemovedAnswer(removed=removed, generation=gallery.catalog.generation())
+
+    with _reported():
+        return engine.with_gallery(drop, same=True)
+
+
+def remove_image(engine: Engine, image_id: int) -> RemovedAnswer:
+    """Remove an image. Raises NotInGallery, and as `remove_images` does."""
+    answer = remove_images(engine, [image_id])
+    if not answer.removed:
+        raise NotInGallery("the gallery holds no image with this id")
+    return answer
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn what writing raises into problems, whose sentences name no path of the server."""
+    try:
+        yield
+    except GalleryReadOnly as error:
+        raise GalleryReadOnly("the gallery can be searched but not changed") from error
+    except ArtifactMismatch as error:  # a job has just encoded the gallery again
+        raise GalleryBusy("the gallery's model has changed; try again in a moment") from error
+    except (OSError, sqlite3.Error) as error:
+        if _is_full(error):
+            raise DiskFull("the gallery's disk is full; nothing was changed") from error
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise GalleryBusy("another program writes to the gallery; try again") from error
+        raise
+
+
+def _is_full(error: OSError | sqlite3.Error) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # SQLite's index of its log is mapped into memory; where it cannot grow, that is an I/O error.
+    shm = (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_SHMOPEN)
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code == sqlite3.SQLITE_FULL or code in shm

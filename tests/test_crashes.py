@@ -147,3 +147,16 @@ def test_a_disk_that_is_full_at_any_moment_leaves_a_gallery_that_can_be_complete
     expected = repr(sorted(content(unbroken), key=repr)).encode()
     unbroken.close()
     assert result["content"] == hashlib.sha256(expected).hexdigest()
+
+
+@pytest.mark.skipif(not can_mount(), reason="no file system can be mounted here")
+def test_an_addition_over_http_on_a_full_disk_is_whole_or_not_there(gallery_folder, tmp_path):
+    (tmp_path / "disk").mkdir()
+    namespace = ("unshare", "--map-root-user", "--mount")
+    result = run_script("fill_disk_http", gallery_folder, tmp_path / "disk", prefix=namespace)
+    assert result["answers"].pop("507 disk-full") >= 3
+    assert set(result["answers"]) <= {"200 removed"}
+    assert len(set(result["ids"])) == 25
+    assert result["images"] == 325
+    assert result["findings"] == []
+    assert result["is_clean"]

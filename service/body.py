@@ -142,14 +142,7 @@ async def read_body(request: Request) -> AsyncIterator[Body]:
         yield body
 
 
-async def read_bodies(request: Request) -> AsyncIterator[list[Body]]:
-    """The same for several images."""
-    async with ReadingSeveral(request) as bodies:
-        yield bodies
-
-
 TheBody = Annotated[Body, Depends(read_body)]
-TheBodies = Annotated[list[Body], Depends(read_bodies)]
 
 
 def query_of(body: Body) -> AskedQuery:

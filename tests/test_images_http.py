@@ -135,7 +135,16 @@ def test_an_image_whose_file_is_gone_is_said_to_be_missing(gallery, tmp_path, ph
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=x", "uri_prefix=", "labels=x", "label=a&k=1"]
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "uri_prefix=",
+        "labels=x",
+        "label=a&k=1",
+        "limit=1&limit=2",
+    ],
 )
 def test_a_list_that_is_asked_for_wrongly_is_refused(reading, query):
     problem(reading.get(f"/v1/images?{query}"), 422, "invalid-parameter")
@@ -184,6 +193,14 @@ def test_an_image_is_described_with_its_code_and_the_key_of_its_file(reading, ga
 
 def test_operations_are_named_as_their_functions(reading):
     paths = reading.get("/openapi.json").json()["paths"]
+    for method, names in (
+        ("get", ["limit", "after", "label", "uri_prefix"]),
+        ("post", ["label"]),
+        ("delete", ["id"]),
+    ):
+        parameters = paths["/v1/images"][method]["parameters"]
+        assert [one["name"] for one in parameters] == names
+        assert all(one["description"] for one in parameters)
     found = {
         operation["operationId"]
         for path, operations in paths.items()

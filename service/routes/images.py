@@ -4,15 +4,16 @@ import hashlib
 from contextlib import ExitStack
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 
 from hashsearch.errors import InvalidQuery, NotInGallery, OriginalMissing
 from hashsearch.imagefiles import FILE_FORMATS
 from service import writing
 from service.auth import WithKey
-from service.body import ADD_BODY_SCHEMA, TheBodies
+from service.body import ADD_BODY_SCHEMA, ReadingSeveral
 from service.images import described_image, list_answer
 from service.originals import OriginalResponse, headers_of, opened, tag_of
+from service.parameters import parameters_schema, read_parameters
 from service.problems import (
     OF_BODY,
     OF_GALLERY,
@@ -50,9 +51,10 @@ ImageId = Annotated[int, Path(ge=0, lt=2**63, description="id of an image of the
 
 
 @router.head("", include_in_schema=False)
-@router.get("")
-async def list_images(call: TheCall, parameters: Annotated[ListParameters, Query()]) -> ListAnswer:
+@router.get("", openapi_extra={"parameters": parameters_schema(ListParameters)})
+async def list_images(request: Request, call: TheCall) -> ListAnswer:
     """A page of the gallery's images, in order of id; what is added meanwhile comes at the end."""
+    parameters = read_parameters(request, ListParameters)
     return await call.quick(
         lambda: call.engine.ask(lambda searcher: list_answer(searcher, parameters, call.context))
     )
@@ -61,33 +63,33 @@ async def list_images(call: TheCall, parameters: Annotated[ListParameters, Query
 @router.post(
     "",
     dependencies=[WithKey],
-    openapi_extra=dict(ADD_BODY_SCHEMA),
+    openapi_extra={"parameters": parameters_schema(AddParameters), **ADD_BODY_SCHEMA},
     responses=problem_responses(*OF_BODY, *OF_IMAGE, *OF_WRITES, *_ALWAYS, InvalidQuery),
 )
-async def add_images(
-    call: TheCall, bodies: TheBodies, parameters: Annotated[AddParameters, Query()]
-) -> AddedAnswer:
+async def add_images(request: Request, call: TheCall) -> AddedAnswer:
     """Add one image or several; the next search finds them.
 
     All are decoded before any is stored: if one cannot be read, none is added. Bytes that the
     gallery holds already are not stored again.
     """
-    uploads = await call.uploads_of(bodies, parameters.label)
-    images = await call.pictures(
-        lambda: writing.encoded(call.engine, uploads, call.context), len(uploads)
-    )
-    return await call.slow(lambda: writing.add(call.engine, images, call.context))
+    parameters = read_parameters(request, AddParameters)
+    async with ReadingSeveral(request) as bodies:
+        uploads = await call.uploads_of(bodies, parameters.label)
+        images = await call.pictures(
+            lambda: writing.encoded(call.engine, uploads, call.context), len(uploads)
+        )
+        return await call.slow(lambda: writing.add(call.engine, images, call.context))
 
 
 @router.delete(
     "",
     dependencies=[WithKey],
+    openapi_extra={"parameters": parameters_schema(RemoveParameters)},
     responses=problem_responses(GalleryReplaced, *OF_WRITES, *_ALWAYS),
 )
-async def remove_images(
-    call: TheCall, parameters: Annotated[RemoveParameters, Query()]
-) -> RemovedAnswer:
+async def remove_images(request: Request, call: TheCall) -> RemovedAnswer:
     """Remove images; the next search does not find them. Unknown ids are passed over."""
+    parameters = read_parameters(request, RemoveParameters)
     return await call.slow(lambda: writing.remove_images(call.engine, parameters.id))
 
 

@@ -147,7 +147,7 @@ def problem_responses(*errors: type[HashSearchError]) -> dict[int | str, dict[st
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 OF_KEY = (Unauthorized, WritesOff)
 OF_GALLERY = (GalleryUnavailable, GalleryLoading, QueueFull)
-OF_WRITES = (GalleryReadOnly, GalleryBusy, DiskFull)
+OF_WRITES = (*OF_KEY, GalleryReadOnly, GalleryBusy, DiskFull)
 OF_BODY = (MalformedRequest, BodyTooSlow, BodyTooLarge)
 OF_IMAGE = (ImageTooLarge, UnsupportedFormat, InvalidImage)
 OF_SEARCH = (NotInGallery, CodeShapeError, InvalidQuery, InvalidParameter, GalleryBusy)

@@ -37,11 +37,14 @@ from tests.test_images import png_header
 from tests.test_live import eventually
 from tests.test_service import problem
 
+KEY = "a-key-of-the-tests-only"
+
 
 @contextmanager
 def writable(folder: Path, **settings: Any) -> Iterator[TestClient]:
     """A client that may write to the gallery."""
-    with serving(folder, **settings) as opened:
+    with serving(folder, api_keys=KEY, **settings) as opened:
+        opened.headers["Authorization"] = f"Bearer {KEY}"
         yield opened
 
 
@@ -68,6 +71,28 @@ def walk(client, query: str = "", limit: int = 100) -> list[dict]:
         if answer["next"] is None:
             return found
         after = f"&after={quote(answer['next'])}"
+
+
+# Keys
+
+
+def test_writes_need_a_key_and_are_off_without_one(gallery, photograph):
+    def writes(client) -> list:
+        return [
+            client.post("/v1/images", content=photograph),
+            client.delete("/v1/images/5"),
+            client.delete("/v1/images?id=5&id=6"),
+        ]
+
+    with serving(gallery.folder) as client:
+        for response in writes(client):
+            assert "HASHSEARCH_API_KEYS" in problem(response, 403, "writes-off")
+        assert client.get("/v1/images/5").status_code == 200
+    with serving(gallery.folder, api_keys=KEY) as client:
+        for response in writes(client):
+            problem(response, 401, "unauthorized")
+            assert response.headers["www-authenticate"] == "Bearer"
+        assert client.get("/readyz").json()["images"] == 300
 
 
 # Lists

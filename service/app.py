@@ -19,11 +19,12 @@ from service.engine import Engine
 from service.headers import SecurityHeaders
 from service.lanes import Lanes
 from service.limits import RateLimited, rate_of
+from service.metrics import Metrics
 from service.observe import Observed
 from service.openapi import described
 from service.problems import install_problem_handlers
 from service.proxies import Proxied
-from service.routes import gallery, health, images, pages, search
+from service.routes import gallery, health, images, metrics, pages, search
 from service.settings import Settings
 from service.together import Together
 
@@ -47,8 +48,8 @@ def create_app(
     Raises InvalidSetting and what `Engine` raises, so that a deployment with a wrong setting or
     a broken gallery fails when it starts and not at its first request.
     """
-    keys = keys_of(settings)
-    engine, lanes = Engine(settings.gallery), Lanes(settings)
+    keys, figures = keys_of(settings), Metrics()
+    engine, lanes = Engine(settings.gallery, figures.count_batch), Lanes(settings)
 
     def load() -> None:
         try:
@@ -84,8 +85,10 @@ def create_app(
     app.state.lanes = lanes
     app.state.plain = Together(lanes.quick, engine.search_each)
     app.state.body_memory = BodyMemory(settings)
+    app.state.metrics = figures
+    figures.watch(engine, lanes, app.state.body_memory)
     install_problem_handlers(app)
-    for routes in (search, images, gallery, health, pages):
+    for routes in (search, images, gallery, health, metrics, pages):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.openapi = described(app)  # type: ignore[method-assign]
@@ -96,7 +99,7 @@ def create_app(
         app.add_middleware(RateLimited, rate=rate_of(settings.rate_limit))
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
-    app.add_middleware(Observed)
+    app.add_middleware(Observed, metrics=figures)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Proxied, trusted=settings.trusted_proxies, root_path=settings.root_path)
     return app

@@ -68,17 +68,17 @@ class BodyMemory:
     """Bounds the bytes of bodies that are in memory; used by the event loop alone."""
 
     def __init__(self, settings: Settings):
-        self._most = _MOST_BODIES * settings.max_body_bytes
-        self._held = 0
+        self.most = _MOST_BODIES * settings.max_body_bytes
+        self.held = 0
 
     def take(self, size: int) -> None:
         """Raises QueueFull."""
-        if self._held + size > self._most:
+        if self.held + size > self.most:
             raise QueueFull("the service receives as many bytes as it takes; try again in a moment")
-        self._held += size
+        self.held += size
 
     def give_back(self, size: int) -> None:
-        self._held -= size
+        self.held -= size
 
 
 class _Received:

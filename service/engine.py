@@ -60,14 +60,17 @@ class Engine:
     the path, it is opened, and a request that was at work begins again with it.
     """
 
-    def __init__(self, folder: Path):
-        """Open a gallery; `load` reads it. Raises what `GalleryFolder` raises."""
+    def __init__(self, folder: Path, on_batch: Callable[[int], None] = lambda images: None):
+        """Open a gallery; `load` reads it. Raises what `GalleryFolder` raises.
+
+        on_batch: called with the number of images of each batch that is encoded.
+        """
         self._gallery = GalleryFolder(folder)
         self._loaded: LiveSearcher | None = None
         self._opening = Lock()
         # A large picture takes some hundred megabytes while it is decoded.
         self._decoding = BoundedSemaphore(usable_cores())
-        self._batching = Batching()
+        self._batching = Batching(on_batch)
 
     def load(self) -> None:
         """Read codes, indexes and model; requests are refused before. Raises what they raise."""
@@ -82,6 +85,12 @@ class Engine:
     @property
     def is_loaded(self) -> bool:
         return self._loaded is not None
+
+    @property
+    def served(self) -> Searcher | None:
+        """The state that was served last; None before the gallery is loaded. Never waits."""
+        live = self._loaded
+        return None if live is None else live.current
 
     def __len__(self) -> int:
         return self.ask(len)

@@ -113,3 +113,14 @@ class Settings(BaseSettings):
         default=(),
         description="origins, set apart by commas, whose pages may use the service; * for all",
     )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto",
+        description="format of the log: `json`, `text`, or `auto`, which is text on a terminal "
+        "and JSON otherwise",
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)
+    ] = Field(
+        default="info",
+        description="least severe lines that are logged: `debug`, `info`, `warning` or `error`",
+    )

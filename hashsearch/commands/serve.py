@@ -3,6 +3,7 @@
 import argparse
 import gc
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
     from pydantic import ValidationError
 
     from service.app import create_app
+    from service.logs import log_config
     from service.settings import InvalidSetting, Settings
 
     try:
@@ -82,6 +84,7 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
         access_log=False,  # the service has its own
         proxy_headers=False,
         server_header=False,
+        log_config=log_config(settings, is_terminal=sys.stderr.isatty()),
         timeout_graceful_shutdown=_LAST_REQUESTS_S,
     )
     server = uvicorn.Server(config)

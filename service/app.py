@@ -1,5 +1,6 @@
 """The application."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -38,8 +39,13 @@ _CORS: Mapping[str, Any] = {
 }
 
 
+def _log_failure(error: Exception | None) -> None:
+    if error is not None:
+        _log.error("the gallery cannot be loaded", exc_info=error)
+
+
 def create_app(
-    settings: Settings, when_loaded: Callable[[Exception | None], None] = lambda error: None
+    settings: Settings, when_loaded: Callable[[Exception | None], None] = _log_failure
 ) -> FastAPI:
     """Open the gallery and build the application for it.
 
@@ -55,19 +61,19 @@ def create_app(
         try:
             engine.load()
         except Exception as error:  # of any class, if its files are damaged
-            _log.error("the gallery cannot be loaded", exc_info=error)
             when_loaded(error)
         else:
             when_loaded(None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = Thread(target=load, name="loading the gallery")
+        loading = Thread(target=load, name="loading the gallery", daemon=True)
         loading.start()
         yield
-        loading.join()
-        lanes.close()
-        engine.close()
+        await asyncio.to_thread(loading.join, settings.stop_timeout_s)
+        if not loading.is_alive():  # otherwise what it opened is closed with the process
+            await asyncio.to_thread(lanes.close)
+            engine.close()
 
     app = FastAPIOffline(  # FastAPI that serves the assets of /docs itself, without a CDN
         docs_url=None,  # a template of ours, without inline scripts

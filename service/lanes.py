@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TypeVar
 
 from hashsearch.hardware import usable_cores
-from service.problems import QueueFull
+from service.problems import QueueFull, ServiceStopping
 from service.settings import Settings
 from service.stages import Stages
 
@@ -37,7 +37,8 @@ class Lane:
         """Run a call in a thread, and return its result.
 
         size: what it counts as, such as its number of images. One that is larger than the lane
-        is taken if nothing else is there. Raises QueueFull.
+        is taken if nothing else is there. Raises QueueFull, and ServiceStopping once the lane
+        is closed.
         """
         self._enter(size)
         asked = time.perf_counter()
@@ -51,9 +52,9 @@ class Lane:
 
         try:
             future = self._threads.submit(run)
-        except RuntimeError:  # the service is being stopped
+        except RuntimeError as error:
             self._leave(size)
-            raise
+            raise ServiceStopping("the service is being stopped; try again in a moment") from error
         try:
             return await asyncio.wrap_future(future)
         finally:

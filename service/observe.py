@@ -1,5 +1,6 @@
 """What is seen of each request from outside: its id, its stages, a line in the log, its metrics."""
 
+import asyncio
 import logging
 import random
 import re
@@ -9,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import OTHER, Metrics
-from service.problems import internal_error
+from service.problems import internal_error, stopping
 from service.stages import Stages
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # of a client; others are replaced
@@ -58,11 +59,15 @@ class Observed:
 
         try:
             await self._app(scope, receive_counted, send_observed)
+        except asyncio.CancelledError:  # the service stops, and waited as long as it does
+            if status:  # too late for another answer; the server closes the connection
+                return
+            await stopping(request_id)(scope, receive, send_observed)
         except Exception as error:  # a fault of the service
             _log.error(
                 "request %s failed", request_id, exc_info=error, extra={"request_id": request_id}
             )
-            if status:  # too late for another answer
+            if status:
                 raise
             await internal_error(request_id)(scope, receive, send_observed)
         finally:

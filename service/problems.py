@@ -82,6 +82,10 @@ class TooManyRequests(HashSearchError):
         self.retry_after_s = retry_after_s
 
 
+class ServiceStopping(HashSearchError):
+    """A request that was at work, or waited, for too long after the service was stopped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """How an error is answered.
@@ -121,6 +125,7 @@ PROBLEMS = (
     Row(GalleryBusy, 503, "gallery-busy", "an index is being loaded, or a job at work", 5),
     Row(GalleryLoading, 503, "gallery-loading", "the service has just started", 2),
     Row(QueueFull, 503, "busy", "the service has as much to do as it takes", 1),
+    Row(ServiceStopping, 503, "stopping", "the service is being stopped", 1),
 )
 
 # What is answered without an error of ours, by status.
@@ -146,7 +151,7 @@ def problem_responses(*errors: type[HashSearchError]) -> dict[int | str, dict[st
 
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 OF_KEY = (Unauthorized, WritesOff)
-OF_GALLERY = (GalleryUnavailable, GalleryLoading, QueueFull)
+OF_GALLERY = (GalleryUnavailable, GalleryLoading, QueueFull, ServiceStopping)
 OF_WRITES = (*OF_KEY, GalleryReadOnly, GalleryBusy, DiskFull)
 OF_BODY = (MalformedRequest, BodyTooSlow, BodyTooLarge)
 OF_IMAGE = (ImageTooLarge, UnsupportedFormat, InvalidImage)
@@ -225,6 +230,14 @@ def _on_disconnect(request: Request, error: Exception) -> Response:
 def internal_error(request_id: str) -> JSONResponse:
     """The answer to a request during which the service failed."""
     return _respond(request_id, 500, *OTHERS[500], {})
+
+
+def stopping(request_id: str) -> JSONResponse:
+    """The answer to a request that was cut off since the service stops."""
+    error = ServiceStopping("the service is being stopped; try again in a moment")
+    response = problem_response(error, request_id)
+    assert response is not None, "PROBLEMS has a row for it"
+    return response
 
 
 def request_id_of(request: Request) -> str:

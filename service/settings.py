@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         default=(),
         description="origins, set apart by commas, whose pages may use the service; * for all",
     )
+    stop_timeout_s: int = Field(
+        default=5,
+        ge=1,
+        description="seconds in which requests may be finished after the service is stopped",
+    )
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto",
         description="format of the log: `json`, `text`, or `auto`, which is text on a terminal "

@@ -1,5 +1,6 @@
 """Request ids, the log and the metrics of the service."""
 
+import asyncio
 import json
 import logging
 import shutil
@@ -15,6 +16,8 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from service.app import create_app
 from service.engine import Engine
 from service.logs import log_config
+from service.metrics import Metrics
+from service.observe import Observed
 from service.settings import Settings
 from service.stages import STAGES
 from tests.conftest import serving
@@ -251,3 +254,26 @@ def test_a_failure_is_logged_with_its_traceback_and_id_and_not_answered(
 def test_the_format_is_the_wanted_one_or_fits_the_terminal(form, is_terminal, found):
     config = log_config(Settings(gallery="g", log_format=form), is_terminal=is_terminal)
     assert config["handlers"]["stderr"]["formatter"] == found
+
+
+def test_a_request_that_is_cut_off_by_the_stop_gets_an_answer():
+    async def never(scope, receive, send):
+        await asyncio.sleep(3600)
+
+    async def cut_off() -> list:
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        task = asyncio.create_task(Observed(never, Metrics())(scope, None, send))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+        return sent
+
+    start, body = asyncio.run(cut_off())
+    assert start["status"] == 503
+    assert {b"retry-after", b"x-request-id"} <= dict(start["headers"]).keys()
+    assert json.loads(body["body"])["code"] == "stopping"

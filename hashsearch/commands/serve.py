@@ -10,8 +10,6 @@ from typing import Any
 from hashsearch.commands.arguments import Commands, add_address, add_command, add_gallery
 from hashsearch.errors import HashSearchError
 
-_LAST_REQUESTS_S = 5  # time for unfinished requests when the service is stopped
-
 
 def add(commands: Commands) -> None:
     serve = add_command(commands, "serve", _serve, "serve a gallery over HTTP, with its page")
@@ -51,6 +49,7 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
     from service.app import create_app
     from service.logs import log_config
     from service.settings import InvalidSetting, Settings
+    from service.stopping import StoppingServer
 
     try:
         given: dict[str, Any] = {} if root_path is None else {"root_path": root_path}
@@ -85,9 +84,13 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
         proxy_headers=False,
         server_header=False,
         log_config=log_config(settings, is_terminal=sys.stderr.isatty()),
-        timeout_graceful_shutdown=_LAST_REQUESTS_S,
+        timeout_graceful_shutdown=settings.stop_timeout_s,
     )
-    server = uvicorn.Server(config)
+    server = StoppingServer(config)
     server.run(sockets=[listener])
     if failures:
-        raise failures[0]
+        (failure,) = failures
+        if isinstance(failure, HashSearchError):
+            raise failure
+        what = f"{type(failure).__name__}: {failure}"
+        raise HashSearchError(f"the gallery cannot be loaded: {what}") from failure

@@ -1,0 +1,316 @@
+"""The service as a process that is started, stopped, watched and backed up."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from hashsearch.cli import main
+
+# Loading waits for a line on stdin, or fails if the line says so.
+SLOW = """
+import sys
+from service.engine import Engine
+load = Engine.load
+def wait_and_load(engine):
+    if "fail" in sys.stdin.readline():
+        raise ValueError("a shard has a wrong shape")
+    load(engine)
+Engine.load = wait_and_load
+from hashsearch.cli import main
+sys.exit(main())
+"""
+PLAIN = "import sys; from hashsearch.cli import main; sys.exit(main())"
+SECRET = "hs-5318008531"
+
+
+class Service:
+    """A process that serves a gallery."""
+
+    def __init__(self, gallery: Path, *, loads_slowly: bool = False, **environment: str):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        program = SLOW if loads_slowly else PLAIN
+        arguments = ["serve", "--gallery", gallery, "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.log: list[str] = []  # lines of stderr
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line.rstrip("\n"))
+
+    def load(self, how: str = "now") -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{how}\n")
+        self.process.stdin.flush()
+
+    def wait_until_alive(self) -> None:
+        until(lambda: not self.refuses_connections(), "the service listens")
+
+    def wait_until_loaded(self) -> None:
+        assert self.process.stdout is not None
+        assert f":{self.port}/" in self.process.stdout.readline(), self.log
+
+    def refuses_connections(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5):
+                return False
+        except OSError:
+            return True
+
+    def ask(self, method: str, path: str, body=None, headers=None) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.read().decode("utf-8", "replace")
+        finally:
+            connection.close()
+
+    def end(self) -> int:
+        """The exit status of the process, which was stopped before."""
+        status = self.process.wait(timeout=30)
+        self._reading.join()
+        return status
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.end()
+
+
+def until(holds, what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@contextmanager
+def service(gallery: Path, **options) -> Iterator[Service]:
+    running = Service(gallery, **options)
+    try:
+        yield running
+    finally:
+        running.process.kill()
+        running.end()
+        for stream in (running.process.stdin, running.process.stdout, running.process.stderr):
+            with suppress(BrokenPipeError):
+                stream.close()
+
+
+@pytest.fixture
+def folder(gallery_folder, tmp_path) -> Path:
+    """A copy of the session's gallery that the test may change."""
+    return Path(shutil.copytree(gallery_folder, tmp_path / "gallery"))
+
+
+@pytest.fixture
+def picture(image_files) -> bytes:
+    return sorted(image_files.rglob("*.*"))[7].read_bytes()
+
+
+# Start
+
+
+def test_a_service_is_alive_before_it_is_ready_and_logs_no_secret(folder, picture):
+    def code(path):
+        status, text = running.ask("GET", path)
+        return status, json.loads(text).get("code")
+
+    with service(folder, loads_slowly=True, HASHSEARCH_LOG_LEVEL="debug") as running:
+        running.wait_until_alive()
+        assert code("/livez") == (200, None)
+        assert code("/readyz") == (503, "gallery-loading")
+        assert running.ask("GET", "/metrics")[0] == 200
+        running.load()
+        running.wait_until_loaded()
+        assert code("/readyz") == (200, None)
+
+        folder.rename(folder.with_name("elsewhere"))
+        assert code("/readyz") == (503, "gallery-unavailable")
+        assert code("/livez") == (200, None)
+        assert running.ask("GET", "/metrics")[0] == 200
+        folder.with_name("elsewhere").rename(folder)
+        assert code("/readyz") == (200, None)
+
+        headers = {
+            "Authorization": f"Bearer {SECRET}",
+            "Cookie": f"key={SECRET}",
+            "Referer": f"http://x/?key={SECRET}",
+            "X-API-Key": SECRET,
+            "X-Request-ID": f"{SECRET} and more",
+            "Content-Type": "application/json",
+        }
+        for body in (f'{{"code": "{SECRET}"}}', f'{{"{SECRET}": 1}}', SECRET):
+            status, _ = running.ask("POST", f"/v1/search?k={SECRET}", body, headers)
+            assert status in (400, 422)
+        form = f'--b\r\nContent-Disposition: form-data; name="{SECRET}"; filename="{SECRET}"\r\n'
+        headers["Content-Type"] = "multipart/form-data; boundary=b"
+        running.ask("POST", "/v1/search", f"{form}\r\n{SECRET}\r\n--b--\r\n", headers)
+        with socket.create_connection(("127.0.0.1", running.port)) as broken:
+            broken.sendall(f"GET /{SECRET} HTTP/9\r\n{SECRET}\r\n\r\n".encode())
+            assert broken.recv(100).startswith(b"HTTP/1.1 400 ")
+        assert running.stop() == -signal.SIGTERM
+
+    lines = [json.loads(line) for line in running.log]  # the server's own lines too
+    assert {"uvicorn.error", "service.requests"} <= {line["logger"] for line in lines}
+    requests = [line for line in lines if line["logger"] == "service.requests"]
+    assert [line["status"] for line in requests if line["route"] == "/v1/search"]
+    assert {line["level"] for line in requests if line["route"] == "/readyz"} == {"DEBUG"}
+    assert SECRET not in "".join(running.log)
+
+
+def test_a_gallery_that_cannot_be_loaded_ends_the_process_with_one_sentence(folder):
+    # A file that is too short is found when the gallery is loaded, not when it is opened.
+    (codes,) = (folder / "shards").rglob("codes.npy")
+    os.truncate(codes, 1000)
+    with service(folder) as damaged, service(folder, loads_slowly=True) as failing:
+        failing.load("fail")
+        sentences = []
+        for running in (damaged, failing):
+            assert running.end() == 1
+            sentences += [line for line in running.log if not line.startswith("{")]
+    assert len(sentences) == 2
+    assert sentences[0].startswith("hashsearch: ")
+    assert "codes.npy" in sentences[0]
+    assert sentences[1] == (
+        "hashsearch: the gallery cannot be loaded: ValueError: a shard has a wrong shape"
+    )
+
+
+# Stop
+
+
+def test_a_stop_answers_the_requests_at_work_and_takes_no_others(folder, picture):
+    def begun(size: int) -> socket.socket:
+        """A connection whose request the service has begun to read."""
+        connection = socket.create_connection(("127.0.0.1", running.port), timeout=60)
+        head = f"POST /v1/search?k=1 HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
+        connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(picture[:100])
+        return connection
+
+    def answer(connection: socket.socket) -> http.client.HTTPResponse:
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response
+
+    with service(folder, HASHSEARCH_STOP_TIMEOUT_S="2") as running:
+        running.wait_until_loaded()
+        uploads = [begun(len(picture)) for _ in range(20)]
+        endless = begun(10_000)
+        idle = socket.create_connection(("127.0.0.1", running.port), timeout=60)
+        assert running.ask("GET", "/livez")[0] == 200  # by now, the other connection is accepted
+        running.process.terminate()
+        until(running.refuses_connections, "the service takes no connection")
+        assert idle.recv(100) == b""
+        for upload in uploads:
+            upload.sendall(picture[100:])
+        for upload in uploads:
+            response = answer(upload)
+            assert response.status == 200
+            assert len(json.loads(response.read())["hits"]) == 1
+            assert response.getheader("connection") == "close"
+        response = answer(endless)
+        assert (response.status, response.getheader("retry-after")) == (503, "1")
+        assert json.loads(response.read())["code"] == "stopping"
+        assert running.end() == -signal.SIGTERM
+        for connection in (*uploads, endless, idle):
+            connection.close()
+    assert not any("traceback" in line.lower() for line in running.log)
+
+
+def test_a_stop_does_not_wait_for_a_gallery_that_loads_and_a_second_one_ends_at_once(folder):
+    first = service(folder, loads_slowly=True, HASHSEARCH_STOP_TIMEOUT_S="1")
+    second = service(folder, loads_slowly=True, HASHSEARCH_STOP_TIMEOUT_S="3600")
+    with first as bounded, second as long:
+        for running in (bounded, long):
+            running.wait_until_alive()
+            running.process.terminate()
+        until(long.refuses_connections, "the first signal was handled")
+        long.process.send_signal(signal.SIGINT)
+        assert long.end() == 128 + signal.SIGINT
+        assert bounded.end() == -signal.SIGTERM
+
+
+# Changes while it serves
+
+
+def test_jobs_that_change_the_gallery_fail_no_request(
+    folder, image_files, picture, other_model_folder, tmp_path
+):
+    more = tmp_path / "more"
+    for number in range(3):
+        shutil.copytree(image_files, more / str(number))
+    for path in more.rglob("*.*"):  # other files, with the same pictures
+        path.write_bytes(path.read_bytes() + f"{path.parent.parent.name}".encode())
+    stop, failures, seconds = threading.Event(), [], []
+
+    def ask(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+        headers = {"Content-Type": "application/json"}
+        image_id = 1 + number
+        while not stop.is_set():
+            image_id = image_id % 290 + 1
+            started = time.perf_counter()
+            connection.request("POST", "/v1/search?k=5", json.dumps({"id": image_id}), headers)
+            response = connection.getresponse()
+            hits = json.loads(response.read()).get("hits", [])
+            seconds.append(time.perf_counter() - started)
+            if response.status != 200 or len(hits) != 5:
+                failures.append((response.status, hits))
+        connection.close()
+
+    def job(*words: object) -> None:
+        before = len(seconds)
+        assert main([str(word) for word in words]) == 0
+        assert len(seconds) > before, "no request was answered during the job"
+
+    with service(folder) as running:
+        running.wait_until_loaded()
+        clients = [threading.Thread(target=ask, args=(100 * number,)) for number in range(2)]
+        for client in clients:
+            client.start()
+        try:
+            job("index", more, "--gallery", folder, "--workers", 1)
+            job("gallery", "remove", folder, "--id", 295, "--yes")
+            job("gallery", "compact", folder)
+            job("gallery", "reencode", folder, "--model", other_model_folder)
+        finally:
+            stop.set()
+            for client in clients:
+                client.join()
+        assert not failures
+        cuts = statistics.quantiles(seconds, n=100)
+        print(f"{len(seconds)} searches; p99 {1000 * cuts[98]:.1f} ms")
+
+        def found() -> bool:
+            _, text = running.ask("POST", "/v1/search?k=4", picture)
+            hits = json.loads(text)["hits"]
+            return len(hits) == 4 and all(hit["distance"] == 0 for hit in hits)
+
+        until(found, "the new images are found")
+        assert json.loads(running.ask("GET", "/readyz")[1])["images"] == 300 + 900 - 1

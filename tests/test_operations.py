@@ -3,9 +3,11 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -18,6 +20,12 @@ from pathlib import Path
 import pytest
 
 from hashsearch.cli import main
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.jobs.adding import add_image
+from hashsearch.jobs.verifying import verify
+from service.settings import Settings
+from tests import settings_table
+from tests.conftest import open_searcher
 
 # Loading waits for a line on stdin, or fails if the line says so.
 SLOW = """
@@ -314,3 +322,190 @@ def test_jobs_that_change_the_gallery_fail_no_request(
 
         until(found, "the new images are found")
         assert json.loads(running.ask("GET", "/readyz")[1])["images"] == 300 + 900 - 1
+
+
+# docs/operations.md
+
+
+def block(language: str) -> str:
+    """The page's only block of code in a language."""
+    page = settings_table.PAGE.read_text(encoding="utf-8")
+    (found,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    return found
+
+
+def test_the_page_lists_all_settings():
+    wanted = settings_table.rendered()
+    assert settings_table.written() == wanted, "run: python -m tests.settings_table"
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MAX_BODY_BYTES", "0"),
+        ("BODY_TIMEOUT_S", "soon"),
+        ("BODY_TIMEOUT_S", "nan"),
+        ("QUEUE", "-1"),
+        ("STOP_TIMEOUT_S", "0"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_the_variables_name(
+    gallery_folder, monkeypatch, capsys, variable, value
+):
+    monkeypatch.setenv(f"HASHSEARCH_{variable}", value)
+    assert main(["serve", "--gallery", str(gallery_folder), "--port", "0"]) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert f"HASHSEARCH_{variable}" in sentence
+
+
+def test_levels_are_read_in_any_case(monkeypatch):
+    monkeypatch.setenv("HASHSEARCH_LOG_LEVEL", "WARNING")
+    assert Settings(gallery="g").log_level == "warning"
+
+
+def test_a_copy_made_while_a_writer_runs_opens_and_verifies(folder, image_files, tmp_path):
+    stop, added = threading.Event(), []
+
+    def write() -> None:
+        gallery = GalleryFolder(folder)
+        encoder = gallery.encoder()
+        files = [path.read_bytes() for path in sorted(image_files.rglob("*.*"))[:200]]
+        for number, data in enumerate(files):
+            if not stop.is_set():
+                added.append(add_image(gallery, encoder, data + b"%d" % number)[0])
+        gallery.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    until(lambda: len(added) > 3, "the writer writes")
+    bin_folder = Path(sys.executable).parent
+    done = subprocess.run(
+        ["sh", "-ec", block("sh")],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    stop.set()
+    writer.join()
+    assert done.returncode == 0, done.stdout + done.stderr
+    copy = GalleryFolder(tmp_path / "copy")
+    images = copy.catalog.count()
+    assert 303 < images <= 300 + len(added)
+    verification = verify(copy, sample=50)
+    assert (verification.findings, verification.encoded) == ([], 50)
+    copy.close()
+    searcher = open_searcher(tmp_path / "copy")
+    assert len(searcher) == images
+    newest = int(searcher.ids.max())
+    assert len(searcher.search(searcher.query_by_id(newest), k=3).ids) == 3
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> tuple[Path, Path]:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    key, made = folder / "tls.key", folder / "tls.pem"
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost "
+        f"-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout {key} -out {made}".split(),
+        check=True,
+        capture_output=True,
+    )
+    return made, key
+
+
+def nginx_command(folder: Path, service_port: int, port: int, certificate) -> list[str]:
+    site = block("nginx")
+    for documented, real in (
+        ("127.0.0.1:8000", f"127.0.0.1:{service_port}"),
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("/etc/ssl/certs/pictures.pem", str(certificate[0])),
+        ("/etc/ssl/private/pictures.key", str(certificate[1])),
+    ):
+        assert site.count(documented) == 1
+        site = site.replace(documented, real)
+    places = "".join(
+        f"{name}_temp_path {folder}/{name};\n"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log {folder}/error.log;\n"
+        f"events {{}}\nhttp {{\naccess_log off;\n{places}{site}}}\n"
+    )
+    return ["nginx", "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
+
+
+def caddy_command(folder: Path, service_port: int, port: int, certificate) -> list[str]:
+    site = block("caddyfile")
+    tls = f"https://127.0.0.1:{port} {{\n\ttls {certificate[0]} {certificate[1]}"
+    for documented, real in (
+        ("127.0.0.1:8000", f"127.0.0.1:{service_port}"),
+        ("pictures.example.org {", tls),
+    ):
+        assert site.count(documented) == 1
+        site = site.replace(documented, real)
+    globals_ = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n"
+    (folder / "Caddyfile").write_text(globals_ + site)
+    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
+
+
+@pytest.fixture(scope="module")
+def served(gallery_folder) -> Iterator[Service]:
+    with service(gallery_folder) as running:
+        running.wait_until_loaded()
+        yield running
+
+
+@pytest.mark.parametrize(("proxy", "command"), [("nginx", nginx_command), ("caddy", caddy_command)])
+def test_the_configuration_of_a_proxy_works(served, certificate, picture, tmp_path, proxy, command):
+    if shutil.which(proxy) is None:
+        pytest.skip(f"there is no {proxy}")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    trusted = ssl.create_default_context(cafile=str(certificate[0]))
+
+    def ask(method: str, path: str, body: bytes | None = None):
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=trusted)
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            return response, response.read()
+        finally:
+            connection.close()
+
+    def answers() -> bool:
+        assert running.poll() is None, (tmp_path / "output").read_text()
+        try:
+            return ask("GET", "/search/livez")[0].status == 200
+        except OSError:
+            return False
+
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    with (
+        (tmp_path / "output").open("w") as output,
+        subprocess.Popen(
+            command(tmp_path, served.port, port, certificate),
+            stdout=output,
+            stderr=output,
+            env=environment,
+        ) as running,
+    ):
+        try:
+            until(answers, f"{proxy} answers")
+            response, data = ask("POST", "/search/v1/search?k=3", picture)
+            assert (response.status, len(json.loads(data)["hits"])) == (200, 3)
+            request_id = response.getheader("x-request-id")
+            until(lambda: request_id in "".join(served.log), "the request is logged")
+            # More than the service reads, and less than the proxy does.
+            response, data = ask("POST", "/search/v1/search", bytes(16 * 2**20 + 1))
+            assert (response.status, json.loads(data)["code"]) == (413, "body-too-large")
+            assert ask("POST", "/search/v1/search", bytes(18 * 2**20))[0].status == 413
+            assert ask("GET", "/search/metrics")[0].status == 404
+            assert ask("GET", "/search")[0].getheader("location").endswith("/search/")
+        finally:
+            running.terminate()

@@ -1,10 +1,9 @@
 """Where the log goes, and how its lines look."""
 
+import json
 import logging
+from datetime import UTC, datetime
 from typing import Any
-
-from pythonjsonlogger.core import RESERVED_ATTRS
-from pythonjsonlogger.json import JsonFormatter
 
 from service.settings import Settings
 
@@ -22,7 +21,7 @@ def log_config(settings: Settings, *, is_terminal: bool) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"json": {"()": _json}, "text": {"()": _Text}},
+        "formatters": {"json": {"()": _Json}, "text": {"()": _Text}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
@@ -35,14 +34,20 @@ def log_config(settings: Settings, *, is_terminal: bool) -> dict[str, Any]:
     }
 
 
-def _json() -> logging.Formatter:
-    return JsonFormatter(
-        ["levelname", "name", "message"],
-        rename_fields={"levelname": "level", "name": "logger", "exc_info": "traceback"},
-        rename_fields_keep_missing=False,
-        reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals
-        timestamp="time",
-    )
+class _Json(logging.Formatter):
+    """One object a line: time, level, logger, message, the record's `fields`, and a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
 
 
 class _Text(logging.Formatter):

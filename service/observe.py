@@ -65,7 +65,10 @@ class Observed:
             await stopping(request_id)(scope, receive, send_observed)
         except Exception as error:  # a fault of the service
             _log.error(
-                "request %s failed", request_id, exc_info=error, extra={"request_id": request_id}
+                "request %s failed",
+                request_id,
+                exc_info=error,
+                extra={"fields": {"request_id": request_id}},
             )
             if status:
                 raise
@@ -96,7 +99,7 @@ class Observed:
                 fields["duration_ms"],
                 fields["client"],
                 request_id,
-                extra=fields,
+                extra={"fields": fields},
             )
 
 

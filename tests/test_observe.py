@@ -219,7 +219,11 @@ def test_health_checks_and_scrapes_are_logged_for_debugging_alone(client, caplog
     caplog.set_level(logging.DEBUG, "service")
     for path in ("/livez", "/readyz", "/metrics", "/"):
         client.get(path)
-    levels = {one.path: one.levelname for one in caplog.records if one.name == "service.requests"}
+    levels = {
+        one.fields["path"]: one.levelname
+        for one in caplog.records
+        if one.name == "service.requests"
+    }
     quiet = dict.fromkeys(("/livez", "/readyz", "/metrics"), "DEBUG")
     assert levels == {**quiet, "/": "INFO"}
 

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,10 @@ class History:
                 found.append((distance, one))
         return sorted(found)
 
+    def by_id(self, query: Query, chosen_by: Filter) -> list[tuple[int, int]]:
+        """(id, distance between codes) of every image that may be found."""
+        return [(one, distance) for distance, one in self.expected(query, "codes", chosen_by)]
+
 
 def a_filter(of: random.Random, ids: list[int]) -> Filter:
     return Filter(
@@ -160,6 +165,12 @@ def test_every_search_finds_what_the_gallery_holds(empty_gallery, seed, waits, m
         chosen = sorted(one for _, one in expected if one > after)
         with live.searcher() as searcher:
             assert searcher.ids_after(after, k, chosen_by) == chosen[:k]
+        with live.searcher() as searcher:
+            other = Query(history.numbers.choice(np.array([0, 1, 3], np.uint8), 32))
+            each = [dict(history.by_id(one, chosen_by)) for one in (query, other)]
+            least = [min(distance, each[1][one]) for one, distance in each[0].items()]
+            counts = searcher.distance_counts(replace(query, views=(other,)), chosen_by)
+            assert counts.tolist() == [least.count(distance) for distance in range(257)]
 
 
 def built_to_find_all(gallery: GalleryFolder, kind: str, monkeypatch) -> None:

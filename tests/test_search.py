@@ -269,3 +269,32 @@ def test_the_largest_distance_fits():
 
 def test_an_empty_pixel_index_finds_nothing():
     check(PixelIndex([]), np.zeros(3072, np.uint8), 5, 10**9, [], None)
+
+
+@settings(deadline=None, max_examples=100)
+@given(tied_codes, st.integers(1, 3), st.sampled_from([None, 1, 3]))
+def test_distances_are_counted_as_a_slow_loop_counts_them(codes_and_subset, queries, slices):
+    codes, mask = codes_and_subset
+    loops = [hamming_loop(query, codes) for query in codes[:queries]]
+    least = [min(each) for each in zip(*loops, strict=True)]
+    chosen = [one for at, one in enumerate(least) if mask is None or mask[at]]
+    subset = None if mask is None else subsets.of_mask(mask)
+    counts = ExactIndex(codes, slices).distance_counts(codes[:queries], subset)
+    assert (counts.shape, counts.dtype) == ((257,), np.int64)
+    assert counts.tolist() == [chosen.count(distance) for distance in range(257)]
+
+
+def test_distances_are_counted_over_several_blocks_and_slices():
+    many = np.random.default_rng(0).integers(0, 256, (3 * 2**16 + 5, 32), np.uint8)
+    expected = np.bitwise_count(many ^ many[0]).sum(axis=1)
+    rows = np.random.default_rng(0).permutation(len(many))
+    for few in (rows[:1000], rows[:100_000], None):
+        subset = None if few is None else subsets.of_positions(np.sort(few), len(many))
+        chosen = expected if few is None else expected[few]
+        counts = ExactIndex(many).distance_counts(many[:1], subset)
+        assert_array_equal(counts, [(chosen == distance).sum() for distance in range(257)])
+
+
+def test_a_count_of_distances_refuses_codes_of_another_width():
+    with pytest.raises(CodeShapeError):
+        ExactIndex(np.zeros((5, 32), np.uint8)).distance_counts(np.zeros((1, 31), np.uint8))

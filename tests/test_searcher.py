@@ -126,3 +126,13 @@ def test_removed_images_make_room_for_the_next_nearest(gallery):
 def test_an_unknown_id_is_refused(searcher):
     with pytest.raises(NotInGallery, match="no image with this id"):
         searcher.query_by_id(12345)
+
+
+def test_counts_of_distances_agree_with_a_search_for_all_others(searcher):
+    query = searcher.query_by_id(9)
+    distances = searcher.search(query, k=300).distances
+    counts = searcher.distance_counts(query)
+    assert counts.tolist() == [(distances == distance).sum() for distance in range(257)]
+    assert counts.sum() == 299
+    with pytest.raises(InvalidQuery, match="distances are counted by the method codes alone"):
+        searcher.distance_counts(query, method="pixels")

@@ -269,6 +269,31 @@ class Searcher:
             for ids, distances in shown
         ]
 
+    def distance_counts(
+        self, query: Query, chosen_by: Filter | None = None, method: str = DEFAULT_METHOD
+    ) -> NDArray[np.int64]:
+        """Count the images that a search by code may find, by their distance: (257,) int64.
+
+        An image's distance is the least of those from the query and its views. chosen_by: as of
+        `search`. The query is left out if it is an image of the gallery. Raises InvalidQuery if
+        the method does not compare codes.
+        """
+        if method not in SERVED or SERVED[method].column != "codes":
+            raise InvalidQuery(f"distances are counted by the method {DEFAULT_METHOD} alone")
+        codes = np.stack([one.code for one in (query, *query.views)])
+        chosen_by = chosen_by or Filter()
+        if query.image_id is not None:
+            chosen_by = replace(chosen_by, exclude=(*chosen_by.exclude, query.image_id))
+        live, catalog = self.state.live, self.gallery.catalog
+        if catalog.generation() != self.generation:  # a later state is being read
+            live = self._present(live)
+        subsets = self._filtered.subsets(chosen_by, live, self.generation, catalog)
+        return live.distance_counts(codes, method, subsets)
+
+    def _present(self, live: Live) -> Live:
+        """The images of a former state that the catalog still has."""
+        return live.removed(np.setdiff1d(live.ids(), self.gallery.catalog.rows().ids))
+
     def _kind(self, index: str | None, method: str, k: int | None) -> str:
         """The kind of index that answers. Raises InvalidQuery if it cannot."""
         built = self.state.live.base.kinds
@@ -356,7 +381,7 @@ class Searcher:
             if len(hits) == len(ids):
                 return Ranking(method, hits, truncated, latency_ms)
             # Of a former state, whose images may have been removed since.
-            live = live.removed(np.setdiff1d(live.ids(), self.gallery.catalog.rows().ids))
+            live = self._present(live)
 
     def _values(self, query: Query, method: str) -> NDArray[np.uint8]:
         """The query's values of the column that a method searches: (width,) uint8."""

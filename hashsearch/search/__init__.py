@@ -135,3 +135,18 @@ class CombinedIndex(Index, Protocol):
         entries, or fewer where fewer vectors may be found.
         """
         ...
+
+
+@runtime_checkable
+class CountingIndex(Index, Protocol):
+    """An index of codes that can count them by their distance."""
+
+    def distance_counts(
+        self, queries: NDArray[np.uint8], subset: Subset | None = None
+    ) -> NDArray[np.int64]:
+        """Count the codes at each distance from the nearest of the queries.
+
+        queries: (n_queries, n_bytes) uint8, at least one. Returns (bits + 1,) int64: at position
+        d, the number of codes, of those that may be found, whose least distance is d bits.
+        """
+        ...

@@ -148,6 +148,34 @@ class ExactIndex:
         positions = np.concatenate([part for part, _ in found])
         return least_sums(positions, np.concatenate([part for _, part in found]), k)
 
+    def distance_counts(
+        self, queries: NDArray[np.uint8], subset: Subset | None = None
+    ) -> NDArray[np.int64]:
+        """Count the codes at each distance from the nearest of the queries; see CountingIndex.
+
+        Raises CodeShapeError, as `search` does.
+        """
+        require_code_bytes(queries, self.code_bytes)
+        queries = np.ascontiguousarray(queries)
+        bits = 8 * self.code_bytes
+        listed = None if subset is None else subset.positions
+        chosen = None if subset is None or listed is not None else subset.mask()
+
+        def count(start: int, end: int) -> NDArray[np.int64]:
+            counts = np.zeros(bits + 1, np.int64)
+            for at in range(start, end, _BLOCK):
+                until = min(at + _BLOCK, end)
+                found = hamming_distances(queries, self._chosen(at, until, listed))
+                least = found[0] if len(found) == 1 else found.min(axis=0)
+                if chosen is not None:
+                    least = least[chosen[at:until]]
+                counts += np.bincount(least, minlength=bits + 1)
+            return counts
+
+        size = len(self) if listed is None else len(listed)
+        each = self._in_slices(count, size, len(queries))
+        return np.sum(each, axis=0, dtype=np.int64)
+
     def _chosen(self, start: int, end: int, listed: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         """The codes from start to end, or at the listed positions from start to end."""
         if listed is None:

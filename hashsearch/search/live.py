@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.search import NO_POSITION, Block, CombinedIndex, Index, gathered
+from hashsearch.search import (
+    NO_POSITION,
+    Block,
+    CombinedIndex,
+    CountingIndex,
+    Index,
+    gathered,
+)
 from hashsearch.search.subset import Subset, common, whole
 
 # Searches one index of a segment; the last argument says whether it is of the wanted kind.
@@ -203,6 +210,21 @@ class Live:
         every_id, every_distance = np.concatenate(ids), np.concatenate(distances)
         order = np.lexsort((every_id, every_distance))
         return every_id[order], every_distance[order]
+
+    def distance_counts(
+        self, codes: NDArray[np.uint8], name: str, subsets: Sequence[Subset | None]
+    ) -> NDArray[np.int64]:
+        """Count the images at each distance from the nearest of some codes, (257,) int64.
+
+        codes: (n_codes, 32) uint8. name: of the method that compares codes. subsets: as of
+        `search`.
+        """
+        each = []
+        for segment, subset in zip(self.segments, subsets, strict=True):
+            index = segment.indexes[name]
+            assert isinstance(index, CountingIndex)
+            each.append(index.distance_counts(codes, common(segment.present, subset)))
+        return np.sum(each, axis=0, dtype=np.int64)
 
 
 _NO_ID = -1  # where there is no match

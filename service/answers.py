@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from itertools import combinations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hashsearch.gallery.built import usable_indexes
 from hashsearch.gallery.history import last_job
 from hashsearch.metrics import overlap_at_k
@@ -32,13 +35,16 @@ def search_answer(
     parameters: SearchParameters,
     question: Question,
     ranking: Ranking,
+    counts: NDArray[np.int64] | None,
     context: Context,
 ) -> SearchAnswer:
+    """counts: (257,) int64, the histogram of distances, if it was asked for."""
     return SearchAnswer(
         asked=_asked(asked, parameters),
         code=question.code,
         generation=searcher.generation,
         fingerprint=searcher.fingerprint,
+        histogram=None if counts is None else counts.tolist(),
         **dict(_answer(ranking, context)),
     )
 

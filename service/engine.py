@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.crop import WHOLE, Crop
-from hashsearch.errors import HashSearchError, InvalidGallery, InvalidImage
+from hashsearch.errors import HashSearchError, InvalidGallery, InvalidImage, InvalidQuery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
 from hashsearch.images import decode, encode_png
@@ -125,7 +125,11 @@ class Engine:
                     chosen_by=question.chosen_by,
                 ),
             )
-            return search_answer(searcher, asked, parameters, question, ranking, context)
+            counts = None
+            if parameters.histogram:
+                with context.stages.measure("search"):
+                    counts = _counted(searcher, question, parameters.method)
+            return search_answer(searcher, asked, parameters, question, ranking, counts, context)
 
         return self._answered(asked, parameters, context, search, parameters.index)
 
@@ -163,7 +167,7 @@ class Engine:
                 one.context.stages.add("catalog", took - ranking.latency_ms / 1000)
                 question = Question(query, (), (), Filter())
                 answers[number] = search_answer(
-                    searcher, one.asked, one.parameters, question, ranking, one.context
+                    searcher, one.asked, one.parameters, question, ranking, None, one.context
                 )
             return [answers[number] for number in range(len(questions))]
 
@@ -357,6 +361,12 @@ def _searched(context: Context, search: Callable[[], Ranking]) -> Ranking:
     context.stages.add("search", ranking.latency_ms / 1000)
     context.stages.add("catalog", time.perf_counter() - started - ranking.latency_ms / 1000)
     return ranking
+
+
+def _counted(searcher: Searcher, question: Question, method: str) -> NDArray[np.int64]:
+    if question.like or question.unlike or question.query is None:
+        raise InvalidQuery("a histogram is of the distances to a query, without examples")
+    return searcher.distance_counts(question.query, question.chosen_by, method)
 
 
 def _unavailable(error: Exception) -> GalleryUnavailable:

@@ -72,6 +72,13 @@ class SearchParameters(ChoiceParameters):
         description="the kind of index that answers, of those that were built of the gallery; "
         "without it, and where images are chosen, search is exact",
     )
+    histogram: Annotated[
+        bool,
+        Field(
+            description="count all images that may be found by their distance too, exactly; by "
+            "the method codes, without examples"
+        ),
+    ] = False
 
 
 class CompareParameters(ChoiceParameters):
@@ -213,6 +220,10 @@ class SearchAnswer(MethodAnswer):
     )
     generation: int = Field(description="the gallery's, that was searched")
     fingerprint: str = Field(description="of the model that made the codes")
+    histogram: list[int] | None = Field(
+        description="the number of images at each distance from 0 to 256 bits, of all that may be "
+        "found, whatever k, offset and radius are; null unless it was asked for"
+    )
 
 
 class Overlap(BaseModel):

@@ -116,7 +116,7 @@ def _asked(asked: AskedQuery, parameters: SearchParameters | CompareParameters) 
         k=parameters.k,
         offset=getattr(parameters, "offset", 0),
         radius=getattr(parameters, "radius", None),
-        method=getattr(parameters, "method", None),
+        method=parameters.method if isinstance(parameters, SearchParameters) else None,
         index=getattr(parameters, "index", None),
         label=parameters.label,
         uri_prefix=parameters.uri_prefix,

@@ -176,7 +176,7 @@ class Engine:
     def compare(
         self, asked: AskedQuery, parameters: CompareParameters, context: Context
     ) -> CompareAnswer:
-        """Every method's answer to one query. Raises as `search` does."""
+        """The answer of several methods to one query. Raises as `search` does."""
 
         def compare(searcher: Searcher, question: Question) -> CompareAnswer:
             def ranked(method: str) -> Ranking:
@@ -191,7 +191,7 @@ class Engine:
 
             rankings = [
                 _searched(context, lambda method=method: ranked(method))  # type: ignore[misc]
-                for method in searcher.compared_methods
+                for method in parameters.method or searcher.compared_methods
             ]
             return compare_answer(searcher, asked, parameters, question, rankings, context)
 

@@ -124,6 +124,31 @@ def test_compare_gives_each_methods_hits_and_their_overlap(client, picture):
     assert overlap == {"methods": ["codes", "pixels"], "share": len(found[0] & found[1]) / 9}
 
 
+def test_a_comparison_is_of_the_methods_that_are_named(client, picture):
+    path = "/v1/compare?k=9&method=normalized&method=codes&method=pixels"
+    answer = client.post(path, content=picture).json()
+    assert [method["method"] for method in answer["methods"]] == ["normalized", "codes", "pixels"]
+    for method in answer["methods"]:
+        alone = client.post(f"/v1/search?k=9&method={method['method']}", content=picture).json()
+        assert method["hits"] == alone["hits"]
+    assert [one["methods"] for one in answer["overlap_at_k"]] == [
+        ["normalized", "codes"], ["normalized", "pixels"], ["codes", "pixels"],
+    ]  # fmt: skip
+    assert answer["asked"]["method"] is None
+    (alone,) = client.post("/v1/compare?method=codes", json={"code": "00" * 32}).json()["methods"]
+    assert alone["method"] == "codes"
+
+
+def test_a_comparison_of_a_method_twice_or_of_an_unknown_one_is_refused(client):
+    for methods, sentence in (
+        ("method=codes&method=codes", "each method is named once"),
+        ("method=codes&method=magic", "the method is one of codes, pixels, normalized"),
+    ):
+        response = client.post(f"/v1/compare?{methods}", json={"id": 5})
+        assert problem(response, 422, "invalid-parameter") == sentence
+        assert response.json()["parameter"] == "method"
+
+
 def test_the_thumbnail_of_a_tiny_picture_is_the_picture_itself(client, tiny_images):
     hit = client.post("/v1/search?k=1&method=pixels", json={"id": 30}).json()["hits"][0]
     response = client.get(hit["thumbnail"])

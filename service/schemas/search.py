@@ -85,6 +85,21 @@ class CompareParameters(ChoiceParameters):
     """The query string of a comparison."""
 
     k: K = DEFAULT_K
+    method: Annotated[
+        list[MethodName],
+        Field(
+            default_factory=list,
+            description="what is compared, repeated for each method; without it, every method that "
+            "is compared by default and that the gallery has data for",
+        ),
+    ]
+
+    @field_validator("method")
+    @classmethod
+    def _each_once(cls, methods: list[str]) -> list[str]:
+        if len(set(methods)) < len(methods):
+            raise ValueError("each method is named once")
+        return methods
 
 
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]

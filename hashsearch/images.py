@@ -44,6 +44,7 @@ READ_PREPROCESSINGS = ("1", "2")
 TINY_SIDE = 32
 TINY_BYTES = TINY_SIDE * TINY_SIDE * 3
 THUMBNAIL_SIDE = 128
+PREVIEW_SIDE = 512
 MAX_FILE_BYTES = 256 * 2**20  # 64 megapixels of 8-bit RGBA, uncompressed
 
 _OF_PILLOW = tuple(n for row in FILE_FORMATS for n in row.names if n != "HEIF")  # Pillow's names
@@ -107,6 +108,22 @@ def whole_picture(data: bytes) -> Image.Image:
     with _reading(f"the {image.format} image of {len(data):,} bytes"):
         image.load()
         return _to_rgb(turned(plain.mend(image), plain.orientation))
+
+
+def preview(data: bytes) -> NDArray[np.uint8]:
+    """The whole picture of an image file, reduced to at most PREVIEW_SIDE pixels a side.
+
+    RGB and upright, by the rules of `decode`. Returns (height, width, 3) uint8. A JPEG is decoded
+    at a smaller scale. Raises what `decode` raises.
+    """
+    image, plain = _open(data)
+    require_few_pixels(*image.size)
+    image.draft(None, (PREVIEW_SIDE, PREVIEW_SIDE))
+    with _reading(f"the {image.format} image of {len(data):,} bytes"):
+        image.load()
+        picture = _to_rgb(turned(plain.mend(image), plain.orientation))
+        picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.BOX)
+        return np.asarray(picture)
 
 
 def from_picture(image: Image.Image, *, crop: Crop = WHOLE) -> DecodedImage:
@@ -242,7 +259,7 @@ def read_image_file(path: Path) -> bytes:
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Write (height, width, 3) uint8 RGB as PNG."""
+    """Write (height, width, 3) uint8 RGB, or (height, width) uint8 grey levels, as PNG."""
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()

@@ -25,7 +25,7 @@ from service.observe import Observed
 from service.openapi import described
 from service.problems import install_problem_handlers
 from service.proxies import Proxied
-from service.routes import gallery, health, images, metrics, pages, search
+from service.routes import codes, gallery, health, images, metrics, pages, search
 from service.settings import Settings
 from service.together import Together
 
@@ -94,7 +94,7 @@ def create_app(
     app.state.metrics = figures
     figures.watch(engine, lanes, app.state.body_memory)
     install_problem_handlers(app)
-    for routes in (search, images, gallery, health, metrics, pages):
+    for routes in (search, codes, images, gallery, health, metrics, pages):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.openapi = described(app)  # type: ignore[method-assign]

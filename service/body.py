@@ -49,6 +49,7 @@ def _body_schema(form: dict[str, Any], model: type[BaseModel]) -> Mapping[str, A
 _FILE = {"type": "string", "format": "binary"}
 QUERY_BODY_SCHEMA = _body_schema(_FILE, QueryBody)
 ADD_BODY_SCHEMA = _body_schema({"type": "array", "items": _FILE, "maxItems": MAX_ADDED}, AddBody)
+IMAGE_BODY_SCHEMA = _body_schema(_FILE, ImageExample)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import TypeVar
@@ -217,17 +218,23 @@ class Engine:
 
         No more images are decoded at a time than there are cores.
         """
-        with context.stages.measure("decode"), self._decoding:
+        with self.decoding(context):
             return decode(image, crop=crop).tiny
 
     def prepare(self, image: bytes, context: Context) -> Prepared:
         """A file's bytes, decoded as what a gallery keeps; raises what `images.decode` raises."""
         thumbnails = self.with_gallery(lambda gallery: gallery.keeps("thumbnails"))
-        with context.stages.measure("decode"), self._decoding:
+        with self.decoding(context):
             (result,) = prepare([SourceImage("", None, len(image), 0, image)], thumbnails)
         if isinstance(result, InvalidImage):
             raise result
         return result
+
+    @contextmanager
+    def decoding(self, context: Context) -> Iterator[None]:
+        """Within the block, an image may be decoded: as many at a time as there are cores."""
+        with context.stages.measure("decode"), self._decoding:
+            yield
 
     def encode(self, searcher: Searcher, tiny: NDArray[np.uint8], context: Context) -> list[Query]:
         """A query for each of (n, 32, 32, 3) uint8 tiny images. Raises as `columns` does."""

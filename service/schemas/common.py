@@ -20,7 +20,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _one_of(what: str, table: Mapping[str, Any]) -> tuple[AfterValidator, Any]:
+def one_of(what: str, table: Mapping[str, Any]) -> tuple[AfterValidator, Any]:
     """Annotations of a name in a table, which OpenAPI lists; tests add rows to tables."""
 
     def known(name: str) -> str:
@@ -34,8 +34,8 @@ def _one_of(what: str, table: Mapping[str, Any]) -> tuple[AfterValidator, Any]:
     return AfterValidator(known), Field(json_schema_extra=list_names)
 
 
-MethodName = Annotated[str, *_one_of("method", SERVED)]
-KindName = Annotated[str, *_one_of("index", KINDS)]
+MethodName = Annotated[str, *one_of("method", SERVED)]
+KindName = Annotated[str, *one_of("index", KINDS)]
 Word = Annotated[
     str,
     Field(

@@ -27,20 +27,22 @@ MAX_IMAGES = 8  # of the examples; each takes as long to decode as a query
 
 K = Annotated[int, Field(ge=1, le=MAX_K, description="largest number of hits")]
 
+CropText = Annotated[
+    str,
+    Field(
+        max_length=100,
+        description="the part of the image that counts, as left,top,right,bottom in fractions of "
+        "its width and height",
+    ),
+]
+
 
 class ChoiceParameters(Strict):
     """What every search of the gallery takes in its query string."""
 
     label: Label | None = None
     uri_prefix: UriPrefix | None = None
-    crop: Annotated[
-        str | None,
-        Field(
-            max_length=100,
-            description="the part of the query image that is searched for, as left,top,right,"
-            "bottom in fractions of its width and height",
-        ),
-    ] = None
+    crop: CropText | None = None
     transforms: Annotated[
         bool,
         Field(

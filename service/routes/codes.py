@@ -1,0 +1,62 @@
+"""From a picture to its code, and from a code to a picture."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from hashsearch.errors import CodeShapeError, InvalidQuery
+from service.body import IMAGE_BODY_SCHEMA, TheBody
+from service.encoding import encode_answer, image_of, images_of, reconstruction
+from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, problem_responses
+from service.routes.dependencies import TheCall
+from service.schemas.codes import EncodeAnswer, EncodeParameters
+from service.validation import InvalidParameter
+
+router = APIRouter(prefix="/v1", tags=["codes"], responses=problem_responses(*OF_GALLERY))
+
+# A browser asks again each time: another model may be served at this address later.
+_CACHE = "private, no-cache"
+
+
+@router.post(
+    "/encode",
+    openapi_extra=dict(IMAGE_BODY_SCHEMA),
+    responses=problem_responses(*OF_BODY, *OF_IMAGE, InvalidQuery, InvalidParameter),
+)
+async def encode(
+    call: TheCall, body: TheBody, parameters: Annotated[EncodeParameters, Query()]
+) -> EncodeAnswer:
+    """Encode a picture: its code, and pictures of what the model sees and keeps of it."""
+    image = image_of(await call.query_of(body))
+    return await call.pictures(
+        lambda: encode_answer(call.engine, image, parameters, call.context), images_of(parameters)
+    )
+
+
+@router.head("/codes/{hex}/reconstruction.png", include_in_schema=False)
+@router.get(
+    "/codes/{hex}/reconstruction.png",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The picture.",
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        304: {"description": "The picture is the one that the client has."},
+        **problem_responses(CodeShapeError),
+    },
+)
+async def get_reconstruction(
+    call: TheCall,
+    hex: Annotated[str, Path(description="a code, 64 hexadecimal digits")],
+    if_none_match: Annotated[
+        str | None, Header(description="the ETag of the picture that the client has")
+    ] = None,
+) -> Response:
+    """The picture of 32×32 pixels that a code decodes to, PNG."""
+    tag, picture = await call.quick(lambda: reconstruction(call.engine, hex))
+    headers = {"Cache-Control": _CACHE, "ETag": tag}
+    if if_none_match is not None and tag in if_none_match:
+        return Response(status_code=304, headers=headers)
+    data = await call.pictures(picture, 1)
+    return Response(data, media_type="image/png", headers=headers)

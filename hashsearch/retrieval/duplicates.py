@@ -1,7 +1,8 @@
 """Groups of near-equal pictures in a gallery, and of files with the same bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,39 +73,112 @@ def default_radius(card: Card) -> int:
     return card.closeness.same
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Groups of linked images, in 50 bytes an image; `described` says what files they are.
+
+    They are in order of diameter, those of more files first, then in order of id.
+
+    generation: of the gallery. radius: in bits. ids, codes: (n,) int64 and (n, 32) uint8, of the
+    images, group after group, ascending within a group. starts: (n_groups + 1,) int64, where each
+    group starts, and n. diameters: (n_groups,) int64, in bits. are_bounds: (n_groups,) bool,
+    whether a diameter is a lower bound. copied: (n_copied,) int64, ascending, ids of the images
+    that have several places.
+    """
+
+    generation: int
+    radius: int
+    ids: NDArray[np.int64]
+    codes: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    diameters: NDArray[np.int64]
+    are_bounds: NDArray[np.bool_]
+    copied: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.diameters)
+
+
 def find_duplicates(gallery: GalleryFolder, radius: int) -> list[DuplicateGroup]:
     """Group a gallery's pictures that are linked within a radius in bits, and equal files.
 
     An image whose bytes are in several existing files is a group even alone. Returns the groups
     in order of diameter, those of more files first, then in order of id.
     """
-    ids, codes = _read_codes(gallery)
+    groups = find_groups(gallery, radius)
+    return list(described(gallery.catalog, groups, range(len(groups))).values())
+
+
+def find_groups(gallery: GalleryFolder, radius: int, threads: int | None = None) -> Groups:
+    """Find the groups that `find_duplicates` returns, without looking up their images.
+
+    threads: that compare codes; one for each core by default.
+    """
+    generation, ids, codes = _read_codes(gallery)
     of_image, distinct = _distinct(codes)
-    labels = linked(distinct, min(radius, CODE_BITS))[of_image]
-    copied = gallery.catalog.ids_where("id IN (SELECT image FROM places)", ())
+    labels = linked(distinct, min(radius, CODE_BITS), threads)[of_image]
+    copied = np.array(gallery.catalog.ids_where("id IN (SELECT image FROM places)", ()), np.int64)
     chosen = np.isin(ids, copied)
     chosen |= np.bincount(labels, minlength=1)[labels] > 1
     positions = np.flatnonzero(chosen)
     positions = positions[np.argsort(labels[positions], kind="stable")]
     starts = np.flatnonzero(np.diff(labels[positions], prepend=-1))
-    images = _images(gallery.catalog, ids[positions].tolist(), copied)
-    diameters = _diameters(distinct, of_image[positions], starts)
-    groups = []
-    for members, (diameter, is_bound) in zip(
-        np.split(positions, starts[1:]) if len(starts) else (), diameters, strict=True
-    ):
-        here = [at for at in members.tolist() if ids[at] in images]  # the others were removed
-        if sum(len(images[ids[at]].files) for at in here) > 1:
-            files = _files([images[ids[at]] for at in here], codes[here])
-            groups.append(DuplicateGroup(files, diameter, is_bound))
-    return sorted(
-        groups,
-        key=lambda group: (
-            group.diameter,
-            -len(group.files),
-            min(file.id for file in group.files),
-        ),
+    diameters, are_bounds = _diameters(distinct, of_image[positions], starts)
+    ids, codes = ids[positions], codes[positions]
+    files = np.ones(len(ids), np.int64)  # of each image
+    is_copied = np.flatnonzero(np.isin(ids, copied))
+    files[is_copied] = _file_counts(gallery.catalog, ids[is_copied].tolist())
+    sizes = np.diff(starts, append=len(ids))
+    n_files, lowest = np.zeros((2, len(starts)), np.int64)
+    if len(starts):
+        n_files = np.add.reduceat(files, starts)
+        lowest = np.minimum.reduceat(ids, starts)
+    order = np.lexsort((lowest, -n_files, diameters))
+    order = order[n_files[order] > 1]
+    ends = np.concatenate([[0], np.cumsum(sizes[order])])
+    moved = np.repeat(starts[order] - ends[:-1], sizes[order]) + np.arange(ends[-1])
+    return Groups(
+        generation,
+        radius,
+        ids[moved],
+        codes[moved],
+        ends,
+        diameters[order],
+        are_bounds[order],
+        copied,
     )
+
+
+def described(
+    catalog: Catalog, groups: Groups, numbers: range, most: int | None = None
+) -> dict[int, DuplicateGroup]:
+    """The files of the groups with these numbers, by number, in their order.
+
+    most: how many images of a group are looked up, those of the lowest ids; None means all. Images
+    that were removed meanwhile are left out, and so are groups of which one file is left.
+    """
+    spans = {}
+    for number in numbers:
+        start, end = groups.starts[number : number + 2].tolist()
+        spans[number] = slice(start, end if most is None else min(end, start + most))
+    wanted = [one for span in spans.values() for one in groups.ids[span].tolist()]
+    copied = groups.copied[np.isin(groups.copied, wanted)].tolist()
+    images = _images(catalog, wanted, copied)
+    found = {}
+    for number, span in spans.items():
+        here = [
+            (images[one], code)
+            for one, code in zip(groups.ids[span].tolist(), groups.codes[span], strict=True)
+            if one in images
+        ]
+        if sum(len(image.files) for image, _ in here) > 1:
+            of_group, codes = zip(*here, strict=True)
+            found[number] = DuplicateGroup(
+                _files(of_group, np.stack(codes)),
+                int(groups.diameters[number]),
+                bool(groups.are_bounds[number]),
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +195,8 @@ class _Image:
     missing: bool
 
 
-def _read_codes(gallery: GalleryFolder) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """The ids and codes of all images: (n,) int64, ascending, and (n, 32) uint8."""
+def _read_codes(gallery: GalleryFolder) -> tuple[int, NDArray[np.int64], NDArray[np.uint8]]:
+    """The generation, and the ids and codes of all images: (n,) int64, ascending, and (n, 32)."""
     while True:
         rows = gallery.catalog.rows()
         try:
@@ -132,7 +206,7 @@ def _read_codes(gallery: GalleryFolder) -> tuple[NDArray[np.int64], NDArray[np.u
                 raise  # damaged; otherwise a job compacted or reencoded it meanwhile
         else:
             assert codes is not None, "every gallery keeps codes"
-            return rows.ids, codes
+            return rows.generation, rows.ids, codes
 
 
 def _distinct(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
@@ -159,14 +233,24 @@ def _images(catalog: Catalog, ids: Sequence[int], copied: Sequence[int]) -> dict
         if record.id not in facts:
             continue
         known = places.get(record.id) or [Place(record.uri, record.path, record.label)]
-        # Sources may overlap, so that two places are one file.
-        by_path = {place.path: place for place in reversed(known)}
-        known = [by_path[path] for path in dict.fromkeys(place.path for place in known)]
-        existing = [place for place in known if not is_gone_at(place.uri, roots)]
+        existing = _existing(known, roots)
         images[record.id] = _Image(
             record, *facts[record.id], existing or known[:1], missing=not existing
         )
     return images
+
+
+def _file_counts(catalog: Catalog, ids: Sequence[int]) -> list[int]:
+    """The number of files of each of these images, which have several places; at least 1."""
+    roots, places = catalog.sources(), catalog.places(ids)
+    return [max(len(_existing(places.get(one, ()), roots)), 1) for one in ids]
+
+
+def _existing(places: Sequence[Place], roots: Mapping[str, Path]) -> list[Place]:
+    """The places at which a file exists, each file once, as sources may overlap."""
+    by_path = {place.path: place for place in reversed(places)}
+    files = (by_path[path] for path in dict.fromkeys(place.path for place in places))
+    return [place for place in files if not is_gone_at(place.uri, roots)]
 
 
 def _files(images: Sequence[_Image], codes: NDArray[np.uint8]) -> list[DuplicateFile]:
@@ -210,8 +294,8 @@ def _files(images: Sequence[_Image], codes: NDArray[np.uint8]) -> list[Duplicate
 
 def _diameters(
     distinct: NDArray[np.uint8], members: NDArray[np.int64], starts: NDArray[np.int64]
-) -> list[tuple[int, bool]]:
-    """The diameter of each group in bits, and whether it is a lower bound.
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The diameter of each group in bits, and whether it is a lower bound, both (n_groups,).
 
     members: positions in `distinct` of the codes of all images, group after group, the first of a
     group at each of `starts`. Groups of up to 64 distinct codes are measured together.
@@ -232,7 +316,7 @@ def _diameters(
     for group in np.flatnonzero(sizes > _PAIRED).tolist():
         of_group = distinct[codes[ends[group] - sizes[group] : ends[group]]]
         largest[group] = _diameter(of_group)
-    return list(zip(largest.tolist(), (sizes > MOST_MEASURED).tolist(), strict=True))
+    return largest, sizes > MOST_MEASURED
 
 
 def _diameter(codes: NDArray[np.uint8]) -> int:

@@ -70,17 +70,18 @@ class _Plan:
         return of_table
 
 
-def linked(codes: NDArray[np.uint8], radius: int) -> NDArray[np.int64]:
+def linked(codes: NDArray[np.uint8], radius: int, threads: int | None = None) -> NDArray[np.int64]:
     """Find which codes are linked, each within an inclusive radius in bits of the next.
 
-    codes: (n, 32) uint8; with equal codes it is right, but faster without. Returns (n,) int64:
-    for each code the lowest position of a code that it is linked with. Needs about 100 + 4 × radius
-    bytes of memory a code, and 100 MB for each core. Raises CodeShapeError.
+    codes: (n, 32) uint8; with equal codes it is right, but faster without. threads: one for each
+    core by default. Returns (n,) int64: for each code the lowest position of a code that it is
+    linked with. Needs about 100 + 4 × radius bytes of memory a code, and 100 MB for each thread.
+    Raises CodeShapeError.
     """
     require_code_bytes(codes, CODE_BYTES)
     links = _Links(np.ascontiguousarray(codes), radius)
     plan = _plan(links.codes, radius)
-    pool = ThreadPoolExecutor(usable_cores())
+    pool = ThreadPoolExecutor(threads or usable_cores())
     try:
         # FAISS's kernel runs in one thread for each of ours.
         with progress_report("comparing codes", len(codes), "codes") as report:

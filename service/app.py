@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 import hashsearch
 from service.auth import KeyForAll, keys_of
 from service.body import BodyMemory
+from service.duplicates import Duplicates
 from service.engine import Engine
 from service.headers import SecurityHeaders
 from service.lanes import Lanes
@@ -25,7 +26,7 @@ from service.observe import Observed
 from service.openapi import described
 from service.problems import install_problem_handlers
 from service.proxies import Proxied
-from service.routes import codes, gallery, health, images, metrics, pages, search
+from service.routes import codes, duplicates, gallery, health, images, metrics, pages, search
 from service.settings import Settings
 from service.together import Together
 
@@ -56,6 +57,7 @@ def create_app(
     """
     keys, figures = keys_of(settings), Metrics()
     engine, lanes = Engine(settings.gallery, figures.count_batch), Lanes(settings)
+    found_duplicates = Duplicates(engine)
 
     def load() -> None:
         try:
@@ -73,6 +75,7 @@ def create_app(
         await asyncio.to_thread(loading.join, settings.stop_timeout_s)
         if not loading.is_alive():  # otherwise what it opened is closed with the process
             await asyncio.to_thread(lanes.close)
+            await asyncio.to_thread(found_duplicates.close)
             engine.close()
 
     app = FastAPIOffline(  # FastAPI that serves the assets of /docs itself, without a CDN
@@ -90,11 +93,12 @@ def create_app(
     app.state.engine = engine
     app.state.lanes = lanes
     app.state.plain = Together(lanes.quick, engine.search_each)
+    app.state.duplicates = found_duplicates
     app.state.body_memory = BodyMemory(settings)
     app.state.metrics = figures
     figures.watch(engine, lanes, app.state.body_memory)
     install_problem_handlers(app)
-    for routes in (search, codes, images, gallery, health, metrics, pages):
+    for routes in (search, codes, images, duplicates, gallery, health, metrics, pages):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.openapi = described(app)  # type: ignore[method-assign]

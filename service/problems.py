@@ -36,6 +36,10 @@ class BodyTooSlow(HashSearchError):
     """A request whose body does not arrive in time."""
 
 
+class BeingComputed(HashSearchError):
+    """A request for what is being computed in the background."""
+
+
 class DiskFull(HashSearchError):
     """A change for which the gallery's disk has no room."""
 
@@ -50,6 +54,10 @@ class GalleryUnavailable(HashSearchError):
 
 class GalleryLoading(HashSearchError):
     """A request that came before the gallery was loaded."""
+
+
+class ListChanged(HashSearchError):
+    """A request for the next page of a list that is not kept any more."""
 
 
 class MalformedRequest(HashSearchError):
@@ -110,6 +118,7 @@ PROBLEMS = (
     Row(WritesOff, 403, "writes-off", "an API key is needed, and the service has none"),
     Row(NotInGallery, 404, "not-in-gallery", "the gallery holds no image with this id"),
     Row(BodyTooSlow, 408, "body-too-slow", "the body did not arrive in time"),
+    Row(ListChanged, 409, "changed", "the list that is to go on is gone; it has to be begun again"),
     Row(BodyTooLarge, 413, "body-too-large", "the body is larger than the service reads"),
     Row(ImageTooLarge, 413, "image-too-large", "the image has too many pixels or too much work"),
     Row(UnsupportedFormat, 415, "unsupported-format", "the bytes are no image that is read"),
@@ -124,6 +133,7 @@ PROBLEMS = (
     Row(GalleryUnavailable, 503, "gallery-unavailable", "the gallery is gone or damaged", 5),
     Row(GalleryBusy, 503, "gallery-busy", "an index is being loaded, or a job at work", 5),
     Row(GalleryLoading, 503, "gallery-loading", "the service has just started", 2),
+    Row(BeingComputed, 503, "being-computed", "the answer is being computed", 2),
     Row(QueueFull, 503, "busy", "the service has as much to do as it takes", 1),
     Row(ServiceStopping, 503, "stopping", "the service is being stopped", 1),
 )

@@ -12,6 +12,7 @@ from hashsearch.retrieval.methods import SERVED
 MAX_K = 1000
 MAX_TEXT = 4096  # characters of a label or a uri
 MAX_IDS = 10_000
+MAX_CURSOR = 16_384  # characters
 
 
 class Strict(BaseModel):
@@ -42,6 +43,11 @@ Word = Annotated[
         description="; ".join(f"{word}: {meaning}" for word, meaning in MEANINGS.items()),
         json_schema_extra={"enum": list(MEANINGS)},
     ),
+]
+Limit = Annotated[int, Field(ge=1, le=1000, description="largest number of entries")]
+After = Annotated[
+    str,
+    Field(max_length=MAX_CURSOR, description="`next` of the former answer; the list goes on there"),
 ]
 Id = Annotated[int, Field(ge=0, lt=2**63)]
 Label = Annotated[str, Field(max_length=MAX_TEXT, description="only images with this label")]

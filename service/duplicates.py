@@ -1,0 +1,243 @@
+"""Groups of duplicates, computed by one background thread and read by pages."""
+
+import logging
+import time
+from dataclasses import dataclass
+from threading import Lock, Thread
+
+from hashsearch.errors import HashSearchError, InvalidQuery
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.progress import reported_to
+from hashsearch.retrieval.duplicates import DuplicateGroup, Groups, described, find_groups
+from hashsearch.retrieval.searcher import Searcher
+from service.context import Context
+from service.cursors import cursor_of, values_of
+from service.engine import Engine
+from service.problems import BeingComputed, ListChanged, QueueFull
+from service.schemas.duplicates import (
+    MOST_FILES,
+    DuplicateFileAnswer,
+    DuplicateGroupAnswer,
+    DuplicatesAnswer,
+    DuplicatesParameters,
+)
+from service.validation import InvalidParameter
+
+_log = logging.getLogger(__name__)
+
+_KEPT = 2  # results; each takes 50 bytes for each image that is in a group
+_GIVEN_LATE_S = 600.0
+_MOST_IMAGES = 10_000  # that are looked up for a page, if its first group has no more
+_MOST_RADIUS = 32  # where the model's card does not say how near pictures lie
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is computed: the groups of a gallery's present state within a radius."""
+
+    gallery: GalleryFolder
+    radius: int
+
+
+@dataclass(slots=True, eq=False)
+class _Result:
+    """Computed groups. at: when, by the monotonic clock. is_given: whether a client got them."""
+
+    of: _Wanted
+    groups: Groups
+    at: float
+    is_given: bool = False
+
+    def answers(self, wanted: _Wanted, generation: int) -> bool:
+        """Whether they may begin a list.
+
+        Groups of a former state are given once, to a client that waited for them: a gallery that
+        is changed all the time would never have any.
+        """
+        is_new = not self.is_given and time.monotonic() - self.at < _GIVEN_LATE_S
+        return self.of == wanted and (self.groups.generation == generation or is_new)
+
+
+class Duplicates:
+    """Computes the groups that clients ask for, one radius at a time, and keeps the newest."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        self._lock = Lock()
+        self._results: list[_Result] = []  # the newest first
+        self._computed: _Wanted | None = None  # by the thread at work
+        self._next: _Wanted | None = None
+        self._failed: tuple[_Wanted, HashSearchError] | None = None
+        self._thread: Thread | None = None
+        self._is_closed = False
+
+    def page(self, parameters: DuplicatesParameters, context: Context) -> DuplicatesAnswer:
+        """Some of the groups, and where the next ones begin.
+
+        Raises BeingComputed while they are computed, QueueFull if others are and wait,
+        ListChanged if those that the client was given are gone, InvalidQuery and InvalidParameter.
+        """
+
+        def ask(searcher: Searcher) -> DuplicatesAnswer:
+            groups, first = self._groups(searcher, parameters)
+            return _page(searcher, groups, first, parameters.limit, context)
+
+        return self._engine.ask(ask)
+
+    def close(self) -> None:
+        """Stop computing, which takes about a second at most."""
+        with self._lock:
+            self._is_closed, thread = True, self._thread
+        if thread is not None:
+            thread.join()
+
+    def _groups(self, searcher: Searcher, parameters: DuplicatesParameters) -> tuple[Groups, int]:
+        """The groups that a page is of, and the number of its first group."""
+        if parameters.after is not None:
+            return self._begun(searcher, parameters.after, parameters.radius)
+        wanted = _Wanted(searcher.gallery, _radius(searcher, parameters.radius))
+        with self._lock:
+            for result in self._results:
+                if result.answers(wanted, searcher.generation):
+                    result.is_given = True
+                    return result.groups, 0
+            if self._failed is not None and self._failed[0] == wanted:
+                error, self._failed = self._failed[1], None
+                raise error
+            self._compute(wanted)
+        raise BeingComputed("the groups are being computed; try again in a moment")
+
+    def _begun(self, searcher: Searcher, after: str, radius: int | None) -> tuple[Groups, int]:
+        generation, of_radius, first = values_of(after, (int, int, int))
+        if radius not in (None, of_radius):
+            raise InvalidParameter("the list was begun with another radius", "radius")
+        with self._lock:
+            for result in self._results:
+                groups = result.groups
+                if (result.of.gallery, groups.generation, groups.radius) == (
+                    searcher.gallery,
+                    generation,
+                    of_radius,
+                ):
+                    return groups, int(first)
+        raise ListChanged("these groups are not kept any more; begin the list again without after")
+
+    def _compute(self, wanted: _Wanted) -> None:
+        """Have it computed, now or next; the lock is held. Raises QueueFull."""
+        if self._computed is None:
+            self._computed = wanted
+            if not self._is_closed:
+                self._thread = Thread(
+                    target=self._run, args=(wanted,), name="duplicates", daemon=True
+                )
+                self._thread.start()
+        elif self._computed != wanted:
+            if self._next not in (None, wanted):
+                raise QueueFull("groups of other radii are being computed; try again in a moment")
+            self._next = wanted
+
+    def _run(self, first: _Wanted) -> None:
+        wanted: _Wanted | None = first
+        while wanted is not None:
+            error: Exception | None = None
+            groups = None
+            try:
+                with reported_to(self._go_on):
+                    groups = find_groups(wanted.gallery, wanted.radius, threads=1)
+            except _Stopped:
+                return
+            except Exception as found:  # of any class, if the gallery is replaced meanwhile
+                error = found
+            with self._lock:
+                if groups is not None:
+                    kept = [one for one in self._results if one.of.gallery is wanted.gallery]
+                    kept = [one for one in kept if one.of != wanted]
+                    new = _Result(wanted, groups, time.monotonic())
+                    self._results = [new, *kept][:_KEPT]
+                elif error is not None and wanted.gallery.catalog.is_in_place():
+                    _log.error("duplicates cannot be found", exc_info=error)
+                    if isinstance(error, HashSearchError):
+                        self._failed = wanted, error
+                self._computed = wanted = self._next
+                self._next = None
+
+    def _go_on(self, what: str, done: int, total: int | None) -> None:
+        if self._is_closed:
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """The service is being stopped."""
+
+
+def _radius(searcher: Searcher, radius: int | None) -> int:
+    """The radius that is meant. Raises InvalidQuery if there is no default, InvalidParameter."""
+    closeness = searcher.closeness
+    if radius is None:
+        if closeness is None:
+            raise InvalidQuery(
+                "the gallery's model does not say how near copies lie; give a radius"
+            )
+        return closeness.same
+    most = _MOST_RADIUS if closeness is None else closeness.near
+    if radius > most:
+        why = (
+            "since the gallery's model does not say how near pictures lie"
+            if closeness is None
+            else "the largest distance of near pictures"
+        )
+        raise InvalidParameter(f"the radius is at most {most}, {why}", "radius")
+    return radius
+
+
+def _page(
+    searcher: Searcher, groups: Groups, first: int, limit: int, context: Context
+) -> DuplicatesAnswer:
+    first = min(first, len(groups))
+    last = _last(groups, first, limit)
+    found = described(searcher.gallery.catalog, groups, range(first, last), MOST_FILES)
+    more = last < len(groups)
+    return DuplicatesAnswer(
+        radius=groups.radius,
+        total=len(groups),
+        groups=[
+            _group(group, int(groups.starts[number + 1] - groups.starts[number]), context)
+            for number, group in found.items()
+        ],
+        next=cursor_of(groups.generation, groups.radius, last) if more else None,
+        generation=groups.generation,
+    )
+
+
+def _last(groups: Groups, first: int, limit: int) -> int:
+    """The number of the group after a page's last."""
+    last, images = first, 0
+    while last < min(first + limit, len(groups)):
+        images += min(int(groups.starts[last + 1] - groups.starts[last]), MOST_FILES)
+        if images > _MOST_IMAGES and last > first:
+            break
+        last += 1
+    return last
+
+
+def _group(group: DuplicateGroup, images: int, context: Context) -> DuplicateGroupAnswer:
+    return DuplicateGroupAnswer(
+        diameter=group.diameter,
+        diameter_is_lower_bound=group.diameter_is_lower_bound,
+        images=images,
+        files=[
+            DuplicateFileAnswer.model_construct(
+                id=file.id,
+                uri=file.uri,
+                label=file.label,
+                width=file.width,
+                height=file.height,
+                size=file.size,
+                distance=file.distance,
+                keep=file.keep,
+                missing=file.missing,
+                thumbnail=context.thumbnail(file.id),
+            )
+            for file in group.files
+        ],
+    )

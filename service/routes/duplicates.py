@@ -1,0 +1,33 @@
+"""Groups of near-equal pictures."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from hashsearch.errors import InvalidQuery
+from service.duplicates import Duplicates
+from service.problems import OF_GALLERY, BeingComputed, ListChanged, problem_responses
+from service.routes.dependencies import TheCall
+from service.schemas.duplicates import DuplicatesAnswer, DuplicatesParameters
+from service.validation import InvalidParameter
+
+router = APIRouter(
+    prefix="/v1/duplicates",
+    tags=["duplicates"],
+    responses=problem_responses(
+        InvalidQuery, InvalidParameter, BeingComputed, ListChanged, *OF_GALLERY
+    ),
+)
+
+
+@router.get("")
+async def get_duplicates(
+    request: Request, call: TheCall, parameters: Annotated[DuplicatesParameters, Query()]
+) -> DuplicatesAnswer:
+    """Groups of near-equal pictures and of files with the same bytes.
+
+    They are computed in the background when the first page is asked for, and the answer is 503
+    meanwhile. Further pages are of the same groups, also if the gallery changes.
+    """
+    duplicates: Duplicates = request.app.state.duplicates
+    return await call.slow(lambda: duplicates.page(parameters, call.context))

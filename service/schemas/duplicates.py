@@ -1,0 +1,75 @@
+"""Groups of duplicates on the wire."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from hashsearch.codes import CODE_BITS
+from service.schemas.common import After, Limit, Strict
+
+MOST_FILES = 1000  # images of a group that are shown
+
+
+class DuplicatesParameters(Strict):
+    """The query string of a list of duplicates."""
+
+    radius: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=CODE_BITS,
+            description="pictures whose codes differ in at most so many bits are in one group, and "
+            "so is what they are linked with through others; at most the distance of near "
+            "pictures by the model's card; without it, the distance of copies by the card",
+        ),
+    ] = None
+    limit: Limit = 100
+    after: After | None = None
+
+
+class DuplicateFileAnswer(BaseModel):
+    """A file of a group; files with the same bytes have the same id."""
+
+    id: int
+    uri: str
+    label: str | None
+    width: int
+    height: int
+    size: int = Field(description="in bytes")
+    distance: int = Field(description="in bits, from the file to keep")
+    keep: bool = Field(description="whether it is the one that is suggested to be kept")
+    missing: bool = Field(description="whether the file is gone from its place, with all copies")
+    thumbnail: str = Field(description="path of its picture on this server")
+
+
+class DuplicateGroupAnswer(BaseModel):
+    """Files of near-equal pictures: the one to keep first, then by distance from it."""
+
+    diameter: int = Field(
+        description="the largest distance between two of its images, in bits; a diameter far above "
+        "the radius shows a chain"
+    )
+    diameter_is_lower_bound: bool = Field(
+        description="whether it may be larger, since the group has more than 1,000 distinct codes"
+    )
+    images: int = Field(
+        description="number of its images, when the groups were computed; of more than "
+        f"{MOST_FILES}, those with the lowest ids are shown"
+    )
+    files: list[DuplicateFileAnswer]
+
+
+class DuplicatesAnswer(BaseModel):
+    """Groups of duplicates, surest first: in order of diameter, those of more files first.
+
+    Images that were removed since the groups were computed are left out, and so are groups of
+    which one file is left.
+    """
+
+    radius: int
+    total: int = Field(description="number of groups on all pages")
+    groups: list[DuplicateGroupAnswer]
+    next: str | None = Field(description="the parameter after of the next page; null on the last")
+    generation: int = Field(
+        description="the gallery's, of which the groups are; all pages of a list are of one"
+    )

@@ -14,8 +14,15 @@ from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.ranking import Ranking
 from hashsearch.retrieval.searcher import Searcher
 from service.context import Context
+from service.labels import Labels
 from service.questions import Question
-from service.schemas.gallery import ClosenessAnswer, GalleryAnswer, IndexAnswer, JobAnswer
+from service.schemas.gallery import (
+    ClosenessAnswer,
+    GalleryAnswer,
+    IndexAnswer,
+    JobAnswer,
+    LabelAnswer,
+)
 from service.schemas.search import (
     AskedAnswer,
     AskedQuery,
@@ -74,7 +81,9 @@ def compare_answer(
     )
 
 
-def gallery_answer(searcher: Searcher) -> GalleryAnswer:
+def gallery_answer(
+    searcher: Searcher, labels: Labels, *, originals: bool, writes: bool
+) -> GalleryAnswer:
     closeness = searcher.closeness
     job = last_job(searcher.gallery.catalog)
     return GalleryAnswer(
@@ -100,6 +109,11 @@ def gallery_answer(searcher: Searcher) -> GalleryAnswer:
         ],
         closeness=ClosenessAnswer(**closeness.as_dict()) if closeness else None,
         job=None if job is None else JobAnswer(**job.as_dict()),
+        labels=[LabelAnswer(label=name, images=n) for name, n in labels.images.items()],
+        n_labels=labels.number,
+        thumbnails=searcher.gallery.keeps("thumbnails"),
+        originals=originals,
+        writes=writes,
     )
 
 

@@ -19,6 +19,7 @@ from service.body import BodyMemory
 from service.duplicates import Duplicates
 from service.engine import Engine
 from service.headers import SecurityHeaders
+from service.labels import LabelCounts
 from service.lanes import Lanes
 from service.limits import RateLimited, rate_of
 from service.metrics import Metrics
@@ -94,6 +95,7 @@ def create_app(
     app.state.lanes = lanes
     app.state.plain = Together(lanes.quick, engine.search_each)
     app.state.duplicates = found_duplicates
+    app.state.labels = LabelCounts()
     app.state.body_memory = BodyMemory(settings)
     app.state.metrics = figures
     figures.watch(engine, lanes, app.state.body_memory)

@@ -23,7 +23,7 @@ from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.ranking import Query, Ranking, queries_of
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources.base import SourceImage
-from service.answers import compare_answer, gallery_answer, search_answer
+from service.answers import compare_answer, search_answer
 from service.batching import Batching
 from service.context import Context
 from service.problems import GalleryLoading, GalleryReplaced, GalleryUnavailable
@@ -38,7 +38,6 @@ from service.questions import (
     question_of,
 )
 from service.schemas.common import MAX_K
-from service.schemas.gallery import GalleryAnswer
 from service.schemas.search import (
     AskedQuery,
     ChoiceParameters,
@@ -197,10 +196,6 @@ class Engine:
             return compare_answer(searcher, asked, parameters, question, rankings, context)
 
         return self._answered(asked, parameters, context, compare)
-
-    def describe(self) -> GalleryAnswer:
-        """The gallery as it is searched now, and the newest job that wrote to it."""
-        return self.ask(gallery_answer)
 
     def picture(self, image_id: int) -> tuple[bytes, str] | None:
         """An image's thumbnail, or its tiny image if it has none, and the media type.

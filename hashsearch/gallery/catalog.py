@@ -171,13 +171,18 @@ class Catalog(CatalogFile):
         query = "SELECT shard, count(*) FROM images WHERE removed = 0 GROUP BY shard ORDER BY shard"
         return dict(self._rows(query))
 
-    def labels(self) -> dict[str, int]:
-        """Number of images by label, the most frequent label first."""
+    def labels(self, most: int | None = None) -> dict[str, int]:
+        """Number of images by label, the most frequent label first; of so many labels at most."""
         query = (
             "SELECT label, count(*) AS n FROM images WHERE removed = 0 AND label IS NOT NULL "
-            "GROUP BY label ORDER BY n DESC, label"
+            "GROUP BY label ORDER BY n DESC, label LIMIT ?"
         )
-        return dict(self._rows(query))
+        return dict(self._rows(query, (-1 if most is None else most,)))
+
+    def label_count(self) -> int:
+        """Number of different labels."""
+        each = "SELECT 1 FROM images WHERE removed = 0 AND label IS NOT NULL GROUP BY label"
+        return int(self._rows(f"SELECT count(*) FROM ({each})")[0][0])
 
     def source_names(self, shard: int) -> list[str]:
         """Names of the sources that a shard's images came from, sorted."""
@@ -290,6 +295,38 @@ class Catalog(CatalogFile):
         )
         return int(self._rows(query, (*values, *values))[0][0])
 
+    def first_in_a_folder(self, start: str, end: str, skipped: int) -> str | None:
+        """The first uri of a place from start to end, exclusive, that lies in a folder.
+
+        Its first so many characters are skipped; then a separator, with something after it, shows
+        a folder, an archive or a file of many images.
+        """
+        where = "uri >= ? AND uri < ? AND substr(uri, ?) GLOB '*[/!#]?*' ORDER BY uri LIMIT 1"
+        query = (
+            f"SELECT min(uri) FROM (SELECT * FROM (SELECT uri FROM images WHERE removed = 0 "
+            f"AND {where}) UNION ALL SELECT * FROM (SELECT uri FROM places WHERE {where}))"
+        )
+        values = (start, end, skipped + 1)
+        found: str | None = self._rows(query, values * 2)[0][0]
+        return found
+
+    def count_between(self, *edges: str) -> int:
+        """Number of images that have a place whose uri lies in one of some ranges.
+
+        edges: the start of a range and its end, exclusive, then those of the next range.
+        """
+        ranges = len(edges) // 2
+        once = "(SELECT count(*) FROM images WHERE removed = 0 AND uri >= ? AND uri < ?)"
+        first, further = (
+            " OR ".join([f"{table}.uri >= ? AND {table}.uri < ?"] * ranges) for table in "ip"
+        )
+        query = (
+            f"SELECT {' + '.join([once] * ranges)} + (SELECT count(DISTINCT i.id) "
+            "FROM places p JOIN images i ON i.id = p.image "
+            f"WHERE i.removed = 0 AND ({further}) AND NOT ({first}))"
+        )
+        return int(self._rows(query, edges * 3)[0][0])
+
     def count_only_under(self, prefixes: Sequence[str]) -> tuple[int, int]:
         """Numbers of the images with places at or below these prefixes alone, and elsewhere too."""
         ranges = [at_or_below("uri", prefix) for prefix in prefixes]
@@ -368,6 +405,11 @@ class Catalog(CatalogFile):
             (Failure(uri, reason, size, mtime, _path(uri, roots)), time)
             for uri, reason, size, mtime, time in rows
         ]
+
+    def failures_after(self, uri: str, most: int) -> list[tuple[str, str, str]]:
+        """Uri, reason and time of the recorded failures that follow a uri, ordered by uri."""
+        query = "SELECT uri, reason, time FROM failures WHERE uri > ? ORDER BY uri LIMIT ?"
+        return self._rows(query, (uri, most))
 
     def last_row(self, table: str) -> dict[str, Any] | None:
         """The row of a table with the highest id, by column name; None if it is empty."""

@@ -1,8 +1,12 @@
 """The gallery on the wire."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
-from service.schemas.common import KindName, MethodName
+from service.schemas.common import MAX_TEXT, After, KindName, Limit, MethodName, Strict
+
+MOST_LABELS = 1000
 
 
 class JobAnswer(BaseModel):
@@ -43,6 +47,13 @@ class IndexAnswer(BaseModel):
     loaded: bool = Field(description="whether it can be searched now")
 
 
+class LabelAnswer(BaseModel):
+    """A label and its images."""
+
+    label: str
+    images: int = Field(description="number of images with this label")
+
+
 class GalleryAnswer(BaseModel):
     """The gallery that is searched."""
 
@@ -55,3 +66,66 @@ class GalleryAnswer(BaseModel):
         description="what distances mean; null if it was not measured of the model"
     )
     job: JobAnswer | None
+    labels: list[LabelAnswer] = Field(
+        description=f"the {MOST_LABELS} most frequent labels, the most frequent first"
+    )
+    n_labels: int = Field(description="number of all labels")
+    thumbnails: bool = Field(description="whether the gallery keeps thumbnails")
+    originals: bool = Field(description="whether the images' own files are served")
+    writes: bool = Field(description="whether images can be added and removed, with a key")
+
+
+class FoldersParameters(Strict):
+    """The query string of a list of folders."""
+
+    prefix: Annotated[
+        str,
+        Field(
+            max_length=MAX_TEXT,
+            description="uri of the folder whose folders are listed, with or without its "
+            "percent-encoding; without it, the sources are listed",
+        ),
+    ] = ""
+    limit: Limit = 100
+    after: After | None = None
+
+
+class FolderAnswer(BaseModel):
+    """A folder, an archive, or a file of many images."""
+
+    prefix: str = Field(description="its uri, for uri_prefix of a search and for prefix of a list")
+    name: str = Field(description="its last part, for people")
+    images: int = Field(description="number of images in it, at any depth")
+
+
+class FoldersAnswer(BaseModel):
+    """The folders directly in another, in order of uri."""
+
+    prefix: str = Field(description="uri of the other")
+    images: int = Field(description="number of images in it, at any depth")
+    folders: list[FolderAnswer]
+    next: str | None = Field(description="the parameter after of the next page; null on the last")
+    generation: int
+
+
+class FailuresParameters(Strict):
+    """The query string of a list of failures."""
+
+    limit: Limit = 100
+    after: After | None = None
+
+
+class FailureAnswer(BaseModel):
+    """A file that could not be read when its source was indexed."""
+
+    uri: str
+    reason: str = Field(description="one sentence, or a part of one")
+    time: str = Field(description="ISO 8601, in UTC")
+
+
+class FailuresAnswer(BaseModel):
+    """Files that could not be read, in order of uri."""
+
+    failures: list[FailureAnswer]
+    next: str | None = Field(description="the parameter after of the next page; null on the last")
+    generation: int

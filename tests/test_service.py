@@ -269,6 +269,18 @@ def test_health_and_documentation_answer(client):
     assert set(body) == {"image/*", "multipart/form-data", "application/json"}
 
 
+def test_every_parameter_is_described(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    parameters = [
+        (path, one["name"], one.get("description"))
+        for path, operations in paths.items()
+        for operation in operations.values()
+        for one in operation.get("parameters", ())
+    ]
+    assert len(parameters) > 20
+    assert [one for one in parameters if not one[2]] == []
+
+
 def test_the_page_shows_the_gallerys_size_and_examples(client):
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")

@@ -34,7 +34,7 @@ class EncodeParameters(Strict):
             + "; ".join(f"{name}: {what}" for name, what in PARTS.items()),
         ),
     ]
-    crop: CropText | None = None
+    crop: CropText = None
 
 
 def _picture(name: str) -> str | None:

@@ -46,13 +46,14 @@ Word = Annotated[
 ]
 Limit = Annotated[int, Field(ge=1, le=1000, description="largest number of entries")]
 After = Annotated[
-    str,
+    str | None,
     Field(max_length=MAX_CURSOR, description="`next` of the former answer; the list goes on there"),
 ]
 Id = Annotated[int, Field(ge=0, lt=2**63)]
-Label = Annotated[str, Field(max_length=MAX_TEXT, description="only images with this label")]
+# Parameters that may be left out; a description that is inside `X | None` is not the parameter's.
+Label = Annotated[str | None, Field(max_length=MAX_TEXT, description="only images with this label")]
 UriPrefix = Annotated[
-    str,
+    str | None,
     Field(
         min_length=1,
         max_length=MAX_TEXT,

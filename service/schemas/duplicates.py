@@ -24,7 +24,7 @@ class DuplicatesParameters(Strict):
         ),
     ] = None
     limit: Limit = 100
-    after: After | None = None
+    after: After = None
 
 
 class DuplicateFileAnswer(BaseModel):

@@ -87,7 +87,7 @@ class FoldersParameters(Strict):
         ),
     ] = ""
     limit: Limit = 100
-    after: After | None = None
+    after: After = None
 
 
 class FolderAnswer(BaseModel):
@@ -112,7 +112,7 @@ class FailuresParameters(Strict):
     """The query string of a list of failures."""
 
     limit: Limit = 100
-    after: After | None = None
+    after: After = None
 
 
 class FailureAnswer(BaseModel):

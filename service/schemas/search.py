@@ -25,10 +25,8 @@ MAX_OFFSET = 10_000
 MAX_EXAMPLES = 100
 MAX_IMAGES = 8  # of the examples; each takes as long to decode as a query
 
-K = Annotated[int, Field(ge=1, le=MAX_K, description="largest number of hits")]
-
 CropText = Annotated[
-    str,
+    str | None,
     Field(
         max_length=100,
         description="the part of the image that counts, as left,top,right,bottom in fractions of "
@@ -40,9 +38,9 @@ CropText = Annotated[
 class ChoiceParameters(Strict):
     """What every search of the gallery takes in its query string."""
 
-    label: Label | None = None
-    uri_prefix: UriPrefix | None = None
-    crop: CropText | None = None
+    label: Label = None
+    uri_prefix: UriPrefix = None
+    crop: CropText = None
     transforms: Annotated[
         bool,
         Field(
@@ -55,7 +53,9 @@ class ChoiceParameters(Strict):
 class SearchParameters(ChoiceParameters):
     """The query string of a search; without k and radius, the nearest ten are returned."""
 
-    k: K | None = None
+    k: Annotated[
+        int | None, Field(ge=1, le=MAX_K, description="largest number of hits; ten by default")
+    ] = None
     offset: Annotated[
         int, Field(ge=0, le=MAX_OFFSET, description="number of the nearest images that are skipped")
     ] = 0
@@ -86,7 +86,7 @@ class SearchParameters(ChoiceParameters):
 class CompareParameters(ChoiceParameters):
     """The query string of a comparison."""
 
-    k: K = DEFAULT_K
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="largest number of hits")] = DEFAULT_K
     method: Annotated[
         list[MethodName],
         Field(

@@ -1,13 +1,12 @@
 """The library's face: what `import hashsearch` offers, documented in docs/python.md."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hashsearch.errors import ArtifactMismatch, InvalidImage, InvalidQuery
 from hashsearch.gallery.gallery_folder import GalleryFolder, Precision, require_gallery
@@ -16,7 +15,7 @@ from hashsearch.inputs import (
     PathOrName,
     Picture,
     checked_path,
-    described,
+    several_images,
     tiny_image,
 )
 from hashsearch.models.card import model_folder, of_other_rules, read_card
@@ -99,12 +98,7 @@ def encode(
     >>> hashsearch.encode(["query.jpg", "new.jpg"]).shape
     (2, 32)
     """
-    if isinstance(images, str | bytes | PathLike | Image.Image) or (
-        isinstance(images, np.ndarray) and images.ndim != 4
-    ):
-        raise InvalidQuery("one image came; a sequence of images was wanted, such as [image]")
-    if not isinstance(images, Iterable):
-        raise InvalidQuery(f"{described(images)} came; a sequence of images was wanted")
+    checked = several_images(images)
     encoder = load_model(model) if isinstance(model, str | PathLike) else model
     if encoder.preprocessing != PREPROCESSING:
         raise ArtifactMismatch(
@@ -112,7 +106,7 @@ def encode(
             "bundled one"
         )
     tiny = []
-    for number, image in enumerate(images):
+    for number, image in enumerate(checked):
         try:
             tiny.append(tiny_image(image))
         except (InvalidImage, InvalidQuery) as error:

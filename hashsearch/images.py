@@ -133,6 +133,23 @@ def from_picture(image: Image.Image, *, crop: Crop = WHOLE) -> DecodedImage:
     those of the file, and pictures of GIF and BMP count as Pillow shows them. The picture is not
     changed. Raises ImageTooLarge, InvalidImage and InvalidQuery as `decode` does.
     """
+    copy, plain, what = _copied(image)
+    return _reduced(copy, _upright_size(copy, plain), what, False, plain, crop)
+
+
+def rgb_of(image: Image.Image) -> Image.Image:
+    """A picture that Pillow holds at full size, RGB and upright, by the rules of `from_picture`.
+
+    Raises what `from_picture` raises.
+    """
+    copy, plain, what = _copied(image)
+    with _reading(what):
+        copy.load()
+        return _to_rgb(turned(plain.mend(copy), plain.orientation))
+
+
+def _copied(image: Image.Image) -> tuple[Image.Image, PlainFile, str]:
+    """A copy of a picture that Pillow holds, what its metadata say, and its name in messages."""
     require_few_pixels(*image.size)
     what = f"the {image.format or image.mode} image"
     if 0 in image.size:
@@ -141,8 +158,7 @@ def from_picture(image: Image.Image, *, crop: Crop = WHOLE) -> DecodedImage:
         copy = image.copy()
     except (OSError, ValueError) as error:  # damaged, or closed
         raise InvalidImage(f"{what} is closed, damaged or cut short") from error
-    plain = PlainFile(b"", _orientation_in(copy), _mend_of(image))
-    return _reduced(copy, _upright_size(copy, plain), what, False, plain, crop)
+    return copy, PlainFile(b"", _orientation_in(copy), _mend_of(image)), what
 
 
 def _orientation_in(image: Image.Image) -> int:

@@ -14,7 +14,14 @@ from PIL import Image
 from hashsearch.codes import CODE_BYTES
 from hashsearch.crop import WHOLE, Crop
 from hashsearch.errors import InvalidImage, InvalidQuery
-from hashsearch.images import decode, from_picture, from_pixels, read_image_file
+from hashsearch.images import (
+    decode,
+    encode_png,
+    from_picture,
+    from_pixels,
+    read_image_file,
+    rgb_of,
+)
 
 PathOrName: TypeAlias = str | PathLike[str]
 Picture: TypeAlias = PathOrName | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
@@ -39,12 +46,41 @@ def tiny_image(image: Picture, *others: str, crop: Crop = WHOLE) -> NDArray[np.u
             raise type(error)(f"{shortened(image)}: {error}") from error
     if isinstance(image, Image.Image):
         return from_picture(image, crop=crop).tiny
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise InvalidImage(f"{described(image)} came; (height, width, 3) uint8 RGB was wanted")
-        return from_pixels(image, crop=crop).tiny
-    wanted = ", ".join(("a path", "bytes", "a PIL image", "an array", *others))  # type: ignore[unreachable]
-    raise InvalidQuery(f"{described(image)} came; an image was wanted: {wanted}")
+    return from_pixels(_checked_pixels(image, others), crop=crop).tiny
+
+
+def image_file(image: Picture, *others: str) -> bytes:
+    """An image file that shows anything that names an image: its own bytes, or PNG.
+
+    others: as of `tiny_image`, of which it raises the same errors; a file is not decoded.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, str | PathLike):
+        return image_file_bytes(image)
+    if isinstance(image, Image.Image):
+        return encode_png(np.asarray(rgb_of(image)))
+    return encode_png(_checked_pixels(image, others))
+
+
+def several_images(images: object) -> Iterable[Picture]:
+    """Check a sequence of images, or one array (n, height, width, 3). Raises InvalidQuery."""
+    if isinstance(images, str | bytes | PathLike | Image.Image) or (
+        isinstance(images, np.ndarray) and images.ndim != 4
+    ):
+        raise InvalidQuery("one image came; a sequence of images was wanted, such as [image]")
+    if not isinstance(images, Iterable):
+        raise InvalidQuery(f"{described(images)} came; a sequence of images was wanted")
+    return images
+
+
+def _checked_pixels(image: object, others: tuple[str, ...]) -> NDArray[np.uint8]:
+    if not isinstance(image, np.ndarray):
+        wanted = ", ".join(("a path", "bytes", "a PIL image", "an array", *others))
+        raise InvalidQuery(f"{described(image)} came; an image was wanted: {wanted}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InvalidImage(f"{described(image)} came; (height, width, 3) uint8 RGB was wanted")
+    return image
 
 
 def _decoded(data: bytes, crop: Crop) -> NDArray[np.uint8]:

@@ -77,10 +77,7 @@ def searched(
 
     Raises InvalidImage, NotInGallery, CodeShapeError and InvalidQuery.
     """
-    unknown = [name for name in options if name not in SearchOptions.__annotations__]
-    if unknown:
-        known = ", ".join(SearchOptions.__annotations__)
-        raise InvalidQuery(f"a search has no option {unknown[0]!r}; it has k, {known}")
+    require_known(options)
     method = text("a method", options.get("method", DEFAULT_METHOD))
     k = None if k is None else whole("k", k, 1)
     radius = options.get("radius")
@@ -106,6 +103,14 @@ def searched(
         unlike=unlike,
         chosen_by=chosen_by,
     )
+
+
+def require_known(options: SearchOptions) -> None:
+    """Raise InvalidQuery if there is an option that no search has."""
+    unknown = [name for name in options if name not in SearchOptions.__annotations__]
+    if unknown:
+        known = ", ".join(SearchOptions.__annotations__)
+        raise InvalidQuery(f"a search has no option {unknown[0]!r}; it has k, {known}")
 
 
 def query_of(

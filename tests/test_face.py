@@ -24,7 +24,8 @@ from PIL import Image
 import hashsearch as hs
 from hashsearch.cli import main
 from hashsearch.encoder import Encoder
-from hashsearch.images import decode
+from hashsearch.images import decode, from_picture
+from hashsearch.inputs import image_file
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "python.md").read_text()
@@ -178,6 +179,19 @@ def test_pictures_of_all_modes_are_as_their_files(mode, photograph, tmp_path):
     small.save(tmp_path / f"a.{suffix}")
     codes = hs.encode([small, tmp_path / f"a.{suffix}"])
     assert_array_equal(codes[0], codes[1])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "CMYK", "LA", "turned"])
+def test_a_picture_of_any_mode_becomes_a_file_of_the_same_pixels(mode, photograph):
+    with Image.open(io.BytesIO(photograph)) as image:
+        small = image.resize((80, 60))
+    if mode == "I;16":
+        small = Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 257)
+    elif mode == "turned":
+        small.getexif()[0x0112] = 6
+    else:
+        small = small.convert(mode)
+    assert_array_equal(decode(image_file(small)).tiny, from_picture(small).tiny)
 
 
 def test_encode_says_which_image_is_bad(photograph, tmp_path):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hashsearch import errors
+    from hashsearch.client.answers import GalleryInfo, ServedImage
+    from hashsearch.client.clients import AsyncClient, Client
     from hashsearch.face import encode, load_model, open
     from hashsearch.gallery.built import BuiltIndex
     from hashsearch.gallery.records import ImageRecord
@@ -30,16 +32,20 @@ _process = os.getpid()  # where this was imported; a forked process has another
 
 # Imported on first use: `import hashsearch` itself takes no time, and commands start quickly.
 _PLACES = {
+    "AsyncClient": "hashsearch.client.clients",
     "BuiltIndex": "hashsearch.gallery.built",
+    "Client": "hashsearch.client.clients",
     "DuplicateFile": "hashsearch.retrieval.duplicates",
     "DuplicateGroup": "hashsearch.retrieval.duplicates",
     "Gallery": "hashsearch.open_gallery",
+    "GalleryInfo": "hashsearch.client.answers",
     "Hit": "hashsearch.retrieval.ranking",
     "ImageRecord": "hashsearch.gallery.records",
     "IndexSummary": "hashsearch.jobs.index.indexing",
     "Ranking": "hashsearch.retrieval.ranking",
     "Relocation": "hashsearch.jobs.relocating",
     "SearchOptions": "hashsearch.search_options",
+    "ServedImage": "hashsearch.client.answers",
     "encode": "hashsearch.face",
     "errors": "hashsearch",
     "load_model": "hashsearch.face",
@@ -47,16 +53,20 @@ _PLACES = {
 }
 
 __all__ = [
+    "AsyncClient",
     "BuiltIndex",
+    "Client",
     "DuplicateFile",
     "DuplicateGroup",
     "Gallery",
+    "GalleryInfo",
     "Hit",
     "ImageRecord",
     "IndexSummary",
     "Ranking",
     "Relocation",
     "SearchOptions",
+    "ServedImage",
     "encode",
     "errors",
     "load_model",

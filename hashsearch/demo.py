@@ -102,5 +102,5 @@ def _sample_query(dataset: str, searcher: Searcher, folders: DataFolders) -> tup
 
 def _column(title: str, unit: str, hits: list[Hit]) -> list[str]:
     """Lines of a table: distance and the end of the path."""
-    rows = [(f"{hit.distance:,}", "/".join(hit.path.split("/")[-2:])) for hit in hits]
+    rows = [(f"{hit.distance:,}", "/".join((hit.path or hit.uri).split("/")[-2:])) for hit in hits]
     return [title, *aligned([(unit, "image"), *rows], "><")]

@@ -81,5 +81,24 @@ class EvaluationError(HashSearchError):
     """An evaluation that is not possible with the given data, methods and numbers."""
 
 
+class ServiceError(HashSearchError):
+    """A service that a client cannot reach, or that refuses or fails to answer.
+
+    code: the problem's stable name. status: of HTTP. request_id: by which the service's log has the
+    request. Each is None if it is not known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+    ):
+        super().__init__(message)
+        self.code, self.status, self.request_id = code, status, request_id
+
+
 class MissingPackage(HashSearchError):
     """A missing package that one of the extras installs."""

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import socket
 import tarfile
 import time
 from collections.abc import Iterator, Set
@@ -10,11 +11,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 import skimage
+import uvicorn
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
@@ -40,6 +44,9 @@ from training.families.dense import DensePreset
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 N_FILES = 300
+KEY = "a-key-of-the-tests"
+# Settings of a service that takes changes with this key.
+WITH_KEY = {"api_keys": KEY} if "api_keys" in Settings.model_fields else {}
 # Trained in seconds; good enough to give similar pictures similar codes.
 TINY_PRESET = DensePreset(
     widths=(3072, 128, 256), hidden="relu", steps=150, batch=64, learning_rate=2e-3
@@ -204,6 +211,30 @@ def serving(folder: Path, **settings: Any) -> Iterator[TestClient]:
         while client.get("/readyz").status_code == 503 and time.monotonic() < deadline:
             time.sleep(0.01)
         yield client
+
+
+@contextmanager
+def listening(folder: Path, **settings: Any) -> Iterator[str]:
+    """The address of a service that serves a gallery on a socket, once it is loaded."""
+    loaded = Event()
+    app = create_app(Settings(gallery=folder, **settings), when_loaded=lambda error: loaded.set())
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            assert loaded.wait(60)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def require_route(address: str, path: str, method: str) -> None:
+    """Skip a test of a path that the service does not have yet."""
+    paths = httpx2.get(f"{address}/openapi.json").json()["paths"]
+    if method not in paths.get(path, {}):
+        pytest.skip(f"the service does not have {method} {path}")
 
 
 @pytest.fixture

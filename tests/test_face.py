@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -26,6 +26,7 @@ from hashsearch.cli import main
 from hashsearch.encoder import Encoder
 from hashsearch.images import decode, from_picture
 from hashsearch.inputs import image_file
+from tests.conftest import KEY, WITH_KEY, listening, require_route
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "python.md").read_text()
@@ -52,9 +53,9 @@ def folder(tmp_path, image_files, photograph, monkeypatch) -> Path:
 
 def test_the_face_is_this():
     assert hs.__all__ == [
-        *("BuiltIndex", "DuplicateFile", "DuplicateGroup"),
-        *("Gallery", "Hit", "ImageRecord", "IndexSummary", "Ranking", "Relocation"),
-        "SearchOptions",
+        *("AsyncClient", "BuiltIndex", "Client", "DuplicateFile", "DuplicateGroup"),
+        *("Gallery", "GalleryInfo", "Hit", "ImageRecord", "IndexSummary", "Ranking", "Relocation"),
+        *("SearchOptions", "ServedImage"),
         *("encode", "errors", "load_model", "open"),
     ]
     assert set(hs.__all__) <= set(dir(hs))
@@ -65,22 +66,55 @@ def test_the_face_is_this():
         *("add", "close", "duplicates", "failures", "get", "index", "paths", "rank", "reconstruct"),
         *("relocate", "remove", "search", "build_index", "built_indexes"),
     }
+    public = {name for name in vars(hs.Client) if not name.startswith("_")}
+    assert public == {
+        *("add", "close", "duplicates", "encode", "get", "info", "rank", "reconstruct", "remove"),
+        "search",
+    }
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = hs.nothing
 
 
 def documented() -> list[str]:
-    methods = [f"Gallery.{name}" for name in vars(hs.Gallery) if not name.startswith("_")]
+    methods = [
+        f"{kind.__name__}.{name}"
+        for kind in (hs.Gallery, hs.Client)
+        for name in vars(kind)
+        if not name.startswith("_")
+    ]
     names = (name for name in hs.__all__ if name != "errors")
     return [*names, *methods, "Gallery.__contains__"]
 
 
+# Paths of the service that the examples need.
+PATHS = {
+    "Client.add": [("/v1/images", "post")],
+    "Client.duplicates": [("/v1/duplicates", "get")],
+    "Client.encode": [("/v1/encode", "post")],
+    "Client.get": [("/v1/images/{image_id}", "get")],
+    "Client.reconstruct": [
+        ("/v1/images/{image_id}", "get"),
+        ("/v1/codes/{hex}/reconstruction.png", "get"),
+    ],
+    "Client.remove": [("/v1/images", "delete")],
+    "ServedImage": [("/v1/images/{image_id}", "get")],
+}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # examples read files as people do
 @pytest.mark.parametrize("name", documented())
 def test_every_public_name_has_a_docstring_whose_example_runs(name, folder, gallery_folder):
     shutil.copytree(gallery_folder, "gallery")
     documentation = inspect.getdoc(attrgetter(name)(hs))
-    with hs.open("gallery") as gallery:
+    with ExitStack() as stack:
+        gallery = stack.enter_context(hs.open("gallery"))
         scope = {"hashsearch": hs, "gallery": gallery}
+        if "Client" in documentation or "client." in documentation:
+            address = stack.enter_context(listening(gallery._storage.folder, **WITH_KEY))
+            for path, method in PATHS.get(name, ()):
+                require_route(address, path, method)
+            client = stack.enter_context(hs.Client(address, key=KEY))
+            scope |= {"address": address, "client": client}
         examples = doctest.DocTestParser().get_doctest(documentation, scope, name, None, 0)
         assert examples.examples, f"{name} has no example"
         results = doctest.DocTestRunner().run(examples, out=pytest.fail)
@@ -116,7 +150,11 @@ def test_the_guides_blocks_run_as_written_and_print_nothing_of_their_own(folder)
     printed, errors, scope = io.StringIO(), io.StringIO(), {"__name__": "__main__"}
     with redirect_stdout(printed), redirect_stderr(errors):
         for block in blocks:
-            exec(compile(block, "docs/python.md", "exec"), scope)
+            with ExitStack() as stack:
+                if "http://127.0.0.1:8000" in block:
+                    address = stack.enter_context(listening(Path("gallery"), **WITH_KEY))
+                    block = block.replace("http://127.0.0.1:8000", address)
+                exec(compile(block, "docs/python.md", "exec"), scope)
     scope["gallery"].close()
     assert errors.getvalue() == ""
     lines = printed.getvalue().splitlines()

@@ -39,7 +39,7 @@ FLOORS = (
     ("evaluation",),
     ("jobs",),
     ("search_options",),
-    ("open_gallery",),
+    ("open_gallery", "client"),
     ("face",),
     ("demo", "commands", "cli"),
 )
@@ -129,6 +129,12 @@ def test_training_needs_torch_numpy_pillow_safetensors_and_rich_alone():
     command += "'--data', 'nowhere', '--out', 'nowhere/model']))"
     done = imports_without(missing.split(), command)
     assert done.stderr.startswith("hashsearch: nowhere does not exist"), done.stderr
+
+
+def test_clients_need_neither_torch_nor_faiss_nor_scipy_nor_the_service():
+    statement = "import hashsearch; hashsearch.Client('http://127.0.0.1:1').close()"
+    done = imports_without(["torch", "faiss", "scipy", "fastapi", "uvicorn"], statement)
+    assert done.returncode == 0, done.stderr
 
 
 def test_workers_start_without_torch():

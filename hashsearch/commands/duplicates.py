@@ -34,7 +34,7 @@ def _cells(file: DuplicateFile) -> tuple[str, ...]:
         "keep" if file.keep else "",
         f"{file.distance:,}",
         f"{file.width}×{file.height}",
-        shown(file.path) + (" (gone)" if file.missing else ""),
+        shown(file.path or file.uri) + (" (gone)" if file.missing else ""),
     )
 
 
@@ -44,7 +44,7 @@ def print_csv(groups: Sequence[DuplicateGroup]) -> None:
     writer.writerow(_COLUMNS)
     for number, group in enumerate(groups, 1):
         for file in group.files:
-            rest = (shown(file.path), file.width, file.height, file.size, file.id)
+            rest = (shown(file.path or file.uri), file.width, file.height, file.size, file.id)
             writer.writerow((number, int(file.keep), file.distance, *rest))
 
 

@@ -176,7 +176,7 @@ def _print_hits(ranking: "Ranking", unit: str, *, as_json: bool) -> None:
             *([hit.closeness] if hit.closeness else []),
             str(hit.id),
             shown(hit.label or ""),
-            shown(hit.path) + (" (gone)" if hit.missing else ""),
+            shown(hit.path or hit.uri) + (" (gone)" if hit.missing else ""),
         )
         for hit in ranking.hits
     ]

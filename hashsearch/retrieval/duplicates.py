@@ -27,15 +27,15 @@ class DuplicateFile:
     """A file of a group of near-equal pictures.
 
     id: of its image; files with the same bytes have the same id. path, uri, label, width, height,
-    missing: as in ImageRecord. size: in bytes. distance: in bits, from the file to keep. keep:
-    whether it is the one that is suggested to be kept.
+    missing: as in ImageRecord; over HTTP, path is None. size: in bytes. distance: in bits, from the
+    file to keep. keep: whether it is the one that is suggested to be kept.
 
     >>> gallery.duplicates(radius=256)[0].files[0].keep
     True
     """
 
     id: int
-    path: str
+    path: str | None
     uri: str
     label: str | None
     width: int

@@ -50,10 +50,10 @@ class Hit:
     """An image that was found.
 
     distance: in bits with the method "codes", otherwise squared. label: None if the image
-    has none. path: of the image's file. uri: the name of its source and the path within it,
-    percent-encoded. closeness: what the distance means, "same", "near", "alike" or "far"; None with
-    methods other than "codes", and if it was not measured of the gallery's model. missing: whether
-    the file is gone, and no other file with the same bytes is known.
+    has none. path: of the image's file; None over HTTP. uri: the name of its source and the path
+    within it, percent-encoded. closeness: what the distance means, "same", "near", "alike" or
+    "far"; None with methods other than "codes", and if it was not measured of the gallery's model.
+    missing: whether the file is gone, and no other file with the same bytes is known.
 
     >>> gallery.search(7, k=1)[0].id != 7
     True
@@ -62,7 +62,7 @@ class Hit:
     id: int
     distance: int
     label: str | None
-    path: str
+    path: str | None
     uri: str
     closeness: str | None = None
     missing: bool = False

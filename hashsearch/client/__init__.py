@@ -1,0 +1,1 @@
+"""The calls of a gallery, over HTTP. Nothing else in the library knows HTTP."""

@@ -1,0 +1,211 @@
+"""From what a service answers to the library's results and errors.
+
+A service is not trusted either: what has not the form that it should have raises ServiceError.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import responses
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from hashsearch.closeness import Closeness
+from hashsearch.errors import (
+    CodeShapeError,
+    GalleryBusy,
+    GalleryReadOnly,
+    HashSearchError,
+    ImageTooLarge,
+    InvalidGallery,
+    InvalidImage,
+    InvalidQuery,
+    NotInGallery,
+    OriginalMissing,
+    ServiceError,
+    UnsupportedFormat,
+)
+from hashsearch.retrieval.ranking import Hit, Ranking
+
+T = TypeVar("T")
+
+# What a gallery would raise, by the problem's code; others are ServiceErrors.
+ERRORS: Mapping[str, type[HashSearchError]] = {
+    "not-in-gallery": NotInGallery,
+    "original-missing": OriginalMissing,
+    "body-too-large": ImageTooLarge,  # nothing but images makes a body large
+    "image-too-large": ImageTooLarge,
+    "unsupported-format": UnsupportedFormat,
+    "invalid-image": InvalidImage,
+    "invalid-code": CodeShapeError,
+    "invalid-query": InvalidQuery,
+    "invalid-parameter": InvalidQuery,
+    "gallery-read-only": GalleryReadOnly,
+    "gallery-busy": GalleryBusy,
+    "gallery-unavailable": InvalidGallery,
+}
+
+_LONGEST = 1000  # characters of a sentence of the service in a message
+
+Code = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer. headers: by name, in any case. data: the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ServedImage:
+    """An image of a gallery that is served, as a client's `get` returns it.
+
+    uri, label, width, height, missing: as in ImageRecord. code: in bits of 256, as 64 hexadecimal
+    digits. key: SHA-256 of the file's bytes, in hexadecimal digits. size: of the file, in bytes.
+
+    >>> client.get(1).width
+    32
+    """
+
+    id: Number
+    uri: str
+    label: str | None
+    width: Number
+    height: Number
+    missing: bool
+    code: Code
+    key: str
+    size: Number
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryInfo:
+    """A gallery that is served, as a client's `info` returns it.
+
+    images: how many it has. generation: increases with every change to them. fingerprint: of the
+    model that made the codes. methods: names of those that it can be searched by. closeness: what
+    distances mean; None if it was not measured of the model.
+
+    >>> client.info().images
+    300
+    """
+
+    images: Annotated[int, Field(ge=0, lt=2**63)]
+    generation: Number
+    fingerprint: str
+    methods: list[str]
+    closeness: Closeness | None
+
+
+class _Problem(BaseModel):
+    detail: str
+    code: str
+    request_id: str | None = None
+
+
+class _HitAnswer(BaseModel):
+    id: Number
+    distance: Number
+    label: str | None
+    uri: str
+    closeness: str | None
+    missing: bool
+
+
+class _SearchAnswer(BaseModel):
+    method: str
+    index: str
+    latency_ms: float
+    truncated: bool
+    hits: list[_HitAnswer]
+
+
+class _EncodeAnswer(BaseModel):
+    code: Code
+
+
+class _AddedAnswer(BaseModel):
+    id: Number
+
+
+class _AddAnswer(BaseModel):
+    images: Annotated[list[_AddedAnswer], Field(min_length=1, max_length=1)]
+
+
+class _RemoveAnswer(BaseModel):
+    removed: Number
+
+
+class _FileAnswer(BaseModel):
+    id: Number
+    uri: str
+    label: str | None
+    width: Number
+    height: Number
+    size: Number
+    distance: Number
+    keep: bool
+    missing: bool
+
+
+class _GroupAnswer(BaseModel):
+    diameter: Number
+    diameter_is_lower_bound: bool
+    files: list[_FileAnswer]
+
+
+class _DuplicatesAnswer(BaseModel):
+    groups: list[_GroupAnswer]
+    next: Annotated[str, Field(max_length=1000)] | None
+
+
+SEARCH = TypeAdapter(_SearchAnswer)
+ENCODE = TypeAdapter(_EncodeAnswer)
+IMAGE = TypeAdapter(ServedImage)
+ADD = TypeAdapter(_AddAnswer)
+REMOVE = TypeAdapter(_RemoveAnswer)
+DUPLICATES = TypeAdapter(_DuplicatesAnswer)
+INFO = TypeAdapter(GalleryInfo)
+
+
+def read(address: str, answer: Answer, kind: TypeAdapter[T]) -> T:
+    """Read an answer's JSON. Raises ServiceError if it is of another kind."""
+    try:
+        return kind.validate_json(answer.data, strict=True)
+    except ValidationError as error:
+        raise not_a_service(address) from error
+
+
+def ranking_of(address: str, answer: Answer) -> Ranking:
+    found = read(address, answer, SEARCH)
+    hits = [Hit(path=None, **dict(hit)) for hit in found.hits]
+    return Ranking(found.method, hits, found.truncated, found.latency_ms, found.index)
+
+
+def not_a_service(address: str) -> ServiceError:
+    return ServiceError(f"{address} is not a HashSearch service: its answer has another form")
+
+
+def error_of(address: str, answer: Answer) -> HashSearchError:
+    """The error that an answer with any status but 200 stands for."""
+    try:
+        problem = _Problem.model_validate_json(answer.data)
+    except ValidationError:  # of a proxy, or of another service
+        sentence = f"{address} answered {answer.status} {responses.get(answer.status, '')}".rstrip()
+        if 300 <= answer.status < 400:
+            sentence += "; redirects are not followed"
+        return ServiceError(sentence, status=answer.status, request_id=_request_id(answer))
+    sentence = problem.detail[:_LONGEST]
+    if problem.code in ERRORS:
+        return ERRORS[problem.code](sentence)
+    return ServiceError(
+        sentence, code=problem.code, status=answer.status, request_id=problem.request_id
+    )
+
+
+def _request_id(answer: Answer) -> str | None:
+    return answer.headers.get("X-Request-ID")

@@ -1,0 +1,335 @@
+"""The clients, one to call and one to await."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
+
+import httpx2
+import numpy as np
+from numpy.typing import NDArray
+
+from hashsearch.client.answers import Answer, GalleryInfo, ServedImage
+from hashsearch.client.calls import Call, Done, Received, Send, Service, Wait, advance
+from hashsearch.errors import ServiceError
+from hashsearch.inputs import PathOrName, Picture
+from hashsearch.retrieval.ranking import Hit, Ranking
+from hashsearch.search_options import Queryable, SearchOptions
+
+if TYPE_CHECKING:
+    from hashsearch.retrieval.duplicates import DuplicateGroup
+
+T = TypeVar("T")
+
+_TIMEOUT_S = 60.0
+_FAILURES = (httpx2.TransportError, httpx2.InvalidURL)  # of sending; a call deals with them
+
+
+class Client:
+    """A gallery that a service serves, with the calls of `Gallery`, over HTTP.
+
+    address: of the service, such as "http://127.0.0.1:8000", with its path prefix if it has one.
+    key: the API key, which changes need; it is sent with every request, to this address alone,
+    and over http: in plain text. timeout: seconds within which a request must be answered. A
+    service that is busy, is starting or limits the rate of requests is asked again within this
+    time, when its `Retry-After` says; where no service answers, six times within a few seconds.
+    A repeated request changes nothing more.
+
+    It is a context manager and has a length. It may be used from several threads at once; a process
+    that is forked makes a client of its own. Redirects are not followed, and environment variables,
+    such as of proxies, are not read.
+
+    Raises what `Gallery` raises, and ServiceError where no service answers, refuses, or fails.
+
+    >>> with hashsearch.Client(address) as client:
+    ...     len(client)
+    300
+    """
+
+    def __init__(self, address: str, *, key: str | None = None, timeout: float = _TIMEOUT_S):
+        """Raises InvalidQuery if the address, the key or the timeout cannot be used."""
+        self._service = Service(address, key, timeout)
+        self._http = httpx2.Client(**_options(self._service))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<hashsearch.Client {self._service.address!r}>"
+
+    def close(self) -> None:
+        """Close the connections.
+
+        >>> client.close()
+        """
+        self._http.close()
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return self.info().images
+
+    def __bool__(self) -> bool:
+        return True  # without a request
+
+    def info(self) -> GalleryInfo:
+        """What is served: number of images, generation, fingerprint, methods and closeness.
+
+        >>> client.info().methods
+        ['codes', 'pixels', 'normalized']
+        """
+        return self._run(self._service.info())
+
+    def search(
+        self, query: Queryable | None = None, k: int | None = None, **options: Unpack[SearchOptions]
+    ) -> list[Hit]:
+        """Find the nearest images, as `Gallery.search` does.
+
+        query, k, options: the same. An image file is sent as it is, a PIL image or an array as PNG;
+        the service limits how large a body is, k, and the number of ids, examples and images.
+        Whatever `radius` is, at most 1,000 images are found.
+
+        Returns hits whose path is None. Raises InvalidImage, NotInGallery, CodeShapeError,
+        InvalidQuery and ServiceError.
+
+        >>> client.search("query.jpg", k=3) == client.search(open("query.jpg", "rb").read(), k=3)
+        True
+        """
+        return self.rank(query, k, **options).hits
+
+    def rank(
+        self, query: Queryable | None = None, k: int | None = None, **options: Unpack[SearchOptions]
+    ) -> Ranking:
+        """Search as `search` does, and say how long the index took, and whether hits were cut off.
+
+        >>> client.rank(7, radius=256).truncated
+        False
+        """
+        return self._run(self._service.rank(query, k, options))
+
+    def encode(self, images: "Sequence[Picture] | NDArray[np.uint8]") -> NDArray[np.uint8]:
+        """Compute the codes of images by the gallery's model, one request an image.
+
+        images: as of `hashsearch.encode`. Returns (n, 32) uint8. Raises InvalidImage, InvalidQuery
+        and ServiceError.
+
+        >>> client.encode(["query.jpg", "new.jpg"]).shape
+        (2, 32)
+        """
+        return self._run(self._service.encode(images))
+
+    def get(self, image_id: int) -> ServedImage:
+        """Return what is known of an image: id, uri, label, width, height, code and more.
+
+        Raises NotInGallery and ServiceError.
+
+        >>> client.get(1).id
+        1
+        """
+        return self._run(self._service.get(image_id))
+
+    def add(self, image: "PathOrName | bytes", label: str | None = None) -> int:
+        """Add one image file, given by its path or its bytes, as `Gallery.add` does.
+
+        The service receives the bytes alone, so that the image has no path. Returns its id. Raises
+        InvalidImage, GalleryReadOnly and ServiceError.
+
+        >>> client.add("new.jpg", label="cat")
+        301
+        """
+        return self._run(self._service.add(image, label))
+
+    def remove(self, ids: Iterable[int]) -> int:
+        """Remove images by their ids; ids that the gallery does not hold are passed over.
+
+        Returns how many were removed; if the connection was lost and a request repeated, those that
+        it had removed before are not counted. Raises InvalidQuery, GalleryReadOnly and
+        ServiceError.
+
+        >>> client.remove(ids=[7])
+        1
+        """
+        return self._run(self._service.remove(ids))
+
+    def duplicates(self, radius: int | None = None) -> "list[DuplicateGroup]":
+        """Find groups of near-equal pictures, as `Gallery.duplicates` does.
+
+        The service computes them once after each change; until then, the call waits for at most
+        its timeout. The files' path is None, the radius at most the distance of near pictures, and
+        of a group of more than 1,000 images some are left out. Raises InvalidQuery and
+        ServiceError.
+
+        >>> len(client.duplicates(radius=30)) == len(gallery.duplicates(radius=30))
+        True
+        """
+        return self._run(self._service.duplicates(radius))
+
+    def reconstruct(self, query: Queryable) -> NDArray[np.uint8]:
+        """Decode the image that a code stands for: of a stored image, a query image or a code.
+
+        query: as in `search`. Returns (32, 32, 3) uint8 RGB.
+
+        >>> client.reconstruct(1).shape
+        (32, 32, 3)
+        """
+        return self._run(self._service.reconstruct(query))
+
+    def _run(self, call: Call[T]) -> T:
+        step = advance(call)
+        while not isinstance(step, Done):
+            if isinstance(step, Wait):
+                time.sleep(step.seconds)
+                step = advance(call)
+            else:
+                try:
+                    answer = self._send(step)
+                except _FAILURES as error:
+                    step = advance(call, error)
+                else:
+                    step = advance(call, answer)
+        return cast(T, step.result)
+
+    def _send(self, step: Send) -> Answer:
+        _require_open(self._http, self._service)
+        received = Received(self._service, step)
+        with self._http.stream(**_request(step)) as response:
+            for part in response.iter_raw():
+                received.add(part)
+        return Answer(response.status_code, response.headers, bytes(received.data))
+
+
+class AsyncClient:
+    """The same as `Client`, for asyncio: its calls are awaited, in one event loop.
+
+    Files are read, pictures encoded and answers parsed in threads. It has no length; `info` says
+    how many images there are.
+
+    >>> import asyncio
+    >>> async def search():
+    ...     async with hashsearch.AsyncClient(address) as client:
+    ...         return await asyncio.gather(*(client.search(n, k=1) for n in range(1, 21)))
+    >>> len(asyncio.run(search()))
+    20
+    """
+
+    def __init__(self, address: str, *, key: str | None = None, timeout: float = _TIMEOUT_S):
+        """Raises InvalidQuery if the address, the key or the timeout cannot be used."""
+        self._service = Service(address, key, timeout)
+        self._http = httpx2.AsyncClient(**_options(self._service))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<hashsearch.AsyncClient {self._service.address!r}>"
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def info(self) -> GalleryInfo:
+        """See `Client.info`."""
+        return await self._run(self._service.info())
+
+    async def search(
+        self, query: Queryable | None = None, k: int | None = None, **options: Unpack[SearchOptions]
+    ) -> list[Hit]:
+        """See `Client.search`."""
+        return (await self.rank(query, k, **options)).hits
+
+    async def rank(
+        self, query: Queryable | None = None, k: int | None = None, **options: Unpack[SearchOptions]
+    ) -> Ranking:
+        """See `Client.rank`."""
+        return await self._run(self._service.rank(query, k, options))
+
+    async def encode(self, images: "Sequence[Picture] | NDArray[np.uint8]") -> NDArray[np.uint8]:
+        """See `Client.encode`."""
+        return await self._run(self._service.encode(images))
+
+    async def get(self, image_id: int) -> ServedImage:
+        """See `Client.get`."""
+        return await self._run(self._service.get(image_id))
+
+    async def add(self, image: "PathOrName | bytes", label: str | None = None) -> int:
+        """See `Client.add`."""
+        return await self._run(self._service.add(image, label))
+
+    async def remove(self, ids: Iterable[int]) -> int:
+        """See `Client.remove`."""
+        return await self._run(self._service.remove(ids))
+
+    async def duplicates(self, radius: int | None = None) -> "list[DuplicateGroup]":
+        """See `Client.duplicates`."""
+        return await self._run(self._service.duplicates(radius))
+
+    async def reconstruct(self, query: Queryable) -> NDArray[np.uint8]:
+        """See `Client.reconstruct`."""
+        return await self._run(self._service.reconstruct(query))
+
+    async def _run(self, call: Call[T]) -> T:
+        step = await asyncio.to_thread(advance, call)
+        while not isinstance(step, Done):
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+                step = await asyncio.to_thread(advance, call)
+            else:
+                try:
+                    answer = await self._send(step)
+                except _FAILURES as error:
+                    step = await asyncio.to_thread(advance, call, error)
+                else:
+                    step = await asyncio.to_thread(advance, call, answer)
+        return cast(T, step.result)
+
+    async def _send(self, step: Send) -> Answer:
+        _require_open(self._http, self._service)
+        received = Received(self._service, step)
+        async with self._http.stream(**_request(step)) as response:
+            async for part in response.aiter_raw():
+                received.add(part)
+        return Answer(response.status_code, response.headers, bytes(received.data))
+
+
+def _options(service: Service) -> dict[str, Any]:
+    return {
+        "base_url": service.address,
+        "headers": service.headers,
+        "follow_redirects": False,
+        "trust_env": False,
+    }
+
+
+def _request(step: Send) -> dict[str, Any]:
+    """Arguments of httpx2's `stream`."""
+    request = step.request
+    kind = request.content_type
+    return {
+        "method": request.method,
+        "url": request.path,
+        "params": list(request.params),
+        "content": request.content,
+        "headers": {} if kind is None else {"Content-Type": kind},
+        "timeout": step.seconds_left,
+    }
+
+
+def _require_open(client: httpx2.Client | httpx2.AsyncClient, service: Service) -> None:
+    if client.is_closed:
+        raise ServiceError(f"the client of {service.address} is closed; make another")

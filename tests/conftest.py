@@ -14,7 +14,6 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-import httpx2
 import numpy as np
 import pytest
 import skimage
@@ -46,7 +45,7 @@ PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 N_FILES = 300
 KEY = "a-key-of-the-tests"
 # Settings of a service that takes changes with this key.
-WITH_KEY = {"api_keys": KEY} if "api_keys" in Settings.model_fields else {}
+WITH_KEY = {"api_keys": KEY}
 # Trained in seconds; good enough to give similar pictures similar codes.
 TINY_PRESET = DensePreset(
     widths=(3072, 128, 256), hidden="relu", steps=150, batch=64, learning_rate=2e-3
@@ -228,13 +227,6 @@ def listening(folder: Path, **settings: Any) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
-
-
-def require_route(address: str, path: str, method: str) -> None:
-    """Skip a test of a path that the service does not have yet."""
-    paths = httpx2.get(f"{address}/openapi.json").json()["paths"]
-    if method not in paths.get(path, {}):
-        pytest.skip(f"the service does not have {method} {path}")
 
 
 @pytest.fixture

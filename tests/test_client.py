@@ -25,7 +25,7 @@ import hashsearch as hs
 from hashsearch.client import calls, clients
 from hashsearch.client.answers import ERRORS
 from service.problems import PROBLEMS, problem_response
-from tests.conftest import KEY, WITH_KEY, listening, require_route
+from tests.conftest import KEY, WITH_KEY, listening
 
 FOUND = {"method": "codes", "index": "exact", "latency_ms": 1, "truncated": False, "hits": []}
 BUSY = {"detail": "busy now", "code": "gallery-busy", "request_id": "r1"}
@@ -223,7 +223,6 @@ def test_every_query_has_the_answer_of_the_open_gallery(kind, opened, client, pi
         {"transforms": True},
         {"transforms": True, "crop": (0, 0, 0.5, 1), "ids": range(100), "method": "pixels"},
     ],
-    ids=str,
 )
 def test_every_option_means_what_it_means_to_the_open_gallery(options, opened, client, picture):
     expected = opened.rank(picture, **options)
@@ -280,7 +279,6 @@ def test_examples_may_be_pictures_and_the_query_left_out(opened, client, picture
         (b"GIF89a", {"crop": (0, 0, 0, 0)}),
         (9, {"offset": 3}),
     ],
-    ids=str,
 )
 def test_what_is_refused_raises_the_same_error_as_the_open_gallery(query, options, opened, client):
     with pytest.raises(hs.errors.HashSearchError) as expected:
@@ -348,7 +346,6 @@ def test_threads_may_share_a_client(client, opened):
 
 
 def test_codes_are_those_of_the_gallerys_model(client, opened, picture, tiny_images):
-    require_route(client._service.address, "/v1/encode", "post")
     images = [picture, picture.read_bytes(), held(picture), tiny_images[3]]
     assert_array_equal(client.encode(images), expected_of(opened, images))
     assert_array_equal(client.encode(tiny_images[:3]), expected_of(opened, tiny_images[:3]))
@@ -365,7 +362,6 @@ def expected_of(opened: hs.Gallery, images) -> np.ndarray:
 
 
 def test_an_image_is_described(client, opened, picture):
-    require_route(client._service.address, "/v1/images/{image_id}", "get")
     found, expected = client.get(9), opened.get(9)
     for name in ("id", "uri", "label", "width", "height", "missing"):
         assert getattr(found, name) == getattr(expected, name)
@@ -380,7 +376,6 @@ def test_an_image_is_described(client, opened, picture):
 
 def test_images_are_added_and_removed(changing, picture):
     opened, client = changing
-    require_route(client._service.address, "/v1/images", "post")
     number = client.add(picture, label="rocket")
     assert client.add(picture.read_bytes()) == number
     assert (opened.get(number).label, len(opened), len(client)) == ("rocket", 301, 301)
@@ -403,10 +398,8 @@ def test_images_are_added_and_removed(changing, picture):
         client.remove("12")
 
 
-@pytest.mark.skipif(not WITH_KEY, reason="the service does not have keys yet")
 def test_a_change_without_the_key_is_refused(changing, picture):
     _, client = changing
-    require_route(client._service.address, "/v1/images", "post")
     for key in (None, "another-key-of-sixteen"):
         with hs.Client(client._service.address, key=key) as other:
             for change in (lambda one: one.add(picture), lambda one: one.remove([1])):
@@ -417,7 +410,6 @@ def test_a_change_without_the_key_is_refused(changing, picture):
 
 
 def test_duplicates_are_those_of_the_open_gallery(client, opened, monkeypatch):
-    require_route(client._service.address, "/v1/duplicates", "get")
     expected = [
         replace(group, files=without_path(group.files)) for group in opened.duplicates(radius=30)
     ]
@@ -430,8 +422,6 @@ def test_duplicates_are_those_of_the_open_gallery(client, opened, monkeypatch):
 
 
 def test_a_reconstruction_is_that_of_the_open_gallery(client, opened, picture):
-    require_route(client._service.address, "/v1/codes/{hex}/reconstruction.png", "get")
-    require_route(client._service.address, "/v1/images/{image_id}", "get")
     for query in (9, picture, expected_of(opened, [picture])[0]):
         assert_array_equal(client.reconstruct(query), opened.reconstruct(query))
     with pytest.raises(hs.errors.InvalidQuery, match="an id is a whole number; got True"):
@@ -638,7 +628,8 @@ def test_an_answer_that_is_right_is_taken_with_what_it_has_besides():
 
 @pytest.mark.parametrize("row", PROBLEMS, ids=lambda row: row.code)
 def test_every_problem_raises_the_error_that_the_library_has_for_it(row, waits):
-    answer = problem_response(row.error("what is wrong"), "r9")
+    error = row.error.__new__(row.error, "what is wrong")  # some make their sentence themselves
+    answer = problem_response(error, "r9")
     with (
         scripted((row.status, {"Content-Type": answer.media_type}, bytes(answer.body))) as (
             address,
@@ -658,7 +649,7 @@ def test_every_problem_raises_the_error_that_the_library_has_for_it(row, waits):
 
 def test_the_table_of_errors_names_problems_that_there_are():
     codes = {row.code for row in PROBLEMS}
-    assert set(ERRORS) - {"original-missing"} <= codes
+    assert set(ERRORS) <= codes
     assert all(kind in vars(hs.errors).values() for kind in ERRORS.values())
 
 
@@ -709,7 +700,6 @@ def test_a_path_prefix_of_the_address_is_kept(ask):
         ({"timeout": None}, "a timeout is a number of seconds"),
         ({"timeout": True}, "a timeout is a number of seconds"),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("kind", [hs.Client, hs.AsyncClient])
 def test_settings_of_a_client_are_checked(kind, arguments, message):

@@ -19,7 +19,7 @@ from hashsearch.jobs.removing import remove
 from hashsearch.sources.folder import Folder
 from hashsearch.sources.zipped import ZipArchive
 from service.cursors import cursor_of
-from tests.conftest import serving
+from tests.conftest import KEY, WITH_KEY, serving
 from tests.galleries import another_png, index
 from tests.test_service import problem
 
@@ -58,7 +58,8 @@ def folder(model_folder, image_files, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(folder):
-    with serving(folder) as opened:
+    with serving(folder, **WITH_KEY) as opened:
+        opened.headers |= {"Authorization": f"Bearer {KEY}"}
         yield opened
 
 
@@ -161,7 +162,7 @@ def test_a_cursor_that_no_list_gave_is_refused(client, path):
     for after in ("x", cursor_of(1), cursor_of("a", "b"), "WyJcdWQ4MDAiXQ"):  # a lone surrogate
         response = client.get(path, params={"after": after})
         detail = problem(response, 422, "invalid-parameter")
-        assert detail == "after is the `next` of the list's former answer, unchanged"
+        assert detail == "after is the `next` of the list's former answer"
     problem(client.get(f"{path}?limit=0"), 422, "invalid-parameter")
     problem(client.get(f"{path}?limit=1001"), 422, "invalid-parameter")
 
@@ -239,18 +240,19 @@ def test_the_most_frequent_labels_are_shown(empty_gallery, image_files, tmp_path
 
 def test_the_gallery_says_what_can_be_done_with_it(client, model_folder, tmp_path):
     answer = client.get("/v1/gallery").json()
-    assert (answer["thumbnails"], answer["originals"], answer["writes"]) == (True, False, False)
+    assert (answer["thumbnails"], answer["originals"], answer["writes"]) == (True, False, True)
     GalleryFolder.create(tmp_path / "g", model_folder, thumbnails=False).close()
     with serving(tmp_path / "g") as other:
         answer = other.get("/v1/gallery").json()
-        assert answer["thumbnails"] is False
+        assert (answer["thumbnails"], answer["writes"]) == (False, False)
         assert (answer["labels"], answer["n_labels"]) == ([], 0)
 
 
 def test_failures_of_many_files_follow_each_other(empty_gallery):
     failures = [Failure(f"s/{number:04}.jpg", "it is damaged", 1, 1) for number in range(250)]
     empty_gallery.commit(Changes(failures=failures))
-    with serving(empty_gallery.folder) as client:
+    with serving(empty_gallery.folder, **WITH_KEY) as client:
+        client.headers |= {"Authorization": f"Bearer {KEY}"}
         found, after = [], ""
         while after is not None:
             path = f"/v1/gallery/failures?limit=100{after and f'&after={after}'}"

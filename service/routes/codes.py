@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 
 from hashsearch.errors import CodeShapeError, InvalidQuery
 from service.body import IMAGE_BODY_SCHEMA, TheBody
 from service.encoding import encode_answer, image_of, images_of, reconstruction
+from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, problem_responses
 from service.routes.dependencies import TheCall
 from service.schemas.codes import EncodeAnswer, EncodeParameters
@@ -20,13 +21,12 @@ _CACHE = "private, no-cache"
 
 @router.post(
     "/encode",
-    openapi_extra=dict(IMAGE_BODY_SCHEMA),
+    openapi_extra={"parameters": parameters_schema(EncodeParameters), **IMAGE_BODY_SCHEMA},
     responses=problem_responses(*OF_BODY, *OF_IMAGE, InvalidQuery, InvalidParameter),
 )
-async def encode(
-    call: TheCall, body: TheBody, parameters: Annotated[EncodeParameters, Query()]
-) -> EncodeAnswer:
+async def encode(request: Request, call: TheCall, body: TheBody) -> EncodeAnswer:
     """Encode a picture: its code, and pictures of what the model sees and keeps of it."""
+    parameters = read_parameters(request, EncodeParameters)
     image = image_of(await call.query_of(body))
     return await call.pictures(
         lambda: encode_answer(call.engine, image, parameters, call.context), images_of(parameters)

@@ -1,11 +1,10 @@
 """Groups of near-equal pictures."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from hashsearch.errors import InvalidQuery
 from service.duplicates import Duplicates
+from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_GALLERY, BeingComputed, ListChanged, problem_responses
 from service.routes.dependencies import TheCall
 from service.schemas.duplicates import DuplicatesAnswer, DuplicatesParameters
@@ -20,14 +19,13 @@ router = APIRouter(
 )
 
 
-@router.get("")
-async def get_duplicates(
-    request: Request, call: TheCall, parameters: Annotated[DuplicatesParameters, Query()]
-) -> DuplicatesAnswer:
+@router.get("", openapi_extra={"parameters": parameters_schema(DuplicatesParameters)})
+async def get_duplicates(request: Request, call: TheCall) -> DuplicatesAnswer:
     """Groups of near-equal pictures and of files with the same bytes.
 
     They are computed in the background when the first page is asked for, and the answer is 503
     meanwhile. Further pages are of the same groups, also if the gallery changes.
     """
+    parameters = read_parameters(request, DuplicatesParameters)
     duplicates: Duplicates = request.app.state.duplicates
     return await call.slow(lambda: duplicates.page(parameters, call.context))

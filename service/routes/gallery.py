@@ -1,9 +1,8 @@
 """The gallery: its size, methods, labels, newest job, folders and failures."""
 
 from collections.abc import Callable
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from hashsearch.gallery.folders import folders_in, images_in
 from hashsearch.retrieval.searcher import Searcher
@@ -11,7 +10,8 @@ from service.answers import gallery_answer
 from service.auth import WithKey
 from service.cursors import cursor_of, values_of
 from service.labels import LabelCounts, Labels
-from service.problems import OF_GALLERY, problem_responses
+from service.parameters import parameters_schema, read_parameters
+from service.problems import OF_GALLERY, OF_KEY, problem_responses
 from service.questions import uris_of
 from service.routes.dependencies import TheCall
 from service.schemas.gallery import (
@@ -32,11 +32,8 @@ router = APIRouter(prefix="/v1/gallery", tags=["gallery"], responses=problem_res
 @router.get("")
 async def get_gallery(request: Request, call: TheCall) -> GalleryAnswer:
     """The gallery as it is searched now, and the newest job that wrote to it."""
-    settings = request.app.state.settings
     counts: LabelCounts = request.app.state.labels
-    keys = (getattr(settings, name, None) for name in ("api_keys", "api_keys_file"))
-    writes = any(map(bool, keys))
-    originals = bool(getattr(settings, "originals", False))
+    writes, originals = bool(request.app.state.keys), call.settings.originals
 
     def described(labels_of: Callable[[Searcher], Labels | None]) -> GalleryAnswer | None:
         def answer(searcher: Searcher) -> GalleryAnswer | None:
@@ -54,11 +51,14 @@ async def get_gallery(request: Request, call: TheCall) -> GalleryAnswer:
     return found
 
 
-@router.get("/folders", responses=problem_responses(InvalidParameter))
-async def list_folders(
-    call: TheCall, parameters: Annotated[FoldersParameters, Query()]
-) -> FoldersAnswer:
+@router.get(
+    "/folders",
+    responses=problem_responses(InvalidParameter),
+    openapi_extra={"parameters": parameters_schema(FoldersParameters)},
+)
+async def list_folders(request: Request, call: TheCall) -> FoldersAnswer:
     """The folders, archives and files of many images directly in another, or the sources."""
+    parameters = read_parameters(request, FoldersParameters)
 
     def answer(searcher: Searcher) -> FoldersAnswer:
         catalog, after = searcher.gallery.catalog, ""
@@ -83,11 +83,15 @@ async def list_folders(
     return await call.slow(lambda: call.engine.ask(answer))
 
 
-@router.get("/failures", responses=problem_responses(InvalidParameter), dependencies=[WithKey])
-async def list_failures(
-    call: TheCall, parameters: Annotated[FailuresParameters, Query()]
-) -> FailuresAnswer:
+@router.get(
+    "/failures",
+    responses=problem_responses(*OF_KEY, InvalidParameter),
+    dependencies=[WithKey],
+    openapi_extra={"parameters": parameters_schema(FailuresParameters)},
+)
+async def list_failures(request: Request, call: TheCall) -> FailuresAnswer:
     """The files that could not be read when their source was indexed."""
+    parameters = read_parameters(request, FailuresParameters)
 
     def answer(searcher: Searcher) -> FailuresAnswer:
         catalog, after = searcher.gallery.catalog, ""

@@ -29,7 +29,7 @@ class Proxied:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             root_path = self._root_path
-            peer = address_of(scope)
+            peer = address_of(scope) if self._trusted else None
             if peer is not None and self._trusts(peer):
                 headers = Headers(scope=scope)
                 scope["client"] = (str(self._client(peer, headers)), 0)

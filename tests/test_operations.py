@@ -24,7 +24,7 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.verifying import verify
 from service.settings import Settings
-from tests import settings_table
+from tests import tables
 from tests.conftest import open_searcher
 
 # Loading waits for a line on stdin, or fails if the line says so.
@@ -329,14 +329,17 @@ def test_jobs_that_change_the_gallery_fail_no_request(
 
 def block(language: str) -> str:
     """The page's only block of code in a language."""
-    page = settings_table.PAGE.read_text(encoding="utf-8")
+    page = (tables.DOCS / "operations.md").read_text(encoding="utf-8")
     (found,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
     return found
 
 
-def test_the_page_lists_all_settings():
-    wanted = settings_table.rendered()
-    assert settings_table.written() == wanted, "run: python -m tests.settings_table"
+@pytest.mark.parametrize("table", tables.TABLES)
+def test_the_docs_list_all_settings_and_problems(table):
+    assert tables.written(table) == tables.rendered(table), "run: python -m tests.tables"
+
+
+def test_every_setting_is_described():
     assert all(field.description for field in Settings.model_fields.values())
 
 

@@ -161,46 +161,6 @@ def test_the_commands_of_the_page_on_indexing_do_what_it_says(home, capfd, photo
         check_answer(command, capfd.readouterr().out, home, "docs/indexing.md")
 
 
-def test_the_commands_of_the_page_on_images_over_http_do_what_it_says(home, capfd, monkeypatch):
-    document = "docs/http-images.md"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    server = None
-    try:
-        for command in commands(document):
-            words = shlex.split(command.replace("8000", port))
-            if words[0] == "export":
-                for name, _, value in (word.partition("=") for word in words[1:]):
-                    monkeypatch.setenv(name, value)
-            elif words[:2] == ["hashsearch", "serve"]:
-                server = start_server(words)
-            elif words[0] == "hashsearch":
-                assert main(words[1:]) == 0
-            else:
-                done = subprocess.run(
-                    command.replace("8000", port), shell=True, check=True, stdout=subprocess.PIPE
-                )
-                shown = answer_to(command, document)
-                assert bool(shown) == bool(done.stdout), command
-                if shown:
-                    assert_same_answer(json.loads(done.stdout), json.loads("\n".join(shown)))
-    finally:
-        if server is not None:
-            with server:
-                server.terminate()
-    original = (home / "original.jpg").read_bytes()
-    assert original == (home / "pictures" / "afghan_hound.jpg").read_bytes()
-    assert (home / "thumbnail.jpg").read_bytes()[:2] == b"\xff\xd8"
-
-
-def assert_same_answer(answer: dict, wanted: dict) -> None:
-    """Another processor may round a bit or two of a code otherwise."""
-    codes = [bytes.fromhex(one.pop("code", "")) for one in (answer, wanted)]
-    assert sum((a ^ b).bit_count() for a, b in zip(*codes, strict=True)) <= 2
-    assert answer == wanted
-
-
 def python_blocks(document: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 

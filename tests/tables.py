@@ -1,0 +1,65 @@
+"""Tables of the docs that are made from the service's own: python -m tests.tables writes them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from service.problems import OTHERS, PROBLEMS
+from service.settings import Settings
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def settings() -> list[tuple[str, ...]]:
+    """One row for each field of Settings."""
+    rows = [("variable", "default", "meaning")]
+    for name, field in Settings.model_fields.items():
+        value = None if field.is_required() else field.get_default(call_default_factory=True)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        default = f"`{value}`" if value not in (None, "", ()) else "none"
+        if field.is_required():
+            default = "required"
+        rows.append((f"`HASHSEARCH_{name.upper()}`", default, field.description or ""))
+    return rows
+
+
+def problems() -> list[tuple[str, ...]]:
+    """One row for each code of a problem."""
+    rows = [(row.status, row.code, row.meaning) for row in PROBLEMS]
+    rows += [(status, code, meaning) for status, (code, meaning) in OTHERS.items()]
+    sorted_rows = [(f"`{code}`", str(status), meaning) for status, code, meaning in sorted(rows)]
+    return [("code", "status", "meaning"), *sorted_rows]
+
+
+TABLES: dict[str, tuple[Path, Callable[[], list[tuple[str, ...]]]]] = {
+    "settings": (DOCS / "operations.md", settings),
+    "problems": (DOCS / "http.md", problems),
+}
+
+
+def rendered(name: str) -> str:
+    """A table as it should be."""
+    heads, *rows = TABLES[name][1]()
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def written(name: str) -> str:
+    """A table as its page has it."""
+    page = TABLES[name][0]
+    found = _between(name).search(page.read_text(encoding="utf-8"))
+    assert found is not None, f"{page} has no table of {name}"
+    return found[0]
+
+
+def _between(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)", re.DOTALL)
+
+
+if __name__ == "__main__":
+    for name, (page, _) in TABLES.items():
+        text = page.read_text(encoding="utf-8")
+        page.write_text(_between(name).sub(lambda _: rendered(name), text), encoding="utf-8")  # noqa: B023

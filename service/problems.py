@@ -56,6 +56,10 @@ class GalleryLoading(HashSearchError):
     """A request that came before the gallery was loaded."""
 
 
+class HeaderTooLarge(HashSearchError):
+    """A request with a larger header than the service reads."""
+
+
 class ListChanged(HashSearchError):
     """A request for the next page of a list that is not kept any more."""
 
@@ -121,6 +125,7 @@ PROBLEMS = (
     Row(ListChanged, 409, "changed", "the list that is to go on is gone; it has to be begun again"),
     Row(BodyTooLarge, 413, "body-too-large", "the body is larger than the service reads"),
     Row(ImageTooLarge, 413, "image-too-large", "the image has too many pixels or too much work"),
+    Row(HeaderTooLarge, 431, "header-too-large", "the header is larger than the service reads"),
     Row(UnsupportedFormat, 415, "unsupported-format", "the bytes are no image that is read"),
     Row(InvalidImage, 422, "invalid-image", "the image is damaged"),
     Row(CodeShapeError, 422, "invalid-code", "the code has not 64 hexadecimal digits"),

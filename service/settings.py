@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         default=16 * 2**20, ge=1, description="largest body that is read, in bytes"
     )
     body_timeout_s: float = Field(
-        default=30.0, gt=0, description="seconds in which a body must arrive"
+        default=30.0, gt=0, description="seconds in which a header must arrive, and then a body"
     )
     originals: bool = Field(
         default=False,

@@ -47,6 +47,7 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
     from pydantic import ValidationError
 
     from service.app import create_app
+    from service.connections import connections
     from service.logs import log_config
     from service.settings import InvalidSetting, Settings
     from service.stopping import StoppingServer
@@ -80,6 +81,7 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         app,
+        http=connections(settings.body_timeout_s),
         access_log=False,  # the service has its own
         proxy_headers=False,
         server_header=False,

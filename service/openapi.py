@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.auth import BEARER, is_open
+from service.document import complete
 from service.limits import is_limited
 from service.problems import TooManyRequests, Unauthorized, problem_responses
 from service.schemas.problem import Problem
@@ -24,6 +25,7 @@ def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
             schemas["Problem"] = Problem.model_json_schema()
             for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's own shape
                 schemas.pop(unused, None)
+            complete(document)
         assert app.openapi_schema is not None
         return app.openapi_schema
 

@@ -1,0 +1,233 @@
+"""The OpenAPI document, and the clients that generators make of it."""
+
+import importlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.app import create_app
+from service.document import TAGS, examples, operations
+from service.settings import Settings
+from tests.processes import serving_process
+
+ROOT = Path(__file__).parents[1]
+OVERRIDES = ROOT / "docs" / "openapi-python-client.yaml"
+NODE_TOOLS = ROOT / ".venv" / "node" / "node_modules" / ".bin"
+# Fields whose names say all.
+PLAIN = {
+    "crop", "distance", "ended", "generation", "height", "hits", "id", "images", "index", "job",
+    "k", "kind", "label", "method", "methods", "offset", "radius", "status", "title",
+    "transforms", "uri", "uri_prefix", "width", "asked", "overlap_at_k", "images_per_second",
+    "same", "near", "alike", "thumbnail", "time", "reason", "size", "histogram",
+}  # fmt: skip
+
+
+def made(folder: Path, **settings: Any) -> dict[str, Any]:
+    app = create_app(Settings(gallery=folder, **settings))
+    app.state.engine.close()
+    return app.openapi()
+
+
+@pytest.fixture(scope="module")
+def document(gallery_folder):
+    return made(gallery_folder)
+
+
+@pytest.fixture(scope="module")
+def served(gallery_folder, tmp_path_factory):
+    with serving_process(gallery_folder, tmp_path_factory.mktemp("openapi") / "log") as started:
+        yield started
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object within a document."""
+    if isinstance(node, dict):
+        yield node
+    for inner in node.values() if isinstance(node, dict) else node:
+        if isinstance(inner, dict | list):
+            yield from nodes(inner)
+
+
+def test_operations_have_clean_ids_and_described_tags(document):
+    every = list(operations(document))
+    ids = [operation["operationId"] for operation in every]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", one) for one in ids)
+    assert all(operation["summary"] and operation["description"] for operation in every)
+    used = {tag for operation in every for tag in operation["tags"]}
+    assert [tag["name"] for tag in document["tags"]] == sorted(used)
+    assert used <= TAGS.keys()
+    assert document["servers"][0]["url"] == "/"
+
+
+def test_every_parameter_and_field_is_described(document):
+    for operation in operations(document):
+        for parameter in operation.get("parameters", ()):
+            assert parameter["description"], (operation["operationId"], parameter["name"])
+        for status, response in operation["responses"].items():
+            assert response["description"], (operation["operationId"], status)
+    silent = {
+        f"{model}.{name}"
+        for model, schema in document["components"]["schemas"].items()
+        for name, field in schema.get("properties", {}).items()
+        if "description" not in field and "$ref" not in field and name not in PLAIN
+    }
+    assert silent == set()
+
+
+def test_references_lead_to_components(document):
+    references = {node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)}
+    assert {"#/components/schemas/QueryBody", "#/components/schemas/Problem"} <= references
+    schemas = document["components"]["schemas"]
+    assert references <= {f"#/components/schemas/{name}" for name in schemas}
+    assert not any("$defs" in node for node in nodes(document))
+    assert {f"#/components/schemas/{name}" for name in schemas} == references
+
+
+def shape(value: Any) -> Any:
+    """What a value is made of; lists by their first entry."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shape(inner) for inner in value[:1]]
+    return type(value).__name__
+
+
+def alike(first: Any, second: Any) -> bool:
+    """Whether two shapes differ at most where one holds nothing."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(
+            alike(first[key], second[key]) for key in first
+        )
+    if isinstance(first, list) and isinstance(second, list):
+        return not (first and second) or alike(first[0], second[0])
+    return first == second or "NoneType" in (first, second)
+
+
+def test_examples_are_what_the_service_answers(document, served):
+    known = {operation["operationId"]: operation for operation in operations(document)}
+    assert examples().keys() <= known.keys()
+    places = {
+        operation["operationId"]: (method, path)
+        for path, of_path in document["paths"].items()
+        for method, operation in of_path.items()
+    }
+    for name, example in examples().items():
+        method, path = places[name]
+        content = known[name]["responses"]["200"]["content"]["application/json"]
+        assert content["example"] == example["answer"]
+        status, _, body = served.request(
+            method.upper(),
+            f"{path}?{example.get('query', '')}",
+            json.dumps(example["body"]).encode() if "body" in example else None,
+            **{"Content-Type": "application/json"},
+        )
+        assert status == 200, body
+        assert alike(shape(json.loads(body)), shape(example["answer"])), name
+    answered = {
+        name
+        for name, operation in known.items()
+        if places[name][0] == "get"
+        and "application/json" in operation["responses"]["200"]["content"]
+        and not operation.get("parameters")
+        and "health" not in operation["tags"]
+    }
+    assert answered <= examples().keys()
+
+
+# Generators
+
+
+def missing(tool: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"{tool} is not installed")
+    pytest.skip(f"{tool} is not installed")
+
+
+def run(*command: object, folder: Path) -> str:
+    """What a tool prints; it has to succeed."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "warning" not in done.stdout.lower(), done.stdout
+    return done.stdout
+
+
+def test_the_overrides_name_every_other_media_type(document):
+    """openapi-python-client knows a few media types alone."""
+    used = {
+        media_type
+        for operation in operations(document)
+        for one in (operation.get("requestBody", {}), *operation["responses"].values())
+        for media_type in one.get("content", {})
+    }
+    known = {"application/json", "multipart/form-data", "application/octet-stream", "text/plain"}
+    overrides = yaml.safe_load(OVERRIDES.read_text(encoding="utf-8"))["content_type_overrides"]
+    assert used - known <= overrides.keys()
+
+
+def test_a_python_client_is_generated_that_searches(
+    document, served, image_files, tmp_path, monkeypatch
+):
+    tool = Path(sys.executable).with_name("openapi-python-client")
+    if not tool.exists():
+        missing("openapi-python-client")
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    run(
+        *(tool, "generate", "--path", "openapi.json", "--config", OVERRIDES),
+        *("--meta", "none", "--output-path", "generated_client", "--fail-on-warning"),
+        folder=tmp_path,
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    package = importlib.import_module("generated_client")
+    search = importlib.import_module("generated_client.api.search.search")
+    models = importlib.import_module("generated_client.models")
+    types = importlib.import_module("generated_client.types")
+    picture = sorted(image_files.rglob("*.*"))[7].read_bytes()
+    with package.Client(base_url=served.address) as client:
+        bodies = [
+            types.File(payload=io.BytesIO(picture)),
+            models.SearchFilesBody(image=types.File(io.BytesIO(picture), "a.jpg")),
+            models.QueryBody(id=8),
+        ]
+        for body in bodies:
+            answer = search.sync(client=client, body=body, k=3)
+            assert isinstance(answer, models.SearchAnswer), answer
+            assert len(answer.hits) == 3
+            assert (answer.hits[0].distance == 0) == (body is not bodies[2])
+        problem = search.sync(client=client, body=models.QueryBody(id=10**9))
+        assert (problem.code, problem.status) == ("not-in-gallery", 404)
+
+
+def test_typescript_is_generated_that_compiles(document, tmp_path):
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    if not (NODE_TOOLS / "openapi-typescript").exists():
+        missing("openapi-typescript")
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    run(NODE_TOOLS / "openapi-typescript", "openapi.json", "-o", "service.d.ts", folder=tmp_path)
+    (tmp_path / "use.ts").write_text(
+        'import type { components, operations } from "./service";\n'
+        'export const query: components["schemas"]["QueryBody"] =\n'
+        "  { id: 7, like: [], unlike: [] };\n"
+        'type Search = operations["search"]["responses"][200]["content"]["application/json"];\n'
+        "export const first = (answer: Search): number => answer.hits[0].distance;\n"
+    )
+    run(NODE_TOOLS / "tsc", "--noEmit", "--strict", "use.ts", folder=tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from hashsearch.hardware import usable_cores
 from tests.processes import Served, serving_process
 
-TIME_S = 2.0  # for a header, and for a body
+TIME_S = 1.0  # for a header, and for a body
 QUEUE = 8
 MAX_BODY = 2 * 2**20
 BY_ID = b'{"id": 12}'

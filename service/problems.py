@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from hashsearch.errors import (
     CodeShapeError,
@@ -235,7 +236,22 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
         error.status_code, (phrase.lower().replace(" ", "-"), phrase.lower())
     )
     headers = dict(error.headers or {})
+    if "Allow" in headers and (methods := _methods_of(request)):
+        headers["Allow"] = ", ".join(methods)  # Starlette names those of one route
     return _respond(request_id_of(request), error.status_code, code, meaning, headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods that the path of a request takes."""
+    routes = request.app.routes
+    return [
+        method.value
+        for method in sorted(HTTPMethod)
+        if any(
+            route.matches({**request.scope, "method": method.value})[0] is Match.FULL
+            for route in routes
+        )
+    ]
 
 
 def _on_disconnect(request: Request, error: Exception) -> Response:

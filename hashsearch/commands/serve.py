@@ -49,6 +49,7 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
     from service.app import create_app
     from service.connections import connections
     from service.logs import log_config
+    from service.memory import return_large_blocks
     from service.settings import InvalidSetting, Settings
     from service.stopping import StoppingServer
 
@@ -59,6 +60,7 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
         first = error.errors(include_url=False, include_input=False)[0]
         wanted = first["msg"].removeprefix("Value error, ")
         raise InvalidSetting(str(first["loc"][0]), wanted[0].lower() + wanted[1:]) from None
+    return_large_blocks()
     failures: list[Exception] = []
 
     def loaded(error: Exception | None) -> None:

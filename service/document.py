@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from service.problems import HeaderTooLarge, problem_responses
+
 Node = dict[str, Any]
 
 TAGS = {
@@ -30,7 +32,7 @@ def examples() -> Node:
 
 def complete(document: Node) -> None:
     """Describe tags, name the models of bodies, lift descriptions to where tools look, and add
-    examples."""
+    examples and the problem that every path has."""
     _name_models(document)
     used = sorted({tag for one in operations(document) for tag in one.get("tags", ())})
     document["tags"] = [{"name": tag, "description": TAGS[tag]} for tag in used]
@@ -39,6 +41,8 @@ def complete(document: Node) -> None:
         for field in schema.get("properties", {}).values():
             _lift_description(field, field)
     for operation in operations(document):
+        for status, response in problem_responses(HeaderTooLarge).items():
+            operation["responses"][str(status)] = response
         for parameter in operation.get("parameters", ()):
             _lift_description(parameter, parameter["schema"])
         if example := examples().get(operation["operationId"]):

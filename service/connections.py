@@ -68,23 +68,24 @@ class Connection(HttpToolsProtocol):
                 except HttpParserUpgrade as upgrade:
                     rest = rest[upgrade.args[0] :]
                     self._begin_without_upgrade()
-            if self._bytes > _MOST_BYTES:
-                raise HeaderTooLarge(f"the header is larger than {_MOST_BYTES // 1024} kB")
-        except HttpParserError:
-            self._refuse(MalformedRequest("this is not a request of HTTP/1.1"))
-        except (HeaderTooLarge, MalformedRequest) as error:
+        except HttpParserError:  # also of an address that is longer than the parser takes
+            if self._bytes <= _MOST_BYTES:
+                self._refuse(MalformedRequest("this is not a request of HTTP/1.1"))
+        except MalformedRequest as error:
             self._refuse(error)
+        if self._bytes > _MOST_BYTES:
+            self._refuse(HeaderTooLarge(f"the header is larger than {_MOST_BYTES // 1024} kB"))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._receives_since = self._sends_since = time.monotonic()
 
     def on_headers_complete(self) -> None:
-        self._bytes = 0
         self._upgrades = self.parser.should_upgrade()
         if not self._upgrades:
             self._receives_since = time.monotonic()
             super().on_headers_complete()
+        self._bytes = 0
 
     def on_body(self, body: bytes) -> None:
         self._bytes = 0

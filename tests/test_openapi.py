@@ -226,7 +226,7 @@ def test_typescript_is_generated_that_compiles(document, tmp_path):
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     if not (NODE_TOOLS / "openapi-typescript").exists():
-        missing("openapi-typescript")
+        pytest.skip("openapi-typescript is not in .venv/node, where .ci/run installs it")
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     run(NODE_TOOLS / "openapi-typescript", "openapi.json", "-o", "service.d.ts", folder=tmp_path)
     (tmp_path / "use.ts").write_text(

@@ -1,18 +1,20 @@
 """Real images for every test: CIFAR-10 if HASHSEARCH_DATA has it, otherwise photographs."""
 
+import asyncio
 import io
 import os
 import shutil
 import socket
 import tarfile
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Coroutine, Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -40,6 +42,8 @@ from service.app import create_app
 from service.settings import Settings
 from training import job
 from training.families.dense import DensePreset
+
+T = TypeVar("T")
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 N_FILES = 300
@@ -200,6 +204,12 @@ def empty_gallery(model_folder, tmp_path):
     opened = GalleryFolder.create(tmp_path / "gallery", model_folder)
     yield opened
     opened.close()
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine. In a thread, as Playwright leaves a running loop in its own."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 @contextmanager

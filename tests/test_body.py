@@ -1,6 +1,5 @@
 """Bodies and parameters in every form that a client may send."""
 
-import asyncio
 import base64
 import json
 from pathlib import Path
@@ -13,7 +12,7 @@ from starlette.requests import Request
 from service.body import BodyMemory, Reading
 from service.problems import QueueFull
 from service.settings import Settings
-from tests.conftest import serving
+from tests.conftest import run_async, serving
 from tests.galleries import index
 from tests.test_service import problem
 
@@ -196,7 +195,7 @@ def test_bodies_beyond_the_memory_for_them_are_refused_until_some_is_free():
         async with request(1000):
             pass
 
-    asyncio.run(read_all())
+    run_async(read_all())
     memory.take(16_000)  # nothing is held any more
 
 

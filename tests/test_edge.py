@@ -24,7 +24,7 @@ ORIGIN = "https://pictures.example"
 
 def test_every_answer_has_the_security_headers(gallery_folder, monkeypatch):
     with serving(gallery_folder, api_keys=FIRST, key_for="all", cors_origins=ORIGIN) as client:
-        monkeypatch.setattr(client.app.state.engine, "describe", lambda: 1 / 0)
+        monkeypatch.setattr(client.app.state.engine, "picture", lambda _: 1 / 0)
         key, preflight = bearer(FIRST), {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
         for status, answer in (
             (200, client.get("/", headers=key)),
@@ -35,7 +35,7 @@ def test_every_answer_has_the_security_headers(gallery_folder, monkeypatch):
             (401, client.get("/v1/gallery")),
             (404, client.get("/none", headers=key)),
             (415, client.post("/v1/search", content=b"hello", headers=key)),
-            (500, client.get("/v1/gallery", headers=key)),
+            (500, client.get("/v1/images/1/thumbnail", headers=key)),
         ):
             assert answer.status_code == status
             assert HEADERS.items() <= dict(answer.headers).items()

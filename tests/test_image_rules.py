@@ -19,7 +19,7 @@ from hashsearch.jobs.reencoding import reencode
 from hashsearch.jobs.verifying import verify
 from hashsearch.models.card import copy_model, fingerprint, read_card
 from hashsearch.models.storage import read_model
-from tests.conftest import PHOTOGRAPHS, TINY_PRESET, serving
+from tests.conftest import KEY, PHOTOGRAPHS, TINY_PRESET, WITH_KEY, serving
 from tests.galleries import run
 from tests.test_formats import CODES
 from training import closeness
@@ -98,7 +98,8 @@ def test_no_picture_is_looked_for_in_a_gallery_of_earlier_rules(old, capsys):
 
 
 def test_the_service_answers_ids_and_codes_of_earlier_rules_alone(old):
-    with serving(old) as client:
+    with serving(old, **WITH_KEY) as client:
+        client.headers |= {"Authorization": f"Bearer {KEY}"}
         found = client.post("/v1/search", json={"id": 3})
         assert found.status_code == 200
         code = found.json()["code"]

@@ -329,7 +329,7 @@ class Mix:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "growth_mb"), [(12, 60), pytest.param(3600, 100, marks=pytest.mark.soak)]
+    ("seconds", "growth_mb"), [(8, 60), pytest.param(3600, 100, marks=pytest.mark.soak)]
 )
 def test_memory_and_descriptors_stay_flat_under_mixed_load(
     seconds, growth_mb, folder, tmp_path, image_files, photograph

@@ -285,12 +285,15 @@ class Engine:
                 )
             gallery = live.gallery
             try:
-                return call(gallery)
+                result = call(gallery)
             except Exception as error:  # of any class, if files disappear while they are read
                 if gallery.catalog.is_in_place():
                     if isinstance(error, InvalidGallery):
                         raise _unavailable(error) from error
                     raise
+            else:
+                if gallery.catalog.is_in_place():
+                    return result
 
     def _answered(
         self,

@@ -33,7 +33,7 @@ def list_answer(searcher: Searcher, parameters: ListParameters, context: Context
     return ListAnswer(
         images=[_image(one, context) for one in present(catalog, catalog.records(shown))],
         next=cursor_of(shown[-1]) if more else None,
-        generation=searcher.generation,
+        generation=catalog.generation(),  # of labels and uris; the searcher may be a former one
     )
 
 
@@ -51,7 +51,7 @@ def described_image(
         key=gallery.catalog.key(image_id).hex(),
         size=size,
         original=context.original(image_id) if originals and has_file else None,
-        generation=searcher.generation,
+        generation=gallery.catalog.generation(),
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 from typing import TypeVar
@@ -51,10 +51,10 @@ class Lane:
                 self._leave(size)
 
         try:
-            future = self._threads.submit(run)
-        except RuntimeError as error:
+            future = self._submit(run)
+        except ServiceStopping:
             self._leave(size)
-            raise ServiceStopping("the service is being stopped; try again in a moment") from error
+            raise
         try:
             return await asyncio.wrap_future(future)
         finally:
@@ -72,7 +72,13 @@ class Lane:
 
     async def run_within(self, call: Callable[[], T]) -> T:
         """Run a part of what has a place in the lane, and return its result."""
-        return await asyncio.wrap_future(self._threads.submit(call))
+        return await asyncio.wrap_future(self._submit(call))
+
+    def _submit(self, call: Callable[[], T]) -> Future[T]:
+        try:
+            return self._threads.submit(call)
+        except RuntimeError as error:
+            raise ServiceStopping("the service is being stopped; try again in a moment") from error
 
     def _enter(self, size: int) -> None:
         with self._lock:
@@ -92,20 +98,22 @@ class Lane:
 class Lanes:
     """The service's lanes: slow work does not keep quick work waiting.
 
-    pictures: what decodes or encodes images. quick: searches by id and code, and what is read from
-    the gallery. slow: what waits for disks or for other writers. files: original files, which wait
-    for disks and then for clients; each may be held in memory meanwhile, if it is in an archive.
+    pictures: what decodes or encodes images. quick: plain searches by id and code, and what is
+    read from the gallery. searches: others without images, which may take a second each. slow:
+    what waits for disks or for other writers. files: original files, which wait for disks and then
+    for clients; each may be held in memory meanwhile, if it is in an archive.
     """
 
     def __init__(self, settings: Settings):
         cores = usable_cores()
         self.pictures = Lane("pictures", 16, settings.queue)
         self.quick = Lane("quick", 16, settings.queue)
+        self.searches = Lane("searches", cores, settings.queue)
         self.slow = Lane("slow", cores, settings.queue)
         self.files = Lane("files", cores, min(_MOST_FILES, settings.queue))
 
     def all(self) -> tuple[Lane, ...]:
-        return (self.pictures, self.quick, self.slow, self.files)
+        return (self.pictures, self.quick, self.searches, self.slow, self.files)
 
     def close(self) -> None:
         for lane in self.all():

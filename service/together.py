@@ -40,21 +40,26 @@ class Together(Generic[A, R]):
             return await future
 
     async def _answer_all(self) -> None:
-        while self._waiting:
-            some, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-            answers: Sequence[R | Exception]
-            try:
-                answers = await self._lane.run_within(partial(self._answer_some, some))
-            except Exception as error:
-                answers = [error] * len(some)
-            for (*_, future), found in zip(some, answers, strict=True):
-                if future.done():  # the client is gone
-                    continue
-                if isinstance(found, Exception):
-                    future.set_exception(found)
-                else:
-                    future.set_result(found)
-        self._answering = None
+        try:
+            while self._waiting:
+                await self._answer_next()
+        finally:
+            self._answering = None
+
+    async def _answer_next(self) -> None:
+        some, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+        answers: Sequence[R | Exception]
+        try:
+            answers = await self._lane.run_within(partial(self._answer_some, some))
+        except Exception as error:
+            answers = [error] * len(some)
+        for (*_, future), found in zip(some, answers, strict=True):
+            if future.done():  # the client is gone
+                continue
+            if isinstance(found, Exception):
+                future.set_exception(found)
+            else:
+                future.set_result(found)
 
     def _answer_some(
         self, some: Sequence[tuple[A, Stages, float, object]]

@@ -167,7 +167,7 @@ def test_a_prefix_of_uris_may_be_encoded_or_not(gallery, image_files, tmp_path):
 
 
 def test_bodies_beyond_the_memory_for_them_are_refused_until_some_is_free():
-    settings = Settings(gallery=Path("g"), max_body_bytes=1000)
+    settings = Settings(gallery=Path("g"), max_body_bytes=100_000)
     memory = BodyMemory(settings)
 
     def request(size: int) -> Reading:
@@ -182,21 +182,23 @@ def test_bodies_beyond_the_memory_for_them_are_refused_until_some_is_free():
         return Reading(Request(scope, receive))
 
     async def read_all():
-        held = [request(1000) for _ in range(16)]
+        held = [request(100_000) for _ in range(46)]  # of each, all but 64 kB counts
         for one in held:
             await one.__aenter__()
         with pytest.raises(QueueFull):
-            await request(1).__aenter__()
+            await request(100_000).__aenter__()
+        async with request(65_536):  # small bodies are never kept out
+            pass
         await held[0].__aexit__()
-        async with request(1000) as body:
-            assert len(body.data) == 1000
+        async with request(100_000) as body:
+            assert len(body.data) == 100_000
         for one in held[1:]:
             await one.__aexit__()
-        async with request(1000):
+        async with request(100_000):
             pass
 
     run_async(read_all())
-    memory.take(16_000)  # nothing is held any more
+    assert memory.held == 0
 
 
 def test_the_stages_of_a_request_are_in_its_headers(client, picture):

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from hashsearch.retrieval.searcher import Searcher
 from service.lanes import Lane
 from service.problems import QueueFull
 from service.stages import Stages
@@ -172,3 +175,28 @@ def test_an_offset_skips_the_nearest(client):
     assert page["hits"] == within[12:]
     beyond = client.post("/v1/search?offset=5000", json={"id": 5})
     assert (beyond.status_code, beyond.json()["hits"]) == (200, [])
+
+
+def test_searches_by_examples_keep_none_by_id_waiting(gallery_folder, monkeypatch):
+    """As many as may be at work or wait are asked, and take until the end of the test."""
+    go_on = threading.Event()
+    search = Searcher.search
+
+    def slow(searcher, query, *rest, like=(), **options):
+        assert not like or go_on.wait(30)
+        return search(searcher, query, *rest, like=like, **options)
+
+    monkeypatch.setattr(Searcher, "search", slow)
+    with serving(gallery_folder, queue=20) as client, ThreadPoolExecutor(30) as pool:
+        liked = [pool.submit(client.post, "/v1/search", json={"like": [1, 2]}) for _ in range(20)]
+        many = {"like": list(range(1, 101)), "unlike": list(range(101, 201))}
+        deadline = time.monotonic() + 30
+        while client.app.state.lanes.searches.size < 20 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        refused = client.post("/v1/search", json=many)
+        assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+        for number in range(1, 30):
+            assert client.post("/v1/search", json={"id": number}).status_code == 200
+            assert client.get("/readyz").status_code == 200
+        go_on.set()
+        assert {call.result().status_code for call in liked} == {200}

@@ -13,6 +13,7 @@ from hashsearch.search.threads import in_threads, one_thread, slices, thread_cou
 
 _SPARE = 64  # neighbours that are found and may be left out; a bitmap would make a scan slower
 _INLINE = 20_000  # comparisons that take no longer than waking a thread
+_ROUND = 2**25  # comparisons of a sum of distances that are done at a time, in some 50 ms
 _BLOCK = 2**16  # codes whose distances to several queries are added up at once
 
 
@@ -144,7 +145,14 @@ class ExactIndex:
             return positions, sums
 
         size = len(self) if listed is None else len(listed)
-        found = self._in_slices(least, size, len(queries))
+        # In rounds, so that other searches need not wait for all of it.
+        step = max(_ROUND // max(len(queries), 1), _BLOCK)
+        found = []
+        for start in range(0, max(size, 1), step):
+            until = min(start + step, size)
+            found += self._in_slices(
+                lambda a, b, start=start: least(start + a, start + b), until - start, len(queries)
+            )
         positions = np.concatenate([part for part, _ in found])
         return least_sums(positions, np.concatenate([part for _, part in found]), k)
 

@@ -11,12 +11,13 @@ from service.engine import Engine
 from service.lanes import Lane, Lanes
 from service.questions import PlainQuestion, is_plain
 from service.schemas.images import Upload
-from service.schemas.search import AskedQuery, SearchAnswer, SearchParameters
+from service.schemas.search import AskedQuery, ChoiceParameters, SearchAnswer, SearchParameters
 from service.settings import Settings
 from service.together import Together
 
 T = TypeVar("T")
 
+_SCANNED_AS_ONE = 10  # examples, which take about as long as one search of another kind
 _SHORT = 16_384  # bytes of JSON that are parsed at once
 
 
@@ -51,9 +52,8 @@ class Call:
     async def search(self, asked: AskedQuery, parameters: SearchParameters) -> SearchAnswer:
         """Search for a query, together with other requests' where it is a plain question."""
         if not is_plain(asked, parameters):
-            images = asked.images(transforms=parameters.transforms)
             return await self.ask(
-                lambda: self.engine.search(asked, parameters, self.context), images
+                lambda: self.engine.search(asked, parameters, self.context), asked, parameters
             )
         encoded = None
         if asked.image is not None:
@@ -70,9 +70,14 @@ class Call:
             return await self.pictures(lambda: uploads_of(bodies, label), 1)
         return uploads_of(bodies, label)
 
-    async def ask(self, call: Callable[[], T], images: int) -> T:
-        """Run a search, for which so many images are encoded."""
-        return await (self.pictures(call, images) if images else self.quick(call))
+    async def ask(
+        self, call: Callable[[], T], asked: AskedQuery, parameters: ChoiceParameters
+    ) -> T:
+        """Run a search that is not a plain question."""
+        if images := asked.images(transforms=parameters.transforms):
+            return await self.pictures(call, images)
+        size = 1 + (len(asked.like) + len(asked.unlike)) // _SCANNED_AS_ONE
+        return await self._run(self.lanes.searches, call, size)
 
     async def _run(self, lane: Lane, call: Callable[[], T], size: int = 1) -> T:
         return await lane.run(call, self.context.stages, size)

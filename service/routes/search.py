@@ -46,6 +46,5 @@ async def compare(request: Request) -> CompareAnswer:
     async with Reading(request) as body:
         asked = await call.query_of(body)
         return await call.ask(
-            lambda: call.engine.compare(asked, parameters, call.context),
-            asked.images(transforms=parameters.transforms),
+            lambda: call.engine.compare(asked, parameters, call.context), asked, parameters
         )

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from hashsearch.cli import _parser, main
+from service.settings import Settings
 from tests.conftest import part_of_cifar10
 
 ROOT = Path(__file__).parents[1]
@@ -200,6 +201,8 @@ def test_the_container_commands_name_services_and_arguments_that_exist():
     """No container engine runs in the tests; the words are checked against what defines them."""
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     assert set(services) == {"index", "web"}
+    settings = {f"HASHSEARCH_{name.upper()}" for name in Settings.model_fields}
+    assert set(services["web"]["environment"]) <= settings
     tried = []
     for command in commands("docs/docker.md"):
         words = shlex.split(re.sub("<.*?>", "X", command))

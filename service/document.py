@@ -36,7 +36,6 @@ def complete(document: Node) -> None:
     _name_models(document)
     used = sorted({tag for one in operations(document) for tag in one.get("tags", ())})
     document["tags"] = [{"name": tag, "description": TAGS[tag]} for tag in used]
-    document.setdefault("servers", [{"url": "/", "description": "this service"}])
     for schema in document["components"]["schemas"].values():
         for field in schema.get("properties", {}).values():
             _lift_description(field, field)

@@ -43,7 +43,7 @@ def _body_schema(form: dict[str, Any], model: type[BaseModel]) -> Mapping[str, A
                         "required": ["image"],
                     }
                 },
-                "application/json": {"schema": model.model_json_schema()},
+                "application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}},
             },
         }
     }

@@ -55,7 +55,7 @@ def parameters_schema(model: type[Strict]) -> list[dict[str, Any]]:
             "name": name,
             "in": "query",
             "required": name in schema.get("required", ()),
-            "description": of_field.pop("description", name),
+            "description": of_field.pop("description"),
             "schema": _without_null(of_field),
         }
         for name, of_field in schema["properties"].items()

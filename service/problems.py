@@ -157,15 +157,39 @@ def problem_responses(*errors: type[HashSearchError]) -> dict[int | str, dict[st
     rows = [row for row in PROBLEMS if row.error in errors]
     found: dict[int | str, dict[str, Any]] = {}
     for status in sorted({row.status for row in rows}):
-        meanings = [f"`{row.code}`: {row.meaning}" for row in rows if row.status == status]
-        found[status] = {
-            "description": "; ".join(meanings),
-            "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA}},
-        }
+        found[status] = _response(
+            status, {row.code: row.meaning for row in rows if row.status == status}
+        )
     return found
 
 
-PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
+def failure_response() -> dict[int | str, dict[str, Any]]:
+    """What every route answers if the service fails, for OpenAPI."""
+    code, meaning = OTHERS[500]
+    return {500: _response(500, {code: meaning})}
+
+
+def _response(status: int, meanings: Mapping[str, str]) -> dict[str, Any]:
+    """meanings: by the codes that an answer with this status may have."""
+    examples = {
+        code: {
+            "value": Problem(
+                title=HTTPStatus(status).phrase,
+                status=status,
+                detail=meaning,
+                code=code,
+                request_id="77ac10cd32c1357cf56dfb3dd7e1f624",
+            ).model_dump()
+        }
+        for code, meaning in meanings.items()
+    }
+    content = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}
+    return {
+        "description": "; ".join(f"`{code}`: {meaning}" for code, meaning in meanings.items()),
+        "content": {"application/problem+json": content},
+    }
+
+
 OF_KEY = (Unauthorized, WritesOff)
 OF_GALLERY = (GalleryUnavailable, GalleryLoading, QueueFull, ServiceStopping)
 OF_WRITES = (*OF_KEY, GalleryReadOnly, GalleryBusy, DiskFull)

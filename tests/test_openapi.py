@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from service.app import create_app
-from service.document import TAGS, operations
+from service.openapi import HEADERS, TAGS, operations
+from service.problems import OTHERS, PROBLEMS
 from service.settings import Settings
 from tests.processes import serving_process
 
@@ -93,10 +94,74 @@ def test_every_parameter_and_field_is_described(document):
 def test_references_lead_to_components(document):
     references = {node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)}
     assert {"#/components/schemas/QueryBody", "#/components/schemas/Problem"} <= references
-    schemas = document["components"]["schemas"]
-    assert references <= {f"#/components/schemas/{name}" for name in schemas}
     assert not any("$defs" in node for node in nodes(document))
-    assert {f"#/components/schemas/{name}" for name in schemas} == references
+    assert references == {
+        f"#/components/{kind}/{name}"
+        for kind in ("schemas", "headers")
+        for name in document["components"][kind]
+    }
+
+
+def test_parameters_of_free_text_have_an_example_and_none_is_named_as_its_description(document):
+    for operation in operations(document):
+        for parameter in operation.get("parameters", ()):
+            name, schema = parameter["name"], parameter["schema"]
+            assert parameter["description"] != name
+            if schema.get("type") == "string" and "enum" not in schema and name != "after":
+                assert schema["examples"], (operation["operationId"], name)
+
+
+def test_every_code_is_in_the_document_with_an_example(document):
+    codes = {row.code for row in PROBLEMS} | {code for code, _ in OTHERS.values()}
+    assert document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == sorted(
+        codes
+    )
+    for operation in operations(document):
+        assert "`internal-error`" in operation["responses"]["500"]["description"]
+        for status, response in operation["responses"].items():
+            of_problem = response.get("content", {}).get("application/problem+json")
+            if of_problem is not None:
+                for code, example in of_problem["examples"].items():
+                    assert f"`{code}`" in response["description"]
+                    assert (example["value"]["code"], str(example["value"]["status"])) == (
+                        code,
+                        status,
+                    )
+
+
+def test_problems_are_listed_where_they_can_occur(document):
+    paths = document["paths"]
+    for path, method, has in (
+        ("/v1/images", "get", False),
+        ("/v1/images", "delete", False),
+        ("/v1/images/{image_id}", "get", True),
+        ("/v1/images/{image_id}", "delete", True),
+        ("/v1/images/{image_id}/thumbnail", "get", True),
+        ("/v1/images/{image_id}/original", "get", True),
+    ):
+        responses = paths[path][method]["responses"]
+        found = "404" in responses and "`not-in-gallery`" in responses["404"]["description"]
+        assert found == has, (method, path)
+
+
+def test_the_headers_of_answers_are_those_that_the_service_sends(document, served):
+    def listed(path: str, method: str, status: int) -> set[str]:
+        return set(document["paths"][path][method]["responses"][str(status)]["headers"])
+
+    tried = (
+        ("/v1/search", "post", 200, "/v1/search", b'{"id": 1}'),
+        ("/v1/images", "get", 422, "/v1/images?limit=0", None),
+        ("/v1/images", "delete", 401, "/v1/images?id=1", None),
+        ("/v1/images/{image_id}/thumbnail", "get", 200, "/v1/images/1/thumbnail", None),
+    )
+    for path, method, status, address, body in tried:
+        found, sent, _ = served.request(
+            method.upper(), address, body, **{"Content-Type": "application/json"}
+        )
+        assert found == status
+        names = {name.lower() for name in sent}
+        assert listed(path, method, status) == {name for name in HEADERS if name.lower() in names}
+    assert "Retry-After" in listed("/v1/search", "post", 503)
 
 
 def shape(value: Any) -> Any:

@@ -48,7 +48,7 @@ async def encode(request: Request, call: TheCall, body: TheBody) -> EncodeAnswer
 )
 async def get_reconstruction(
     call: TheCall,
-    hex: Annotated[str, Path(description="a code, 64 hexadecimal digits")],
+    hex: Annotated[str, Path(description="a code, 64 hexadecimal digits", examples=["0f" * 32])],
     if_none_match: Annotated[
         str | None, Header(description="the ETag of the picture that the client has")
     ] = None,

@@ -35,7 +35,7 @@ from service.schemas.images import (
 )
 from service.validation import InvalidParameter
 
-_ALWAYS = (NotInGallery, InvalidParameter, *OF_GALLERY)
+_ALWAYS = (InvalidParameter, *OF_GALLERY)
 router = APIRouter(prefix="/v1/images", tags=["images"], responses=problem_responses(*_ALWAYS))
 
 # A browser asks again each time, and gets 304 if the picture is the same: another
@@ -64,7 +64,9 @@ async def list_images(request: Request, call: TheCall) -> ListAnswer:
     "",
     dependencies=[WithKey],
     openapi_extra={"parameters": parameters_schema(AddParameters), **ADD_BODY_SCHEMA},
-    responses=problem_responses(*OF_BODY, *OF_IMAGE, *OF_WRITES, *_ALWAYS, InvalidQuery),
+    responses=problem_responses(
+        *OF_BODY, *OF_IMAGE, *OF_WRITES, *_ALWAYS, InvalidQuery, NotInGallery
+    ),
 )
 async def add_images(request: Request, call: TheCall) -> AddedAnswer:
     """Add one image or several; the next search finds them.
@@ -96,7 +98,7 @@ async def remove_images(request: Request, call: TheCall) -> RemovedAnswer:
 @router.delete(
     "/{image_id}",
     dependencies=[WithKey],
-    responses=problem_responses(GalleryReplaced, *OF_WRITES, *_ALWAYS),
+    responses=problem_responses(GalleryReplaced, *OF_WRITES, NotInGallery, *_ALWAYS),
 )
 async def remove_image(call: TheCall, image_id: ImageId) -> RemovedAnswer:
     """Remove an image; the next search does not find it."""
@@ -104,7 +106,7 @@ async def remove_image(call: TheCall, image_id: ImageId) -> RemovedAnswer:
 
 
 @router.head("/{image_id}", include_in_schema=False)
-@router.get("/{image_id}")
+@router.get("/{image_id}", responses=problem_responses(NotInGallery))
 async def get_image(call: TheCall, image_id: ImageId) -> DescribedImageAnswer:
     """All that is known of an image, and its code."""
     originals = call.settings.originals
@@ -127,7 +129,7 @@ async def get_image(call: TheCall, image_id: ImageId) -> DescribedImageAnswer:
             },
         },
         304: {"description": "The file is the one that the client has."},
-        **problem_responses(OriginalsOff, OriginalMissing, *_ALWAYS),
+        **problem_responses(OriginalsOff, OriginalMissing, NotInGallery, *_ALWAYS),
     },
 )
 async def get_original(
@@ -166,6 +168,7 @@ async def get_original(
             "content": dict.fromkeys(("image/jpeg", "image/png"), _BINARY),
         },
         304: {"description": "The picture is the one that the client has."},
+        **problem_responses(NotInGallery),
     },
 )
 async def get_thumbnail(

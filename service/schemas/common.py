@@ -51,7 +51,10 @@ After = Annotated[
 ]
 Id = Annotated[int, Field(ge=0, lt=2**63)]
 # Parameters that may be left out; a description that is inside `X | None` is not the parameter's.
-Label = Annotated[str | None, Field(max_length=MAX_TEXT, description="only images with this label")]
+Label = Annotated[
+    str | None,
+    Field(max_length=MAX_TEXT, description="only images with this label", examples=["cat"]),
+]
 UriPrefix = Annotated[
     str | None,
     Field(
@@ -59,5 +62,6 @@ UriPrefix = Annotated[
         max_length=MAX_TEXT,
         description="only images at or below this uri, with or without its percent-encoding; it "
         "ends where a part of a path ends",
+        examples=["photos/2024"],
     ),
 ]

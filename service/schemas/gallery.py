@@ -84,6 +84,7 @@ class FoldersParameters(Strict):
             max_length=MAX_TEXT,
             description="uri of the folder whose folders are listed, with or without its "
             "percent-encoding; without it, the sources are listed",
+            examples=["photos"],
         ),
     ] = ""
     limit: Limit = 100

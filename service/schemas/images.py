@@ -21,8 +21,8 @@ class ListParameters(Strict):
     after: Annotated[
         str | None, Field(max_length=100, description="the `next` of the page before this one")
     ] = None
-    label: Label | None = None
-    uri_prefix: UriPrefix | None = None
+    label: Label = None
+    uri_prefix: UriPrefix = None
 
 
 class ImageAnswer(BaseModel):
@@ -65,6 +65,7 @@ GivenLabel = Annotated[
         max_length=MAX_TEXT,
         description="label of the image, also if the gallery holds it already; an empty one takes "
         "its label away; without one, it keeps the label that it has",
+        examples=["cat"],
     ),
 ]
 

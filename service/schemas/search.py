@@ -31,6 +31,7 @@ CropText = Annotated[
         max_length=100,
         description="the part of the image that counts, as left,top,right,bottom in fractions of "
         "its width and height",
+        examples=["0.25,0,0.75,0.5"],
     ),
 ]
 

@@ -23,7 +23,6 @@ FLOORS = (
         "progress",
         "durable",
         "hardware",
-        "gathering",
         "extras",
         "stopping",
         "columns",

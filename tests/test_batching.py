@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hashsearch.gathering import Gathering
+from service.batching import Gathering
 
 
 def test_a_lone_call_is_done_at_once_by_its_own_thread():

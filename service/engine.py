@@ -83,10 +83,6 @@ class Engine:
         self._loaded = live
 
     @property
-    def is_loaded(self) -> bool:
-        return self._loaded is not None
-
-    @property
     def served(self) -> Searcher | None:
         """The state that was served last; None before the gallery is loaded. Never waits."""
         live = self._loaded

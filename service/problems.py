@@ -1,6 +1,6 @@
 """One table that turns errors into responses: problem+json, RFC 9457."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPMethod, HTTPStatus
 from typing import Any
@@ -123,7 +123,7 @@ PROBLEMS = (
     Row(WritesOff, 403, "writes-off", "an API key is needed, and the service has none"),
     Row(NotInGallery, 404, "not-in-gallery", "the gallery holds no image with this id"),
     Row(BodyTooSlow, 408, "body-too-slow", "the body did not arrive in time"),
-    Row(ListChanged, 409, "changed", "the list that is to go on is gone; it has to be begun again"),
+    Row(ListChanged, 409, "list-changed", "the list is no longer kept; start again without after"),
     Row(BodyTooLarge, 413, "body-too-large", "the body is larger than the service reads"),
     Row(ImageTooLarge, 413, "image-too-large", "the image has too many pixels or too much work"),
     Row(HeaderTooLarge, 431, "header-too-large", "the header is larger than the service reads"),
@@ -236,21 +236,7 @@ def _on_known(request: Request, error: Exception) -> JSONResponse:
 
 def _on_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    known = _parameters_of(request)
-    return _on_known(request, invalid_parameter(error, known))
-
-
-def _parameters_of(request: Request) -> Sequence[str]:
-    """Names of the parameters in the query string that the route takes."""
-    route = request.scope.get("route")
-    operation = getattr(route, "dependant", None)
-    if operation is None:
-        return ()
-    names: list[str] = []
-    for parameter in operation.query_params:
-        fields = getattr(parameter.field_info.annotation, "model_fields", None)
-        names += [parameter.alias] if fields is None else list(fields)
-    return names
+    return _on_known(request, invalid_parameter(error, ()))
 
 
 def _on_http(request: Request, error: Exception) -> JSONResponse:

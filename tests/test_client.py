@@ -448,7 +448,7 @@ def test_groups_are_read_again_from_the_first_page_if_the_gallery_changed():
         group = {"diameter": diameter, "diameter_is_lower_bound": False, "files": []}
         return 200, {}, {"groups": [group], "next": after}
 
-    changed = (409, {}, {"detail": "gone", "code": "changed", "request_id": "r"})
+    changed = (409, {}, {"detail": "gone", "code": "list-changed", "request_id": "r"})
     with scripted(page(1, "a"), changed, page(2, "b"), page(3, None)) as (address, script):
         found = called(address, "duplicates")
     assert [group.diameter for group in found] == [2, 3]

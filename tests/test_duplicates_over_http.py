@@ -159,7 +159,7 @@ def test_a_list_whose_groups_are_gone_is_to_be_begun_again(changing):
         remove(gallery.catalog, Selection(ids=[200 + number]))
         first_page(client, f"radius={40 + number}")
     response = client.get(f"/v1/duplicates?after={first['next']}")
-    detail = problem(response, 409, "changed")
+    detail = problem(response, 409, "list-changed")
     assert detail == "these groups are not kept any more; begin the list again without after"
 
 

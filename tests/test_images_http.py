@@ -350,7 +350,7 @@ def listening(folder: Path, **settings: Any) -> Iterator[tuple[str, int]]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        while not (server.started and app.state.engine.is_loaded):
+        while not (server.started and app.state.engine.served):
             time.sleep(0.01)
         yield server.servers[0].sockets[0].getsockname()
     finally:

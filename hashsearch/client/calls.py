@@ -184,7 +184,7 @@ class Service:
             try:
                 answer = yield from self._answer(duplicates_request(radius, after))
             except ServiceError as error:
-                if error.code != "changed" or after is None:
+                if error.code != "list-changed" or after is None:
                     raise
                 groups, after = [], None  # the gallery has changed, and the former groups are gone
                 continue

@@ -20,7 +20,7 @@ router = APIRouter(
 
 
 @router.get("", openapi_extra={"parameters": parameters_schema(DuplicatesParameters)})
-async def get_duplicates(request: Request, call: TheCall) -> DuplicatesAnswer:
+async def list_duplicates(request: Request, call: TheCall) -> DuplicatesAnswer:
     """Groups of near-equal pictures and of files with the same bytes.
 
     They are computed in the background when the first page is asked for, and the answer is 503

@@ -3,11 +3,11 @@
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -138,15 +138,6 @@ class ReadingSeveral(_Received):
 
     async def __aenter__(self) -> list[Body]:
         return await self._bodies()
-
-
-async def read_body(request: Request) -> AsyncIterator[Body]:
-    """A dependency; routes that are called often use `Reading` itself, which costs less."""
-    async with Reading(request) as body:
-        yield body
-
-
-TheBody = Annotated[Body, Depends(read_body)]
 
 
 def query_of(body: Body) -> AskedQuery:

@@ -38,7 +38,7 @@ def image_of(asked: AskedQuery) -> bytes:
 def encode_answer(
     engine: Engine, image: bytes, parameters: EncodeParameters, context: Context
 ) -> EncodeAnswer:
-    """Raises what decoding, encoding and `Engine.ask` raise."""
+    """Raises what decoding, encoding and `Engine.now` raise."""
     wanted = set(parameters.parts)
     crop = WHOLE if parameters.crop is None else Crop.of(parameters.crop)
     parts: dict[str, bytes] = {}
@@ -46,7 +46,7 @@ def encode_answer(
         decoded = decode(image, crop=crop)
         if "preview" in wanted:
             parts["preview"] = encode_png(preview(image))
-    searcher = engine.ask(lambda searcher: searcher)
+    searcher = engine.now()
     tiny = decoded.tiny[np.newaxis]
     if "occlusion" in wanted:
         tiny = np.concatenate([tiny, masked(decoded.tiny)])
@@ -75,10 +75,10 @@ def encode_answer(
 def reconstruction(engine: Engine, hex_code: str) -> tuple[str, Callable[[], bytes]]:
     """The ETag of the picture that a code decodes to, and a function that makes it, as PNG.
 
-    Raises CodeShapeError, and what `Engine.ask` raises.
+    Raises CodeShapeError, and what `Engine.now` raises.
     """
     code: NDArray[np.uint8] = code_from_hex(hex_code)
-    searcher = engine.ask(lambda searcher: searcher)
+    searcher = engine.now()
     tag = hashlib.sha256(bytes.fromhex(searcher.fingerprint) + code.tobytes()).hexdigest()[:32]
 
     def picture() -> bytes:

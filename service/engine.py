@@ -129,13 +129,13 @@ class Engine:
 
         return self._answered(asked, parameters, context, search, parameters.index)
 
-    def query_of(
+    def encoded_query(
         self, asked: AskedQuery, parameters: ChoiceParameters, context: Context
     ) -> tuple[str, Query]:
         """A query by image, decoded and encoded, and the fingerprint of the model that did it."""
         assert asked.image is not None
         tiny = self.decode(asked.image, context, crop_of(asked, parameters))
-        searcher = self._in_place().current
+        searcher = self.now()
         return searcher.fingerprint, self.encode(searcher, tiny[np.newaxis], context)[0]
 
     def search_each(self, questions: Sequence[PlainQuestion]) -> list[SearchAnswer | Exception]:
@@ -242,6 +242,10 @@ class Engine:
             searcher.require_todays_rules()
             return self._columns(searcher, tiny)
 
+    def now(self) -> Searcher:
+        """The present state, for its model; the catalog may show a later one. Raises as `ask`."""
+        return self.ask(lambda searcher: searcher)
+
     def ask(self, question: Callable[[Searcher], T], index: str | None = None) -> T:
         """Ask the gallery that is at the path; ask again if another one replaced it meanwhile.
 
@@ -304,7 +308,7 @@ class Engine:
         Images are encoded before the catalog's state is held, of which there are few at a time.
         """
         images = self._decoded(asked, parameters, context)
-        encoder_of = self._in_place().current
+        encoder_of = self.now()
         encoded = self.encode(encoder_of, images.tiny, context)
 
         def ask(searcher: Searcher) -> T:

@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Request, Response
 
 from hashsearch.errors import CodeShapeError, InvalidQuery
-from service.body import IMAGE_BODY_SCHEMA, TheBody
+from service.body import IMAGE_BODY_SCHEMA, Reading
 from service.encoding import encode_answer, image_of, images_of, reconstruction
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, problem_responses
-from service.routes.dependencies import TheCall
+from service.routes.dependencies import Call
 from service.schemas.codes import EncodeAnswer, EncodeParameters
 from service.validation import InvalidParameter
 
@@ -24,13 +24,15 @@ _CACHE = "private, no-cache"
     openapi_extra={"parameters": parameters_schema(EncodeParameters), **IMAGE_BODY_SCHEMA},
     responses=problem_responses(*OF_BODY, *OF_IMAGE, InvalidQuery, InvalidParameter),
 )
-async def encode(request: Request, call: TheCall, body: TheBody) -> EncodeAnswer:
+async def encode(request: Request) -> EncodeAnswer:
     """Encode a picture: its code, and pictures of what the model sees and keeps of it."""
-    parameters = read_parameters(request, EncodeParameters)
-    image = image_of(await call.query_of(body))
-    return await call.pictures(
-        lambda: encode_answer(call.engine, image, parameters, call.context), images_of(parameters)
-    )
+    call, parameters = Call(request), read_parameters(request, EncodeParameters)
+    async with Reading(request) as body:
+        image = image_of(await call.parsed(body))
+        return await call.pictures(
+            lambda: encode_answer(call.engine, image, parameters, call.context),
+            images_of(parameters),
+        )
 
 
 @router.head("/codes/{hex}/reconstruction.png", include_in_schema=False)
@@ -47,13 +49,14 @@ async def encode(request: Request, call: TheCall, body: TheBody) -> EncodeAnswer
     },
 )
 async def get_reconstruction(
-    call: TheCall,
+    request: Request,
     hex: Annotated[str, Path(description="a code, 64 hexadecimal digits", examples=["0f" * 32])],
     if_none_match: Annotated[
         str | None, Header(description="the ETag of the picture that the client has")
     ] = None,
 ) -> Response:
     """The picture of 32×32 pixels that a code decodes to, PNG."""
+    call = Call(request)
     tag, picture = await call.quick(lambda: reconstruction(call.engine, hex))
     headers = {"Cache-Control": _CACHE, "ETag": tag}
     if if_none_match is not None and tag in if_none_match:

@@ -1,13 +1,16 @@
 """Dependencies that the routes share."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Request
 
+from service.auth import Keys
 from service.body import Body, query_of, uploads_of
 from service.context import Context
+from service.duplicates import Duplicates
 from service.engine import Engine
+from service.labels import LabelCounts
 from service.lanes import Lane, Lanes
 from service.questions import PlainQuestion, is_plain
 from service.schemas.images import Upload
@@ -22,13 +25,20 @@ _SHORT = 16_384  # bytes of JSON that are parsed at once
 
 
 class Call:
-    """A request's way to the engine: work runs in the threads of a lane."""
+    """What a route works with; work runs in the threads of a lane.
+
+    Routes make it themselves: as a dependency of FastAPI's, it would cost as much time as a search.
+    """
 
     def __init__(self, request: Request):
-        self.engine: Engine = request.app.state.engine
-        self.lanes: Lanes = request.app.state.lanes
-        self._plain: Together[PlainQuestion, SearchAnswer] = request.app.state.plain
-        self.settings: Settings = request.app.state.settings
+        state = request.app.state
+        self.engine: Engine = state.engine
+        self.lanes: Lanes = state.lanes
+        self._plain: Together[PlainQuestion, SearchAnswer] = state.plain
+        self.duplicates: Duplicates = state.duplicates
+        self.labels: LabelCounts = state.labels
+        self.keys: Keys = state.keys
+        self.settings: Settings = state.settings
         self.context = Context(request.state.stages, request.scope.get("root_path", ""))
 
     async def quick(self, call: Callable[[], T]) -> T:
@@ -43,7 +53,7 @@ class Call:
         """Run what decodes or encodes so many images."""
         return await self._run(self.lanes.pictures, call, images)
 
-    async def query_of(self, body: Body) -> AskedQuery:
+    async def parsed(self, body: Body) -> AskedQuery:
         """The query in a body; a long JSON text is parsed by a thread."""
         if body.is_json and len(body.data) > _SHORT:
             return await self.pictures(lambda: query_of(body), 1)
@@ -58,7 +68,7 @@ class Call:
         encoded = None
         if asked.image is not None:
             encoded = await self.pictures(
-                lambda: self.engine.query_of(asked, parameters, self.context), 1
+                lambda: self.engine.encoded_query(asked, parameters, self.context), 1
             )
         question = PlainQuestion(asked, parameters, self.context, encoded)
         answer: SearchAnswer = await self._plain(question, self.context.stages)
@@ -81,10 +91,3 @@ class Call:
 
     async def _run(self, lane: Lane, call: Callable[[], T], size: int = 1) -> T:
         return await lane.run(call, self.context.stages, size)
-
-
-async def _call(request: Request) -> Call:
-    return Call(request)
-
-
-TheCall = Annotated[Call, Depends(_call)]

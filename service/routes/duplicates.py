@@ -3,10 +3,9 @@
 from fastapi import APIRouter, Request
 
 from hashsearch.errors import InvalidQuery
-from service.duplicates import Duplicates
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_GALLERY, BeingComputed, ListChanged, problem_responses
-from service.routes.dependencies import TheCall
+from service.routes.dependencies import Call
 from service.schemas.duplicates import DuplicatesAnswer, DuplicatesParameters
 from service.validation import InvalidParameter
 
@@ -20,12 +19,11 @@ router = APIRouter(
 
 
 @router.get("", openapi_extra={"parameters": parameters_schema(DuplicatesParameters)})
-async def list_duplicates(request: Request, call: TheCall) -> DuplicatesAnswer:
+async def list_duplicates(request: Request) -> DuplicatesAnswer:
     """Groups of near-equal pictures and of files with the same bytes.
 
     They are computed in the background when the first page is asked for, and the answer is 503
     meanwhile. Further pages are of the same groups, also if the gallery changes.
     """
-    parameters = read_parameters(request, DuplicatesParameters)
-    duplicates: Duplicates = request.app.state.duplicates
-    return await call.slow(lambda: duplicates.page(parameters, call.context))
+    call, parameters = Call(request), read_parameters(request, DuplicatesParameters)
+    return await call.slow(lambda: call.duplicates.page(parameters, call.context))

@@ -9,11 +9,11 @@ from hashsearch.retrieval.searcher import Searcher
 from service.answers import gallery_answer
 from service.auth import WithKey
 from service.cursors import cursor_of, values_of
-from service.labels import LabelCounts, Labels
+from service.labels import Labels
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_GALLERY, OF_KEY, problem_responses
 from service.questions import uris_of
-from service.routes.dependencies import TheCall
+from service.routes.dependencies import Call
 from service.schemas.gallery import (
     FailureAnswer,
     FailuresAnswer,
@@ -30,10 +30,10 @@ router = APIRouter(prefix="/v1/gallery", tags=["gallery"], responses=problem_res
 
 @router.head("", include_in_schema=False)
 @router.get("")
-async def get_gallery(request: Request, call: TheCall) -> GalleryAnswer:
+async def get_gallery(request: Request) -> GalleryAnswer:
     """The gallery as it is searched now, and the newest job that wrote to it."""
-    counts: LabelCounts = request.app.state.labels
-    writes, originals = bool(request.app.state.keys), call.settings.originals
+    call = Call(request)
+    writes, originals = bool(call.keys), call.settings.originals
 
     def described(labels_of: Callable[[Searcher], Labels | None]) -> GalleryAnswer | None:
         def answer(searcher: Searcher) -> GalleryAnswer | None:
@@ -44,9 +44,9 @@ async def get_gallery(request: Request, call: TheCall) -> GalleryAnswer:
 
         return call.engine.ask(answer)
 
-    found = await call.quick(lambda: described(counts.known))
+    found = await call.quick(lambda: described(call.labels.known))
     if found is None:
-        found = await call.slow(lambda: described(counts.counted))
+        found = await call.slow(lambda: described(call.labels.counted))
         assert found is not None
     return found
 
@@ -56,9 +56,9 @@ async def get_gallery(request: Request, call: TheCall) -> GalleryAnswer:
     responses=problem_responses(InvalidParameter),
     openapi_extra={"parameters": parameters_schema(FoldersParameters)},
 )
-async def list_folders(request: Request, call: TheCall) -> FoldersAnswer:
+async def list_folders(request: Request) -> FoldersAnswer:
     """The folders, archives and files of many images directly in another, or the sources."""
-    parameters = read_parameters(request, FoldersParameters)
+    call, parameters = Call(request), read_parameters(request, FoldersParameters)
 
     def answer(searcher: Searcher) -> FoldersAnswer:
         catalog, after = searcher.gallery.catalog, ""
@@ -89,9 +89,9 @@ async def list_folders(request: Request, call: TheCall) -> FoldersAnswer:
     dependencies=[WithKey],
     openapi_extra={"parameters": parameters_schema(FailuresParameters)},
 )
-async def list_failures(request: Request, call: TheCall) -> FailuresAnswer:
+async def list_failures(request: Request) -> FailuresAnswer:
     """The files that could not be read when their source was indexed."""
-    parameters = read_parameters(request, FailuresParameters)
+    call, parameters = Call(request), read_parameters(request, FailuresParameters)
 
     def answer(searcher: Searcher) -> FailuresAnswer:
         catalog, after = searcher.gallery.catalog, ""

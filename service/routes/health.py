@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from service.problems import GalleryLoading, GalleryUnavailable, problem_responses
-from service.routes.dependencies import TheCall
+from service.routes.dependencies import Call
 
 router = APIRouter(tags=["health"])
 
@@ -33,6 +33,7 @@ async def livez() -> Alive:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=problem_responses(GalleryUnavailable, GalleryLoading))
-async def readyz(call: TheCall) -> Ready:
+async def readyz(request: Request) -> Ready:
     """Model, gallery and indexes are in memory, and the gallery's folder is in place."""
+    call = Call(request)
     return Ready(images=await call.quick(lambda: len(call.engine)))

@@ -23,7 +23,7 @@ from service.problems import (
     OriginalsOff,
     problem_responses,
 )
-from service.routes.dependencies import TheCall
+from service.routes.dependencies import Call
 from service.schemas.images import (
     AddedAnswer,
     AddParameters,
@@ -52,9 +52,9 @@ ImageId = Annotated[int, Path(ge=0, lt=2**63, description="id of an image of the
 
 @router.head("", include_in_schema=False)
 @router.get("", openapi_extra={"parameters": parameters_schema(ListParameters)})
-async def list_images(request: Request, call: TheCall) -> ListAnswer:
+async def list_images(request: Request) -> ListAnswer:
     """A page of the gallery's images, in order of id; what is added meanwhile comes at the end."""
-    parameters = read_parameters(request, ListParameters)
+    call, parameters = Call(request), read_parameters(request, ListParameters)
     return await call.quick(
         lambda: call.engine.ask(lambda searcher: list_answer(searcher, parameters, call.context))
     )
@@ -68,13 +68,13 @@ async def list_images(request: Request, call: TheCall) -> ListAnswer:
         *OF_BODY, *OF_IMAGE, *OF_WRITES, *_ALWAYS, InvalidQuery, NotInGallery
     ),
 )
-async def add_images(request: Request, call: TheCall) -> AddedAnswer:
+async def add_images(request: Request) -> AddedAnswer:
     """Add one image or several; the next search finds them.
 
     All are decoded before any is stored: if one cannot be read, none is added. Bytes that the
     gallery holds already are not stored again.
     """
-    parameters = read_parameters(request, AddParameters)
+    call, parameters = Call(request), read_parameters(request, AddParameters)
     async with ReadingSeveral(request) as bodies:
         uploads = await call.uploads_of(bodies, parameters.label)
         images = await call.pictures(
@@ -89,9 +89,9 @@ async def add_images(request: Request, call: TheCall) -> AddedAnswer:
     openapi_extra={"parameters": parameters_schema(RemoveParameters)},
     responses=problem_responses(GalleryReplaced, *OF_WRITES, *_ALWAYS),
 )
-async def remove_images(request: Request, call: TheCall) -> RemovedAnswer:
+async def remove_images(request: Request) -> RemovedAnswer:
     """Remove images; the next search does not find them. Unknown ids are passed over."""
-    parameters = read_parameters(request, RemoveParameters)
+    call, parameters = Call(request), read_parameters(request, RemoveParameters)
     return await call.slow(lambda: writing.remove_images(call.engine, parameters.id))
 
 
@@ -100,15 +100,17 @@ async def remove_images(request: Request, call: TheCall) -> RemovedAnswer:
     dependencies=[WithKey],
     responses=problem_responses(GalleryReplaced, *OF_WRITES, NotInGallery, *_ALWAYS),
 )
-async def remove_image(call: TheCall, image_id: ImageId) -> RemovedAnswer:
+async def remove_image(request: Request, image_id: ImageId) -> RemovedAnswer:
     """Remove an image; the next search does not find it."""
+    call = Call(request)
     return await call.slow(lambda: writing.remove_image(call.engine, image_id))
 
 
 @router.head("/{image_id}", include_in_schema=False)
 @router.get("/{image_id}", responses=problem_responses(NotInGallery))
-async def get_image(call: TheCall, image_id: ImageId) -> DescribedImageAnswer:
+async def get_image(request: Request, image_id: ImageId) -> DescribedImageAnswer:
     """All that is known of an image, and its code."""
+    call = Call(request)
     originals = call.settings.originals
     return await call.quick(
         lambda: call.engine.ask(
@@ -133,13 +135,14 @@ async def get_image(call: TheCall, image_id: ImageId) -> DescribedImageAnswer:
     },
 )
 async def get_original(
-    request: Request, call: TheCall, image_id: ImageId, if_none_match: IfNoneMatch = None
+    request: Request, image_id: ImageId, if_none_match: IfNoneMatch = None
 ) -> Response:
     """The file that the image was indexed from, with all that it holds.
 
     A photograph's file tells the place where it was taken, if the camera knew it. It is sent only
     if its bytes are still those that were indexed.
     """
+    call = Call(request)
     if not call.settings.originals:
         raise OriginalsOff("the service does not give original files")
     known = await call.quick(
@@ -172,11 +175,12 @@ async def get_original(
     },
 )
 async def get_thumbnail(
-    call: TheCall,
+    request: Request,
     image_id: ImageId,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A picture of at most 128 px a side: JPEG, or the tiny image as PNG."""
+    call = Call(request)
     picture = await call.quick(lambda: call.engine.picture(image_id))
     if picture is None:
         raise NotInGallery("the gallery keeps neither a thumbnail nor pixels of this image")

@@ -10,7 +10,7 @@ from fastapi.templating import Jinja2Templates
 from hashsearch.closeness import MEANINGS
 from hashsearch.retrieval.methods import SERVED
 from service.engine import Engine
-from service.routes.dependencies import TheCall
+from service.routes.dependencies import Call
 
 router = APIRouter(include_in_schema=False)
 
@@ -20,8 +20,9 @@ _templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
 
 @router.head("/")
 @router.get("/")
-async def index(request: Request, call: TheCall) -> HTMLResponse:
+async def index(request: Request) -> HTMLResponse:
     """The comparison page, with some images of the gallery to start from."""
+    call = Call(request)
     context = await call.quick(lambda: _context(call.engine))
     context["root"] = call.context.root_path
     return _templates.TemplateResponse(request, "index.html", context)

@@ -27,15 +27,12 @@ def _operation(parameters: type[Strict]) -> dict[str, Any]:
     return {"parameters": parameters_schema(parameters), **QUERY_BODY_SCHEMA}
 
 
-# FastAPI's dependencies would take as long as the search itself, so these two have none.
-
-
 @router.post("/search", openapi_extra=_operation(SearchParameters))
 async def search(request: Request) -> SearchAnswer:
     """Find the gallery's nearest images."""
     call, parameters = Call(request), read_parameters(request, SearchParameters)
     async with Reading(request) as body:
-        asked = await call.query_of(body)
+        asked = await call.parsed(body)
         return await call.search(asked, parameters)
 
 
@@ -44,7 +41,7 @@ async def compare(request: Request) -> CompareAnswer:
     """Find the nearest images by each method, and how much the methods agree."""
     call, parameters = Call(request), read_parameters(request, CompareParameters)
     async with Reading(request) as body:
-        asked = await call.query_of(body)
+        asked = await call.parsed(body)
         return await call.ask(
             lambda: call.engine.compare(asked, parameters, call.context), asked, parameters
         )

@@ -168,9 +168,14 @@ def test_a_thumbnail_is_sent_again_only_if_it_changed(client):
 
 
 def test_head_is_answered_where_get_is(client):
-    for path in ("/", "/livez", "/readyz", "/v1/images/1/thumbnail"):
-        response = client.head(path)
-        assert (response.status_code, response.content) == (200, b"")
+    operations = client.get("/openapi.json").json()["paths"].items()
+    paths = [path for path, methods in operations if "get" in methods]
+    assert {"/v1/duplicates", "/v1/gallery/folders", "/metrics"} <= set(paths)
+    for path in ("/", "/docs", *paths):
+        response = client.head(path.format(image_id=1, hex="0f" * 32))
+        assert response.status_code not in (404, 405, 500), path
+        assert response.content == b""
+        assert "GET, HEAD" in client.put(path).headers["allow"]
 
 
 def test_a_changed_gallery_is_served_without_a_restart(

@@ -2,18 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import Header, Path, Request, Response
 
 from hashsearch.errors import CodeShapeError, InvalidQuery
 from service.body import IMAGE_BODY_SCHEMA, Reading
 from service.encoding import encode_answer, image_of, images_of, reconstruction
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, problem_responses
-from service.routes.dependencies import Call
+from service.routes.dependencies import Call, Router
 from service.schemas.codes import EncodeAnswer, EncodeParameters
 from service.validation import InvalidParameter
 
-router = APIRouter(prefix="/v1", tags=["codes"], responses=problem_responses(*OF_GALLERY))
+router = Router(prefix="/v1", tags=["codes"], responses=problem_responses(*OF_GALLERY))
 
 # A browser asks again each time: another model may be served at this address later.
 _CACHE = "private, no-cache"
@@ -35,7 +35,6 @@ async def encode(request: Request) -> EncodeAnswer:
         )
 
 
-@router.head("/codes/{hex}/reconstruction.png", include_in_schema=False)
 @router.get(
     "/codes/{hex}/reconstruction.png",
     response_class=Response,

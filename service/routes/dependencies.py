@@ -1,9 +1,9 @@
 """Dependencies that the routes share."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from fastapi import Request
+from fastapi import APIRouter, Request
 
 from service.auth import Keys
 from service.body import Body, query_of, uploads_of
@@ -19,9 +19,19 @@ from service.settings import Settings
 from service.together import Together
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _SCANNED_AS_ONE = 10  # examples, which take about as long as one search of another kind
 _SHORT = 16_384  # bytes of JSON that are parsed at once
+
+
+class Router(APIRouter):
+    """Routes that answer HEAD wherever they answer GET."""
+
+    def get(self, path: str, **options: Any) -> Callable[[F], F]:
+        get = super().get(path, **options)
+        head = self.head(path, **{**options, "include_in_schema": False})
+        return lambda route: head(get(route))
 
 
 class Call:

@@ -1,15 +1,15 @@
 """Groups of near-equal pictures."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from hashsearch.errors import InvalidQuery
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_GALLERY, BeingComputed, ListChanged, problem_responses
-from service.routes.dependencies import Call
+from service.routes.dependencies import Call, Router
 from service.schemas.duplicates import DuplicatesAnswer, DuplicatesParameters
 from service.validation import InvalidParameter
 
-router = APIRouter(
+router = Router(
     prefix="/v1/duplicates",
     tags=["duplicates"],
     responses=problem_responses(

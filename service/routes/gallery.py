@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from hashsearch.gallery.folders import folders_in, images_in
 from hashsearch.retrieval.searcher import Searcher
@@ -13,7 +13,7 @@ from service.labels import Labels
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_GALLERY, OF_KEY, problem_responses
 from service.questions import uris_of
-from service.routes.dependencies import Call
+from service.routes.dependencies import Call, Router
 from service.schemas.gallery import (
     FailureAnswer,
     FailuresAnswer,
@@ -25,10 +25,9 @@ from service.schemas.gallery import (
 )
 from service.validation import InvalidParameter
 
-router = APIRouter(prefix="/v1/gallery", tags=["gallery"], responses=problem_responses(*OF_GALLERY))
+router = Router(prefix="/v1/gallery", tags=["gallery"], responses=problem_responses(*OF_GALLERY))
 
 
-@router.head("", include_in_schema=False)
 @router.get("")
 async def get_gallery(request: Request) -> GalleryAnswer:
     """The gallery as it is searched now, and the newest job that wrote to it."""

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel
 
 from service.problems import GalleryLoading, GalleryUnavailable, problem_responses
-from service.routes.dependencies import Call
+from service.routes.dependencies import Call, Router
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 
 class Alive(BaseModel):
@@ -24,14 +24,12 @@ class Ready(BaseModel):
     images: int
 
 
-@router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def livez() -> Alive:
     """The process answers, also while the gallery is loaded."""
     return Alive()
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=problem_responses(GalleryUnavailable, GalleryLoading))
 async def readyz(request: Request) -> Ready:
     """Model, gallery and indexes are in memory, and the gallery's folder is in place."""

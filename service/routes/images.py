@@ -4,7 +4,7 @@ import hashlib
 from contextlib import ExitStack
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import Header, Path, Request, Response
 
 from hashsearch.errors import InvalidQuery, NotInGallery, OriginalMissing
 from hashsearch.imagefiles import FILE_FORMATS
@@ -23,7 +23,7 @@ from service.problems import (
     OriginalsOff,
     problem_responses,
 )
-from service.routes.dependencies import Call
+from service.routes.dependencies import Call, Router
 from service.schemas.images import (
     AddedAnswer,
     AddParameters,
@@ -36,7 +36,7 @@ from service.schemas.images import (
 from service.validation import InvalidParameter
 
 _ALWAYS = (InvalidParameter, *OF_GALLERY)
-router = APIRouter(prefix="/v1/images", tags=["images"], responses=problem_responses(*_ALWAYS))
+router = Router(prefix="/v1/images", tags=["images"], responses=problem_responses(*_ALWAYS))
 
 # A browser asks again each time, and gets 304 if the picture is the same: another
 # gallery, with other images under these ids, may be served at this address later.
@@ -50,7 +50,6 @@ IfNoneMatch = Annotated[
 ImageId = Annotated[int, Path(ge=0, lt=2**63, description="id of an image of the gallery")]
 
 
-@router.head("", include_in_schema=False)
 @router.get("", openapi_extra={"parameters": parameters_schema(ListParameters)})
 async def list_images(request: Request) -> ListAnswer:
     """A page of the gallery's images, in order of id; what is added meanwhile comes at the end."""
@@ -106,7 +105,6 @@ async def remove_image(request: Request, image_id: ImageId) -> RemovedAnswer:
     return await call.slow(lambda: writing.remove_image(call.engine, image_id))
 
 
-@router.head("/{image_id}", include_in_schema=False)
 @router.get("/{image_id}", responses=problem_responses(NotInGallery))
 async def get_image(request: Request, image_id: ImageId) -> DescribedImageAnswer:
     """All that is known of an image, and its code."""
@@ -119,7 +117,6 @@ async def get_image(request: Request, image_id: ImageId) -> DescribedImageAnswer
     )
 
 
-@router.head("/{image_id}/original", include_in_schema=False)
 @router.get(
     "/{image_id}/original",
     response_class=Response,
@@ -161,7 +158,6 @@ async def get_original(
         return OriginalResponse(original, lane, held.pop_all(), headers, seconds)
 
 
-@router.head("/{image_id}/thumbnail", include_in_schema=False)
 @router.get(
     "/{image_id}/thumbnail",
     response_class=Response,

@@ -1,10 +1,11 @@
 """What a monitoring system reads."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from service.metrics import MEDIA_TYPE, Metrics
+from service.routes.dependencies import Router
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 
 @router.get(

@@ -3,22 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 
 from hashsearch.closeness import MEANINGS
 from hashsearch.retrieval.methods import SERVED
 from service.engine import Engine
-from service.routes.dependencies import Call
+from service.routes.dependencies import Call, Router
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 _EXAMPLES = 12
 _templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
 
 
-@router.head("/")
 @router.get("/")
 async def index(request: Request) -> HTMLResponse:
     """The comparison page, with some images of the gallery to start from."""
@@ -28,7 +27,6 @@ async def index(request: Request) -> HTMLResponse:
     return _templates.TemplateResponse(request, "index.html", context)
 
 
-@router.head("/docs")
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
     """Swagger UI for the OpenAPI document."""

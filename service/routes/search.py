@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from service.body import QUERY_BODY_SCHEMA, Reading
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, OF_SEARCH, problem_responses
-from service.routes.dependencies import Call
+from service.routes.dependencies import Call, Router
 from service.schemas.common import Strict
 from service.schemas.search import (
     CompareAnswer,
@@ -16,7 +16,7 @@ from service.schemas.search import (
     SearchParameters,
 )
 
-router = APIRouter(
+router = Router(
     prefix="/v1",
     tags=["search"],
     responses=problem_responses(*OF_BODY, *OF_IMAGE, *OF_SEARCH, *OF_GALLERY),

@@ -162,6 +162,13 @@ def test_a_thumbnail_is_sent_again_only_if_it_changed(client):
     tag = {"If-None-Match": first.headers["etag"]}
     again = client.get("/v1/images/30/thumbnail", headers=tag)
     assert (again.status_code, again.content) == (304, b"")
+    etag = first.headers["etag"]
+    for sent in ("*", f'"a, b", {etag}', f"W/{etag}"):
+        again = client.get("/v1/images/30/thumbnail", headers={"If-None-Match": sent})
+        assert (again.status_code, again.headers["etag"]) == (304, etag), sent
+    for sent in ("", '"*"', etag.strip('"'), f'"{etag}x"', f'{etag[:-1]}x"'):
+        again = client.get("/v1/images/30/thumbnail", headers={"If-None-Match": sent})
+        assert again.status_code == 200, sent
     other = client.get("/v1/images/31/thumbnail", headers=tag)
     assert other.status_code == 200
     assert first.headers["cache-control"] == "private, no-cache"

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import Header, Path, Request, Response
+from fastapi import Path, Request, Response
 
 from hashsearch.errors import CodeShapeError, InvalidQuery
 from service.body import IMAGE_BODY_SCHEMA, Reading
+from service.caching import IfNoneMatch, cache_headers, if_kept
 from service.encoding import encode_answer, image_of, images_of, reconstruction
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, problem_responses
@@ -14,9 +15,6 @@ from service.schemas.codes import EncodeAnswer, EncodeParameters
 from service.validation import InvalidParameter
 
 router = Router(prefix="/v1", tags=["codes"], responses=problem_responses(*OF_GALLERY))
-
-# A browser asks again each time: another model may be served at this address later.
-_CACHE = "private, no-cache"
 
 
 @router.post(
@@ -50,15 +48,12 @@ async def encode(request: Request) -> EncodeAnswer:
 async def get_reconstruction(
     request: Request,
     hex: Annotated[str, Path(description="a code, 64 hexadecimal digits", examples=["0f" * 32])],
-    if_none_match: Annotated[
-        str | None, Header(description="the ETag of the picture that the client has")
-    ] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The picture of 32×32 pixels that a code decodes to, PNG."""
     call = Call(request)
     tag, picture = await call.quick(lambda: reconstruction(call.engine, hex))
-    headers = {"Cache-Control": _CACHE, "ETag": tag}
-    if if_none_match is not None and tag in if_none_match:
-        return Response(status_code=304, headers=headers)
+    if kept := if_kept(if_none_match, tag):
+        return kept
     data = await call.pictures(picture, 1)
-    return Response(data, media_type="image/png", headers=headers)
+    return Response(data, media_type="image/png", headers=cache_headers(tag))

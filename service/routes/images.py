@@ -4,13 +4,14 @@ import hashlib
 from contextlib import ExitStack
 from typing import Annotated
 
-from fastapi import Header, Path, Request, Response
+from fastapi import Path, Request, Response
 
 from hashsearch.errors import InvalidQuery, NotInGallery, OriginalMissing
 from hashsearch.imagefiles import FILE_FORMATS
 from service import writing
 from service.auth import WithKey
 from service.body import ADD_BODY_SCHEMA, ReadingSeveral
+from service.caching import IfNoneMatch, cache_headers, if_kept
 from service.images import described_image, list_answer
 from service.originals import OriginalResponse, headers_of, opened, tag_of
 from service.parameters import parameters_schema, read_parameters
@@ -38,15 +39,8 @@ from service.validation import InvalidParameter
 _ALWAYS = (InvalidParameter, *OF_GALLERY)
 router = Router(prefix="/v1/images", tags=["images"], responses=problem_responses(*_ALWAYS))
 
-# A browser asks again each time, and gets 304 if the picture is the same: another
-# gallery, with other images under these ids, may be served at this address later.
-_CACHE = "private, no-cache"
-
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
-IfNoneMatch = Annotated[
-    str | None, Header(description="the ETag of the picture that the client has")
-]
 ImageId = Annotated[int, Path(ge=0, lt=2**63, description="id of an image of the gallery")]
 
 
@@ -145,14 +139,14 @@ async def get_original(
     known = await call.quick(
         lambda: call.engine.ask(lambda searcher: searcher.gallery.catalog.key(image_id))
     )
-    if if_none_match is not None and tag_of(known) in if_none_match:
-        return Response(status_code=304, headers={"Cache-Control": _CACHE, "ETag": tag_of(known)})
+    if kept := if_kept(if_none_match, tag_of(known)):
+        return kept
     lane, seconds = call.lanes.files, call.settings.original_timeout_s
     with ExitStack() as held:
         held.enter_context(lane.place())
         key, original = await lane.run_within(lambda: opened(call.engine, image_id, seconds))
         held.enter_context(original)
-        headers = {"Cache-Control": _CACHE, "ETag": tag_of(key), **headers_of(original)}
+        headers = {**cache_headers(tag_of(key)), **headers_of(original)}
         if request.method == "HEAD":
             return Response(headers=headers)
         return OriginalResponse(original, lane, held.pop_all(), headers, seconds)
@@ -182,7 +176,6 @@ async def get_thumbnail(
         raise NotInGallery("the gallery keeps neither a thumbnail nor pixels of this image")
     data, media_type = picture
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    headers = {"Cache-Control": _CACHE, "ETag": tag}
-    if if_none_match is not None and tag in if_none_match:
-        return Response(status_code=304, headers=headers)
-    return Response(data, media_type=media_type, headers=headers)
+    return if_kept(if_none_match, tag) or Response(
+        data, media_type=media_type, headers=cache_headers(tag)
+    )

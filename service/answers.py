@@ -6,23 +6,12 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.gallery.built import usable_indexes
-from hashsearch.gallery.history import last_job
 from hashsearch.metrics import overlap_at_k
-from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.ranking import Ranking
 from hashsearch.retrieval.searcher import Searcher
 from service.context import Context
-from service.labels import Labels
 from service.questions import Question
-from service.schemas.gallery import (
-    ClosenessAnswer,
-    GalleryAnswer,
-    IndexAnswer,
-    JobAnswer,
-    LabelAnswer,
-)
 from service.schemas.search import (
     AskedAnswer,
     AskedQuery,
@@ -78,42 +67,6 @@ def compare_answer(
             )
             for first, second in combinations(rankings, 2)
         ],
-    )
-
-
-def gallery_answer(
-    searcher: Searcher, labels: Labels, *, originals: bool, writes: bool
-) -> GalleryAnswer:
-    closeness = searcher.closeness
-    job = last_job(searcher.gallery.catalog)
-    return GalleryAnswer(
-        images=len(searcher),
-        generation=searcher.generation,
-        fingerprint=searcher.fingerprint,
-        methods=list(searcher.methods),
-        indexes=[
-            IndexAnswer(
-                kind=built.kind,
-                title=KINDS[built.kind].title,
-                parameters=built.parameters,
-                recall=built.recall,
-                query_ms=built.query_ms,
-                exact_ms=built.exact_ms,
-                image_bytes=built.image_bytes,
-                images=built.images,
-                time=built.time,
-                loaded=built.kind == DEFAULT_KIND or searcher.state.built.get(built.kind) == built,
-            )
-            for built in usable_indexes(searcher.gallery.catalog)
-            if built.kind in KINDS
-        ],
-        closeness=ClosenessAnswer(**closeness.as_dict()) if closeness else None,
-        job=None if job is None else JobAnswer(**job.as_dict()),
-        labels=[LabelAnswer(label=name, images=n) for name, n in labels.images.items()],
-        n_labels=labels.number,
-        thumbnails=searcher.gallery.keeps("thumbnails"),
-        originals=originals,
-        writes=writes,
     )
 
 

@@ -25,6 +25,7 @@ from service.validation import InvalidParameter
 
 _log = logging.getLogger(__name__)
 
+_NAME = "duplicates"  # of the list, in its cursors
 _KEPT = 2  # results; each takes 50 bytes for each image that is in a group
 _GIVEN_LATE_S = 600.0
 _MOST_IMAGES = 10_000  # that are looked up for a page, if its first group has no more
@@ -108,7 +109,7 @@ class Duplicates:
         raise BeingComputed("the groups are being computed; try again in a moment")
 
     def _begun(self, searcher: Searcher, after: str, radius: int | None) -> tuple[Groups, int]:
-        generation, of_radius, first = values_of(after, (int, int, int))
+        generation, of_radius, first = values_of(after, _NAME, (int, int, int))
         if radius not in (None, of_radius):
             raise InvalidParameter("the list was begun with another radius", "radius")
         with self._lock:
@@ -204,7 +205,7 @@ def _page(
             _group(group, int(groups.starts[number + 1] - groups.starts[number]), context)
             for number, group in found.items()
         ],
-        next=cursor_of(groups.generation, groups.radius, last) if more else None,
+        next=cursor_of(_NAME, groups.generation, groups.radius, last) if more else None,
         generation=groups.generation,
     )
 

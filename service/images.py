@@ -11,7 +11,7 @@ from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources.base import added_path
 from service.context import Context
-from service.cursors import cursor_of, id_of
+from service.cursors import page_of, start_of
 from service.questions import uris_of
 from service.schemas.images import (
     AddedAnswer,
@@ -22,17 +22,20 @@ from service.schemas.images import (
     ListParameters,
 )
 
+_NAME = "images"  # of the list, in its cursors
+
 
 def list_answer(searcher: Searcher, parameters: ListParameters, context: Context) -> ListAnswer:
     """A page of the images. Raises InvalidParameter."""
     prefix = parameters.uri_prefix
     chosen_by = Filter(parameters.label, None if prefix is None else uris_of(prefix))
-    ids = searcher.ids_after(id_of(parameters.after), parameters.limit + 1, chosen_by)
-    shown, more = ids[: parameters.limit], len(ids) > parameters.limit
+    after = start_of(parameters.after, _NAME, 0)
+    found = searcher.ids_after(after, parameters.limit + 1, chosen_by)
+    shown, following = page_of(found, parameters.limit, _NAME, int)
     catalog = searcher.gallery.catalog
     return ListAnswer(
         images=[_image(one, context) for one in present(catalog, catalog.records(shown))],
-        next=cursor_of(shown[-1]) if more else None,
+        next=following,
         generation=catalog.generation(),  # of labels and uris; the searcher may be a former one
     )
 

@@ -221,8 +221,9 @@ def test_a_large_group_and_a_long_page_are_cut(changing, monkeypatch, photograph
 
 @pytest.mark.parametrize(
     "after",
-    ["x", "!!!", "é", "W10", cursor_of(1, 2), cursor_of(1, "2", 3), cursor_of(-1, 2, 3), "W1tb",
-     cursor_of(10**30, 2, 3)],
+    ["x", "!!!", "é", "W10", "W1tb", cursor_of("images", 1, 2, 3),
+     *(cursor_of("duplicates", *values)
+       for values in ((), (1, 2), (1, "2", 3), (-1, 2, 3), (10**30, 2, 3)))],
 )  # fmt: skip
 def test_a_cursor_that_no_list_gave_is_refused(client, after):
     response = client.get("/v1/duplicates", params={"after": after})
@@ -235,7 +236,7 @@ def test_a_cursor_is_of_one_radius_and_may_lie_after_the_end(client):
     page = first_page(client, "radius=50&limit=1")
     response = client.get(f"/v1/duplicates?radius=20&after={page['next']}")
     assert problem(response, 422, "invalid-parameter") == "the list was begun with another radius"
-    beyond = cursor_of(page["generation"], 50, 2**62)
+    beyond = cursor_of("duplicates", page["generation"], 50, 2**62)
     answer = client.get(f"/v1/duplicates?radius=50&after={beyond}").json()
     assert (answer["groups"], answer["next"]) == ([], None)
 

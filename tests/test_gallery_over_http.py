@@ -159,7 +159,11 @@ def test_an_archive_that_became_a_folder_is_listed_once(empty_gallery, image_fil
 
 @pytest.mark.parametrize("path", ["/v1/gallery/folders", "/v1/gallery/failures"])
 def test_a_cursor_that_no_list_gave_is_refused(client, path):
-    for after in ("x", cursor_of(1), cursor_of("a", "b"), "WyJcdWQ4MDAiXQ"):  # a lone surrogate
+    name = path.rpartition("/")[2]
+    other = {"folders": "failures", "failures": "folders"}[name]
+    surrogate = cursor_of(name, "\ud800")
+    for after in ("x", cursor_of(name, 1), cursor_of(name, "a", "b"), cursor_of(other, "a"),
+                  cursor_of("images", 1), surrogate, "e30", "Ww"):  # fmt: skip
         response = client.get(path, params={"after": after})
         detail = problem(response, 422, "invalid-parameter")
         assert detail == "after is the `next` of the list's former answer"

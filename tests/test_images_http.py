@@ -184,7 +184,12 @@ def test_a_cursor_that_no_answer_gave_is_refused(reading, after):
     detail = problem(response, 422, "invalid-parameter")
     assert response.json()["parameter"] == "after"
     assert not after or after not in detail.removeprefix("after")
-    assert reading.get("/v1/images", params={"after": cursor_of(7)}).json()["images"][0]["id"] == 8
+    assert (
+        reading.get("/v1/images", params={"after": cursor_of("images", 7)}).json()["images"][0][
+            "id"
+        ]
+        == 8
+    )
 
 
 def test_an_empty_gallery_lists_nothing(empty_gallery):
@@ -204,9 +209,9 @@ def test_an_image_is_described_with_its_code_and_the_key_of_its_file(reading, ga
     assert answer["size"] == len(data)
     assert answer["code"] == reading.post("/v1/search", json={"id": 33}).json()["code"]
     assert answer["original"] is None  # originals are off
-    (listed,) = reading.get("/v1/images", params={"limit": 1, "after": cursor_of(32)}).json()[
-        "images"
-    ]
+    (listed,) = reading.get(
+        "/v1/images", params={"limit": 1, "after": cursor_of("images", 32)}
+    ).json()["images"]
     assert {name: answer[name] for name in listed} == listed
     assert record.path not in str(answer)
     problem(reading.get("/v1/images/9999"), 404, "not-in-gallery")

@@ -5,9 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from service.schemas.common import MAX_TEXT, Id, Label, Strict, UriPrefix
+from service.schemas.common import MAX_TEXT, After, Id, Label, Limit, Strict, UriPrefix
 
-MAX_PAGE = 1000
 MAX_ADDED = 32  # a batch of the encoder
 MAX_REMOVED = 1000
 
@@ -15,12 +14,8 @@ MAX_REMOVED = 1000
 class ListParameters(Strict):
     """The query string of a list."""
 
-    limit: Annotated[
-        int, Field(ge=1, le=MAX_PAGE, description="largest number of images of a page")
-    ] = 100
-    after: Annotated[
-        str | None, Field(max_length=100, description="the `next` of the page before this one")
-    ] = None
+    limit: Limit = 100
+    after: After = None
     label: Label = None
     uri_prefix: UriPrefix = None
 
@@ -43,7 +38,7 @@ class ListAnswer(BaseModel):
     """A page of the gallery's images, in order of id."""
 
     images: list[ImageAnswer]
-    next: str | None = Field(description="the next page's `after`; null at the end")
+    next: str | None = Field(description="the parameter after of the next page; null on the last")
     generation: int = Field(description="the gallery's, of this page")
 
 

@@ -31,7 +31,7 @@ PLAIN = {
     "crop", "distance", "ended", "generation", "height", "hits", "id", "images", "index", "job",
     "k", "kind", "label", "method", "methods", "offset", "radius", "status", "title",
     "transforms", "uri", "uri_prefix", "width", "asked", "overlap_at_k", "images_per_second",
-    "failures", "files", "folders", "groups", "same", "near", "alike", "thumbnail",
+    "failures", "files", "folders", "groups", "same", "near", "alike",
     "time", "reason", "size", "histogram",
 }  # fmt: skip
 
@@ -89,6 +89,19 @@ def test_every_parameter_and_field_is_described(document):
         if "description" not in field and "$ref" not in field and name not in PLAIN
     }
     assert silent == set()
+
+
+def test_what_answers_say_of_an_image_is_described_in_one_way(document):
+    schemas = document["components"]["schemas"]
+    of_images = ("HitAnswer", "ImageAnswer", "DescribedImageAnswer", "AddedImageAnswer",
+                 "DuplicateFileAnswer")  # fmt: skip
+    for name in ("id", "label", "uri", "missing", "thumbnail"):
+        found = {
+            schemas[model]["properties"][name]["description"]
+            for model in of_images
+            if name in schemas[model]["properties"]
+        }
+        assert len(found) == 1, name
 
 
 def test_references_lead_to_components(document):

@@ -65,3 +65,15 @@ UriPrefix = Annotated[
         examples=["photos/2024"],
     ),
 ]
+
+# Fields of every answer that is about an image.
+ImageId = Annotated[int, Field(description="id of the image in the gallery")]
+ImageLabel = Annotated[str | None, Field(description="its label; null if it has none")]
+ImageUri = Annotated[
+    str,
+    Field(description="source and path, percent-encoded; +/ and the SHA-256 if added as bytes"),
+]
+IsMissing = Annotated[
+    bool, Field(description="whether the file is gone from its place, with all copies")
+]
+Thumbnail = Annotated[str, Field(description="address of its picture, relative to this server")]

@@ -5,7 +5,16 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from hashsearch.codes import CODE_BITS
-from service.schemas.common import After, Limit, Strict
+from service.schemas.common import (
+    After,
+    ImageId,
+    ImageLabel,
+    ImageUri,
+    IsMissing,
+    Limit,
+    Strict,
+    Thumbnail,
+)
 
 MOST_FILES = 1000  # images of a group that are shown
 
@@ -30,16 +39,16 @@ class DuplicatesParameters(Strict):
 class DuplicateFileAnswer(BaseModel):
     """A file of a group; files with the same bytes have the same id."""
 
-    id: int
-    uri: str
-    label: str | None
+    id: ImageId
+    uri: ImageUri
+    label: ImageLabel
     width: int
     height: int
     size: int = Field(description="in bytes")
     distance: int = Field(description="in bits, from the file to keep")
     keep: bool = Field(description="whether it is the one that is suggested to be kept")
-    missing: bool = Field(description="whether the file is gone from its place, with all copies")
-    thumbnail: str = Field(description="path of its picture on this server")
+    missing: IsMissing
+    thumbnail: Thumbnail
 
 
 class DuplicateGroupAnswer(BaseModel):

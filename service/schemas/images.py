@@ -5,7 +5,20 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from service.schemas.common import MAX_TEXT, After, Id, Label, Limit, Strict, UriPrefix
+from service.schemas.common import (
+    MAX_TEXT,
+    After,
+    Id,
+    ImageId,
+    ImageLabel,
+    ImageUri,
+    IsMissing,
+    Label,
+    Limit,
+    Strict,
+    Thumbnail,
+    UriPrefix,
+)
 
 MAX_ADDED = 32  # a batch of the encoder
 MAX_REMOVED = 1000
@@ -23,15 +36,13 @@ class ListParameters(Strict):
 class ImageAnswer(BaseModel):
     """An image of the gallery."""
 
-    id: int
-    label: str | None
-    uri: str = Field(
-        description="source and path, percent-encoded; +/ and the SHA-256 if added as bytes"
-    )
+    id: ImageId
+    label: ImageLabel
+    uri: ImageUri
     width: int = Field(description="of the original, in pixels")
     height: int = Field(description="of the original, in pixels")
-    missing: bool = Field(description="whether the file is gone from its place, with all copies")
-    thumbnail: str = Field(description="path of its picture on this server")
+    missing: IsMissing
+    thumbnail: Thumbnail
 
 
 class ListAnswer(BaseModel):
@@ -99,11 +110,11 @@ class Upload:
 class AddedImageAnswer(BaseModel):
     """An image that was added, or that the gallery held already."""
 
-    id: int
+    id: ImageId
     is_new: bool = Field(description="false if the gallery held the same bytes already")
-    label: str | None
-    uri: str
-    thumbnail: str = Field(description="path of its picture on this server")
+    label: ImageLabel
+    uri: ImageUri
+    thumbnail: Thumbnail
 
 
 class AddedAnswer(BaseModel):

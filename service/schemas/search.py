@@ -13,10 +13,15 @@ from service.schemas.common import (
     MAX_IDS,
     MAX_K,
     Id,
+    ImageId,
+    ImageLabel,
+    ImageUri,
+    IsMissing,
     KindName,
     Label,
     MethodName,
     Strict,
+    Thumbnail,
     UriPrefix,
     Word,
 )
@@ -179,18 +184,16 @@ class AskedQuery:
 class HitAnswer(BaseModel):
     """An image of the gallery that was found."""
 
-    id: int
+    id: ImageId
     distance: int = Field(description="in the method's unit")
     closeness: Word | None = Field(
         description="what the distance means; null with other methods than codes, and if it was "
         "not measured of the model"
     )
-    label: str | None
-    uri: str = Field(
-        description="source and path, percent-encoded; +/ and the SHA-256 if added as bytes"
-    )
-    missing: bool = Field(description="whether the file is gone from its place, with all copies")
-    thumbnail: str = Field(description="path of its picture on this server")
+    label: ImageLabel
+    uri: ImageUri
+    missing: IsMissing
+    thumbnail: Thumbnail
 
 
 class MethodAnswer(BaseModel):

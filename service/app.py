@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -61,12 +62,17 @@ def create_app(
     found_duplicates = Duplicates(engine)
 
     def load() -> None:
+        started = time.perf_counter()
         try:
             engine.load()
         except Exception as error:  # of any class, if its files are damaged
             when_loaded(error)
-        else:
-            when_loaded(None)
+            return
+        assert engine.served is not None
+        seconds, images = time.perf_counter() - started, len(engine.served)
+        fields = {"images": images, "seconds": round(seconds, 3)}
+        _log.info("gallery loaded: %d images, %.1f s", images, seconds, extra={"fields": fields})
+        when_loaded(None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

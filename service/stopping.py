@@ -1,6 +1,10 @@
 """How the process ends."""
 
+import atexit
 import os
+import signal
+import socket
+import sys
 import threading
 from types import FrameType
 
@@ -17,6 +21,15 @@ class StoppingServer(uvicorn.Server):
     a second later is lost. Ending so harms no gallery; its files are made for it.
     """
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the process is stopped. Raises KeyboardInterrupt after Ctrl-C."""
+        try:
+            super().run(sockets)
+        except KeyboardInterrupt:
+            if _threads_run():
+                atexit.register(_end, 128 + signal.SIGINT)
+            raise
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             os._exit(128 + sig)
@@ -25,3 +38,21 @@ class StoppingServer(uvicorn.Server):
         last = threading.Timer(waits, os._exit, [128 + sig])
         last.daemon = True
         last.start()
+
+
+def _threads_run() -> bool:
+    """Whether a thread is at work that nobody waits for, such as the one that loads the gallery.
+
+    At its end, Python kills such a thread; if that happens within C++ code, the process aborts.
+    """
+    return any(
+        thread.daemon and not isinstance(thread, threading.Timer)
+        for thread in threading.enumerate()
+    )
+
+
+def _end(status: int) -> None:
+    """End the process while threads are at work."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

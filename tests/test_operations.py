@@ -27,14 +27,20 @@ from service.settings import Settings
 from tests import tables
 from tests.conftest import open_searcher
 
-# Loading waits for a line on stdin, or fails if the line says so.
+# Loading waits for a line on stdin; it fails, or never ends, if the line says so.
 SLOW = """
 import sys
 from service.engine import Engine
 load = Engine.load
 def wait_and_load(engine):
-    if "fail" in sys.stdin.readline():
+    how = sys.stdin.readline().strip()
+    if how == "fail":
         raise ValueError("a shard has a wrong shape")
+    if how == "endless":
+        import torch
+        print("busy", flush=True)
+        while True:
+            torch.ones(500, 500) @ torch.ones(500, 500)
     load(engine)
 Engine.load = wait_and_load
 from hashsearch.cli import main
@@ -262,6 +268,25 @@ def test_a_stop_does_not_wait_for_a_gallery_that_loads_and_a_second_one_ends_at_
         long.process.send_signal(signal.SIGINT)
         assert long.end() == 128 + signal.SIGINT
         assert bounded.end() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_ctrl_c_while_the_gallery_loads_ends_the_service_quietly(folder, loads):
+    """loads: whether the gallery is loaded before the time of the stop is over."""
+    wait = {"HASHSEARCH_STOP_TIMEOUT_S": "30" if loads else "1"}
+    with service(folder, loads_slowly=True, **wait) as running:
+        running.wait_until_alive()
+        if not loads:  # Python must not end while the thread is within C++ code
+            running.load("endless")
+            assert running.process.stdout.readline() == "busy\n"
+        running.process.send_signal(signal.SIGINT)
+        until(running.refuses_connections, "the signal was handled")
+        if loads:
+            running.load()
+        assert running.end() == 128 + signal.SIGINT
+        assert running.process.stdout.read() == ""  # it never served
+        assert [line for line in running.log if not line.startswith("{")] == ["hashsearch: stopped"]
+        assert not any("traceback" in line.lower() for line in running.log)
 
 
 # Changes while it serves

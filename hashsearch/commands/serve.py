@@ -67,7 +67,8 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
         if error is None:  # from now on, searches are answered
             gc.collect()
             gc.freeze()  # what is loaded stays, and is not looked through at each collection
-            print(f"Serving on http://{shown}:{listener.getsockname()[1]}/", flush=True)
+            if not server.should_exit:  # the service may be stopped while it loads
+                print(f"Serving on http://{shown}:{bound_port}/", flush=True)
         else:
             failures.append(error)
             server.should_exit = True
@@ -80,6 +81,7 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
         raise HashSearchError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
     # asyncio sets it of sockets that it opens itself; without it, an answer may wait 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    bound_port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         app,

@@ -145,17 +145,18 @@ def test_the_metrics_answer_while_the_gallery_loads_and_when_it_is_gone(gallery,
         assert scraped(client)["hashsearch_gallery_images",] == 300
 
 
-def test_the_metrics_answer_while_the_queue_is_full(gallery_folder, monkeypatch):
+def test_the_metrics_and_readiness_answer_while_the_queue_is_full(gallery_folder, monkeypatch):
     go = Event()
     monkeypatch.setattr(Engine, "picture", lambda *_: go.wait())
-    with serving(gallery_folder, queue=3) as client, ThreadPoolExecutor(3) as pool:
+    with serving(gallery_folder, queue=1) as client, ThreadPoolExecutor(9) as pool:
         try:
-            for _ in range(3):
-                pool.submit(client.get, "/v1/images/1/thumbnail")
+            pool.submit(client.get, "/v1/images/1/thumbnail")
             deadline = time.monotonic() + 30
-            while scraped(client)["hashsearch_queue_size", "quick"] < 3:
+            while scraped(client)["hashsearch_queue_size", "quick"] < 1:
                 assert time.monotonic() < deadline
             assert client.get("/v1/images/1/thumbnail").json()["code"] == "busy"
+            answers = pool.map(client.get, ["/readyz"] * 40)
+            assert {(one.status_code, one.json()["images"]) for one in answers} == {(200, 300)}
         finally:
             go.set()
 

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Mount
 
 import hashsearch
 from service.auth import KeyForAll, keys_of
@@ -106,9 +107,14 @@ def create_app(
     app.state.metrics = figures
     figures.watch(engine, lanes, app.state.body_memory)
     install_problem_handlers(app)
-    for routes in (search, codes, images, duplicates, gallery, health, metrics, pages):
-        app.include_router(routes.router)
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    statics = Mount(
+        "/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static"
+    )
+    every_route: list[BaseRoute] = [statics]
+    app.router.routes.append(statics)
+    for group in (search, codes, images, duplicates, gallery, health, metrics, pages):
+        app.include_router(group.router)
+        every_route += group.router.routes
     app.openapi = described(app)  # type: ignore[method-assign]
     # From the inside out: each sees what the next one lets through.
     if settings.key_for == "all":
@@ -117,7 +123,9 @@ def create_app(
         app.add_middleware(RateLimited, rate=rate_of(settings.rate_limit))
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
-    app.add_middleware(Observed, metrics=figures)
-    app.add_middleware(SecurityHeaders)
     app.add_middleware(Proxied, trusted=settings.trusted_proxies, root_path=settings.root_path)
+    app.add_middleware(
+        Observed, metrics=figures, routes=every_route
+    )  # which logs the path as it came
+    app.add_middleware(SecurityHeaders)
     return app

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+import hashsearch
 from service.body import BodyMemory
 from service.engine import Engine
 from service.lanes import Lanes
@@ -28,10 +29,18 @@ class Metrics:
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        info = Info("hashsearch", "Version of the service.", registry=registry)
+        info.info({"version": hashsearch.__version__})
         self._requests = Counter(
             "hashsearch_requests",
             "Requests by route, method and status; the status is none if no answer was sent.",
             ("route", "method", "status"),
+            registry=registry,
+        )
+        self._problems = Counter(
+            "hashsearch_problems",
+            "Problems that were answered, by route and code.",
+            ("route", "code"),
             registry=registry,
         )
         self._seconds = Histogram(
@@ -61,11 +70,19 @@ class Metrics:
         self._registry.register(_State(engine, lanes, bodies))
 
     def count_request(
-        self, route: str, method: str, status: int, seconds: float, stages: Mapping[str, float]
+        self,
+        route: str,
+        method: str,
+        status: int,
+        code: str | None,
+        seconds: float,
+        stages: Mapping[str, float],
     ) -> None:
-        """status: 0 if no answer was sent. stages: seconds by stage."""
+        """status: 0 if no answer was sent. code: of the problem. stages: seconds by stage."""
         method = method if method in _METHODS else OTHER
         self._requests.labels(route, method, str(status or "none")).inc()
+        if code is not None:
+            self._problems.labels(route, code).inc()
         self._seconds.labels(route, method).observe(seconds)
         for stage, spent in stages.items():
             self._stages[stage].observe(spent)
@@ -88,6 +105,10 @@ class _State(Collector):
         served = self._engine.served
         yield GaugeMetricFamily(
             "hashsearch_gallery_loaded", "1 once the gallery is loaded.", float(served is not None)
+        )
+        ready = served is not None and served.gallery.catalog.is_in_place()
+        yield GaugeMetricFamily(
+            "hashsearch_gallery_ready", "1 while the gallery is loaded and in place.", float(ready)
         )
         if served is not None:
             yield GaugeMetricFamily(

@@ -1,12 +1,14 @@
-"""What is seen of each request from outside: its id, its stages, a line in the log, its metrics."""
+"""Request ids, stage times, log lines and metrics."""
 
 import asyncio
 import logging
 import random
 import re
 import time
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import OTHER, Metrics
@@ -27,80 +29,95 @@ class Observed:
     User-Agent and a well-formed X-Request-ID.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics):
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Sequence[BaseRoute] = ()):
+        """routes: of the application, for requests that are refused before they are routed."""
+        self._app, self._metrics, self._routes = app, metrics, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        request_id, stages = _request_id(headers), Stages()
-        scope.setdefault("state", {}).update(request_id=request_id, stages=stages)
-        prefix, started = scope.get("root_path", ""), time.perf_counter()
-        status = bytes_in = bytes_out = 0
-
-        async def receive_counted() -> Message:
-            nonlocal bytes_in
-            message = await receive()
-            bytes_in += len(message.get("body", b""))
-            return message
-
-        async def send_observed(message: Message) -> None:
-            nonlocal status, bytes_out
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                answered = MutableHeaders(scope=message)
-                answered["X-Request-ID"] = request_id
-                if timing := stages.header():
-                    answered["Server-Timing"] = timing
-            bytes_out += len(message.get("body", b""))
-            await send(message)
-
+        one = _Observation(scope, receive, send)
         try:
-            await self._app(scope, receive_counted, send_observed)
+            await self._app(scope, one.receive, one.send)
         except asyncio.CancelledError:  # the service stops, and waited as long as it does
-            if status:  # too late for another answer; the server closes the connection
+            if one.status:  # too late for another answer; the server closes the connection
                 return
-            await stopping(request_id)(scope, receive, send_observed)
+            await stopping(one.request_id)(scope, receive, one.send)
         except Exception as error:  # a fault of the service
             _log.error(
                 "request %s failed",
-                request_id,
+                one.request_id,
                 exc_info=error,
-                extra={"fields": {"request_id": request_id}},
+                extra={"fields": {"request_id": one.request_id}},
             )
-            if status:
+            if one.status:
                 raise
-            await internal_error(request_id)(scope, receive, send_observed)
+            await internal_error(one.request_id)(scope, receive, one.send)
         finally:
-            seconds = time.perf_counter() - started
-            route = _route(scope, prefix)
-            self._metrics.count_request(route, scope["method"], status, seconds, stages.seconds)
-            fields = {
-                "request_id": request_id,
-                "method": scope["method"],
-                "route": route,
-                "path": scope["path"][:_LONGEST],
-                "status": status or None,
-                "duration_ms": round(1000 * seconds, 3),
-                "stages_ms": {name: round(1000 * s, 3) for name, s in stages.seconds.items()},
-                "client": scope["client"][0] if scope.get("client") else None,
-                "bytes_in": bytes_in,
-                "bytes_out": bytes_out,
-                "user_agent": headers.get("user-agent", "")[:_LONGEST],
-            }
-            _log.log(
-                logging.DEBUG if route in _QUIET else logging.INFO,
-                "%s %s %s %.1f ms %s %s",
-                fields["method"],
-                fields["path"],
-                status or "no answer",
-                fields["duration_ms"],
-                fields["client"],
-                request_id,
-                extra={"fields": fields},
-            )
+            one.report(self._metrics, self._routes)
+
+
+class _Observation:
+    """One request: its id, its stages, and what is counted of it."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send):
+        self._scope, self._receive, self._send = scope, receive, send
+        self._headers = Headers(scope=scope)
+        self.request_id, self._stages = _request_id(self._headers), Stages()
+        self._state = scope.setdefault("state", {})
+        self._state.update(request_id=self.request_id, stages=self._stages)
+        self._path = scope["path"]  # before a prefix is put before it
+        self._started = time.perf_counter()
+        self.status = 0  # until an answer is begun
+        self._bytes_in = self._bytes_out = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._bytes_in += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            answered = MutableHeaders(scope=message)
+            answered["X-Request-ID"] = self.request_id
+            if timing := self._stages.header():
+                answered["Server-Timing"] = timing
+        self._bytes_out += len(message.get("body", b""))
+        await self._send(message)
+
+    def report(self, metrics: Metrics, routes: Sequence[BaseRoute]) -> None:
+        """Count the request, and log it."""
+        scope, stages = self._scope, self._stages.seconds
+        seconds = time.perf_counter() - self._started
+        route, code = _route(scope, routes), self._state.get("code")
+        metrics.count_request(route, scope["method"], self.status, code, seconds, stages)
+        fields = {
+            "request_id": self.request_id,
+            "method": scope["method"],
+            "route": route,
+            "path": self._path[:_LONGEST],
+            "status": self.status or None,
+            "code": code,
+            "duration_ms": round(1000 * seconds, 3),
+            "stages_ms": {name: round(1000 * s, 3) for name, s in stages.items()},
+            "client": scope["client"][0] if scope.get("client") else None,
+            "bytes_in": self._bytes_in,
+            "bytes_out": self._bytes_out,
+            "user_agent": self._headers.get("user-agent", "")[:_LONGEST],
+        }
+        _log.log(
+            logging.DEBUG if route in _QUIET else logging.INFO,
+            "%s %s %s %.1f ms %s %s",
+            fields["method"],
+            fields["path"],
+            f"{self.status} {code}" if code else self.status or "no answer",
+            fields["duration_ms"],
+            fields["client"],
+            self.request_id,
+            extra={"fields": fields},
+        )
 
 
 def _request_id(headers: Headers) -> str:
@@ -110,11 +127,17 @@ def _request_id(headers: Headers) -> str:
     return f"{random.getrandbits(128):032x}"  # uuid4 asks the system for each, which takes longer
 
 
-def _route(scope: Scope, prefix: str) -> str:
+def _route(scope: Scope, routes: Sequence[BaseRoute]) -> str:
     """The template of the path, without the prefix under which the service is reached."""
-    route = scope.get("route")
-    if route is not None:
+    if "router" not in scope:  # refused before it was routed, as by the rate limit
+        for one in routes:
+            match, found = one.matches(scope)
+            if match is not Match.NONE:
+                scope = {**scope, "route": None if isinstance(one, Mount) else one, **found}
+                break
+    if (route := scope.get("route")) is not None:
         return str(route.path)
-    # A mounted application, such as the static files, was entered if the prefix became longer.
-    mount = scope.get("root_path", "")[len(scope.get("app_root_path", prefix)) :]
-    return f"{mount}/{{path}}" if mount else OTHER
+    # Only a mounted application, such as the static files, made the prefix longer.
+    if "app_root_path" in scope:
+        return f"{scope['root_path'].removeprefix(scope['app_root_path'])}/{{path}}"
+    return OTHER

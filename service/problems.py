@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from hashsearch.errors import (
     CodeShapeError,
@@ -206,6 +207,20 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
 
 
+class _ProblemResponse(JSONResponse):
+    """A problem; the log and the metrics find its code in the request's state."""
+
+    media_type = "application/problem+json"
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str]):
+        super().__init__(problem.model_dump(), problem.status, headers)
+        self._code = problem.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["code"] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def problem_response(error: HashSearchError, request_id: str) -> JSONResponse | None:
     """The answer to a known error; None for one that is in no row."""
     for row in PROBLEMS:
@@ -303,9 +318,4 @@ def _respond(
         parameter=parameter,
         request_id=request_id,
     )
-    return JSONResponse(
-        problem.model_dump(),
-        status_code=status,
-        media_type="application/problem+json",
-        headers=headers,
-    )
+    return _ProblemResponse(problem, headers)

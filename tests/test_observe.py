@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+import hashsearch
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from service.app import create_app
 from service.engine import Engine
@@ -32,6 +33,8 @@ PATHS = [
     ("GET", "/docs", 200),
     ("GET", "/metrics", 200),
 ]
+
+PROBLEMS = "hashsearch_problems_total"
 
 
 @pytest.fixture
@@ -86,10 +89,77 @@ def test_requests_stages_and_batches_are_counted(client, picture):
     assert values["process_resident_memory_bytes",] > 10e6
 
 
+def test_problems_are_counted_and_logged_by_their_code(client, caplog):
+    caplog.set_level(logging.INFO, "service")
+    client.get("/v1/images/999999")
+    client.get("/v1/images/5?x=" + "y" * 10)
+    client.post("/v1/search", json={"id": 999_999})
+    client.post("/v1/search", json={"id": 5, "lable": "x"})
+    client.post("/v1/search", content=b"junk")
+    client.get("/none")
+    codes = {
+        ("/v1/search", "not-in-gallery"),
+        ("/v1/search", "invalid-parameter"),
+        ("/v1/search", "unsupported-format"),
+        ("other", "not-found"),
+    }
+    lines = [one.fields for one in caplog.records if one.name == "service.requests"]
+    logged = [(line["route"], line["code"]) for line in lines if line["code"]]
+    assert codes <= set(logged)
+    values = {key[1:]: n for key, n in scraped(client).items() if key[0].startswith(PROBLEMS)}
+    for code, route in {(code, route) for route, code in logged}:
+        assert values[code, route] == logged.count((route, code))
+    record = next(one for one in caplog.records if getattr(one, "fields", {}).get("code"))
+    assert " 404 not-in-gallery " in formatted(record, "text")
+    assert {line["code"] for line in lines if line["status"] == 200} <= {None}
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        ({"rate_limit": "1/hour"}, 429),
+        ({"key_for": "all", "api_keys": "a key of the tests".replace(" ", "-")}, 401),
+    ],
+)
+def test_what_is_refused_before_it_is_routed_has_its_route(
+    gallery_folder, caplog, settings, status
+):
+    caplog.set_level(logging.INFO, "service")
+    with serving(gallery_folder, root_path="/pictures", **settings) as client:
+        for path in ("/v1/gallery", "/v1/gallery", "/pictures/v1/images/5", "/none"):
+            client.get(path)
+        if status == 429:
+            client.get("/static/page.css")
+    lines = [one.fields for one in caplog.records if one.name == "service.requests"]
+    refused = {(line["path"], line["route"]) for line in lines if line["status"] == status}
+    statics = {("/static/page.css", "/static/{path}")} if status == 429 else set()
+    assert refused == statics | {
+        ("/v1/gallery", "/v1/gallery"),
+        ("/pictures/v1/images/5", "/v1/images/{image_id}"),
+        ("/none", "other"),
+    }
+
+
+def test_the_path_is_logged_as_it_came_and_the_route_without_a_prefix(gallery_folder, caplog):
+    caplog.set_level(logging.INFO, "service")
+    with serving(gallery_folder, root_path="/pictures") as client:
+        for path in ("/v1/images/5", "/static/page.css"):
+            for prefix in ("", "/pictures"):
+                assert client.get(prefix + path).status_code == 200
+    lines = [one.fields for one in caplog.records if one.name == "service.requests"]
+    assert [(line["path"], line["route"]) for line in lines] == [
+        ("/v1/images/5", "/v1/images/{image_id}"),
+        ("/pictures/v1/images/5", "/v1/images/{image_id}"),
+        ("/static/page.css", "/static/{path}"),
+        ("/pictures/static/page.css", "/static/{path}"),
+    ]
+
+
 def test_the_gallery_the_queues_and_the_bodies_are_measured(client, gallery_folder):
     gallery = GalleryFolder(gallery_folder)
     values = scraped(client)
-    assert values["hashsearch_gallery_loaded",] == 1
+    assert values["hashsearch_info", hashsearch.__version__] == 1
+    assert values["hashsearch_gallery_loaded",] == values["hashsearch_gallery_ready",] == 1
     assert values["hashsearch_gallery_images",] == 300
     assert values["hashsearch_gallery_generation",] == gallery.catalog.generation()
     for lane in ("pictures", "quick", "slow"):
@@ -135,14 +205,17 @@ def test_the_metrics_answer_while_the_gallery_loads_and_when_it_is_gone(gallery,
     monkeypatch.setattr(Engine, "load", wait_and_load)
     with TestClient(create_app(Settings(gallery=gallery.folder))) as client:
         values = scraped(client)
-        assert values["hashsearch_gallery_loaded",] == 0
+        assert values["hashsearch_gallery_loaded",] == values["hashsearch_gallery_ready",] == 0
         assert ("hashsearch_gallery_images",) not in values
         go.set()
         while client.get("/readyz").status_code == 503:
             time.sleep(0.01)
         shutil.move(gallery.folder, gallery.folder.with_name("elsewhere"))
+        values = scraped(client)  # before any request has found that it is gone
+        assert (values["hashsearch_gallery_loaded",], values["hashsearch_gallery_ready",]) == (1, 0)
         assert client.get("/readyz").status_code == 503
         assert scraped(client)["hashsearch_gallery_images",] == 300
+        assert scraped(client)["hashsearch_gallery_ready",] == 0
 
 
 def test_the_metrics_and_readiness_answer_while_the_queue_is_full(gallery_folder, monkeypatch):

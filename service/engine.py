@@ -79,7 +79,7 @@ class Engine:
         live = LiveSearcher(self._gallery, waits=False)
         # The encoder tries each size of a batch when it is first needed.
         for rows in (*range(1, EIGHT + 1), MANY):
-            self._columns(live.current, np.zeros((rows, 32, 32, 3), np.uint8))
+            live.current.encoder.columns(np.zeros((rows, 32, 32, 3), np.uint8))
         self._loaded = live
 
     @property
@@ -240,7 +240,7 @@ class Engine:
         """
         with context.stages.measure("encode"):
             searcher.require_todays_rules()
-            return self._columns(searcher, tiny)
+            return self._batching.columns(searcher.encoder, tiny)
 
     def now(self) -> Searcher:
         """The present state, for its model; the catalog may show a later one. Raises as `ask`."""
@@ -330,9 +330,6 @@ class Engine:
             if isinstance(one, bytes)
         ]
         return decoded(asked, query, examples, transforms=parameters.transforms)
-
-    def _columns(self, searcher: Searcher, tiny: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-        return self._batching.columns(searcher.encoder, tiny)
 
     def _in_place(self) -> LiveSearcher:
         """The gallery that is at the path now. Raises GalleryUnavailable and GalleryLoading."""

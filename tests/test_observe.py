@@ -71,6 +71,7 @@ def formatted(record: logging.LogRecord, form: str) -> str:
 
 def test_requests_stages_and_batches_are_counted(client, picture):
     before = scraped(client)
+    assert before["hashsearch_batch_images_count",] == 0
     for _ in range(3):
         assert client.post("/v1/search", content=picture).status_code == 200
     assert client.post("/v1/search", content=b"junk").status_code == 415

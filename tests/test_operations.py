@@ -23,6 +23,7 @@ from hashsearch.cli import main
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.verifying import verify
+from service.schemas.problem import Problem
 from service.settings import Settings
 from tests import tables
 from tests.conftest import open_searcher
@@ -454,6 +455,7 @@ def nginx_command(folder: Path, service_port: int, port: int, certificate) -> li
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         ("/etc/ssl/certs/pictures.pem", str(certificate[0])),
         ("/etc/ssl/private/pictures.key", str(certificate[1])),
+        ("/var/log/nginx/hashsearch.log", str(folder / "access.log")),
     ):
         assert site.count(documented) == 1
         site = site.replace(documented, real)
@@ -497,10 +499,10 @@ def test_the_configuration_of_a_proxy_works(served, certificate, picture, tmp_pa
         port = free.getsockname()[1]
     trusted = ssl.create_default_context(cafile=str(certificate[0]))
 
-    def ask(method: str, path: str, body: bytes | None = None):
+    def ask(method: str, path: str, body: bytes | None = None, headers=None):
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=trusted)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             return response, response.read()
         finally:
@@ -532,7 +534,20 @@ def test_the_configuration_of_a_proxy_works(served, certificate, picture, tmp_pa
             # More than the service reads, and less than the proxy does.
             response, data = ask("POST", "/search/v1/search", bytes(16 * 2**20 + 1))
             assert (response.status, json.loads(data)["code"]) == (413, "body-too-large")
-            assert ask("POST", "/search/v1/search", bytes(18 * 2**20))[0].status == 413
+            response, data = ask("POST", "/search/v1/search", bytes(18 * 2**20))
+            assert response.status == 413
+            if proxy == "nginx":
+                problem = json.loads(data)
+                assert response.getheader("content-type") == "application/problem+json"
+                assert (problem["status"], problem["code"]) == (413, "body-too-large")
+                assert problem.keys() == Problem.model_fields.keys()
+                assert problem["request_id"] == response.getheader("x-request-id")
+            response, _ = ask("GET", "/search/v1/gallery", headers={"X-Request-ID": "mine-1"})
+            assert response.getheader("x-request-id") == "mine-1"
+            if proxy == "nginx":
+                log = (tmp_path / "access.log").read_text()
+                assert request_id in log
+                assert "mine-1" in log
             assert ask("GET", "/search/metrics")[0].status == 404
             assert ask("GET", "/search")[0].getheader("location").endswith("/search/")
         finally:

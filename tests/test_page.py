@@ -313,6 +313,27 @@ def walk_through(page: Page, address: str, prefix: str, picture: Path, operation
     assert said == []
 
 
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (413, "the upload is too large"),
+        (502, "the service is not available; try again in a moment"),
+        (504, "the service is not available; try again in a moment"),
+        (403, "a proxy answered in place of the service, with status 403"),
+        (200, "a proxy answered in place of the service, with status 200"),
+    ],
+)
+def test_a_proxys_own_answer_is_shown_as_a_sentence(page, picture, status, sentence):
+    page.route(
+        "**/v1/compare*",
+        lambda route: route.fulfill(
+            status=status, content_type="text/html", body="<html><h1>nginx</h1></html>"
+        ),
+    )
+    page.set_input_files("#file", picture)
+    expect(page.locator("#problem")).to_have_text(f"No answer: {sentence}")
+
+
 @pytest.mark.parametrize("strips", [True, False])
 def test_page_and_documentation_work_behind_a_proxy_under_a_prefix(
     page, picture, gallery_folder, strips

@@ -15,15 +15,23 @@ async function ask(body, contentType, picture) {
   try {
     const headers = contentType ? { "Content-Type": contentType } : {};
     const response = await fetch(`${ROOT}/v1/compare?k=${K}`, { method: "POST", headers, body });
-    const answer = await response.json();
+    const isJson = /json/.test(response.headers.get("Content-Type"));
+    const answer = isJson ? await response.json() : { detail: withoutJson(response.status) };
     if (turn !== latest) return;
-    if (response.ok) showAnswer(answer, picture);
+    if (response.ok && isJson) showAnswer(answer, picture);
     else showProblem(answer.detail);
   } catch {
     if (turn === latest) showProblem("the service cannot be reached");
   } finally {
     if (turn === latest) busy(false);
   }
+}
+
+// What an answer without JSON means: it comes from a proxy before the service.
+function withoutJson(status) {
+  if (status === 413) return "the upload is too large";
+  if (status >= 502 && status <= 504) return "the service is not available; try again in a moment";
+  return `a proxy answered in place of the service, with status ${status}`;
 }
 
 function askByFile(file) {

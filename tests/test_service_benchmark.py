@@ -27,6 +27,7 @@ from benchmarks.service.report import (
     WANTED,
     WANTED_P99_MS,
     Report,
+    missed,
     published,
     to_markdown,
     with_section,
@@ -169,6 +170,21 @@ def test_the_table_says_what_the_cores_allow():
     assert "\n| id | us | 3.50 | 1.00 | 0.50 | 2.00 |\n" in shown
     shown = to_markdown(_report([load], [Stages(IDS, "us", 3.5, {})]))
     assert "\n| request | by | whole |\n| --- | --- | --- |\n| id | us | 3.50 |\n" in shown
+
+
+def test_missed_targets_on_two_cores_are_named():
+    fine = Load(PHOTOGRAPHS, "hashsearch serve", CONNECTIONS, 251, 50, 90, 99, 120, 0, 5, 0.5)
+    ids = Load(IDS, "hashsearch serve", CONNECTIONS, 800, 10, 20, 90, 500, 0, 1, 0.5)
+    assert missed(_report([fine, ids], [])) == []
+    slow = replace(fine, rate=249.4, p99_ms=100.0)
+    assert missed(_report([slow, replace(ids, rate=799)], [])) == [
+        "photograph: 249 answers a second, not 250",
+        "photograph: p99 100 ms, not under 100",
+        "id: 799 answers a second, not 800",
+    ]
+    alone = [replace(slow, connections=1), replace(slow, beside="ids"), replace(slow, by="FastAPI")]
+    assert missed(_report(alone, [])) == []
+    assert missed(replace(_report([slow], []), cores=4)) == []
 
 
 def _report(loads, stages):

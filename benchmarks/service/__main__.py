@@ -2,6 +2,7 @@
 
     python -m benchmarks.service [--seconds S] [--publish]
 
+The exit status is 1 if a target is missed on two cores.
 Its gallery of a million rows is made by the first run and kept in the user's cache.
 """
 
@@ -35,7 +36,7 @@ from benchmarks.service.measure import (
     missing_wrk,
     staged,
 )
-from benchmarks.service.report import CONNECTIONS, SECONDS, Report, publish, to_markdown
+from benchmarks.service.report import CONNECTIONS, SECONDS, Report, missed, publish, to_markdown
 from benchmarks.service.servers import Server, started
 from hashsearch.hardware import usable_cores
 from hashsearch.models.card import PRETRAINED, read_card
@@ -87,6 +88,8 @@ def main() -> None:
     print(to_markdown(report))
     if options.publish:
         publish(report)
+    if sentences := missed(report):
+        raise SystemExit("\n".join(("targets were missed:", *sentences)))
 
 
 def photographs_in(folders: DataFolders) -> list[Path]:

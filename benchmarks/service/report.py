@@ -55,6 +55,21 @@ class Report:
         return cls(**{**raw, "loads": loads, "stages": [Stages(**one) for one in raw["stages"]]})
 
 
+def missed(report: Report) -> list[str]:
+    """One sentence for each target that the service missed; they are set for two cores."""
+    if report.cores != 2:
+        return []
+    found = []
+    for one in report.loads:
+        if one.by != "hashsearch serve" or one.connections != CONNECTIONS or one.beside:
+            continue
+        if one.rate < (wanted := WANTED.get(one.what, 0)):
+            found.append(f"{one.what}: {one.rate:.0f} answers a second, not {wanted}")
+        if one.what == PHOTOGRAPHS and one.p99_ms >= WANTED_P99_MS:
+            found.append(f"{one.what}: p99 {one.p99_ms:.0f} ms, not under {WANTED_P99_MS}")
+    return found
+
+
 def published() -> Report | None:
     """The report that the page shows; None if none was published yet."""
     return Report.from_json(_JSON.read_text()) if _JSON.exists() else None

@@ -36,14 +36,18 @@ class Keys:
     def __len__(self) -> int:
         return len(self._digests)
 
-    def check(self, key: str) -> None:
-        """Compare a key with all keys, in a time that does not depend on how near it is.
+    def check(self, key: str) -> int:
+        """The number of a key, from 1: those of HASHSEARCH_API_KEYS, and then those of the file.
 
+        It is compared with all keys, in a time that does not depend on how near it is.
         Raises Unauthorized.
         """
         digest = _digest(key)
-        if not sum([compare_digest(digest, known) for known in self._digests]):
+        equal = [compare_digest(digest, known) for known in self._digests]
+        number = max((number * same for number, same in enumerate(equal, 1)), default=0)
+        if not number:
             raise Unauthorized("a valid API key is needed, in a header Authorization: Bearer <key>")
+        return number
 
 
 def _digest(key: str) -> bytes:
@@ -86,14 +90,17 @@ def _checked(name: str, texts: Iterable[str]) -> list[str]:
 async def require_key(
     request: Request, sent: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 ) -> None:
-    """Raises WritesOff if the service has no keys, Unauthorized if none of them was sent."""
+    """Note the number of the key that was sent, for the log.
+
+    Raises WritesOff if the service has no keys, Unauthorized if none of them was sent.
+    """
     keys: Keys = request.app.state.keys
     if not keys:
         raise WritesOff(
             "this needs an API key, and the service has none; "
             "set HASHSEARCH_API_KEYS to switch writes on"
         )
-    keys.check(sent.credentials if sent else "")
+    request.state.key = keys.check(sent.credentials if sent else "")
 
 
 # For `dependencies=[WithKey]` of a route, which are called before its body is read.
@@ -115,7 +122,7 @@ class KeyForAll:
         if scope["type"] == "http" and not is_open(get_route_path(scope)):
             scheme, key = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
             try:
-                self._keys.check(key if scheme.lower() == "bearer" else "")
+                scope["state"]["key"] = self._keys.check(key if scheme.lower() == "bearer" else "")
             except Unauthorized as error:
                 answer = problem_response(error, scope["state"]["request_id"])
                 assert answer is not None

@@ -19,6 +19,9 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # of a client; others are replaced
 _QUIET = frozenset(("/livez", "/readyz", "/metrics"))  # requested by programs, every few seconds
 _LONGEST = 512  # characters of a path or of a client's name for itself that are logged
 
+# Of requests with a key, or that change the gallery.
+_OF_WRITES = ("key", "added_ids", "held_ids", "removed", "removed_of_ids")
+
 _log = logging.getLogger("service.requests")
 
 
@@ -100,6 +103,7 @@ class _Observation:
             "path": self._path[:_LONGEST],
             "status": self.status or None,
             "code": code,
+            **{name: self._state[name] for name in _OF_WRITES if name in self._state},
             "duration_ms": round(1000 * seconds, 3),
             "stages_ms": {name: round(1000 * s, 3) for name, s in stages.items()},
             "client": scope["client"][0] if scope.get("client") else None,

@@ -279,6 +279,38 @@ def test_a_request_is_one_line_of_json(client, caplog, picture):
     assert sum(line["stages_ms"].values()) <= line["duration_ms"]
 
 
+def test_changes_are_logged_with_their_ids_and_the_number_of_the_key(
+    gallery, caplog, image_files, tmp_path
+):
+    caplog.set_level(logging.INFO, "service")
+    keys = ["the-first-key-of-all", "the-second-key-of-all", "the-key-of-the-file"]
+    in_file = tmp_path / "keys"
+    in_file.write_text(f"# ours\n{keys[2]}\n")
+    new = sorted(image_files.rglob("*.*"))[7].read_bytes() + b"more"
+    with serving(gallery.folder, api_keys=",".join(keys[:2]), api_keys_file=in_file) as client:
+
+        def asked(method, path, key, **body):
+            headers = {"Authorization": f"Bearer {key}"}
+            answer = client.request(method, path, headers=headers, **body)
+            lines = [one.fields for one in caplog.records if one.name == "service.requests"]
+            names = ("status", "key", "added_ids", "held_ids", "removed", "removed_of_ids")
+            return answer.json(), {name: lines[-1].get(name) for name in names if name in lines[-1]}
+
+        answer, line = asked("POST", "/v1/images", keys[1], content=new)
+        added = [answer["images"][0]["id"]]
+        assert line == {"status": 200, "key": 2, "added_ids": added, "held_ids": []}
+        _, line = asked("POST", "/v1/images", keys[0], content=new)
+        assert line == {"status": 200, "key": 1, "added_ids": [], "held_ids": added}
+        _, line = asked("DELETE", f"/v1/images?id=1&id={added[0]}&id=999999", keys[2])
+        ids = [1, *added, 999_999]
+        assert line == {"status": 200, "key": 3, "removed": 2, "removed_of_ids": ids}
+        _, line = asked("DELETE", "/v1/images/2", keys[2])
+        assert line == {"status": 200, "key": 3, "removed": 1, "removed_of_ids": [2]}
+        _, line = asked("DELETE", "/v1/images/2", "another-key-than-those")
+        assert line == {"status": 401}
+    assert not any(key in caplog.text for key in keys)
+
+
 def test_what_a_client_sends_forges_no_line_and_is_logged_in_part(client, caplog):
     caplog.set_level(logging.INFO, "service")
     client.get("/a%0Ab%1B[31m%E2%80%A8" + "x" * 5000, headers={"User-Agent": "y" * 5000})

@@ -73,7 +73,11 @@ async def add_images(request: Request) -> AddedAnswer:
         images = await call.pictures(
             lambda: writing.encoded(call.engine, uploads, call.context), len(uploads)
         )
-        return await call.slow(lambda: writing.add(call.engine, images, call.context))
+        answer = await call.slow(lambda: writing.add(call.engine, images, call.context))
+    # For the log, in which it has to be found who changed the gallery.
+    request.state.added_ids = [image.id for image in answer.images if image.is_new]
+    request.state.held_ids = [image.id for image in answer.images if not image.is_new]
+    return answer
 
 
 @router.delete(
@@ -85,7 +89,9 @@ async def add_images(request: Request) -> AddedAnswer:
 async def remove_images(request: Request) -> RemovedAnswer:
     """Remove images; the next search does not find them. Unknown ids are passed over."""
     call, parameters = Call(request), read_parameters(request, RemoveParameters)
-    return await call.slow(lambda: writing.remove_images(call.engine, parameters.id))
+    answer = await call.slow(lambda: writing.remove_images(call.engine, parameters.id))
+    request.state.removed, request.state.removed_of_ids = answer.removed, parameters.id
+    return answer
 
 
 @router.delete(
@@ -96,7 +102,9 @@ async def remove_images(request: Request) -> RemovedAnswer:
 async def remove_image(request: Request, image_id: ImageId) -> RemovedAnswer:
     """Remove an image; the next search does not find it."""
     call = Call(request)
-    return await call.slow(lambda: writing.remove_image(call.engine, image_id))
+    answer = await call.slow(lambda: writing.remove_image(call.engine, image_id))
+    request.state.removed, request.state.removed_of_ids = answer.removed, [image_id]
+    return answer
 
 
 @router.get("/{image_id}", responses=problem_responses(NotInGallery))

@@ -20,9 +20,10 @@ import pytest
 
 from hashsearch.errors import ImageTooLarge, InvalidImage, InvalidSource
 from hashsearch.images import MAX_FILE_BYTES
+from hashsearch.sources import zipped
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.folder import Folder
-from hashsearch.sources.zipped import ZipArchive
+from hashsearch.sources.zipped import ZipArchive, _directory, image_in_zip
 from tests.test_archive import OF_PYTHON, OUTSIDE, tar_of
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -304,6 +305,40 @@ def test_a_member_whose_name_points_outside_is_refused_and_the_rest_goes_on(
     assert isinstance(refused.content, InvalidImage)
     assert str(refused.content) == "its name points outside the archive"
     assert (image.place, image.content) == ("!/b.jpg", pictures[1])
+
+
+def test_the_directory_is_read_once_for_many_members_and_again_once_it_changes(
+    tmp_path, monkeypatch
+):
+    read = []
+
+    def directory(file, path):
+        read.append(path)
+        return _directory(file, path)
+
+    monkeypatch.setattr(zipped, "_directory", directory)
+
+    def member(path, name):
+        with path.open("rb") as file:
+            return image_in_zip(file, path, name, lambda: False)
+
+    files = [(f"d/{number}.png", b"%d" % number) for number in range(3000)]
+    path = zip_with(tmp_path / "a.zip", files)
+    for name, data in (*files[:50], *files[-50:]):
+        assert member(path, name) == data
+    assert member(path, "d/3000.png") is None
+    assert len(read) == 1
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("d/3000.png", b"new")
+    assert member(path, "d/3000.png") == b"new"
+    assert len(read) == 2
+    others = [zip_with(tmp_path / f"{n}.zip", [("a.png", b"%d" % n)]) for n in range(5)]
+    assert [member(other, "a.png") for other in others] == [b"%d" % n for n in range(5)]
+    tracemalloc.start()
+    assert member(path, "d/1.png") == b"1"  # read again: it was the oldest that was kept
+    assert tracemalloc.get_traced_memory()[0] < 3001 * 100
+    tracemalloc.stop()
+    assert len(read) == 8
 
 
 def test_hidden_files_links_folders_and_what_macos_adds_are_left_out(pictures, tmp_path):

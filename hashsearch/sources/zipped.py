@@ -7,17 +7,22 @@ Source: APPNOTE.TXT 6.3.10, https://pkware.cachefly.net/webdocs/casestudies/APPN
 
 import bz2
 import lzma
+import os
 import stat
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from shlex import quote
-from typing import BinaryIO, cast
+from threading import Lock
+from typing import BinaryIO, NamedTuple, cast
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile, ZipInfo
+
+import numpy as np
 
 from hashsearch.errors import InvalidImage, InvalidSource
 from hashsearch.images import ACCEPTED_SUFFIXES
@@ -29,6 +34,8 @@ ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # of one with members, and of an emp
 _LOCAL = struct.Struct("<4s22x2H")  # before a member's bytes
 _END_BYTES = 22  # of the record at the end, without the archive's comment
 _MOST_COMMENT_BYTES = 2**16
+_MOST_KEPT = 4  # directories of archives that were read last
+_MOST_VALUE = 2**64 - 1  # of a number in the directory
 _LEAST_DICTIONARY = 4096  # of LZMA, in bytes
 _ENCRYPTED, _IN_UTF8 = 1, 0x800  # flags
 _UNICODE_PATH = 0x7075  # a field of Info-ZIP's: the name in UTF-8
@@ -122,14 +129,80 @@ class ZipArchive:
 def image_in_zip(
     file: BinaryIO, path: Path, name: str, stop: Callable[[], bool]
 ) -> bytes | InvalidImage | None:
-    """Read the first file of this name in an open zip archive; as `Container.read`."""
-    size = file.seek(0, 2)
-    entries = _directory(file, path)
-    encodings = _encodings(entries)
-    for entry in entries:
-        if _name(entry, encodings)[0] == name and not _is_link(entry):
-            return _read(file, entry, name, size)
-    return None
+    """Read the first file of this name in an open zip archive; as `Container.read`.
+
+    The directories of the archives that were read last are kept.
+    """
+    member = _directories.members(file, path).get(name)
+    return None if member is None else _read(file, member, name, file.seek(0, 2))
+
+
+class _Member(NamedTuple):
+    """What the directory says of a member, by the names that ZipInfo has for it."""
+
+    header_offset: int
+    compress_size: int
+    file_size: int
+    CRC: int
+    flag_bits: int
+    compress_type: int
+
+
+class _Members:
+    """The files in an archive's directory by name, the first of each name, in 56 bytes each.
+
+    Names are kept as 64 bits of their SHA-256. Two of the same bits would only give an image the
+    bytes of another one, which its key tells.
+    """
+
+    def __init__(self, entries: Sequence[ZipInfo]):
+        encodings = _encodings(entries)
+        files = [entry for entry in entries if not _is_link(entry)]
+        hashes = np.array([_hash_of(_name(entry, encodings)[0]) for entry in files], np.uint64)
+        self._hashes, first = np.unique(hashes, return_index=True)
+        self._values = np.empty((len(first), len(_Member._fields)), np.uint64)
+        for row, number in enumerate(first.tolist()):
+            for column, field in enumerate(_Member._fields):
+                self._values[row, column] = min(getattr(files[number], field), _MOST_VALUE)
+
+    def get(self, name: str) -> _Member | None:
+        wanted = np.uint64(_hash_of(name))
+        row = int(np.searchsorted(self._hashes, wanted))
+        if row == len(self._hashes) or self._hashes[row] != wanted:
+            return None
+        return _Member(*self._values[row].tolist())
+
+
+def _hash_of(name: str) -> int:
+    return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "little")
+
+
+class _Directories:
+    """The directories of the archives that were read last; one thread reads one at a time."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: dict[tuple[int, ...], _Members] = {}  # by archive, the oldest first
+
+    def members(self, file: BinaryIO, path: Path) -> _Members:
+        """The members of an open archive, by what its file is. Raises as `_directory`."""
+        status = os.fstat(file.fileno())
+        key = (
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
+        with self._lock:
+            members = self._kept.pop(key, None) or _Members(_directory(file, path))
+            self._kept[key] = members
+            while len(self._kept) > _MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+            return members
+
+
+_directories = _Directories()
 
 
 def _is_link(entry: ZipInfo) -> bool:
@@ -246,7 +319,7 @@ def _unicode_path(extra: bytes, in_header: bytes) -> bytes | None:
     return None
 
 
-def _read(file: BinaryIO, entry: ZipInfo, name: str, left: int) -> bytes | InvalidImage:
+def _read(file: BinaryIO, entry: ZipInfo | _Member, name: str, left: int) -> bytes | InvalidImage:
     """Read a member, and unpack no more bytes than the directory gives.
 
     left: how many of the file's bytes were not read as a member yet.

@@ -15,7 +15,7 @@ from service.stages import Stages
 
 T = TypeVar("T")
 
-_MOST_FILES = 16  # that are sent at a time
+_MOST_IN_MEMORY = 16  # members of archives that are sent at a time
 
 
 class Lane:
@@ -101,7 +101,8 @@ class Lanes:
     pictures: what decodes or encodes images. quick: plain searches by id and code, and what is
     read from the gallery. searches: others without images, which may take a second each. slow:
     what waits for disks or for other writers. files: original files, which wait for disks and then
-    for clients; each may be held in memory meanwhile, if it is in an archive.
+    for clients. archives: originals out of archives and Parquet files, which are read one at a
+    time, and are held in memory until they are sent.
     """
 
     def __init__(self, settings: Settings):
@@ -110,10 +111,18 @@ class Lanes:
         self.quick = Lane("quick", 16, settings.queue)
         self.searches = Lane("searches", cores, settings.queue)
         self.slow = Lane("slow", cores, settings.queue)
-        self.files = Lane("files", cores, min(_MOST_FILES, settings.queue))
+        self.files = Lane("files", cores, 2 * settings.queue)
+        self.archives = Lane("archives", 1, min(_MOST_IN_MEMORY, settings.queue))
 
     def all(self) -> tuple[Lane, ...]:
-        return (self.pictures, self.quick, self.searches, self.slow, self.files)
+        return (
+            self.pictures,
+            self.quick,
+            self.searches,
+            self.slow,
+            self.files,
+            self.archives,
+        )
 
     def close(self) -> None:
         for lane in self.all():

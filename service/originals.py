@@ -15,16 +15,24 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.originals import Original, open_original
 from service.engine import Engine
 from service.lanes import Lane
+from service.problems import QueueFull
 
-_CHUNK_BYTES = 2**18
+_CHUNK_BYTES = 2**18  # that are read at a time
+_PIECE_BYTES = 2**15  # that are sent at a time; with less, a client may be slower
+_STALLED_S = 10.0  # in which a client takes the next piece: at least about 80 kB
 _TOKEN = frozenset("!#$&+-.^_`|~")  # what RFC 5987 lets stand beside letters and digits
 
 _log = logging.getLogger(__name__)
 
 
-def opened(engine: Engine, image_id: int, seconds: float) -> tuple[bytes, Original]:
-    """An image's key, and its file. Raises OriginalMissing, also if it is not found in time."""
-    deadline = time.monotonic() + seconds
+def opened(engine: Engine, image_id: int, deadline: float) -> tuple[bytes, Original]:
+    """An image's key, and its file.
+
+    deadline: by the monotonic clock. Raises OriginalMissing, also if the file is not found in
+    time, and QueueFull if the time is over before the search for it begins.
+    """
+    if time.monotonic() > deadline:
+        raise QueueFull("the service is busy with other archives; try again in a moment")
 
     def open_(gallery: GalleryFolder) -> tuple[bytes, Original]:
         key = gallery.catalog.key(image_id)
@@ -68,8 +76,8 @@ _SAFE = "".join(sorted(_TOKEN))
 class OriginalResponse(StreamingResponse):
     """The bytes of an original, read by the threads of a lane while the client takes them.
 
-    No thread waits for the client. The connection is cut if the client does not take all in time,
-    and if the file changes meanwhile.
+    No thread waits for the client. The connection is cut if the client takes hardly anything for
+    ten seconds, if it does not take all in time, and if the file changes meanwhile.
     """
 
     def __init__(
@@ -88,16 +96,30 @@ class OriginalResponse(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._held:
             try:
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(self._seconds) as self._limit:
+                    self._end = self._limit.when() or 0.0
                     await super().__call__(scope, receive, send)
             except TimeoutError:
-                _log.info("an original was not taken within %g seconds", self._seconds)
+                _log.info(
+                    "an original was cut off: nothing of it was taken for %g seconds, or not all "
+                    "within %g",
+                    _STALLED_S,
+                    self._seconds,
+                )
             except OriginalMissing as error:
                 _log.info("an original was cut short: %s", error)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         left = self._original.size
         while left:
+            self._wait(self._seconds)
             chunk = await self._lane.run_within(lambda: self._original.file.read(_CHUNK_BYTES))
             left -= len(chunk)
-            yield chunk
+            for start in range(0, len(chunk), _PIECE_BYTES):
+                self._wait(_STALLED_S)
+                yield chunk[start : start + _PIECE_BYTES]
+
+    def _wait(self, seconds: float) -> None:
+        """Let the next step take so long, as far as there is time for it."""
+        if not self._limit.expired():
+            self._limit.reschedule(min(self._end, asyncio.get_running_loop().time() + seconds))

@@ -6,10 +6,11 @@ import shutil
 import socket
 import threading
 import time
+import zipfile
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from email.message import Message
 from io import BytesIO
 from pathlib import Path
@@ -24,10 +25,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import hashsearch
-from hashsearch.gallery import opening
+from hashsearch.gallery import opening, originals
 from hashsearch.gallery.shards import ShardWriter
 from hashsearch.jobs.reencoding import reencode
 from hashsearch.jobs.verifying import verify
+from service import originals as serving_originals
 from service.app import create_app
 from service.cursors import cursor_of
 from service.settings import Settings
@@ -35,6 +37,7 @@ from tests.conftest import serving
 from tests.galleries import another_png, has_no_litter, index, served
 from tests.test_images import png_header
 from tests.test_live import eventually
+from tests.test_originals import add_source
 from tests.test_service import problem
 
 KEY = "a-key-of-the-tests-only"
@@ -374,7 +377,7 @@ def large_image(folder: Path, megabytes: int) -> bytes:
 def test_slow_readers_keep_nobody_waiting_and_are_cut_off(gallery, tmp_path):
     data = large_image(tmp_path / "more", 24)
     index(gallery, tmp_path / "more")
-    with listening(gallery.folder, originals=True, original_timeout_s=3) as address:
+    with listening(gallery.folder, originals=True, original_timeout_s=3, queue=8) as address:
         base = f"http://{address[0]}:{address[1]}"
         slow = [socket.create_connection(address) for _ in range(16)]
         started = time.monotonic()
@@ -400,6 +403,69 @@ def test_slow_readers_keep_nobody_waiting_and_are_cut_off(gallery, tmp_path):
         eventually(lambda: open_files_named("large.png") == 0)
         for one in slow:
             one.close()
+
+
+def test_clients_that_take_nothing_are_cut_off_long_before_the_time_for_a_file(
+    gallery, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(serving_originals, "_STALLED_S", 0.5)
+    data = large_image(tmp_path / "more", 24)
+    index(gallery, tmp_path / "more")
+    with listening(gallery.folder, originals=True, queue=4) as address, ExitStack() as opened:
+        asked = time.monotonic()
+        for _ in range(8):
+            one = opened.enter_context(socket.create_connection(address))
+            one.sendall(b"GET /v1/images/301/original HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert one.recv(1)
+        url = f"http://{address[0]}:{address[1]}/v1/images/301/original"
+        problem(httpx2.get(url), 503, "busy")
+        eventually(lambda: open_files_named("large.png") == 0)
+        assert time.monotonic() - asked > 0.4
+        assert httpx2.get(url).content == data  # one that takes longer is not cut off
+
+
+def test_one_archive_is_read_at_a_time_and_files_are_sent_meanwhile(
+    gallery, tmp_path, monkeypatch, photograph
+):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "rocket.jpg").write_bytes(photograph)
+    member = another_png()
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.writestr("a.png", member)
+    index(gallery, tmp_path / "more")
+    add_source(gallery, tmp_path / "more.zip")
+    go_on, at_work = threading.Event(), []
+    read = originals.read_within
+
+    def slow(*arguments):
+        at_work.append(threading.get_ident())
+        assert go_on.wait(30)
+        return read(*arguments)
+
+    monkeypatch.setattr(originals, "read_within", slow)
+    with (
+        listening(gallery.folder, originals=True) as address,
+        httpx2.Client(base_url=f"http://{address[0]}:{address[1]}") as client,
+        ThreadPoolExecutor(20) as pool,
+    ):
+        url = f"http://{address[0]}:{address[1]}/v1/images/302/original"
+        asked = [pool.submit(httpx2.get, url, timeout=30) for _ in range(16)]
+
+        def in_lane() -> float:
+            lines = client.get("/metrics").text.splitlines()
+            name = 'hashsearch_queue_size{lane="archives"} '
+            return next(float(one.removeprefix(name)) for one in lines if one.startswith(name))
+
+        try:
+            eventually(lambda: in_lane() == 16)
+            problem(client.get("/v1/images/302/original"), 503, "busy")
+            for _ in range(10):
+                assert client.get("/v1/images/301/original").content == photograph
+            assert len(at_work) == 1
+        finally:
+            go_on.set()
+        assert {one.result().content for one in asked} == {member}
+        assert len(set(at_work)) == 1
 
 
 def test_a_client_that_hangs_up_leaves_its_place_to_others(gallery, tmp_path):

@@ -25,7 +25,7 @@ from hashsearch.sources.base import added_path, decode_path, split_uri
 from hashsearch.sources.beneath import open_beneath
 from hashsearch.sources.within import read_within
 
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 2**18
 _START_BYTES = 4096  # of a file, by which its format is known
 _MOST_NAME = 200  # characters; a member of a tar archive may have a name of a megabyte
 
@@ -86,6 +86,12 @@ def open_original(
     if not reasons:  # another program has just removed the image
         raise NotInGallery("the gallery holds no image with this id")
     raise reasons[0]
+
+
+def is_within_file(gallery: GalleryFolder, image_id: int) -> bool:
+    """Whether a place of an image is in an archive or a Parquet file, so that it takes memory."""
+    places = gallery.catalog.places([image_id]).get(image_id, ())
+    return any("!" in place.uri or "#" in place.uri for place in places)
 
 
 def _original_at(
@@ -193,6 +199,8 @@ class _Unchanged(RawIOBase):
         part = self._block[skipped : skipped + len(buffer)]
         buffer[: len(part)] = part
         self._at += len(part)
+        if skipped + len(part) == len(self._block):  # it is not kept while the client is awaited
+            self._number, self._block = -1, b""
         return len(part)
 
     def seek(self, offset: int, whence: int = SEEK_SET) -> int:

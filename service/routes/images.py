@@ -1,12 +1,14 @@
 """The gallery's images."""
 
 import hashlib
+import time
 from contextlib import ExitStack
 from typing import Annotated
 
 from fastapi import Path, Request, Response
 
 from hashsearch.errors import InvalidQuery, NotInGallery, OriginalMissing
+from hashsearch.gallery.originals import is_within_file
 from hashsearch.imagefiles import FILE_FORMATS
 from service import writing
 from service.auth import WithKey
@@ -144,20 +146,27 @@ async def get_original(
     call = Call(request)
     if not call.settings.originals:
         raise OriginalsOff("the service does not give original files")
-    known = await call.quick(
-        lambda: call.engine.ask(lambda searcher: searcher.gallery.catalog.key(image_id))
+    known, in_archive = await call.quick(
+        lambda: call.engine.ask(
+            lambda searcher: (
+                searcher.gallery.catalog.key(image_id),
+                is_within_file(searcher.gallery, image_id),
+            )
+        )
     )
     if kept := if_kept(if_none_match, tag_of(known)):
         return kept
-    lane, seconds = call.lanes.files, call.settings.original_timeout_s
+    lane = call.lanes.archives if in_archive else call.lanes.files
+    seconds = call.settings.original_timeout_s
+    deadline = time.monotonic() + seconds
     with ExitStack() as held:
         held.enter_context(lane.place())
-        key, original = await lane.run_within(lambda: opened(call.engine, image_id, seconds))
+        key, original = await lane.run_within(lambda: opened(call.engine, image_id, deadline))
         held.enter_context(original)
         headers = {**cache_headers(tag_of(key)), **headers_of(original)}
         if request.method == "HEAD":
             return Response(headers=headers)
-        return OriginalResponse(original, lane, held.pop_all(), headers, seconds)
+        return OriginalResponse(original, call.lanes.files, held.pop_all(), headers, seconds)
 
 
 @router.get(

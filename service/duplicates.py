@@ -5,6 +5,9 @@ import time
 from dataclasses import dataclass
 from threading import Lock, Thread
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hashsearch.errors import HashSearchError, InvalidQuery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.progress import reported_to
@@ -28,7 +31,7 @@ _log = logging.getLogger(__name__)
 _NAME = "duplicates"  # of the list, in its cursors
 _KEPT = 2  # results; each takes 50 bytes for each image that is in a group
 _GIVEN_LATE_S = 600.0
-_MOST_IMAGES = 10_000  # that are looked up for a page, if its first group has no more
+_MOST_ON_PAGE = 10_000  # files
 _MOST_RADIUS = 32  # where the model's card does not say how near pictures lie
 
 
@@ -202,8 +205,7 @@ def _page(
         radius=groups.radius,
         total=len(groups),
         groups=[
-            _group(group, int(groups.starts[number + 1] - groups.starts[number]), context)
-            for number, group in found.items()
+            _group(group, groups.file_counts(number), context) for number, group in found.items()
         ],
         next=cursor_of(_NAME, groups.generation, groups.radius, last) if more else None,
         generation=groups.generation,
@@ -212,20 +214,23 @@ def _page(
 
 def _last(groups: Groups, first: int, limit: int) -> int:
     """The number of the group after a page's last."""
-    last, images = first, 0
+    last, files = first, 0
     while last < min(first + limit, len(groups)):
-        images += min(int(groups.starts[last + 1] - groups.starts[last]), MOST_FILES)
-        if images > _MOST_IMAGES and last > first:
+        files += min(int(groups.file_counts(last).sum()), MOST_FILES)
+        if files > _MOST_ON_PAGE and last > first:
             break
         last += 1
     return last
 
 
-def _group(group: DuplicateGroup, images: int, context: Context) -> DuplicateGroupAnswer:
+def _group(
+    group: DuplicateGroup, file_counts: NDArray[np.int64], context: Context
+) -> DuplicateGroupAnswer:
     return DuplicateGroupAnswer(
         diameter=group.diameter,
         diameter_is_lower_bound=group.diameter_is_lower_bound,
-        images=images,
+        images=len(file_counts),
+        n_files=int(file_counts.sum()),
         files=[
             DuplicateFileAnswer.model_construct(
                 id=file.id,

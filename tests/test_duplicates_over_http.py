@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.removing import remove
+from hashsearch.retrieval import duplicates
 from hashsearch.retrieval.duplicates import DuplicateGroup, find_duplicates
 from service import duplicates as serving_duplicates
 from service.cursors import cursor_of
@@ -82,6 +83,7 @@ def on_the_wire(groups: list[DuplicateGroup]) -> list[dict]:
             "diameter": group.diameter,
             "diameter_is_lower_bound": group.diameter_is_lower_bound,
             "images": len({file.id for file in group.files}),
+            "n_files": len(group.files),
             "files": [
                 {
                     "id": file.id,
@@ -208,15 +210,37 @@ def test_a_large_group_and_a_long_page_are_cut(changing, monkeypatch, photograph
     expected = on_the_wire(find_duplicates(gallery, 50))
     largest = max(range(len(expected)), key=lambda number: expected[number]["images"])
     monkeypatch.setattr(serving_duplicates, "MOST_FILES", 2)
-    monkeypatch.setattr(serving_duplicates, "_MOST_IMAGES", 4)
+    monkeypatch.setattr(serving_duplicates, "_MOST_ON_PAGE", 4)
     pages = every_page(client, "radius=50&limit=1000")
     groups = [group for page in pages for group in page["groups"]]
-    assert max(sum(len({f["id"] for f in g["files"]}) for g in p["groups"]) for p in pages) <= 4
+    assert max(sum(len(g["files"]) for g in p["groups"]) for p in pages) <= 4
     assert len(pages) > 1
-    assert [group["images"] for group in groups] == [group["images"] for group in expected]
+    for field in ("images", "n_files"):
+        assert [group[field] for group in groups] == [group[field] for group in expected]
     ids = sorted({file["id"] for file in expected[largest]["files"]})
     assert {file["id"] for file in groups[largest]["files"]} == set(ids[:2])
     assert len(ids) > 2
+
+
+def test_a_group_of_many_files_with_the_same_bytes_is_cut_before_they_are_looked_for(
+    gallery, tmp_path, photograph, monkeypatch
+):
+    (tmp_path / "copies").mkdir()
+    for number in range(1200):
+        (tmp_path / "copies" / f"{number:04}.jpg").write_bytes(photograph)
+    index(gallery, tmp_path / "copies")
+    with serving(gallery.folder) as client:
+        first_page(client, "radius=0")  # computes the groups
+        looked_for = []
+        is_gone_at = duplicates.is_gone_at
+        monkeypatch.setattr(
+            duplicates, "is_gone_at", lambda *of: looked_for.append(of) or is_gone_at(*of)
+        )
+        group = first_page(client, "radius=0")["groups"][0]
+    assert (group["images"], group["n_files"], len(group["files"])) == (1, 1200, 1000)
+    assert len({file["uri"] for file in group["files"]}) == 1000
+    assert 1000 <= len(looked_for) <= 1001
+    assert [file["keep"] for file in group["files"]] == [True] + [False] * 999
 
 
 @pytest.mark.parametrize(

@@ -245,18 +245,23 @@ class Catalog(CatalogFile):
                 found[uri] = KnownFile(size, mtime, key, label, bool(given), first)
         return found
 
-    def places(self, ids: Sequence[int]) -> dict[int, list[Place]]:
-        """Every place of these images' contents, by id, the first place first."""
+    def places(self, ids: Sequence[int], most: int | None = None) -> dict[int, list[Place]]:
+        """The places of these images' contents, by id, the first place first.
+
+        most: how many places of an image beside its first; None means all.
+        """
         roots = dict(self._rows("SELECT name, root FROM sources"))
         found: dict[int, list[Place]] = {}
         for part in parts(ids, 250):
             query = (
                 f"SELECT id, 0, uri, label FROM images WHERE removed = 0 AND id IN ({marks(part)})"
                 " UNION ALL SELECT i.id, p.id, p.uri, iif(i.label_given, i.label, p.label) "
-                "FROM places p JOIN images i ON i.id = p.image "
-                f"WHERE p.image IN ({marks(part)}) ORDER BY 2"
+                "FROM images i CROSS JOIN places p ON p.id IN "  # images first
+                "(SELECT id FROM places WHERE image = i.id ORDER BY id LIMIT ?) "
+                f"WHERE i.id IN ({marks(part)}) ORDER BY 2"
             )
-            for image_id, _, uri, label in self._rows(query, (*part, *part)):
+            values = (*part, -1 if most is None else most, *part)
+            for image_id, _, uri, label in self._rows(query, values):
                 found.setdefault(image_id, []).append(Place(uri, _path(uri, roots), label))
         return found
 

@@ -83,7 +83,7 @@ class Groups:
     images, group after group, ascending within a group. starts: (n_groups + 1,) int64, where each
     group starts, and n. diameters: (n_groups,) int64, in bits. are_bounds: (n_groups,) bool,
     whether a diameter is a lower bound. copied: (n_copied,) int64, ascending, ids of the images
-    that have several places.
+    that have several places. copies: (n_copied,) int64, the number of files of each.
     """
 
     generation: int
@@ -94,9 +94,18 @@ class Groups:
     diameters: NDArray[np.int64]
     are_bounds: NDArray[np.bool_]
     copied: NDArray[np.int64]
+    copies: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.diameters)
+
+    def file_counts(self, number: int) -> NDArray[np.int64]:
+        """The number of files of each image of a group when it was computed, (n_images,)."""
+        ids = self.ids[self.starts[number] : self.starts[number + 1]]
+        counts = np.ones(len(ids), np.int64)
+        is_copied = np.isin(ids, self.copied)
+        counts[is_copied] = self.copies[np.searchsorted(self.copied, ids[is_copied])]
+        return counts
 
 
 def find_duplicates(gallery: GalleryFolder, radius: int) -> list[DuplicateGroup]:
@@ -128,6 +137,8 @@ def find_groups(gallery: GalleryFolder, radius: int, threads: int | None = None)
     files = np.ones(len(ids), np.int64)  # of each image
     is_copied = np.flatnonzero(np.isin(ids, copied))
     files[is_copied] = _file_counts(gallery.catalog, ids[is_copied].tolist())
+    copies = np.ones(len(copied), np.int64)
+    copies[np.searchsorted(copied, ids[is_copied])] = files[is_copied]
     sizes = np.diff(starts, append=len(ids))
     n_files, lowest = np.zeros((2, len(starts)), np.int64)
     if len(starts):
@@ -146,6 +157,7 @@ def find_groups(gallery: GalleryFolder, radius: int, threads: int | None = None)
         diameters[order],
         are_bounds[order],
         copied,
+        copies,
     )
 
 
@@ -154,16 +166,19 @@ def described(
 ) -> dict[int, DuplicateGroup]:
     """The files of the groups with these numbers, by number, in their order.
 
-    most: how many images of a group are looked up, those of the lowest ids; None means all. Images
-    that were removed meanwhile are left out, and so are groups of which one file is left.
+    most: how many files of a group are listed, of the images of the lowest ids; None means all.
+    Images that were removed meanwhile are left out, and so are groups of which one file is left.
     """
     spans = {}
     for number in numbers:
         start, end = groups.starts[number : number + 2].tolist()
-        spans[number] = slice(start, end if most is None else min(end, start + most))
+        if most is not None:
+            enough = int(np.searchsorted(np.cumsum(groups.file_counts(number)), most)) + 1
+            end = min(end, start + enough)
+        spans[number] = slice(start, end)
     wanted = [one for span in spans.values() for one in groups.ids[span].tolist()]
     copied = groups.copied[np.isin(groups.copied, wanted)].tolist()
-    images = _images(catalog, wanted, copied)
+    images = _images(catalog, wanted, copied, most)
     found = {}
     for number, span in spans.items():
         here = [
@@ -174,7 +189,7 @@ def described(
         if sum(len(image.files) for image, _ in here) > 1:
             of_group, codes = zip(*here, strict=True)
             found[number] = DuplicateGroup(
-                _files(of_group, np.stack(codes)),
+                _files(of_group, np.stack(codes))[:most],
                 int(groups.diameters[number]),
                 bool(groups.are_bounds[number]),
             )
@@ -220,13 +235,16 @@ def _distinct(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.u
     return of_code, codes[order[is_new]]
 
 
-def _images(catalog: Catalog, ids: Sequence[int], copied: Sequence[int]) -> dict[int, _Image]:
+def _images(
+    catalog: Catalog, ids: Sequence[int], copied: Sequence[int], most: int | None
+) -> dict[int, _Image]:
     """The images with these ids, by id, without those that were removed meanwhile.
 
-    copied: ids of the images that have several places.
+    copied: ids of the images that have several places. most: places of an image, the first ones,
+    at which its files are looked for; None means all.
     """
     roots = catalog.sources()
-    places = catalog.places(copied)
+    places = catalog.places(copied, most)
     facts = catalog.sizes_and_times(ids)
     images = {}
     for record in catalog.records(ids):

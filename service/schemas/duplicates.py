@@ -16,7 +16,7 @@ from service.schemas.common import (
     Thumbnail,
 )
 
-MOST_FILES = 1000  # images of a group that are shown
+MOST_FILES = 1000  # of a group that are shown
 
 
 class DuplicatesParameters(Strict):
@@ -61,9 +61,10 @@ class DuplicateGroupAnswer(BaseModel):
     diameter_is_lower_bound: bool = Field(
         description="whether it may be larger, since the group has more than 1,000 distinct codes"
     )
-    images: int = Field(
-        description="number of its images, when the groups were computed; of more than "
-        f"{MOST_FILES}, those with the lowest ids are shown"
+    images: int = Field(description="number of its images when the groups were computed")
+    n_files: int = Field(
+        description="number of its files when the groups were computed; of more than "
+        f"{MOST_FILES}, so many are listed, of the images with the lowest ids"
     )
     files: list[DuplicateFileAnswer]
 

@@ -8,7 +8,7 @@ from threading import Lock, Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.errors import HashSearchError, InvalidQuery
+from hashsearch.errors import InvalidQuery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.progress import reported_to
 from hashsearch.retrieval.duplicates import DuplicateGroup, Groups, described, find_groups
@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 _NAME = "duplicates"  # of the list, in its cursors
 _KEPT = 2  # results; each takes 50 bytes for each image that is in a group
 _GIVEN_LATE_S = 600.0
+_FAILED_S = 30.0  # in which what failed is not tried again
+_MOST_WAITING = 8  # radii
+_TO_BE_GIVEN_S = 5.0  # in which a result is not put out by others; clients ask every two seconds
 _MOST_ON_PAGE = 10_000  # files
 _MOST_RADIUS = 32  # where the model's card does not say how near pictures lie
 
@@ -61,17 +64,25 @@ class _Result:
         is_new = not self.is_given and time.monotonic() - self.at < _GIVEN_LATE_S
         return self.of == wanted and (self.groups.generation == generation or is_new)
 
+    def is_awaited(self) -> bool:
+        """Whether the client that waited for them may still come."""
+        return not self.is_given and time.monotonic() - self.at < _TO_BE_GIVEN_S
+
 
 class Duplicates:
-    """Computes the groups that clients ask for, one radius at a time, and keeps the newest."""
+    """Computes the groups that clients ask for, one radius at a time, and keeps the newest.
+
+    Radii wait in order of arrival, and a result has time to be given before it is put out: clients
+    that ask for ever new radii keep others waiting, but not for ever.
+    """
 
     def __init__(self, engine: Engine):
         self._engine = engine
         self._lock = Lock()
         self._results: list[_Result] = []  # the newest first
         self._computed: _Wanted | None = None  # by the thread at work
-        self._next: _Wanted | None = None
-        self._failed: tuple[_Wanted, HashSearchError] | None = None
+        self._waiting: list[_Wanted] = []
+        self._failed: dict[_Wanted, tuple[float, Exception]] = {}  # when, by the monotonic clock
         self._thread: Thread | None = None
         self._is_closed = False
 
@@ -105,9 +116,9 @@ class Duplicates:
                 if result.answers(wanted, searcher.generation):
                     result.is_given = True
                     return result.groups, 0
-            if self._failed is not None and self._failed[0] == wanted:
-                error, self._failed = self._failed[1], None
-                raise error
+            at, error = self._failed.get(wanted, (0.0, None))
+            if error is not None and time.monotonic() - at < _FAILED_S:
+                raise error.with_traceback(None)
             self._compute(wanted)
         raise BeingComputed("the groups are being computed; try again in a moment")
 
@@ -135,10 +146,10 @@ class Duplicates:
                     target=self._run, args=(wanted,), name="duplicates", daemon=True
                 )
                 self._thread.start()
-        elif self._computed != wanted:
-            if self._next not in (None, wanted):
+        elif wanted not in (self._computed, *self._waiting):
+            if len(self._waiting) >= _MOST_WAITING:
                 raise QueueFull("groups of other radii are being computed; try again in a moment")
-            self._next = wanted
+            self._waiting.append(wanted)
 
     def _run(self, first: _Wanted) -> None:
         wanted: _Wanted | None = first
@@ -153,17 +164,28 @@ class Duplicates:
             except Exception as found:  # of any class, if the gallery is replaced meanwhile
                 error = found
             with self._lock:
+                self._failed.pop(wanted, None)
                 if groups is not None:
                     kept = [one for one in self._results if one.of.gallery is wanted.gallery]
                     kept = [one for one in kept if one.of != wanted]
+                    kept.sort(key=lambda one: not one.is_awaited())
                     new = _Result(wanted, groups, time.monotonic())
                     self._results = [new, *kept][:_KEPT]
                 elif error is not None and wanted.gallery.catalog.is_in_place():
                     _log.error("duplicates cannot be found", exc_info=error)
-                    if isinstance(error, HashSearchError):
-                        self._failed = wanted, error
-                self._computed = wanted = self._next
-                self._next = None
+                    others = [
+                        one for one in self._failed.items() if one[0].gallery is wanted.gallery
+                    ]
+                    self._failed = {**dict(others), wanted: (time.monotonic(), error)}
+            while self._waiting and not self._is_closed and not self._has_room():
+                time.sleep(0.05)
+            with self._lock:
+                self._computed = wanted = self._waiting.pop(0) if self._waiting else None
+
+    def _has_room(self) -> bool:
+        """Whether the next result will put out none that a client had no time to ask for."""
+        with self._lock:
+            return sum(one.is_awaited() for one in self._results) < _KEPT
 
     def _go_on(self, what: str, done: int, total: int | None) -> None:
         if self._is_closed:

@@ -191,6 +191,7 @@ def test_one_radius_is_computed_at_a_time_and_one_waits(folder, monkeypatch):
         return find(gallery, radius, threads)
 
     monkeypatch.setattr(serving_duplicates, "find_groups", slow)
+    monkeypatch.setattr(serving_duplicates, "_MOST_WAITING", 1)
     with serving(folder) as client:
         for radius in (10, 10, 20, 20, 10):
             path = f"/v1/duplicates?radius={radius}"
@@ -291,14 +292,50 @@ def test_the_service_stops_while_groups_are_computed(folder, monkeypatch):
     assert time.monotonic() - started < 5
 
 
-def test_a_failure_is_reported_once_and_tried_again(changing, caplog):
-    gallery, client = changing
-    shard = next((gallery.folder / "shards").iterdir())
-    (shard / "codes.npy").rename(shard / "moved")
-    problem(client.get("/v1/duplicates?radius=7"), 503, "being-computed")
+def failed(client: TestClient, query: str, caplog) -> None:
+    """Ask for groups until they could not be computed."""
+    problem(client.get(f"/v1/duplicates?{query}"), 503, "being-computed")
     deadline = time.monotonic() + 10
     while "duplicates cannot be found" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.01)
-    problem(client.get("/v1/duplicates?radius=7"), 503, "gallery-unavailable")
+
+
+def test_a_failure_is_reported_and_tried_again_after_a_while(changing, caplog, monkeypatch):
+    gallery, client = changing
+    shard = next((gallery.folder / "shards").iterdir())
+    (shard / "codes.npy").rename(shard / "moved")
+    failed(client, "radius=7", caplog)
+    for _ in range(3):
+        problem(client.get("/v1/duplicates?radius=7"), 503, "gallery-unavailable")
+    assert caplog.text.count("duplicates cannot be found") == 1
     (shard / "moved").rename(shard / "codes.npy")
+    assert first_page(client, "radius=8")["radius"] == 8
+    monkeypatch.setattr(serving_duplicates, "_FAILED_S", 0.0)
     assert first_page(client, "radius=7")["radius"] == 7
+
+
+def test_a_failure_of_any_class_ends_the_waiting(folder, caplog, monkeypatch):
+    calls = []
+
+    def fail(*arguments, **options):
+        calls.append(arguments)
+        raise MemoryError
+
+    monkeypatch.setattr(serving_duplicates, "find_groups", fail)
+    with serving(folder) as client:
+        failed(client, "radius=7", caplog)
+        for _ in range(3):
+            problem(client.get("/v1/duplicates?radius=7"), 500, "internal-error")
+    assert len(calls) == 1
+
+
+def test_every_client_gets_its_groups_whatever_others_ask_for(folder, monkeypatch):
+    """Others ask for other radii all the time, and clients ask again after a while."""
+    monkeypatch.setattr(serving_duplicates, "_KEPT", 1)
+    with serving(folder) as client:
+        problem(client.get("/v1/duplicates?radius=5"), 503, "being-computed")
+        for radius in range(6, 12):
+            client.get(f"/v1/duplicates?radius={radius}")
+        time.sleep(0.5)  # enough for all of them
+        assert client.get("/v1/duplicates?radius=5").status_code == 200
+        assert first_page(client, "radius=6")["radius"] == 6

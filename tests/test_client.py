@@ -152,7 +152,7 @@ def ask(request):
 
 @pytest.fixture
 def waits(monkeypatch) -> list[float]:
-    """The seconds that clients would wait; they do not."""
+    """The seconds that clients would wait; they do not, but their clock goes on by them."""
     asked = []
 
     async def wait(seconds: float) -> None:
@@ -162,6 +162,8 @@ def waits(monkeypatch) -> list[float]:
     monkeypatch.setattr(clients, "time", SimpleNamespace(sleep=asked.append))
     both = SimpleNamespace(sleep=wait, to_thread=asyncio.to_thread)
     monkeypatch.setattr(clients, "asyncio", both)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(asked))
+    monkeypatch.setattr(calls, "time", clock)
     return asked
 
 
@@ -492,12 +494,18 @@ def test_a_busy_service_is_asked_again_when_it_says(ask, waits):
     assert 1 <= fourth <= 2
 
 
-def test_a_service_that_stays_busy_is_given_up(ask, waits):
-    with scripted((503, {"Retry-After": "1"}, BUSY)) as (address, script):
+def test_a_service_that_is_busy_is_asked_until_the_timeout(ask, waits):
+    busy = (503, {"Retry-After": "1"}, BUSY)
+    with scripted(*[busy] * 60, (200, {}, FOUND)) as (address, script):
+        assert ask(address, "search", 7, timeout=600) == []
+        assert len(script.requests) == 61
+    waits.clear()
+    with scripted((503, {}, BUSY)) as (address, script):
         with pytest.raises(hs.errors.GalleryBusy, match=r"^busy now$"):
-            ask(address, "search", 7)
-        assert len(script.requests) == 30
-        script.requests.clear()
+            ask(address, "search", 7, timeout=6000)
+        assert len(script.requests) > 1000  # the waits' length stays bounded
+        assert 5990 < sum(waits) < 6000
+    with scripted(busy) as (address, script):
         with pytest.raises(hs.errors.GalleryBusy):
             ask(address, "search", 7, timeout=0.5)  # shorter than what it is to wait
         assert len(script.requests) == 1
@@ -511,7 +519,29 @@ def test_the_waits_of_a_real_clock_end_with_the_timeout(ask):
     assert 2 <= len(script.requests) <= 5
 
 
-@pytest.mark.parametrize("status", [500, 502, 504, 404, 400, 301])
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_whose_service_does_not_answer_is_asked_again(status, ask, waits):
+    page = (status, {"X-Request-ID": "r7"}, b"<html>no</html>")
+    with scripted(page, page, (200, {}, FOUND)) as (address, script):
+        assert ask(address, "search", 7) == []
+        assert len(script.requests) == 3
+    waits.clear()
+    with scripted(page) as (address, script):
+        with pytest.raises(hs.errors.ServiceError, match=f"^{address} answered {status} ") as error:
+            ask(address, "search", 7)
+        assert len(script.requests) == 6
+    assert (error.value.status, error.value.request_id) == (status, "r7")
+    assert sum(waits) < 8
+
+
+def test_an_upload_that_a_proxy_refuses_is_too_large(ask, picture):
+    with scripted((413, {}, b"<html>413</html>")) as (address, script):
+        with pytest.raises(hs.errors.ImageTooLarge, match=r"query\.jpg: .* answered 413 .*large$"):
+            ask(address, "search", picture)
+        assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize("status", [500, 404, 400, 301])
 def test_what_is_no_answer_of_the_service_is_named_by_its_status(status, ask, waits):
     page = (status, {"X-Request-ID": "r7", "Location": "http://127.0.0.1:1/"}, b"<html>no</html>")
     with scripted(page) as (address, script):

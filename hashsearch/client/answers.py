@@ -33,7 +33,7 @@ T = TypeVar("T")
 ERRORS: Mapping[str, type[HashSearchError]] = {
     "not-in-gallery": NotInGallery,
     "original-missing": OriginalMissing,
-    "body-too-large": ImageTooLarge,  # nothing but images makes a body large
+    "body-too-large": ImageTooLarge,
     "image-too-large": ImageTooLarge,
     "unsupported-format": UnsupportedFormat,
     "invalid-image": InvalidImage,
@@ -196,6 +196,8 @@ def error_of(address: str, answer: Answer) -> HashSearchError:
         problem = _Problem.model_validate_json(answer.data)
     except ValidationError:  # of a proxy, or of another service
         sentence = f"{address} answered {answer.status} {responses.get(answer.status, '')}".rstrip()
+        if answer.status == 413:  # nothing but images makes a body large
+            return ImageTooLarge(f"{sentence}: the upload is too large")
         if 300 <= answer.status < 400:
             sentence += "; redirects are not followed"
         return ServiceError(sentence, status=answer.status, request_id=_request_id(answer))

@@ -61,7 +61,7 @@ T = TypeVar("T")
 MOST_BYTES = 32 * 2**20  # of an answer; one with the most hits and the longest uris has half
 _MOST_PAGES = 10_000
 _BUSY = (429, 503)
-_MOST_BUSY = 30  # answers of a service that is busy, for one request
+_OF_A_PROXY = (502, 504)  # whose service does not answer: as if no connection were made
 _MOST_UNANSWERED = 6  # times that one request is sent without an answer: about five seconds
 _FIRST_WAIT_S = 0.25  # doubles each time
 _LONGEST_WAIT_S = 5.0
@@ -227,10 +227,10 @@ class Service:
         Raises what the answer stands for if it has another status than 200, and ServiceError.
         """
         deadline = time.monotonic() + self.timeout
-        unanswered = busy = 0
+        unanswered = 0
         for again in count():
             error: HashSearchError
-            wait = min(_FIRST_WAIT_S * 2**again, _LONGEST_WAIT_S) * random.uniform(0.5, 1)
+            wait = min(_FIRST_WAIT_S * 2 ** min(again, 9), _LONGEST_WAIT_S) * random.uniform(0.5, 1)
             try:
                 answer = yield Send(request, deadline)
                 assert answer is not None
@@ -246,11 +246,13 @@ class Service:
             else:
                 if answer.status == 200:
                     return answer
-                busy += 1
                 error = error_of(self.address, answer)
                 if request.image is not None and isinstance(error, InvalidImage):
                     error = type(error)(f"{request.image}: {error}")
-                is_final = busy == _MOST_BUSY or answer.status not in _BUSY
+                unanswered += answer.status in _OF_A_PROXY
+                is_final = (
+                    answer.status not in (*_BUSY, *_OF_A_PROXY) or unanswered == _MOST_UNANSWERED
+                )
                 asked = _seconds(answer.headers.get("Retry-After", "")) * random.uniform(1, 1.25)
                 wait = max(wait, asked)
             if is_final or time.monotonic() + wait >= deadline:

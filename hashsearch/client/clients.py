@@ -33,8 +33,8 @@ class Client:
     key: the API key, which changes need; it is sent with every request, to this address alone,
     and over http: in plain text. timeout: seconds within which a request must be answered. A
     service that is busy, is starting or limits the rate of requests is asked again within this
-    time, when its `Retry-After` says; where no service answers, six times within a few seconds.
-    A repeated request changes nothing more.
+    time, when its `Retry-After` says. If no service answers, or a proxy says so (502, 504), the
+    request is sent six times within a few seconds. A repeated request changes nothing more.
 
     It is a context manager and has a length. It may be used from several threads at once; a process
     that is forked makes a client of its own. Redirects are not followed, and environment variables,

@@ -3,7 +3,7 @@
 import errno
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ from service.engine import Engine
 from service.images import added_answer
 from service.problems import DiskFull, at_fault
 from service.schemas.images import AddedAnswer, RemovedAnswer, Upload
+
+_TRIES = 10  # to answer an addition that another client removes meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,9 @@ def encoded(engine: Engine, uploads: Sequence[Upload], context: Context) -> Enco
 
 
 def add(engine: Engine, images: Encoded, context: Context) -> AddedAnswer:
-    """Store images in one shard and one commit.
+    """Store images in one shard and one commit; again if one is removed before it is answered.
 
-    Raises GalleryReadOnly, GalleryBusy, DiskFull, and NotInGallery if one is removed meanwhile.
+    Raises GalleryReadOnly, GalleryBusy and DiskFull.
     """
 
     def encode(some: Sequence[Prepared]) -> Mapping[str, NDArray[np.uint8]]:
@@ -74,8 +76,11 @@ def add(engine: Engine, images: Encoded, context: Context) -> AddedAnswer:
         return {name: values[rows] for name, values in images.columns.items()}
 
     def store(gallery: GalleryFolder) -> AddedAnswer:
-        added = add_images(gallery, images.fingerprint, images.additions, encode)
-        return added_answer(gallery, added, context)
+        for _ in range(_TRIES):
+            added = add_images(gallery, images.fingerprint, images.additions, encode)
+            with suppress(NotInGallery):
+                return added_answer(gallery, added, context)
+        raise GalleryBusy("another program removes the images while they are added; try again")
 
     with _reported():
         return engine.with_gallery(store)

@@ -11,7 +11,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from hashsearch.encoder import Encoder
-from hashsearch.errors import ArtifactMismatch, InvalidImage
+from hashsearch.errors import ArtifactMismatch, GalleryBusy, InvalidImage
+from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.shards import ShardWriter
 from hashsearch.images import decode
@@ -20,10 +21,12 @@ from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.jobs.reencoding import reencode
+from hashsearch.jobs.removing import remove
 from hashsearch.jobs.verifying import verify
 from hashsearch.models.storage import read_model
 from hashsearch.sources.base import SourceImage
 from hashsearch.sources.folder import Folder
+from tests.conftest import KEY, WITH_KEY, serving
 from tests.galleries import another_png, content, served
 
 
@@ -161,6 +164,65 @@ def test_several_images_are_added_in_one_shard_and_one_commit(gallery, image_fil
         assert_array_equal(gallery.pixels(number), tiny)
         assert_array_equal(gallery.code(number), encoder.columns(tiny[np.newaxis])["codes"][0])
     assert verify(gallery, 400).findings == []
+
+
+@pytest.fixture
+def removing(monkeypatch):
+    """Another program, which removes an image with a key right after each of some commits."""
+    left = []
+
+    def start(key: bytes, times: int) -> None:
+        left.extend([key] * times)
+
+    commit = GalleryFolder.commit
+
+    def commit_and_remove(gallery, *arguments):
+        commit(gallery, *arguments)
+        if left:
+            ((number, _),) = gallery.catalog.images_of_keys([left.pop()]).values()
+            remove(gallery.catalog, Selection(ids=[number]))
+
+    monkeypatch.setattr(GalleryFolder, "commit", commit_and_remove)
+    return start
+
+
+def test_an_image_that_is_removed_while_it_is_added_is_added_again(
+    gallery, image_files, photograph, removing
+):
+    known = sorted(path for path in image_files.rglob("*.*") if path.is_file())[5].read_bytes()
+    for data, labels in ((photograph, ("rocket",)), (known, ("known",))):
+        key = hashlib.sha256(data).digest()
+        removing(key, 2)
+        ((number, _),) = add_together(gallery, data, labels=labels)
+        assert gallery.catalog.images_of_keys([key])[key][0] == number
+        assert gallery.catalog.record(number).label == labels[0]
+    assert (gallery.catalog.count(), verify(gallery, 400).findings) == (301, [])
+    removing(hashlib.sha256(photograph).digest(), 100)
+    with pytest.raises(GalleryBusy, match="removes the images while they are added; try again"):
+        add_together(gallery, photograph, labels=("rocket",))
+
+
+def test_a_client_is_not_answered_that_its_new_image_is_unknown(gallery, photograph, monkeypatch):
+    left = [None] * 2
+
+    def add_and_remove(folder, *arguments):
+        added = add_images(folder, *arguments)
+        if left:
+            left.pop()
+            remove(folder.catalog, Selection(ids=[added[0][0]]))
+        return added
+
+    monkeypatch.setattr("service.writing.add_images", add_and_remove)
+    with serving(gallery.folder, **WITH_KEY) as client:
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        answer = client.post("/v1/images", content=photograph)
+        assert answer.status_code == 200
+        (image,) = answer.json()["images"]
+        assert image["is_new"]
+        assert gallery.catalog.record(image["id"]).id == image["id"]
+        left += [None] * 100
+        answer = client.post("/v1/images", content=another_png())
+        assert (answer.status_code, answer.json()["code"]) == (503, "gallery-busy")
 
 
 def test_the_same_bytes_added_by_many_threads_at_once_are_new_once(gallery, photograph):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.encoder import Encoder
-from hashsearch.errors import ArtifactMismatch, InvalidImage, NotInGallery
+from hashsearch.errors import ArtifactMismatch, GalleryBusy, InvalidImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import uri_at
@@ -20,6 +20,8 @@ from hashsearch.sources.base import SourceImage, added_path, added_uri
 
 # The encoder's columns of prepared images, by name: (n, width) uint8, in their order.
 Encode = Callable[[Sequence[Prepared]], Mapping[str, NDArray[np.uint8]]]
+
+_TRIES = 10  # to add images that another program removes meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,22 @@ def add_images(
 
     Equal contents are one image, which has the last label and the first path of theirs.
     fingerprint: of the model that `encode` uses. encode: is called for the images whose content
-    the gallery does not hold, if there are any.
+    the gallery does not hold, if there are any; again if an image is removed meanwhile.
     Returns each image's id, and whether it is new, which is true of the first of equal contents.
     Raises ArtifactMismatch if the gallery has another model, GalleryReadOnly if something has to
-    be written, and NotInGallery if another program removes a new image at once.
+    be written, and GalleryBusy if another program removes an image each time that it is added.
     """
+    for _ in range(_TRIES):
+        added = _added(gallery, fingerprint, additions, encode)
+        if added is not None:
+            return added
+    raise GalleryBusy("another program removes the images while they are added; try again")
+
+
+def _added(
+    gallery: GalleryFolder, fingerprint: str, additions: Sequence[Addition], encode: Encode
+) -> list[tuple[int, bool]] | None:
+    """As of `add_images`; None if another program removed an image meanwhile."""
     unique = _unique(additions)
     keys = list(unique)
     uris = {key: _uri(gallery, one) for key, one in unique.items()}
@@ -98,7 +111,10 @@ def add_images(
     columns = _columns(gallery, [unique[key].image for key in unknown], encode)
     if not unknown:
         _commit(gallery, _of_known(unique, uris, known))
-        return [(known[one.image.key][0], False) for one in additions]
+        stored = gallery.catalog.images_of_keys(keys)
+        if len(stored) < len(keys):
+            return None
+        return [(stored[one.image.key][0], False) for one in additions]
     with gallery.additions_lock() as folder:
         # Another program may have added some of them while their codes were computed.
         known = former | gallery.catalog.images_of_keys(keys)
@@ -116,14 +132,12 @@ def add_images(
             if writer is not None:
                 writer.discard()  # the disk may be full
             raise
-        stored = gallery.catalog.images_of_keys(new)
-    if len(stored) < len(new):
-        raise NotInGallery("another program removed the image while it was added")
+        stored = gallery.catalog.images_of_keys(keys)
+    if len(stored) < len(keys):
+        return None
     # A job may have added the content meanwhile, under another uri.
-    made = {key: uri == uris[key] for key, (_, uri) in stored.items()}
-    return [
-        ((known | stored)[one.image.key][0], made.pop(one.image.key, False)) for one in additions
-    ]
+    made = {key: stored[key][1] == uris[key] for key in new}
+    return [(stored[one.image.key][0], made.pop(one.image.key, False)) for one in additions]
 
 
 def _unique(additions: Sequence[Addition]) -> dict[bytes, Addition]:

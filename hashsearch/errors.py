@@ -6,7 +6,12 @@ unchanged.
 
 
 class HashSearchError(Exception):
-    """The root of all errors raised on purpose."""
+    """The root of all errors raised on purpose.
+
+    request_id: by which the log of an HTTP service has the request; None if no service raised it.
+    """
+
+    request_id: str | None = None
 
 
 class InvalidImage(HashSearchError):
@@ -84,8 +89,7 @@ class EvaluationError(HashSearchError):
 class ServiceError(HashSearchError):
     """A service that a client cannot reach, or that refuses or fails to answer.
 
-    code: the problem's stable name. status: of HTTP. request_id: by which the service's log has the
-    request. Each is None if it is not known.
+    code: the problem's stable name. status: of HTTP. Each is None if it is not known.
     """
 
     def __init__(

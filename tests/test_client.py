@@ -672,9 +672,20 @@ def test_every_problem_raises_the_error_that_the_library_has_for_it(row, waits):
         assert raised.type is row.error
     else:
         assert raised.type is ERRORS.get(row.code, hs.errors.ServiceError)
+    found = raised.value
+    assert found.request_id == "r9"
     if raised.type is hs.errors.ServiceError:
-        found = raised.value
-        assert (found.code, found.status, found.request_id) == (row.code, row.status, "r9")
+        assert (found.code, found.status) == (row.code, row.status)
+
+
+def test_an_error_about_an_image_keeps_the_id_of_its_request(ask, picture):
+    problem = {"detail": "no", "code": "invalid-image", "request_id": "r9"}
+    for answer in ((422, {}, problem), (413, {"X-Request-ID": "r9"}, b"<html>")):
+        for name, argument in (("search", picture), ("encode", [picture]), ("add", picture)):
+            with scripted(answer) as (address, _), pytest.raises(hs.errors.InvalidImage) as raised:
+                ask(address, name, argument)
+            assert raised.value.request_id == "r9"
+            assert str(picture) in str(raised.value)
 
 
 def test_the_table_of_errors_names_problems_that_there_are():

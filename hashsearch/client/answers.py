@@ -192,22 +192,29 @@ def not_a_service(address: str) -> ServiceError:
 
 def error_of(address: str, answer: Answer) -> HashSearchError:
     """The error that an answer with any status but 200 stands for."""
+    request_id = answer.headers.get("X-Request-ID")
+    kind: type[HashSearchError] | None
     try:
         problem = _Problem.model_validate_json(answer.data)
     except ValidationError:  # of a proxy, or of another service
         sentence = f"{address} answered {answer.status} {responses.get(answer.status, '')}".rstrip()
-        if answer.status == 413:  # nothing but images makes a body large
-            return ImageTooLarge(f"{sentence}: the upload is too large")
         if 300 <= answer.status < 400:
             sentence += "; redirects are not followed"
-        return ServiceError(sentence, status=answer.status, request_id=_request_id(answer))
-    sentence = problem.detail[:_LONGEST]
-    if problem.code in ERRORS:
-        return ERRORS[problem.code](sentence)
-    return ServiceError(
-        sentence, code=problem.code, status=answer.status, request_id=problem.request_id
-    )
+        code, kind = None, None
+        if answer.status == 413:  # nothing but images makes a body large
+            sentence, kind = f"{sentence}: the upload is too large", ImageTooLarge
+    else:
+        sentence, code, kind = problem.detail[:_LONGEST], problem.code, ERRORS.get(problem.code)
+        request_id = problem.request_id or request_id
+    if kind is None:
+        return ServiceError(sentence, code=code, status=answer.status, request_id=request_id)
+    error = kind(sentence)
+    error.request_id = request_id
+    return error
 
 
-def _request_id(answer: Answer) -> str | None:
-    return answer.headers.get("X-Request-ID")
+def about(what: str, error: HashSearchError) -> HashSearchError:
+    """An error whose sentence begins with what it is about, such as the path of an image."""
+    named = type(error)(f"{what}: {error}")
+    named.request_id = error.request_id
+    return named

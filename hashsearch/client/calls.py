@@ -29,6 +29,7 @@ from hashsearch.client.answers import (
     Answer,
     GalleryInfo,
     ServedImage,
+    about,
     error_of,
     not_a_service,
     ranking_of,
@@ -154,7 +155,7 @@ class Service:
             try:
                 answer = yield from self._answer(encode_request(image))
             except (InvalidImage, InvalidQuery) as error:
-                raise type(error)(f"image {number}: {error}") from error
+                raise about(f"image {number}", error) from error
             codes.append(code_from_hex(read(self.address, answer, ENCODE).code))
         return np.stack(codes) if codes else np.empty((0, 32), np.uint8)
 
@@ -248,7 +249,7 @@ class Service:
                     return answer
                 error = error_of(self.address, answer)
                 if request.image is not None and isinstance(error, InvalidImage):
-                    error = type(error)(f"{request.image}: {error}")
+                    error = about(request.image, error)
                 unanswered += answer.status in _OF_A_PROXY
                 is_final = (
                     answer.status not in (*_BUSY, *_OF_A_PROXY) or unanswered == _MOST_UNANSWERED

@@ -280,6 +280,9 @@ def test_examples_may_be_pictures_and_the_query_left_out(opened, client, picture
         (9, {"crop": (0, 0, 0.5, 0.5)}),
         (b"GIF89a", {"crop": (0, 0, 0, 0)}),
         (9, {"offset": 3}),
+        (None, {"ids": [1]}),
+        (None, {"crop": "0,0,1,0.5", "like": [1]}),
+        (None, {"transforms": True}),
     ],
 )
 def test_what_is_refused_raises_the_same_error_as_the_open_gallery(query, options, opened, client):
@@ -288,8 +291,19 @@ def test_what_is_refused_raises_the_same_error_as_the_open_gallery(query, option
     with pytest.raises(hs.errors.HashSearchError) as found:
         client.search(query, **options)
     assert found.type is expected.type
-    if isinstance(query, Path):
+    if query is None or isinstance(query, Path):
         assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("prefix", ["/pictures", Path("pictures"), Path("/pictures")])
+def test_a_uri_prefix_is_no_path_of_the_clients_machine(prefix, client):
+    with pytest.raises(hs.errors.InvalidQuery, match="is a uri of the service's gallery, such as"):
+        client.search(9, uri_prefix=prefix)
+
+
+def test_more_hits_than_a_service_gives_are_refused(client):
+    with pytest.raises(hs.errors.InvalidQuery):
+        client.search(9, k=1001)
 
 
 def test_an_upload_that_is_too_large_is_refused_whole(client, tmp_path):

@@ -61,6 +61,11 @@ def search_request(query: Queryable | None, k: int | None, options: SearchOption
         if ids is not None:
             body[name] = [one for one in whole_numbers(name, ids) if one >= 0]  # no image has less
     body = {name: value for name, value in body.items() if value or name == "ids"}
+    if query is None:
+        if any(name in ("crop", "transforms") for name, _ in params):
+            raise InvalidQuery("a crop or transforms need a query, and none came")
+        if not ("like" in body or "unlike" in body):
+            raise InvalidQuery("nothing came to search for; a query, or an example, was wanted")
     sent = None if query is None else _sent(query)
     image = _shown(query) if isinstance(sent, bytes) else None
     if isinstance(sent, bytes) and not body:
@@ -147,8 +152,7 @@ def _search_params(k: int | None, options: SearchOptions) -> list[tuple[str, str
         params.append(("label", valid_text(text("a label", label))))
     prefix = options.get("uri_prefix")
     if prefix is not None:
-        checked_path(prefix)
-        params.append(("uri_prefix", valid_text(os.fspath(prefix))))
+        params.append(("uri_prefix", valid_text(_uri_prefix(prefix))))
     crop = options.get("crop")
     if crop is not None and (part := Crop.of(crop)) != WHOLE:
         edges = (part.left, part.top, part.right, part.bottom)
@@ -156,6 +160,14 @@ def _search_params(k: int | None, options: SearchOptions) -> list[tuple[str, str
     if options.get("transforms", False):
         params.append(("transforms", "true"))
     return params
+
+
+def _uri_prefix(prefix: PathOrName) -> str:
+    """Raises InvalidQuery also for a path, which would be of this machine."""
+    checked_path(prefix)
+    if not isinstance(prefix, str) or os.path.isabs(prefix):  # noqa: PTH117
+        raise InvalidQuery("uri_prefix is a uri of the service's gallery, such as 'photos'")
+    return prefix
 
 
 def _image_request(

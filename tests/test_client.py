@@ -3,7 +3,10 @@
 import asyncio
 import inspect
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,7 +88,9 @@ class Scripted:
 
 
 @contextmanager
-def scripted(*answers, port: int = 0) -> Iterator[tuple[str, Scripted]]:
+def scripted(
+    *answers, port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, Scripted]]:
     script = Scripted(*answers)
 
     class Handler(BaseHTTPRequestHandler):
@@ -118,10 +123,13 @@ def scripted(*answers, port: int = 0) -> Iterator[tuple[str, Scripted]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *arguments: None  # a client that does not trust it hangs up
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", script
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}", script
     finally:
         server.shutdown()
         thread.join()
@@ -717,13 +725,13 @@ def test_the_key_is_sent_to_the_service_alone(ask, monkeypatch):
             scripted(moved) as (address, script),
             pytest.raises(hs.errors.ServiceError, match="; redirects are not followed") as e,
         ):
-            ask(address, "search", 7, key="secret-key")
+            ask(address, "search", 7, key="secret-key-of-sixteen")
         (_, _, headers, _) = script.requests[0]
-        assert headers["Authorization"] == "Bearer secret-key"
+        assert headers["Authorization"] == "Bearer secret-key-of-sixteen"
         assert headers["Accept-Encoding"] == "identity"
         assert other.requests == []
     assert "secret" not in str(e.value)
-    assert "secret" not in repr(hs.Client(address, key="secret-key"))
+    assert "secret" not in repr(hs.Client(address, key="secret-key-of-sixteen"))
 
 
 def test_a_path_prefix_of_the_address_is_kept(ask):
@@ -745,10 +753,16 @@ def test_a_path_prefix_of_the_address_is_kept(ask):
         ({"address": "http://host:99999999"}, "an address is like"),
         ({"address": "http://a\nb"}, "an address is like"),
         ({"address": None}, "an address is like .*; got None"),
-        ({"key": "secret\r\nX: y"}, "a key is a text of ASCII"),
-        ({"key": ""}, "a key is a text of ASCII"),
-        ({"key": "secrét"}, "a key is a text of ASCII"),
-        ({"key": b"secret"}, "a key is a text of ASCII"),
+        ({"key": "secret-key\r\nX: yyyyyy"}, "a key is a text of at least 16 ASCII"),
+        ({"key": ""}, "a key is a text of at least 16 ASCII"),
+        ({"key": "secret-of-fifte"}, "a key is a text of at least 16 ASCII"),
+        ({"key": "secrét-of-sixteen"}, "a key is a text of at least 16 ASCII"),
+        ({"key": b"secret-of-sixteen"}, "a key is a text of at least 16 ASCII"),
+        ({"verify": False}, "False came as verify; a file of certificates"),
+        ({"verify": "nowhere.pem"}, "nowhere.pem cannot be read: No such file"),
+        ({"verify": "a\0b"}, "is no path"),
+        ({"verify": __file__}, "holds no certificates in PEM format"),
+        ({"verify": Path(__file__).parent}, "cannot be read|no certificates"),
         ({"timeout": float("inf")}, "a timeout is a number of seconds"),
         ({"timeout": 0}, "a timeout is a number of seconds"),
         ({"timeout": float("nan")}, "a timeout is a number of seconds"),
@@ -761,6 +775,25 @@ def test_settings_of_a_client_are_checked(kind, arguments, message):
     with pytest.raises(hs.errors.InvalidQuery, match=message) as error:
         kind(**({"address": "http://127.0.0.1:1"} | arguments))
     assert "secr" not in str(error.value)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_a_service_with_a_certificate_of_its_own_is_trusted_if_it_is_named(ask, tmp_path):
+    certificate, key = tmp_path / "own.pem", tmp_path / "key.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    made += ["-subj", "/CN=own", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made += ["-out", str(certificate), "-keyout", str(key)]
+    subprocess.run(made, check=True, capture_output=True)
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(certificate, key)
+    with scripted((200, {}, FOUND), tls=served) as (address, script):
+        context = ssl.create_default_context(cafile=certificate)
+        for verify in (certificate, str(certificate), context):
+            assert ask(address, "search", 7, verify=verify) == []
+        for unknown in (None, ssl.create_default_context()):
+            with pytest.raises(hs.errors.ServiceError, match="CERTIFICATE_VERIFY_FAILED"):
+                ask(address, "search", 7, verify=unknown)
+        assert len(script.requests) == 3
 
 
 def test_a_closed_client_says_so(address):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import count
+from os import PathLike
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import httpx2
@@ -50,7 +51,14 @@ from hashsearch.client.questions import (
 from hashsearch.codes import code_from_hex
 from hashsearch.errors import HashSearchError, InvalidImage, InvalidQuery, ServiceError
 from hashsearch.images import TINY_SIDE, decode
-from hashsearch.inputs import PathOrName, Picture, described, several_images
+from hashsearch.inputs import (
+    PathOrName,
+    Picture,
+    checked_path,
+    described,
+    several_images,
+    shortened,
+)
 from hashsearch.retrieval.ranking import Ranking
 from hashsearch.search_options import Queryable, SearchOptions
 
@@ -94,6 +102,7 @@ class Done:
     result: object
 
 
+Verify: TypeAlias = PathOrName | ssl.SSLContext
 Call: TypeAlias = Generator[Send | Wait, Answer | None, T]
 
 
@@ -126,11 +135,12 @@ def advance(call: Call[T], outcome: Answer | Exception | None = None) -> Send | 
 class Service:
     """A service's address and key, and the calls to it."""
 
-    def __init__(self, address: str, key: str | None, timeout: float):
+    def __init__(self, address: str, key: str | None, timeout: float, verify: Verify | None):
         """Raises InvalidQuery."""
         self.address, self._key, self.timeout = _checked_address(address), key, timeout
-        if key is not None and not (isinstance(key, str) and re.fullmatch(r"[!-~]+", key)):
-            raise InvalidQuery("a key is a text of ASCII characters without spaces")
+        self.verify = _checked_certificates(verify)
+        if key is not None and not (isinstance(key, str) and re.fullmatch(r"[!-~]{16,}", key)):
+            raise InvalidQuery("a key is a text of at least 16 ASCII characters, without spaces")
         is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
         if not (is_number and 0 < timeout <= _LONGEST_TIMEOUT_S):
             raise InvalidQuery(
@@ -275,6 +285,28 @@ def _checked_address(address: str) -> str:
     if url.query or url.fragment or not 0 < (url.port or 80) < 2**16:
         raise InvalidQuery(wanted)
     return str(url).rstrip("/")
+
+
+def _checked_certificates(verify: Verify | None) -> ssl.SSLContext | bool:
+    """The argument `verify` of httpx2."""
+    if verify is None:
+        return True
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    if not isinstance(verify, str | PathLike):  # False would trust everybody
+        raise InvalidQuery(
+            f"{described(verify)} came as verify; a file of certificates or an ssl.SSLContext was "
+            "wanted"
+        )
+    path = checked_path(verify)
+    try:
+        return ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise InvalidQuery(f"{shortened(path)} holds no certificates in PEM format") from error
+    except OSError as error:
+        raise InvalidQuery(f"{shortened(path)} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a zero byte
+        raise InvalidQuery(f"{shortened(path)!r} is no path: {error}") from error
 
 
 def _seconds(retry_after: str) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.client.answers import Answer, GalleryInfo, ServedImage
-from hashsearch.client.calls import Call, Done, Received, Send, Service, Wait, advance
+from hashsearch.client.calls import Call, Done, Received, Send, Service, Verify, Wait, advance
 from hashsearch.errors import ServiceError
 from hashsearch.inputs import PathOrName, Picture
 from hashsearch.retrieval.ranking import Hit, Ranking
@@ -30,15 +30,18 @@ class Client:
     """A gallery that a service serves, with the calls of `Gallery`, over HTTP.
 
     address: of the service, such as "http://127.0.0.1:8000", with its path prefix if it has one.
-    key: the API key, which changes need; it is sent with every request, to this address alone,
-    and over http: in plain text. timeout: seconds within which a request must be answered. A
-    service that is busy, is starting or limits the rate of requests is asked again within this
-    time, when its `Retry-After` says. If no service answers, or a proxy says so (502, 504), the
+    key: the API key, of at least 16 characters, which changes need; it is sent with every request,
+    to this address alone, and over http: in plain text. timeout: seconds within which a request
+    must be answered. verify: a file of the certificates that are trusted, in PEM format, or an
+    ssl.SSLContext, for a service with a certificate of its own; None means the usual authorities.
+
+    A service that is busy, is starting or limits the rate of requests is asked again within the
+    timeout, when its `Retry-After` says. If no service answers, or a proxy says so (502, 504), the
     request is sent six times within a few seconds. A repeated request changes nothing more.
 
-    It is a context manager and has a length. It may be used from several threads at once; a process
-    that is forked makes a client of its own. Redirects are not followed, and environment variables,
-    such as of proxies, are not read.
+    A client may be used from several threads at once; a process that is forked makes a client of
+    its own. Redirects are not followed, and environment variables, such as of proxies and
+    certificates, are not read.
 
     Raises what `Gallery` raises, and ServiceError where no service answers, refuses, or fails.
 
@@ -47,9 +50,16 @@ class Client:
     300
     """
 
-    def __init__(self, address: str, *, key: str | None = None, timeout: float = _TIMEOUT_S):
-        """Raises InvalidQuery if the address, the key or the timeout cannot be used."""
-        self._service = Service(address, key, timeout)
+    def __init__(
+        self,
+        address: str,
+        *,
+        key: str | None = None,
+        timeout: float = _TIMEOUT_S,
+        verify: Verify | None = None,
+    ):
+        """Raises InvalidQuery if an argument cannot be used."""
+        self._service = Service(address, key, timeout, verify)
         self._http = httpx2.Client(**_options(self._service))
 
     def __enter__(self) -> Self:
@@ -220,9 +230,16 @@ class AsyncClient:
     20
     """
 
-    def __init__(self, address: str, *, key: str | None = None, timeout: float = _TIMEOUT_S):
-        """Raises InvalidQuery if the address, the key or the timeout cannot be used."""
-        self._service = Service(address, key, timeout)
+    def __init__(
+        self,
+        address: str,
+        *,
+        key: str | None = None,
+        timeout: float = _TIMEOUT_S,
+        verify: Verify | None = None,
+    ):
+        """Raises InvalidQuery if an argument cannot be used."""
+        self._service = Service(address, key, timeout, verify)
         self._http = httpx2.AsyncClient(**_options(self._service))
 
     async def __aenter__(self) -> Self:
@@ -311,6 +328,7 @@ def _options(service: Service) -> dict[str, Any]:
     return {
         "base_url": service.address,
         "headers": service.headers,
+        "verify": service.verify,
         "follow_redirects": False,
         "trust_env": False,
     }

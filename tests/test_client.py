@@ -340,6 +340,15 @@ def test_a_client_says_what_is_served(opened, client, address):
     assert awaited(address, "info") == info
 
 
+def test_a_client_says_what_labels_there_are_and_whether_it_takes_changes(changing, client):
+    opened, writing = changing
+    labels = [image.label for image in opened]
+    info = writing.info()
+    assert info.labels == {label: labels.count(label) for label in set(labels)}
+    assert list(info.labels.values()) == sorted(info.labels.values(), reverse=True)
+    assert (info.writes, client.info().writes) == (True, False)
+
+
 def test_both_clients_have_the_same_calls():
     def calls_of(kind: type) -> dict[str, inspect.Signature]:
         public = {name: value for name, value in vars(kind).items() if not name.startswith("_")}
@@ -810,4 +819,4 @@ def test_an_error_of_a_service_can_be_carried_between_processes():
     error = hs.errors.ServiceError("no", code="busy", status=503, request_id="r")
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), vars(copy)) == ("no", vars(error))
-    assert asdict(hs.GalleryInfo(1, 2, "f", [], None))["images"] == 1
+    assert asdict(hs.GalleryInfo(1, 2, "f", [], None, {}, False))["images"] == 1

@@ -86,19 +86,23 @@ class ServedImage:
 class GalleryInfo:
     """A gallery that is served, as a client's `info` returns it.
 
-    images: how many it has. generation: increases with every change to them. fingerprint: of the
-    model that made the codes. methods: names of those that it can be searched by. closeness: what
-    distances mean; None if it was not measured of the model.
+    images: number of images. generation: increases with every change to them. fingerprint: of the
+    model that made the codes. methods: names of the methods that can search it. closeness: what
+    distances mean; None if it was not measured of the model. labels: number of images by label, of
+    the 1,000 most frequent labels, the most frequent first. writes: whether the service takes
+    changes, with a key.
 
     >>> client.info().images
     300
     """
 
-    images: Annotated[int, Field(ge=0, lt=2**63)]
-    generation: Number
+    images: int
+    generation: int
     fingerprint: str
     methods: list[str]
     closeness: Closeness | None
+    labels: dict[str, int]
+    writes: bool
 
 
 class _Problem(BaseModel):
@@ -163,13 +167,28 @@ class _DuplicatesAnswer(BaseModel):
     next: Annotated[str, Field(max_length=1000)] | None
 
 
+class _LabelAnswer(BaseModel):
+    label: str
+    images: Number
+
+
+class _GalleryAnswer(BaseModel):
+    images: Annotated[int, Field(ge=0, lt=2**63)]
+    generation: Number
+    fingerprint: str
+    methods: list[str]
+    closeness: Closeness | None
+    labels: list[_LabelAnswer]
+    writes: bool
+
+
 SEARCH = TypeAdapter(_SearchAnswer)
 ENCODE = TypeAdapter(_EncodeAnswer)
 IMAGE = TypeAdapter(ServedImage)
 ADD = TypeAdapter(_AddAnswer)
 REMOVE = TypeAdapter(_RemoveAnswer)
 DUPLICATES = TypeAdapter(_DuplicatesAnswer)
-INFO = TypeAdapter(GalleryInfo)
+INFO = TypeAdapter(_GalleryAnswer)
 
 
 def read(address: str, answer: Answer, kind: TypeAdapter[T]) -> T:
@@ -184,6 +203,12 @@ def ranking_of(address: str, answer: Answer) -> Ranking:
     found = read(address, answer, SEARCH)
     hits = [Hit(path=None, **dict(hit)) for hit in found.hits]
     return Ranking(found.method, hits, found.truncated, found.latency_ms, found.index)
+
+
+def info_of(address: str, answer: Answer) -> GalleryInfo:
+    found = read(address, answer, INFO)
+    labels = {one.label: one.images for one in found.labels}
+    return GalleryInfo(**dict(found) | {"labels": labels})
 
 
 def not_a_service(address: str) -> ServiceError:

@@ -25,13 +25,13 @@ from hashsearch.client.answers import (
     DUPLICATES,
     ENCODE,
     IMAGE,
-    INFO,
     REMOVE,
     Answer,
     GalleryInfo,
     ServedImage,
     about,
     error_of,
+    info_of,
     not_a_service,
     ranking_of,
     read,
@@ -227,7 +227,7 @@ class Service:
         return picture.tiny
 
     def info(self) -> Call[GalleryInfo]:
-        return read(self.address, (yield from self._answer(INFO_REQUEST)), INFO)
+        return info_of(self.address, (yield from self._answer(INFO_REQUEST)))
 
     def too_slow(self) -> ServiceError:
         return ServiceError(f"{self.address} did not answer within {self.timeout:g} seconds")

@@ -91,7 +91,7 @@ class Client:
         return True  # without a request
 
     def info(self) -> GalleryInfo:
-        """What is served: number of images, generation, fingerprint, methods and closeness.
+        """Return what is served, such as the number of images, methods and labels.
 
         >>> client.info().methods
         ['codes', 'pixels', 'normalized']

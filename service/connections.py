@@ -154,5 +154,6 @@ class Connection(HttpToolsProtocol):
 
 
 def connections(time_s: float) -> type[Connection]:
-    """The class of connections with so many seconds for a header, and for a body."""
+    """The class of connections with so many seconds for a header, for a body, and for a client to
+    read the next part of an answer."""
     return type("Connection", (Connection,), {"time_s": time_s})

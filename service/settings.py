@@ -1,6 +1,8 @@
 """The service's settings, read from the environment."""
 
+import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -68,7 +70,11 @@ class Settings(BaseSettings):
         default=16 * 2**20, ge=1, description="largest body that is read, in bytes"
     )
     body_timeout_s: float = Field(
-        default=30.0, gt=0, description="seconds in which a header must arrive, and then a body"
+        default=30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds in which a header must arrive, then a body, and in which a "
+        "client must read the next part of an answer",
     )
     originals: bool = Field(
         default=False,
@@ -76,7 +82,11 @@ class Settings(BaseSettings):
         "such as the place where a photograph was taken",
     )
     original_timeout_s: float = Field(
-        default=300.0, gt=0, description="seconds in which a client must take an original file"
+        default=300.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds in which a client must take an original file; one that reads nothing "
+        "is cut off earlier, after HASHSEARCH_BODY_TIMEOUT_S",
     )
     queue: int = Field(
         default=64,
@@ -113,9 +123,10 @@ class Settings(BaseSettings):
         default=(),
         description="origins, set apart by commas, whose pages may use the service; * for all",
     )
-    stop_timeout_s: int = Field(
-        default=5,
+    stop_timeout_s: float = Field(
+        default=5.0,
         ge=1,
+        allow_inf_nan=False,
         description="seconds in which requests may be finished after the service is stopped",
     )
     log_format: Literal["auto", "json", "text"] = Field(
@@ -129,3 +140,20 @@ class Settings(BaseSettings):
         default="info",
         description="least severe lines that are logged: `debug`, `info`, `warning` or `error`",
     )
+
+
+# Of other programs of the project.
+_OTHERS = ("DATA",)
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """One sentence for each environment variable that looks like a setting and is none."""
+    known = [*(name.upper() for name in Settings.model_fields), *_OTHERS]
+    sentences = []
+    for name in sorted(names):
+        prefix, _, rest = name.upper().partition("_")
+        if prefix == "HASHSEARCH" and rest not in known:
+            near = difflib.get_close_matches(rest, known, n=1)
+            meant = f"; did you mean HASHSEARCH_{near[0]}?" if near else ""
+            sentences.append(f"{name} is no setting{meant}")
+    return sentences

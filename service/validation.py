@@ -34,6 +34,9 @@ _SENTENCES = {
     "dict_type": "is an object",
     "model_type": "is an object",
     "model_attributes_type": "is an object",
+    "finite_number": "must be a finite number",
+    "ip_any_network": "must be an address or a network, such as 192.0.2.1 or 10.0.0.0/8",
+    "literal_error": "must be {expected}",
     "missing": "is missing",
     "value_error": "{error}",
 }

@@ -19,6 +19,8 @@ def settings() -> list[tuple[str, ...]]:
         value = None if field.is_required() else field.get_default(call_default_factory=True)
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
+        if isinstance(value, bool):
+            value = int(value)  # as people write it
         default = f"`{value}`" if value not in (None, "", ()) else "none"
         if field.is_required():
             default = "required"

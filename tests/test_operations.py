@@ -24,7 +24,7 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.verifying import verify
 from service.schemas.problem import Problem
-from service.settings import Settings
+from service.settings import Settings, unknown_variables
 from tests import tables
 from tests.conftest import open_searcher
 
@@ -370,24 +370,57 @@ def test_every_setting_is_described():
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"),
+    ("variable", "value", "wanted"),
     [
-        ("MAX_BODY_BYTES", "0"),
-        ("BODY_TIMEOUT_S", "soon"),
-        ("BODY_TIMEOUT_S", "nan"),
-        ("QUEUE", "-1"),
-        ("STOP_TIMEOUT_S", "0"),
-        ("LOG_FORMAT", "xml"),
-        ("LOG_LEVEL", "loud"),
+        ("MAX_BODY_BYTES", "0", "at least 1"),
+        ("MAX_BODY_BYTES", "16MB", "a whole number"),
+        ("BODY_TIMEOUT_S", "soon", "a number"),
+        ("BODY_TIMEOUT_S", "nan", "a finite number"),
+        ("STOP_TIMEOUT_S", "inf", "a finite number"),
+        ("QUEUE", "-1", "at least 1"),
+        ("ORIGINALS", "perhaps", "true or false"),
+        ("STOP_TIMEOUT_S", "0", "at least 1"),
+        ("KEY_FOR", "none", "must be 'writes' or 'all'"),
+        ("TRUSTED_PROXIES", "10.0.0.1,proxy", "must be an address or a network"),
+        ("RATE_LIMIT", "often", "a number of requests and a time are wanted"),
+        ("LOG_FORMAT", "xml", "must be 'auto', 'json' or 'text'"),
+        ("LOG_LEVEL", "loud", "must be 'debug', 'info', 'warning' or 'error'"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_variables_name(
-    gallery_folder, monkeypatch, capsys, variable, value
+    gallery_folder, monkeypatch, capsys, variable, value, wanted
 ):
     monkeypatch.setenv(f"HASHSEARCH_{variable}", value)
     assert main(["serve", "--gallery", str(gallery_folder), "--port", "0"]) == 1
     (sentence,) = capsys.readouterr().err.splitlines()
     assert f"HASHSEARCH_{variable}" in sentence
+    assert wanted in sentence
+    assert "input should" not in sentence.lower()
+
+
+def test_variables_that_are_no_settings_are_named_with_the_nearest_one():
+    names = ["HASHSEARCH_API_KEY", "HASHSEARCH_RATELIMIT", "HASHSEARCH_X", "hashsearch_que"]
+    known = ["HASHSEARCH_DATA", "HASHSEARCH_QUEUE", "hashsearch_log_level", "HOME", "XHASHSEARCH_Y"]
+    assert unknown_variables(names + known) == [
+        "HASHSEARCH_API_KEY is no setting; did you mean HASHSEARCH_API_KEYS?",
+        "HASHSEARCH_RATELIMIT is no setting; did you mean HASHSEARCH_RATE_LIMIT?",
+        "HASHSEARCH_X is no setting",
+        "hashsearch_que is no setting; did you mean HASHSEARCH_QUEUE?",
+    ]
+
+
+def test_an_unknown_setting_is_logged_at_the_start_without_its_value(folder):
+    unknown = {"HASHSEARCH_API_KEY": SECRET, "HASHSEARCH_STOP_TIMEOUT_S": "1.5"}
+    with service(folder, **unknown) as running:
+        running.wait_until_loaded()
+        assert running.stop() == -signal.SIGTERM
+    lines = [json.loads(line) for line in running.log]
+    warnings = [line["message"] for line in lines if line["level"] == "WARNING"]
+    assert "HASHSEARCH_API_KEY is no setting; did you mean HASHSEARCH_API_KEYS?" in warnings
+    (loaded,) = [line for line in lines if line["message"].startswith("gallery loaded: ")]
+    assert (loaded["images"], loaded["level"]) == (300, "INFO")
+    assert loaded["seconds"] > 0
+    assert SECRET not in "".join(running.log)
 
 
 def test_levels_are_read_in_any_case(monkeypatch):

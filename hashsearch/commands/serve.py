@@ -2,6 +2,8 @@
 
 import argparse
 import gc
+import logging
+import os
 import socket
 import sys
 from pathlib import Path
@@ -50,16 +52,16 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
     from service.connections import connections
     from service.logs import log_config
     from service.memory import return_large_blocks
-    from service.settings import InvalidSetting, Settings
+    from service.settings import InvalidSetting, Settings, unknown_variables
     from service.stopping import StoppingServer
+    from service.validation import invalid_parameter
 
     try:
         given: dict[str, Any] = {} if root_path is None else {"root_path": root_path}
         settings = Settings(gallery=gallery, **given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        wanted = first["msg"].removeprefix("Value error, ")
-        raise InvalidSetting(str(first["loc"][0]), wanted[0].lower() + wanted[1:]) from None
+        name = str(error.errors()[0]["loc"][0])
+        raise InvalidSetting(name, str(invalid_parameter(error, ()))) from None
     return_large_blocks()
     failures: list[Exception] = []
 
@@ -90,8 +92,10 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
         proxy_headers=False,
         server_header=False,
         log_config=log_config(settings, is_terminal=sys.stderr.isatty()),
-        timeout_graceful_shutdown=settings.stop_timeout_s,
+        timeout_graceful_shutdown=settings.stop_timeout_s,  # type: ignore[arg-type]  # a float, too
     )
+    for sentence in unknown_variables(os.environ):
+        logging.getLogger(__name__).warning(sentence)
     server = StoppingServer(config)
     server.run(sockets=[listener])
     if failures:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Mount
 
 import hashsearch
-from service.auth import KeyForAll, keys_of
+from service.auth import KeyForAll, Keys, keys_of
 from service.body import BodyMemory
 from service.duplicates import Duplicates
 from service.engine import Engine
@@ -62,6 +62,48 @@ def create_app(
     engine, lanes = Engine(settings.gallery, figures.count_batch), Lanes(settings)
     found_duplicates = Duplicates(engine)
 
+    app = FastAPIOffline(  # FastAPI that serves the assets of /docs itself, without a CDN
+        docs_url=None,  # a template of ours, without inline scripts
+        redoc_url=None,
+        redirect_slashes=False,  # Starlette redirects to the host that the client names
+        title="HashSearch",
+        version=hashsearch.__version__,
+        description="Image search in 32 bytes an image.",
+        lifespan=_lifespan(engine, lanes, found_duplicates, settings, when_loaded),
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.settings = settings
+    app.state.keys = keys
+    app.state.engine = engine
+    app.state.lanes = lanes
+    app.state.plain = Together(lanes.quick, engine.search_each)
+    app.state.duplicates = found_duplicates
+    app.state.labels = LabelCounts()
+    app.state.body_memory = BodyMemory(settings)
+    app.state.metrics = figures
+    figures.watch(engine, lanes, app.state.body_memory)
+    install_problem_handlers(app)
+    routes: list[BaseRoute] = []
+    for group in (search, codes, images, duplicates, gallery, health, metrics, pages):
+        app.include_router(group.router)
+        routes += group.router.routes
+    folder = Path(__file__).parent / "static"
+    routes.append(Mount("/static", StaticFiles(directory=folder), name="static"))
+    app.router.routes.append(routes[-1])
+    app.openapi = described(app)  # type: ignore[method-assign]
+    _add_middleware(app, settings, keys, figures, routes)
+    return app
+
+
+def _lifespan(
+    engine: Engine,
+    lanes: Lanes,
+    found_duplicates: Duplicates,
+    settings: Settings,
+    when_loaded: Callable[[Exception | None], None],
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What reads the gallery when the application starts, and closes it at the end."""
+
     def load() -> None:
         started = time.perf_counter()
         try:
@@ -86,37 +128,13 @@ def create_app(
             await asyncio.to_thread(found_duplicates.close)
             engine.close()
 
-    app = FastAPIOffline(  # FastAPI that serves the assets of /docs itself, without a CDN
-        docs_url=None,  # a template of ours, without inline scripts
-        redoc_url=None,
-        redirect_slashes=False,  # Starlette redirects to the host that the client names
-        title="HashSearch",
-        version=hashsearch.__version__,
-        description="Image search in 32 bytes an image.",
-        lifespan=lifespan,
-        generate_unique_id_function=lambda route: route.name,
-    )
-    app.state.settings = settings
-    app.state.keys = keys
-    app.state.engine = engine
-    app.state.lanes = lanes
-    app.state.plain = Together(lanes.quick, engine.search_each)
-    app.state.duplicates = found_duplicates
-    app.state.labels = LabelCounts()
-    app.state.body_memory = BodyMemory(settings)
-    app.state.metrics = figures
-    figures.watch(engine, lanes, app.state.body_memory)
-    install_problem_handlers(app)
-    statics = Mount(
-        "/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static"
-    )
-    every_route: list[BaseRoute] = [statics]
-    app.router.routes.append(statics)
-    for group in (search, codes, images, duplicates, gallery, health, metrics, pages):
-        app.include_router(group.router)
-        every_route += group.router.routes
-    app.openapi = described(app)  # type: ignore[method-assign]
-    # From the inside out: each sees what the next one lets through.
+    return lifespan
+
+
+def _add_middleware(
+    app: FastAPI, settings: Settings, keys: Keys, figures: Metrics, routes: Sequence[BaseRoute]
+) -> None:
+    """From the inside out: each sees what the next one lets through."""
     if settings.key_for == "all":
         app.add_middleware(KeyForAll, keys=keys)
     if settings.rate_limit is not None:
@@ -124,8 +142,5 @@ def create_app(
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     app.add_middleware(Proxied, trusted=settings.trusted_proxies, root_path=settings.root_path)
-    app.add_middleware(
-        Observed, metrics=figures, routes=every_route
-    )  # which logs the path as it came
+    app.add_middleware(Observed, metrics=figures, routes=routes)  # which logs the path as it came
     app.add_middleware(SecurityHeaders)
-    return app

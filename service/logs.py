@@ -58,5 +58,12 @@ class _Text(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, logging's name
         line = super().formatMessage(record)
-        # Control characters of a path would forge lines, or command the terminal.
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        return _escaped(line)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802, logging's name
+        return "\n".join(_escaped(line) for line in super().formatException(ei).split("\n"))
+
+
+def _escaped(line: str) -> str:
+    """Without control characters, which would forge lines or command the terminal."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import shutil
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -388,3 +389,14 @@ def test_a_request_that_is_cut_off_by_the_stop_gets_an_answer():
     assert start["status"] == 503
     assert {b"retry-after", b"x-request-id"} <= dict(start["headers"]).keys()
     assert json.loads(body["body"])["code"] == "stopping"
+
+
+def test_a_traceback_in_text_commands_no_terminal():
+    try:
+        raise ValueError("a\x1b[2Jb\rc\u202ed")
+    except ValueError:
+        record = logging.LogRecord("service", 40, "", 1, "failed", (), sys.exc_info())
+    lines = formatted(record, "text").split("\n")
+    assert lines[-1] == r"ValueError: a\x1b[2Jb\rc\u202ed"
+    assert lines[1] == "Traceback (most recent call last):"
+    assert all(line.isprintable() for line in lines)

@@ -218,7 +218,12 @@ def test_an_image_is_described_with_its_code_and_the_key_of_its_file(reading, ga
     assert {name: answer[name] for name in listed} == listed
     assert record.path not in str(answer)
     problem(reading.get("/v1/images/9999"), 404, "not-in-gallery")
-    problem(reading.get("/v1/images/x"), 422, "invalid-parameter")
+    for text in ("x", "1_0", "+1", "1.0", "%201", "-0", "\u0661"):
+        problem(reading.get(f"/v1/images/{text}"), 422, "invalid-parameter")
+        problem(reading.delete(f"/v1/images/{text}"), 422, "invalid-parameter")
+        if text != "x":
+            answer = reading.delete("/v1/images", params={"id": text.replace("%20", " ")})
+            problem(answer, 422, "invalid-parameter")
     for path in ("/v1/images", "/v1/images/33"):
         response = reading.head(path)
         assert (response.status_code, response.content) == (200, b"")

@@ -27,6 +27,7 @@ from service.problems import (
     problem_responses,
 )
 from service.routes.dependencies import Call, Router
+from service.schemas.common import Id
 from service.schemas.images import (
     AddedAnswer,
     AddParameters,
@@ -43,7 +44,7 @@ router = Router(prefix="/v1/images", tags=["images"], responses=problem_response
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
-ImageId = Annotated[int, Path(ge=0, lt=2**63, description="id of an image of the gallery")]
+ImageId = Annotated[Id, Path(description="id of an image of the gallery")]
 
 
 @router.get("", openapi_extra={"parameters": parameters_schema(ListParameters)})

@@ -1,9 +1,11 @@
 """Values that the parameters, bodies and answers of several groups of paths share."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from hashsearch.closeness import MEANINGS
 from hashsearch.retrieval.kinds import KINDS
@@ -49,7 +51,16 @@ After = Annotated[
     str | None,
     Field(max_length=MAX_CURSOR, description="`next` of the former answer; the list goes on there"),
 ]
-Id = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _digits(value: object) -> object:
+    """Refuse texts in a path or a query string that pydantic takes for numbers, such as 1_0."""
+    if isinstance(value, str) and not re.fullmatch("[0-9]+", value):
+        raise PydanticCustomError("int_parsing", "digits are wanted")
+    return value
+
+
+Id = Annotated[int, BeforeValidator(_digits), Field(ge=0, lt=2**63)]
 # Parameters that may be left out; a description that is inside `X | None` is not the parameter's.
 Label = Annotated[
     str | None,

@@ -153,17 +153,27 @@ def test_what_is_counted_of_100_000_clients_is_forgotten(monkeypatch):
     assert [asker.ask("10.0.0.0"), asker.ask("10.0.0.0")] == [200, 429]
     asker.now += 121
     assert asker.ask("10.0.0.0") == 200
+    assert len(asker.counts.storage) >= 99_000  # no request takes long for it
+    for _ in range(100):
+        asker.ask("10.0.0.0")
     for kept in (asker.counts.storage, asker.counts.expirations, asker.counts.locks):
         assert len(kept) == 1
     assert not asker.counts.events
 
 
 def test_the_number_of_counters_has_an_upper_bound(monkeypatch):
+    """Beyond it, the oldest are forgotten, and clients that ask too often are still refused."""
     monkeypatch.setattr(limits, "_MOST_COUNTS", 1000)
+    monkeypatch.setattr(limits, "_AT_ONCE", 100)
     asker = Asker("2/day", monkeypatch)
     for n in range(2500):
         asker.ask(f"10.0.{n >> 8}.{n & 255}")
         assert len(asker.counts.storage) <= 1000
+        if n % 500 == 0:
+            refused = f"10.1.0.{n // 500}"
+            asker.ask(refused)
+            asker.ask(refused)
+        assert asker.ask(refused) == 429
 
 
 def test_the_limit_holds_in_every_window_of_its_length(monkeypatch):

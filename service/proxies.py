@@ -7,10 +7,19 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+# What the service's own paths begin with: a prefix like that would be taken for a path of it.
+OWN = frozenset(
+    ("docs", "livez", "metrics", "openapi.json", "readyz", "static", "static-offline-docs", "v1")
+)
 # An entry of X-Forwarded-For, such as 192.0.2.1:80, 2001:db8::1 or [2001:db8::1]:80; ports are
 # optional.
 _ENTRY = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+)(?::[0-9]+)?|([0-9A-Fa-f:.]+)")
+
+
+def is_prefix(text: str) -> bool:
+    """Whether a text is a path prefix such as /pictures, or empty for none."""
+    return _PREFIX.fullmatch(text) is not None and OWN.isdisjoint(text.split("/")[1:2])
 
 
 class Proxied:
@@ -38,7 +47,7 @@ class Proxied:
                 if proto in ("http", "https"):
                     scope["scheme"] = proto
                 prefixes = headers.getlist("x-forwarded-prefix")
-                if prefixes and PREFIX.fullmatch(",".join(prefixes)):
+                if prefixes and is_prefix(",".join(prefixes)):
                     root_path = prefixes[0]
             if root_path:
                 _put_under(scope, root_path)

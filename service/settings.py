@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hashsearch.errors import HashSearchError
 from service.limits import rate_of
-from service.proxies import PREFIX
+from service.proxies import OWN, is_prefix
 
 
 class InvalidSetting(HashSearchError):
@@ -24,7 +24,9 @@ class InvalidSetting(HashSearchError):
 
 def checked_prefix(text: str) -> str:
     """A path prefix such as /pictures. Raises ValueError."""
-    if not PREFIX.fullmatch(text):
+    if not OWN.isdisjoint(text.split("/")[1:2]):
+        raise ValueError("a path such as /pictures is wanted; this one begins as the service's own")
+    if not is_prefix(text):
         raise ValueError(
             "a path such as /pictures is wanted, of letters, digits and . _ ~ - between slashes, "
             "without a slash at its end"

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from service.proxies import Proxied
+from service.app import create_app
+from service.proxies import OWN, Proxied
 from service.settings import Settings
 from tests.conftest import run_async, serving
 
@@ -104,10 +105,34 @@ def test_a_prefix_is_taken_from_a_trusted_proxy(prefix):
 
 
 @pytest.mark.parametrize(
-    "prefix", ["/", "pictures", "/pictures/", "//evil.example", "/a b", "/a?b", '/"><', "/a,/b"]
+    "prefix",
+    [
+        "/",
+        "pictures",
+        "/pictures/",
+        "//evil.example",
+        "/a b",
+        "/a?b",
+        '/"><',
+        "/a,/b",
+        "/v1",
+        "/v1/images",
+        "/docs/a",
+        "/static",
+        "/livez",
+        "/openapi.json",
+    ],
 )
 def test_a_prefix_of_another_form_is_passed_over(prefix):
     assert seen("10.0.0.1", [("X-Forwarded-Prefix", prefix)])["root_path"] == ""
+    with pytest.raises(ValidationError, match="a path such as /pictures is wanted"):
+        Settings(gallery=".", root_path=prefix)
+
+
+def test_no_prefix_begins_as_a_path_of_the_service(gallery_folder):
+    app = create_app(Settings(gallery=gallery_folder))
+    paths = [*app.openapi()["paths"], *(getattr(route, "path", "/") for route in app.routes)]
+    assert {path.split("/")[1] for path in (*paths, "/docs")} == {*OWN, ""}
 
 
 def test_a_prefix_that_comes_twice_is_passed_over():

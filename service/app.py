@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -139,8 +140,10 @@ def _add_middleware(
         app.add_middleware(KeyForAll, keys=keys)
     if settings.rate_limit is not None:
         app.add_middleware(RateLimited, rate=rate_of(settings.rate_limit))
+    cors = partial(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
+        app.add_middleware(cors)
     app.add_middleware(Proxied, trusted=settings.trusted_proxies, root_path=settings.root_path)
-    app.add_middleware(Observed, metrics=figures, routes=routes)  # which logs the path as it came
-    app.add_middleware(SecurityHeaders)
+    # It logs the path as it came.
+    app.add_middleware(Observed, metrics=figures, routes=routes, readable=cors)
+    app.add_middleware(SecurityHeaders, for_other_origins=bool(settings.cors_origins))

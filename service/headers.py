@@ -22,14 +22,17 @@ HEADERS = {
 class SecurityHeaders:
     """An application whose every answer has HEADERS; a route may set others in their place."""
 
-    def __init__(self, app: ASGIApp):
-        self._app = app
+    def __init__(self, app: ASGIApp, *, for_other_origins: bool):
+        """for_other_origins: whether pages of other origins may show what is answered."""
+        self._app, self._headers = app, dict(HEADERS)
+        if for_other_origins:
+            self._headers["Cross-Origin-Resource-Policy"] = "cross-origin"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -5,7 +5,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import BaseRoute, Match, Mount
@@ -32,9 +32,18 @@ class Observed:
     User-Agent and a well-formed X-Request-ID.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Sequence[BaseRoute] = ()):
-        """routes: of the application, for requests that are refused before they are routed."""
-        self._app, self._metrics, self._routes = app, metrics, routes
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        routes: Sequence[BaseRoute] = (),
+        readable: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    ):
+        """routes: of the application, for requests that are refused before they are routed.
+        readable: lets pages of the allowed origins read an answer, here one to a failure.
+        """
+        self._app, self._metrics = app, metrics
+        self._routes, self._readable = routes, readable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,7 +55,7 @@ class Observed:
         except asyncio.CancelledError:  # the service stops, and waited as long as it does
             if one.status:  # too late for another answer; the server closes the connection
                 return
-            await stopping(one.request_id)(scope, receive, one.send)
+            await self._readable(stopping(one.request_id))(scope, receive, one.send)
         except Exception as error:  # a fault of the service
             _log.error(
                 "request %s failed",
@@ -56,7 +65,7 @@ class Observed:
             )
             if one.status:
                 raise
-            await internal_error(one.request_id)(scope, receive, one.send)
+            await self._readable(internal_error(one.request_id))(scope, receive, one.send)
         finally:
             one.report(self._metrics, self._routes)
 

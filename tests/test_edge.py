@@ -1,11 +1,13 @@
 """What surrounds every answer: headers, limits of the rate, and other origins."""
 
+import asyncio
 import time
 
 import pytest
 from pydantic import ValidationError
 
 from service import limits
+from service.lanes import Lane
 from service.limits import RateLimited, rate_of
 from service.settings import Settings
 from tests.conftest import serving
@@ -38,7 +40,8 @@ def test_every_answer_has_the_security_headers(gallery_folder, monkeypatch):
             (500, client.get("/v1/images/1/thumbnail", headers=key)),
         ):
             assert answer.status_code == status
-            assert HEADERS.items() <= dict(answer.headers).items()
+            for_others = {"cross-origin-resource-policy": "cross-origin"}
+            assert (HEADERS | for_others).items() <= dict(answer.headers).items()
             assert "x-request-id" in answer.headers
             policy = dict(
                 part.strip().split(" ", 1)
@@ -231,6 +234,27 @@ def test_pages_of_other_origins_are_answered_only_if_they_are_named(gallery_fold
             answer = client.options("/v1/search", headers={"Origin": other, **asked})
             assert answer.status_code == 400
             assert "access-control-allow-origin" not in answer.headers
+
+
+def test_answers_to_failures_are_read_by_allowed_origins_alone(gallery_folder, monkeypatch):
+    with serving(gallery_folder, cors_origins=ORIGIN) as client:
+        for error, status in ((ZeroDivisionError, 500), (asyncio.CancelledError, 503)):
+
+            async def fail(*_, error=error):
+                raise error
+
+            monkeypatch.setattr(Lane, "run", fail)
+            for origin, wanted in ((ORIGIN, ORIGIN), ("https://other.example", None)):
+                answer = client.get("/v1/images/1", headers={"Origin": origin})
+                assert answer.status_code == status
+                assert answer.headers.get("access-control-allow-origin") == wanted
+
+
+def test_pages_of_other_origins_show_pictures_only_if_some_are_named(gallery_folder):
+    for origins, wanted in (("", "same-origin"), (ORIGIN, "cross-origin")):
+        with serving(gallery_folder, cors_origins=origins) as client:
+            answer = client.get("/v1/images/1/thumbnail")
+            assert answer.headers["cross-origin-resource-policy"] == wanted
 
 
 def test_all_origins_may_be_allowed(gallery_folder):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hashsearch import errors
-    from hashsearch.client.answers import GalleryInfo, ServedImage
+    from hashsearch.client.answers import GalleryInfo, ListedImage, ServedImage
     from hashsearch.client.clients import AsyncClient, Client
     from hashsearch.face import encode, load_model, open
     from hashsearch.gallery.built import BuiltIndex
@@ -42,6 +42,7 @@ _PLACES = {
     "Hit": "hashsearch.retrieval.ranking",
     "ImageRecord": "hashsearch.gallery.records",
     "IndexSummary": "hashsearch.jobs.index.indexing",
+    "ListedImage": "hashsearch.client.answers",
     "Ranking": "hashsearch.retrieval.ranking",
     "Relocation": "hashsearch.jobs.relocating",
     "SearchOptions": "hashsearch.search_options",
@@ -63,6 +64,7 @@ __all__ = [
     "Hit",
     "ImageRecord",
     "IndexSummary",
+    "ListedImage",
     "Ranking",
     "Relocation",
     "SearchOptions",

@@ -8,7 +8,7 @@ unchanged.
 class HashSearchError(Exception):
     """The root of all errors raised on purpose.
 
-    request_id: by which the log of an HTTP service has the request; None if no service raised it.
+    request_id: of the HTTP request, as the service's log shows it; None if no service answered.
     """
 
     request_id: str | None = None

@@ -349,6 +349,46 @@ def test_a_client_says_what_labels_there_are_and_whether_it_takes_changes(changi
     assert (info.writes, client.info().writes) == (True, False)
 
 
+def test_a_client_iterates_over_all_images_page_by_page(client, opened, address, monkeypatch):
+    monkeypatch.setattr("hashsearch.client.questions.IMAGES", 70)
+
+    async def awaited_images():
+        async with hs.AsyncClient(address) as other:
+            return [image async for image in other]
+
+    found = list(client)
+    assert found == asyncio.run(awaited_images())
+    names = ("id", "uri", "label", "width", "height", "missing")
+    assert [[getattr(image, name) for name in names] for image in found] == [
+        [getattr(image, name) for name in names] for image in opened
+    ]
+    assert {image.path for image in (*found, client.get(9))} == {None}
+    assert found[8] in client
+    assert client.get(9) in client
+    assert replace(found[8], label="other") not in client
+    numbers = (1, np.int64(300), 301, 0, -1, 10**30)
+    assert [number in client for number in numbers] == [number in opened for number in numbers]
+    for wrong in ("1", 1.0, True, None, opened.get(1)):
+        with pytest.raises(hs.errors.InvalidQuery, match="an id is a whole number; got"):
+            assert wrong in client
+
+
+LISTED = {"uri": "a", "label": None, "width": 3, "height": 4, "missing": False}
+
+
+@pytest.mark.parametrize("second", [{"images": [LISTED | {"id": 2}], "next": "b"}, {"images": []}])
+def test_pages_of_images_that_do_not_go_on_are_refused(second):
+    first = {"images": [LISTED | {"id": 2}], "next": "a"}
+    pages = [(200, {}, page) for page in (first, {"next": "a"} | second)]
+    with scripted(*pages) as (address, script), hs.Client(address) as client:
+        images = iter(client)
+        assert next(images).id == 2
+        with pytest.raises(hs.errors.ServiceError, match="is not a HashSearch service"):
+            next(images)
+    paths = [path for _, path, _, _ in script.requests]
+    assert paths == ["/v1/images?limit=1000", "/v1/images?limit=1000&after=a"]
+
+
 def test_both_clients_have_the_same_calls():
     def calls_of(kind: type) -> dict[str, inspect.Signature]:
         public = {name: value for name, value in vars(kind).items() if not name.startswith("_")}

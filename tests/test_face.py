@@ -54,8 +54,8 @@ def folder(tmp_path, image_files, photograph, monkeypatch) -> Path:
 def test_the_face_is_this():
     assert hs.__all__ == [
         *("AsyncClient", "BuiltIndex", "Client", "DuplicateFile", "DuplicateGroup"),
-        *("Gallery", "GalleryInfo", "Hit", "ImageRecord", "IndexSummary", "Ranking", "Relocation"),
-        *("SearchOptions", "ServedImage"),
+        *("Gallery", "GalleryInfo", "Hit", "ImageRecord", "IndexSummary", "ListedImage", "Ranking"),
+        *("Relocation", "SearchOptions", "ServedImage"),
         *("encode", "errors", "load_model", "open"),
     ]
     assert set(hs.__all__) <= set(dir(hs))
@@ -83,7 +83,7 @@ def documented() -> list[str]:
         if not name.startswith("_")
     ]
     names = (name for name in hs.__all__ if name != "errors")
-    return [*names, *methods, "Gallery.__contains__"]
+    return [*names, *methods, "Gallery.__contains__", "Client.__contains__"]
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # examples read files as people do
@@ -112,7 +112,8 @@ def test_every_error_is_documented():
 
 
 def test_the_guide_lists_every_error():
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| .+ \|$", GUIDE, re.MULTILINE)
+    section = GUIDE.partition("## Errors\n")[2]
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| .+ \|$", section, re.MULTILINE)
     listed = [name for names in rows for name in re.findall(r"\w+", names)]
     classes = {name for name, error in vars(hs.errors).items() if inspect.isclass(error)}
     assert sorted(listed) == sorted(classes - {"HashSearchError"})
@@ -137,6 +138,7 @@ def test_the_guides_blocks_run_as_written_and_print_nothing_of_their_own(folder)
                 if "http://127.0.0.1:8000" in block:
                     address = stack.enter_context(listening(Path("gallery"), **WITH_KEY))
                     block = block.replace("http://127.0.0.1:8000", address)
+                    block = block.replace("your-own-key-of-16-or-more", KEY)
                 exec(compile(block, "docs/python.md", "exec"), scope)
     scope["gallery"].close()
     assert errors.getvalue() == ""
@@ -147,6 +149,21 @@ def test_the_guides_blocks_run_as_written_and_print_nothing_of_their_own(folder)
     assert all(line.startswith("indexing ") for line in lines[3:-1])
     assert lines[-1] == "missing.jpg cannot be read: No such file or directory"
     assert lines[-1] in GUIDE
+
+
+def test_the_guide_lists_every_call_of_a_gallery_and_of_a_client():
+    section = GUIDE.partition("## Over HTTP\n")[2].partition("\n## ")[0]
+    rows = [row.split(" | ")[0] for row in section.splitlines() if row.startswith("| `")]
+    there, missing = " ".join(rows[:-1]), rows[-1]
+    calls = {name for name in vars(hs.Gallery) if not name.startswith("_")}
+    ours = {name for name in vars(hs.Client) if not name.startswith("_")}
+    assert set(re.findall(r"`(\w+)", there)) == ours | {"in", "len", "with"}
+    assert set(re.findall(r"`(\w+)", missing)) == calls - ours
+    blocks = "".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+    assert set(re.findall(r"client\.(\w+)\(", blocks)) >= ours - {"close", "rank"}
+    documentation = inspect.getdoc(hs.Client)
+    for name in (*calls, *ours):
+        assert re.search(rf"\b{name}\b", documentation), name
 
 
 def test_anything_that_names_an_image_is_a_query(opened, image_files, gallery):

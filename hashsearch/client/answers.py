@@ -6,7 +6,7 @@ A service is not trusted either: what has not the form that it should have raise
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import responses
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -49,6 +49,7 @@ _LONGEST = 1000  # characters of a sentence of the service in a message
 
 Code = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Cursor = Annotated[str, Field(max_length=1000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,16 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class ServedImage:
-    """An image of a gallery that is served, as a client's `get` returns it.
+class ListedImage:
+    """An image of a gallery that is served, as iterating over a client gives it.
 
-    uri, label, width, height, missing: as in ImageRecord. code: in bits of 256, as 64 hexadecimal
-    digits. key: SHA-256 of the file's bytes, in hexadecimal digits. size: of the file, in bytes.
+    uri, label, width, height, missing: as in ImageRecord. path: None, as in the hits of a client.
 
-    >>> client.get(1).width
-    32
+    >>> [image.id for image in client][:3]
+    [1, 2, 3]
     """
+
+    path: ClassVar[None] = None
 
     id: Number
     uri: str
@@ -77,9 +79,30 @@ class ServedImage:
     width: Number
     height: Number
     missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServedImage(ListedImage):
+    """An image of a gallery that is served, as a client's `get` returns it.
+
+    code: 256 bits, as 64 hexadecimal digits. key: SHA-256 of the file's bytes, in hexadecimal
+    digits. size: of the file, in bytes. The rest is as in ListedImage.
+
+    >>> client.get(1).width
+    32
+    """
+
     code: Code
     key: str
     size: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the images, in order of id. next: the parameter `after` of the next page."""
+
+    images: list[ListedImage]
+    next: Cursor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +187,7 @@ class _GroupAnswer(BaseModel):
 
 class _DuplicatesAnswer(BaseModel):
     groups: list[_GroupAnswer]
-    next: Annotated[str, Field(max_length=1000)] | None
+    next: Cursor | None
 
 
 class _LabelAnswer(BaseModel):
@@ -185,6 +208,7 @@ class _GalleryAnswer(BaseModel):
 SEARCH = TypeAdapter(_SearchAnswer)
 ENCODE = TypeAdapter(_EncodeAnswer)
 IMAGE = TypeAdapter(ServedImage)
+LIST = TypeAdapter(Page)
 ADD = TypeAdapter(_AddAnswer)
 REMOVE = TypeAdapter(_RemoveAnswer)
 DUPLICATES = TypeAdapter(_DuplicatesAnswer)

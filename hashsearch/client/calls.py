@@ -9,10 +9,10 @@ import re
 import ssl
 import time
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from itertools import count
+from itertools import count, pairwise
 from os import PathLike
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -25,9 +25,12 @@ from hashsearch.client.answers import (
     DUPLICATES,
     ENCODE,
     IMAGE,
+    LIST,
     REMOVE,
     Answer,
     GalleryInfo,
+    ListedImage,
+    Page,
     ServedImage,
     about,
     error_of,
@@ -44,12 +47,19 @@ from hashsearch.client.questions import (
     duplicates_request,
     encode_request,
     get_request,
+    list_request,
     reconstruction_request,
     remove_requests,
     search_request,
 )
 from hashsearch.codes import code_from_hex
-from hashsearch.errors import HashSearchError, InvalidImage, InvalidQuery, ServiceError
+from hashsearch.errors import (
+    HashSearchError,
+    InvalidImage,
+    InvalidQuery,
+    NotInGallery,
+    ServiceError,
+)
 from hashsearch.images import TINY_SIDE, decode
 from hashsearch.inputs import (
     PathOrName,
@@ -169,8 +179,28 @@ class Service:
             codes.append(code_from_hex(read(self.address, answer, ENCODE).code))
         return np.stack(codes) if codes else np.empty((0, 32), np.uint8)
 
-    def get(self, image_id: int) -> Call[ServedImage]:
+    def get(self, image_id: object) -> Call[ServedImage]:
         return read(self.address, (yield from self._answer(get_request(image_id))), IMAGE)
+
+    def holds(self, image: object) -> Call[bool]:
+        """image: an id, or an image as a client gives it, which is held if it is as it was."""
+        try:
+            found = yield from self.get(image.id if isinstance(image, ListedImage) else image)
+        except NotInGallery:
+            return False
+        return not isinstance(image, ListedImage) or all(
+            getattr(found, one.name) == getattr(image, one.name) for one in fields(image)
+        )
+
+    def page(self, former: Page | None) -> Call[Page]:
+        """The page of the images after a former one; the first after None."""
+        after = None if former is None else former.next
+        page = read(self.address, (yield from self._answer(list_request(after))), LIST)
+        ids = [one.id for one in (former.images[-1:] if former else []) + page.images]
+        stays = former is not None and page.next == after
+        if stays or any(one >= later for one, later in pairwise(ids)):
+            raise not_a_service(self.address)
+        return page
 
     def add(self, image: "PathOrName | bytes", label: str | None) -> Call[int]:
         answer = yield from self._answer(add_request(image, label))

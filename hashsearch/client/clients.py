@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
@@ -10,7 +10,7 @@ import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.client.answers import Answer, GalleryInfo, ServedImage
+from hashsearch.client.answers import Answer, GalleryInfo, ListedImage, ServedImage
 from hashsearch.client.calls import Call, Done, Received, Send, Service, Verify, Wait, advance
 from hashsearch.errors import ServiceError
 from hashsearch.inputs import PathOrName, Picture
@@ -27,7 +27,13 @@ _FAILURES = (httpx2.TransportError, httpx2.InvalidURL)  # of sending; a call dea
 
 
 class Client:
-    """A gallery that a service serves, with the calls of `Gallery`, over HTTP.
+    """A gallery that a service serves, over HTTP, with most calls of `Gallery`.
+
+    It has search, rank, get, add, remove, duplicates, reconstruct and close, is a context manager,
+    has a length, iterates over the gallery's images, and `in` says whether it holds an id. `encode`
+    and `info` are its own. remove takes ids alone, duplicates a radius alone, and add one image;
+    index, failures, paths, relocate, build_index and built_indexes are not there. Paths are of this
+    machine, so that `path` of hits and images is None, and uri_prefix is a uri.
 
     address: of the service, such as "http://127.0.0.1:8000", with its path prefix if it has one.
     key: the API key, of at least 16 characters, which changes need; it is sent with every request,
@@ -90,6 +96,25 @@ class Client:
     def __bool__(self) -> bool:
         return True  # without a request
 
+    def __iter__(self) -> Iterator[ListedImage]:
+        """Every image, in order of id, a page of 1,000 a request. Raises ServiceError."""
+        page = self._run(self._service.page(None))
+        yield from page.images
+        while page.next is not None:
+            page = self._run(self._service.page(page))
+            yield from page.images
+
+    def __contains__(self, image: object) -> bool:
+        """Whether the gallery holds an image with this id, or this image as it is.
+
+        image: an id, or an image as `get` or iterating gives it. Raises InvalidQuery for anything
+        else, and ServiceError.
+
+        >>> 7 in client, client.get(7) in client, 12345 in client
+        (True, True, False)
+        """
+        return self._run(self._service.holds(image))
+
     def info(self) -> GalleryInfo:
         """Return what is served, such as the number of images, methods and labels.
 
@@ -149,8 +174,8 @@ class Client:
     def add(self, image: "PathOrName | bytes", label: str | None = None) -> int:
         """Add one image file, given by its path or its bytes, as `Gallery.add` does.
 
-        The service receives the bytes alone, so that the image has no path. Returns its id. Raises
-        InvalidImage, GalleryReadOnly and ServiceError.
+        The service receives the bytes alone, so that the image has no path. Returns its id. Several
+        images are several calls. Raises InvalidImage, GalleryReadOnly and ServiceError.
 
         >>> client.add("new.jpg", label="cat")
         301
@@ -219,8 +244,9 @@ class Client:
 class AsyncClient:
     """The same as `Client`, for asyncio: its calls are awaited, in one event loop.
 
-    Files are read, pictures encoded and answers parsed in threads. It has no length; `info` says
-    how many images there are.
+    Files are read, pictures encoded and answers parsed in threads. `async for` iterates over the
+    images. It has neither a length nor `in`: use `(await client.info()).images`, and `get`, which
+    raises NotInGallery.
 
     >>> import asyncio
     >>> async def search():
@@ -259,6 +285,16 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[ListedImage]:
+        """Every image, as `Client` iterates."""
+        page = await self._run(self._service.page(None))
+        while True:
+            for image in page.images:
+                yield image
+            if page.next is None:
+                return
+            page = await self._run(self._service.page(page))
 
     async def info(self) -> GalleryInfo:
         """See `Client.info`."""

@@ -28,6 +28,7 @@ from hashsearch.inputs import (
 from hashsearch.search_options import Queryable, SearchOptions, require_known
 from hashsearch.sources.base import valid_text
 
+IMAGES = 1000  # in a page of the list, the most that a service gives
 GROUPS = 100  # of duplicates, in a page; each may have 1,000 images
 _IDS = 200  # in a query string, so that a URL stays below the 8 KB that proxies take
 _MAX_RADIUS = 2**31 - 1  # the largest that a service takes; no distance is as large
@@ -94,6 +95,12 @@ def add_request(image: "PathOrName | bytes", label: str | None) -> Request:
 def get_request(image_id: object) -> Request:
     """Raises NotInGallery and InvalidQuery."""
     return Request("GET", f"/v1/images/{_id(image_id)}")
+
+
+def list_request(after: str | None) -> Request:
+    """after: `next` of the page before."""
+    params = [("limit", str(IMAGES))]
+    return Request("GET", "/v1/images", params if after is None else [*params, ("after", after)])
 
 
 def remove_requests(ids: Iterable[int]) -> list[Request]:

@@ -49,7 +49,9 @@ class Crop:
         left, right = (math.floor(edge * width + 0.5) for edge in (self.left, self.right))
         top, bottom = (math.floor(edge * height + 0.5) for edge in (self.top, self.bottom))
         if left == right or top == bottom:
-            raise InvalidQuery(f"the crop holds no pixel of an image of {width}×{height} pixels")
+            raise InvalidQuery(
+                f"the crop holds no pixel of an image of {width}×{height} pixels", "crop"
+            )
         return left, top, right, bottom
 
 

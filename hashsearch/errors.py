@@ -31,7 +31,14 @@ class CodeShapeError(HashSearchError):
 
 
 class InvalidQuery(HashSearchError):
-    """A query whose k, radius, method or id cannot be used."""
+    """A query whose k, radius, method or id cannot be used.
+
+    parameter: name of the argument at fault, if it is known.
+    """
+
+    def __init__(self, sentence: str, parameter: str | None = None):
+        super().__init__(sentence)
+        self.parameter = parameter
 
 
 class NotInGallery(HashSearchError):

@@ -214,9 +214,14 @@ class Searcher:
             chosen_by = None
         if like or unlike:
             if radius is not None or (query and query.views) or index not in (None, DEFAULT_KIND):
-                name = "a radius" if radius is not None else "transforms"
-                name = f"the index {index}" if index not in (None, DEFAULT_KIND) else name
-                raise InvalidQuery(f"examples are ranked by a sum of distances, without {name}")
+                name, at_fault = "transforms", "transforms"
+                if radius is not None:
+                    name, at_fault = "a radius", "radius"
+                if index not in (None, DEFAULT_KIND):
+                    name, at_fault = f"the index {index}", "index"
+                raise InvalidQuery(
+                    f"examples are ranked by a sum of distances, without {name}", at_fault
+                )
             assert k is not None
             liked = [query, *like] if query else like
             rank = self._rank_by_examples(liked, unlike, method, k + offset)
@@ -279,7 +284,9 @@ class Searcher:
         the method does not compare codes.
         """
         if method not in SERVED or SERVED[method].column != "codes":
-            raise InvalidQuery(f"distances are counted by the method {DEFAULT_METHOD} alone")
+            raise InvalidQuery(
+                f"distances are counted by the method {DEFAULT_METHOD} alone", "histogram"
+            )
         codes = np.stack([one.code for one in (query, *query.views)])
         chosen_by = chosen_by or Filter()
         if query.image_id is not None:
@@ -304,11 +311,14 @@ class Searcher:
         if index not in KINDS:
             raise InvalidQuery(f"there is no index {index!r}; there are {', '.join(KINDS)}")
         if index != DEFAULT_KIND and method in SERVED and method != DEFAULT_METHOD:
-            raise InvalidQuery(f"the index {index} is of codes; {method} are searched exactly")
+            raise InvalidQuery(
+                f"the index {index} is of codes; {method} are searched exactly", "index"
+            )
         if index != DEFAULT_KIND and index not in built:
             raise InvalidQuery(
                 f"the gallery has no index {index}; `hashsearch gallery build --kind {index}` "
-                "builds it"
+                "builds it",
+                "index",
             )
         return index
 
@@ -389,17 +399,23 @@ class Searcher:
             raise InvalidQuery(f"there is no method {method!r}; there are {', '.join(SERVED)}")
         column = SERVED[method].column
         if method not in self.methods:
-            raise InvalidQuery(f"the gallery keeps no {column}, which the method {method} needs")
+            raise InvalidQuery(
+                f"the gallery keeps no {column}, which the method {method} needs", "method"
+            )
         values = query.values(column)
         if values is None:
-            raise InvalidQuery(f"a query by code has no {column}, which the method {method} needs")
+            raise InvalidQuery(
+                f"a query by code has no {column}, which the method {method} needs", "method"
+            )
         return values
 
     def _values_by_kind(self, query: Query, kind: str) -> NDArray[np.uint8]:
         """The query's values as an index of codes takes them: (width,) uint8."""
         values = [query.values(column) for column in KINDS[kind].columns]
         if any(one is None for one in values):
-            raise InvalidQuery(f"a query by code has no address, which the index {kind} needs")
+            raise InvalidQuery(
+                f"a query by code has no address, which the index {kind} needs", "index"
+            )
         return np.concatenate([one for one in values if one is not None])
 
     def _hits(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +10,14 @@ from numpy.typing import NDArray
 from hashsearch.metrics import overlap_at_k
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.ranking import Ranking
-from hashsearch.retrieval.searcher import Searcher
+from hashsearch.retrieval.searcher import DEFAULT_K, Searcher
 from service.context import Context
 from service.questions import Question
 from service.schemas.search import (
-    AskedAnswer,
+    AskedComparison,
     AskedQuery,
+    AskedSearch,
+    ChoiceParameters,
     CompareAnswer,
     CompareParameters,
     HitAnswer,
@@ -36,7 +39,15 @@ def search_answer(
 ) -> SearchAnswer:
     """counts: (257,) int64, the histogram of distances, if it was asked for."""
     return SearchAnswer(
-        asked=_asked(asked, parameters),
+        asked=AskedSearch(
+            **_asked(asked, parameters),
+            k=DEFAULT_K if parameters.k is None and parameters.radius is None else parameters.k,
+            offset=parameters.offset,
+            radius=parameters.radius,
+            method=parameters.method,
+            index=parameters.index,
+            histogram=parameters.histogram,
+        ),
         code=question.code,
         generation=searcher.generation,
         fingerprint=searcher.fingerprint,
@@ -54,7 +65,11 @@ def compare_answer(
     context: Context,
 ) -> CompareAnswer:
     return CompareAnswer(
-        asked=_asked(asked, parameters),
+        asked=AskedComparison(
+            **_asked(asked, parameters),
+            k=parameters.k,
+            methods=[ranking.method for ranking in rankings],
+        ),
         code=question.code,
         k=parameters.k,
         generation=searcher.generation,
@@ -70,26 +85,22 @@ def compare_answer(
     )
 
 
-def _asked(asked: AskedQuery, parameters: SearchParameters | CompareParameters) -> AskedAnswer:
+def _asked(asked: AskedQuery, parameters: ChoiceParameters) -> dict[str, Any]:
+    """What the answers of searches and of comparisons echo."""
     body = asked.body
     kinds = {"image": asked.image, "id": body.id, "code": body.code}
-    return AskedAnswer(
-        kind=next((kind for kind, value in kinds.items() if value is not None), None),
-        id=body.id,
-        like=len(asked.like),
-        unlike=len(asked.unlike),
-        ids=None if body.ids is None else len(body.ids),
-        exclude=len(body.exclude or ()),
-        k=parameters.k,
-        offset=getattr(parameters, "offset", 0),
-        radius=getattr(parameters, "radius", None),
-        method=parameters.method if isinstance(parameters, SearchParameters) else None,
-        index=getattr(parameters, "index", None),
-        label=parameters.label,
-        uri_prefix=parameters.uri_prefix,
-        crop=parameters.crop,
-        transforms=parameters.transforms,
-    )
+    return {
+        "kind": next((kind for kind, value in kinds.items() if value is not None), None),
+        "id": body.id,
+        "like": len(asked.like),
+        "unlike": len(asked.unlike),
+        "ids": None if body.ids is None else len(body.ids),
+        "exclude": len(body.exclude or ()),
+        "label": parameters.label,
+        "uri_prefix": parameters.uri_prefix,
+        "crop": parameters.crop,
+        "transforms": parameters.transforms,
+    }
 
 
 def _answer(ranking: Ranking, context: Context) -> MethodAnswer:

@@ -13,13 +13,15 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, QueueFull, at_fault
+from hashsearch.errors import UnsupportedFormat
+from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, QueueFull, naming
+from service.schemas.common import Strict
 from service.schemas.images import MAX_ADDED, AddBody, Upload
 from service.schemas.search import AskedQuery, ImageExample, QueryBody
 from service.settings import Settings
-from service.validation import invalid_parameter
+from service.validation import invalid_field
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Strict)
 
 _MOST_VALUES = 50_000  # of a JSON body; a query with all ids that it may have takes 20,000
 _MOST_BODIES = 16  # of the largest size, that are held in memory at a time
@@ -78,7 +80,7 @@ class BodyMemory:
     def take(self, size: int) -> None:
         """Raises QueueFull."""
         if self.held + size > self.most:
-            raise QueueFull("the service receives as many bytes as it takes; try again in a moment")
+            raise QueueFull("too many uploads are in progress; try again in a moment")
         self.held += size
 
     def give_back(self, size: int) -> None:
@@ -90,7 +92,8 @@ class _Received:
 
     With any content type but JSON and multipart, it is the image itself. Entering raises
     BodyTooLarge as soon as the body exceeds the limit, BodyTooSlow if it does not arrive in time,
-    MalformedRequest if it is empty or a form without an image, and QueueFull.
+    MalformedRequest if it is empty or a form without an image, UnsupportedFormat if it is
+    compressed, and QueueFull.
     """
 
     most = 1  # files of a form
@@ -143,7 +146,7 @@ class ReadingSeveral(_Received):
 def query_of(body: Body) -> AskedQuery:
     """A query by image, id, code or examples.
 
-    Raises MalformedRequest or InvalidParameter if the body is none.
+    Raises MalformedRequest or InvalidParameter if the body is not a query.
     """
     if not body.is_json:
         return AskedQuery(body.data)
@@ -153,10 +156,12 @@ def query_of(body: Body) -> AskedQuery:
         image = decode_base64(query.image_base64, "image_base64")
     like, unlike = (
         [
-            decode_base64(one.image_base64, name) if isinstance(one, ImageExample) else one
-            for one in examples
+            decode_base64(one.image_base64, f"{name}.{number}.image_base64")
+            if isinstance(one, ImageExample)
+            else one
+            for number, one in enumerate(examples)
         ]
-        for name, examples in (("like", query.like), ("unlike", query.unlike))
+        for name, examples in (("like", query.like or ()), ("unlike", query.unlike or ()))
     )
     return AskedQuery(image, like, unlike, query)
 
@@ -164,7 +169,7 @@ def query_of(body: Body) -> AskedQuery:
 def uploads_of(bodies: Sequence[Body], label: str | None) -> list[Upload]:
     """The images to add. label: of those without one of their own.
 
-    Raises MalformedRequest or InvalidParameter if the bodies are none.
+    Raises MalformedRequest or InvalidParameter if the bodies are not images.
     """
     first = bodies[0]
     if not first.is_json:
@@ -175,17 +180,14 @@ def uploads_of(bodies: Sequence[Body], label: str | None) -> list[Upload]:
         ]
     uploads = []
     for number, image in enumerate(parse_json(first, AddBody).images):
-        field = f"images.{number}"
-        try:
-            data = decode_base64(image.image_base64, "image_base64")
-        except MalformedRequest as error:
-            raise at_fault(error, field) from error
+        field = f"images.{number}.image_base64"
+        data = decode_base64(image.image_base64, field)
         uploads.append(Upload(data, label if image.label is None else image.label, field))
     return uploads
 
 
 def parse_json(body: Body, model: type[M]) -> M:
-    """Raises MalformedRequest if the body is not JSON, InvalidParameter if it is another's."""
+    """Raises MalformedRequest if the body is not JSON, InvalidParameter if its fields are wrong."""
     # Long texts cost little; millions of small values would cost seconds, and half a gigabyte,
     # before they are refused.
     if sum(map(body.data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
@@ -197,14 +199,19 @@ def parse_json(body: Body, model: type[M]) -> M:
             raise MalformedRequest(
                 "the content type says JSON, but the body is not JSON"
             ) from error
-        raise invalid_parameter(error, list(model.model_fields)) from error
+        raise invalid_field(error, model, model.elsewhere) from error
 
 
 def decode_base64(text: str, name: str) -> bytes:
     """The bytes of base64, plain, wrapped, URL-safe, unpadded, or as a data URI.
 
-    name: of the field, for the message. Raises MalformedRequest.
+    name: of the field, for the error. Raises MalformedRequest.
     """
+    with naming(name):
+        return _decoded(text, name)
+
+
+def _decoded(text: str, name: str) -> bytes:
     head, comma, tail = text.partition(",")
     if head[:5].lower() == "data:":
         if not (comma and head.lower().endswith(";base64")):
@@ -216,7 +223,7 @@ def decode_base64(text: str, name: str) -> bytes:
         data = base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
     except ValueError as error:  # also for characters that are not ASCII
         raise MalformedRequest(f"{name} is not base64") from error
-    return _required(data)
+    return _required(data, f"{name} is empty")
 
 
 _PLAIN = bytes.maketrans(b"-_", b"+/")
@@ -229,6 +236,8 @@ class _Limited(Request):
         super().__init__(request.scope, self._receive_some)
         self._source, self._max_bytes, self._memory = request, max_bytes, memory
         self.received = self.counted = 0
+        if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+            raise UnsupportedFormat("the body is compressed; send it uncompressed")
         announced = request.headers.get("content-length", "")
         if announced.isdigit() and int(announced[:20]) > max_bytes:
             self._refuse()
@@ -250,21 +259,37 @@ class _Limited(Request):
 
 async def _form_images(request: Request, most: int) -> list[bytes]:
     """The files of a form, in its order. Raises MalformedRequest."""
-    wanted = "a form with one file, in a field named image, was wanted"
+    wanted = "send one file, in a field named image"
     if most > 1:
-        wanted = f"a form with 1 to {most} files, in fields named image, was wanted"
+        wanted = f"send 1 to {most} files, in fields named image"
     try:
         async with request.form(max_files=most, max_fields=0) as form:
             images = [file for name, file in form.multi_items() if name == "image"]
-            if not images or len(images) < len(form.multi_items()):
-                raise MalformedRequest(wanted)
-            return [await one.read() for one in images if isinstance(one, UploadFile)]
+            if not images:
+                raise MalformedRequest(f"the form has no file in a field named image; {wanted}")
+            if len(images) < len(form.multi_items()):
+                raise MalformedRequest(f"the form has a file in another field; {wanted}")
+            data = [await one.read() for one in images if isinstance(one, UploadFile)]
     except HTTPException as error:  # Starlette's, for what it cannot parse
-        raise MalformedRequest(wanted) from error
+        for beginning, sentence in _FORM_FAULTS.items():
+            if str(error.detail).startswith(beginning):
+                raise MalformedRequest(f"{sentence}; {wanted}") from error
+        raise MalformedRequest(f"the body is not a form; {wanted}") from error
+    for number, one in enumerate(data):
+        name = "image" if len(data) == 1 else f"images.{number}"
+        with naming(name):
+            _required(one, f"{name} is an empty file")
+    return data
+
+
+_FORM_FAULTS = {  # by the beginning of Starlette's sentence
+    "Too many fields": "the form has a text field, but parameters belong in the query string",
+    "Too many files": "the form has too many files",
+}
 
 
 def _checked(body: Body) -> Body:
-    _required(body.data)
+    _required(body.data, _EMPTY)
     if not body.is_json and _JSON.match(body.data[:1024]):
         came = f"its content type is {body.content_type}" if body.content_type else "it has none"
         raise MalformedRequest(
@@ -276,7 +301,10 @@ def _checked(body: Body) -> Body:
 _JSON = re.compile(rb"\s*[{\[]\s*[\"}\]\[{]")
 
 
-def _required(data: bytes) -> bytes:
+def _required(data: bytes, sentence: str) -> bytes:
     if not data:
-        raise MalformedRequest("the body is empty; an image, an id or a code was wanted")
+        raise MalformedRequest(sentence)
     return data
+
+
+_EMPTY = "the body is empty; send an image file's bytes, a form with a file, or JSON"

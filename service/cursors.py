@@ -38,7 +38,7 @@ def values_of(cursor: str, name: str, kinds: Sequence[type[int] | type[str]]) ->
     except (TypeError, ValueError, RecursionError):
         is_ours = False
     if not is_ours:
-        raise InvalidParameter("after is the `next` of the list's former answer", "after")
+        raise InvalidParameter("after must be `next` of the previous page", "after")
     return values
 
 

@@ -125,7 +125,7 @@ class Duplicates:
     def _begun(self, searcher: Searcher, after: str, radius: int | None) -> tuple[Groups, int]:
         generation, of_radius, first = values_of(after, _NAME, (int, int, int))
         if radius not in (None, of_radius):
-            raise InvalidParameter("the list was begun with another radius", "radius")
+            raise InvalidParameter("radius must be that of the previous page", "radius")
         with self._lock:
             for result in self._results:
                 groups = result.groups
@@ -135,7 +135,7 @@ class Duplicates:
                     of_radius,
                 ):
                     return groups, int(first)
-        raise ListChanged("these groups are not kept any more; begin the list again without after")
+        raise ListChanged("these groups are no longer kept; start again without after")
 
     def _compute(self, wanted: _Wanted) -> None:
         """Have it computed, now or next; the lock is held. Raises QueueFull."""
@@ -202,7 +202,8 @@ def _radius(searcher: Searcher, radius: int | None) -> int:
     if radius is None:
         if closeness is None:
             raise InvalidQuery(
-                "the gallery's model does not say how near copies lie; give a radius"
+                "the gallery's model does not say how near copies lie; give a radius",
+                "radius",
             )
         return closeness.same
     most = _MOST_RADIUS if closeness is None else closeness.near
@@ -212,7 +213,7 @@ def _radius(searcher: Searcher, radius: int | None) -> int:
             if closeness is None
             else "the largest distance of near pictures"
         )
-        raise InvalidParameter(f"the radius is at most {most}, {why}", "radius")
+        raise InvalidParameter(f"radius must be at most {most}, {why}", "radius")
     return radius
 
 

@@ -13,6 +13,7 @@ from hashsearch.images import decode, encode_png, preview
 from hashsearch.retrieval.occlusion import N_MASKED, changed_bits, masked, occlusion_map
 from service.context import Context
 from service.engine import Engine
+from service.problems import naming
 from service.schemas.codes import EncodeAnswer, EncodeParameters, PartsAnswer
 from service.schemas.search import AskedQuery
 from service.validation import InvalidParameter
@@ -29,7 +30,7 @@ def image_of(asked: AskedQuery) -> bytes:
     for name, value in asked.body:
         if name != "image_base64" and value not in (None, []):
             raise InvalidParameter(
-                f"{name} is for searches; an image, or image_base64 alone, is encoded", name
+                f"{name} is only for searches; send an image, or image_base64 alone", name
             )
     assert asked.image is not None
     return asked.image
@@ -77,7 +78,8 @@ def reconstruction(engine: Engine, hex_code: str) -> tuple[str, Callable[[], byt
 
     Raises CodeShapeError, and what `Engine.now` raises.
     """
-    code: NDArray[np.uint8] = code_from_hex(hex_code)
+    with naming("hex"):
+        code: NDArray[np.uint8] = code_from_hex(hex_code)
     searcher = engine.now()
     tag = hashlib.sha256(bytes.fromhex(searcher.fingerprint) + code.tobytes()).hexdigest()[:32]
 

@@ -26,7 +26,7 @@ from hashsearch.sources.base import SourceImage
 from service.answers import compare_answer, search_answer
 from service.batching import Batching
 from service.context import Context
-from service.problems import GalleryLoading, GalleryReplaced, GalleryUnavailable
+from service.problems import GalleryLoading, GalleryReplaced, GalleryUnavailable, naming
 from service.questions import (
     Decoded,
     PlainQuestion,
@@ -134,7 +134,8 @@ class Engine:
     ) -> tuple[str, Query]:
         """A query by image, decoded and encoded, and the fingerprint of the model that did it."""
         assert asked.image is not None
-        tiny = self.decode(asked.image, context, crop_of(asked, parameters))
+        with naming(asked.field):
+            tiny = self.decode(asked.image, context, crop_of(asked, parameters))
         searcher = self.now()
         return searcher.fingerprint, self.encode(searcher, tiny[np.newaxis], context)[0]
 
@@ -323,12 +324,16 @@ class Engine:
         self, asked: AskedQuery, parameters: ChoiceParameters, context: Context
     ) -> Decoded:
         crop = crop_of(asked, parameters)
-        query = None if asked.image is None else self.decode(asked.image, context, crop)
-        examples = [
-            self.decode(one, context)
-            for one in (*asked.like, *asked.unlike)
-            if isinstance(one, bytes)
-        ]
+        query = None
+        if asked.image is not None:
+            with naming(asked.field):
+                query = self.decode(asked.image, context, crop)
+        examples = []
+        for name, every in (("like", asked.like), ("unlike", asked.unlike)):
+            for number, one in enumerate(every):
+                if isinstance(one, bytes):
+                    with naming(f"{name}.{number}.image_base64"):
+                        examples.append(self.decode(one, context))
         return decoded(asked, query, examples, transforms=parameters.transforms)
 
     def _in_place(self) -> LiveSearcher:
@@ -367,7 +372,7 @@ def _searched(context: Context, search: Callable[[], Ranking]) -> Ranking:
 
 def _counted(searcher: Searcher, question: Question, method: str) -> NDArray[np.int64]:
     if question.like or question.unlike or question.query is None:
-        raise InvalidQuery("a histogram is of the distances to a query, without examples")
+        raise InvalidQuery("histogram needs a query, and no examples", "histogram")
     return searcher.distance_counts(question.query, question.chosen_by, method)
 
 

@@ -83,7 +83,7 @@ class Lane:
     def _enter(self, size: int) -> None:
         with self._lock:
             if self._size and self._size + size > self.most:
-                raise QueueFull("the service has as much to do as it takes; try again in a moment")
+                raise QueueFull("the service is busy; try again in a moment")
             self._size += size
 
     def _leave(self, size: int) -> None:

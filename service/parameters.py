@@ -30,21 +30,23 @@ def read_parameters(request: Request, model: type[M]) -> M:
             max_num_fields=_MOST,
         )
     except UnicodeDecodeError as error:
-        raise InvalidParameter("the query string is not percent-encoded UTF-8") from error
+        raise InvalidParameter("the query string must be percent-encoded UTF-8") from error
     except ValueError as error:
-        raise InvalidParameter(f"there are more than {_MOST:,} parameters") from error
+        raise InvalidParameter(
+            f"the query string must have at most {_MOST:,} parameters"
+        ) from error
     lists, values = _lists_of(model), dict[str, Any]()
     for name, value in pairs:
         if name in lists:
             values.setdefault(name, []).append(value)
         elif name in values:
-            raise InvalidParameter(f"{name} is given more than once", name)
+            raise InvalidParameter(f"{name} must be given only once", name)
         else:
             values[name] = value
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise invalid_parameter(error, list(model.model_fields)) from error
+        raise invalid_parameter(error, model, model.elsewhere) from error
 
 
 def parameters_schema(model: type[Strict]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """One table that turns errors into responses: problem+json, RFC 9457."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPMethod, HTTPStatus
 from typing import Any
@@ -27,7 +28,7 @@ from hashsearch.errors import (
 )
 from hashsearch.wording import counted
 from service.schemas.problem import Problem
-from service.validation import InvalidParameter, invalid_parameter
+from service.validation import InvalidParameter, invalid_request
 
 
 class BodyTooLarge(HashSearchError):
@@ -63,7 +64,7 @@ class HeaderTooLarge(HashSearchError):
 
 
 class ListChanged(HashSearchError):
-    """A request for the next page of a list that is not kept any more."""
+    """A request for the next page of a list that is no longer kept."""
 
 
 class MalformedRequest(HashSearchError):
@@ -75,7 +76,7 @@ class OriginalsOff(HashSearchError):
 
 
 class QueueFull(HashSearchError):
-    """A request that came while the service had as much to do as it takes."""
+    """A request that came while the service was busy."""
 
 
 class Unauthorized(HashSearchError):
@@ -117,21 +118,41 @@ class Row:
 
 # Narrower classes first.
 PROBLEMS = (
-    Row(MalformedRequest, 400, "malformed-request", "the body is empty, or not what it should be"),
+    Row(
+        MalformedRequest,
+        400,
+        "malformed-request",
+        "the body is empty, or does not match its content type",
+    ),
     Row(OriginalsOff, 403, "originals-off", "the service does not give original files"),
-    Row(OriginalMissing, 404, "original-missing", "the image's file is gone, changed or none"),
+    Row(
+        OriginalMissing,
+        404,
+        "original-missing",
+        "the image has no file, or it has changed or is gone",
+    ),
     Row(Unauthorized, 401, "unauthorized", "a valid API key is needed"),
     Row(WritesOff, 403, "writes-off", "an API key is needed, and the service has none"),
     Row(NotInGallery, 404, "not-in-gallery", "the gallery holds no image with this id"),
     Row(BodyTooSlow, 408, "body-too-slow", "the body did not arrive in time"),
     Row(ListChanged, 409, "list-changed", "the list is no longer kept; start again without after"),
     Row(BodyTooLarge, 413, "body-too-large", "the body is larger than the service reads"),
-    Row(ImageTooLarge, 413, "image-too-large", "the image has too many pixels or too much work"),
+    Row(
+        ImageTooLarge,
+        413,
+        "image-too-large",
+        "the image has too many pixels, or takes too long to decode",
+    ),
     Row(HeaderTooLarge, 431, "header-too-large", "the header is larger than the service reads"),
-    Row(UnsupportedFormat, 415, "unsupported-format", "the bytes are no image that is read"),
+    Row(
+        UnsupportedFormat,
+        415,
+        "unsupported-format",
+        "the bytes are not an image in an accepted format, or the body is compressed",
+    ),
     Row(InvalidImage, 422, "invalid-image", "the image is damaged"),
-    Row(CodeShapeError, 422, "invalid-code", "the code has not 64 hexadecimal digits"),
-    Row(InvalidQuery, 422, "invalid-query", "the gallery cannot be searched so"),
+    Row(CodeShapeError, 422, "invalid-code", "the code does not have 64 hexadecimal digits"),
+    Row(InvalidQuery, 422, "invalid-query", "this gallery cannot answer this search"),
     Row(InvalidParameter, 422, "invalid-parameter", "a parameter or a field cannot be used"),
     Row(GalleryReadOnly, 403, "gallery-read-only", "the gallery cannot be written to"),
     Row(TooManyRequests, 429, "too-many-requests", "the client asks more often than it may", 1),
@@ -141,7 +162,7 @@ PROBLEMS = (
     Row(GalleryBusy, 503, "gallery-busy", "an index is being loaded, or a job at work", 5),
     Row(GalleryLoading, 503, "gallery-loading", "the service has just started", 2),
     Row(BeingComputed, 503, "being-computed", "the answer is being computed", 2),
-    Row(QueueFull, 503, "busy", "the service has as much to do as it takes", 1),
+    Row(QueueFull, 503, "busy", "the service is busy", 1),
     Row(ServiceStopping, 503, "stopping", "the service is being stopped", 1),
 )
 
@@ -241,6 +262,18 @@ def at_fault(error: HashSearchError, parameter: str) -> HashSearchError:
     return error
 
 
+@contextmanager
+def naming(parameter: str | None) -> Iterator[None]:
+    """Within the block, known errors get the name of the parameter or field at fault, if they
+    have none."""
+    try:
+        yield
+    except HashSearchError as error:
+        if parameter is not None and getattr(error, "parameter", None) is None:
+            at_fault(error, parameter)
+        raise
+
+
 def _on_known(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HashSearchError)
     response = problem_response(error, request_id_of(request))
@@ -251,7 +284,7 @@ def _on_known(request: Request, error: Exception) -> JSONResponse:
 
 def _on_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return _on_known(request, invalid_parameter(error, ()))
+    return _on_known(request, invalid_request(error))
 
 
 def _on_http(request: Request, error: Exception) -> JSONResponse:

@@ -15,7 +15,8 @@ from hashsearch.retrieval.ranking import Query
 from hashsearch.retrieval.searcher import DEFAULT_K, Searcher
 from hashsearch.retrieval.transforms import views
 from service.context import Context
-from service.schemas.search import AskedQuery, ChoiceParameters, SearchParameters
+from service.problems import naming
+from service.schemas.search import AskedQuery, ChoiceParameters, QueryBody, SearchParameters
 
 TinyImage = NDArray[np.uint8]
 
@@ -89,17 +90,16 @@ def plain_query(searcher: Searcher, question: PlainQuestion) -> Query:
         assert query.tiny is not None  # the gallery was moved to another model meanwhile
         return searcher.query_by_tiny(query.tiny)
     crop_of(question.asked, question.parameters)
-    if body.id is not None:
-        return searcher.query_by_id(body.id)
-    assert body.code is not None
-    return searcher.query_by_code(code_from_hex(body.code))
+    stored = _stored_query(searcher, body)
+    assert stored is not None
+    return stored
 
 
 def crop_of(asked: AskedQuery, parameters: ChoiceParameters) -> Crop:
     """The part of the query image that is searched for. Raises InvalidQuery."""
     crop = WHOLE if parameters.crop is None else Crop.of(parameters.crop)
     if asked.image is None and crop != WHOLE:
-        raise InvalidQuery("a crop is of an image file that is sent, and none came")
+        raise InvalidQuery("crop needs an image in the request", "crop")
     return crop
 
 
@@ -139,18 +139,20 @@ def question_of(
     if images.views:
         query, *others = encoded[: images.views]
         query = replace(query, views=tuple(others))
-    elif body.id is not None:
-        query = searcher.query_by_id(body.id)
-    elif body.code is not None:
-        query = searcher.query_by_code(code_from_hex(body.code))
+    else:
+        query = _stored_query(searcher, body)
     if parameters.transforms and query is None:
-        raise InvalidQuery("transforms need a query, and none came")
+        raise InvalidQuery("transforms need a query, and none came", "transforms")
     if parameters.transforms and query is not None and not query.views:
-        query = searcher.with_views(query)
+        with naming("transforms"):
+            query = searcher.with_views(query)
     rest = iter(encoded[images.views :])
     like, unlike = (
-        [next(rest) if one is None else _stored(searcher, one) for one in every]
-        for every in (images.like, images.unlike)
+        [
+            next(rest) if one is None else _stored(searcher, one, f"{name}.{number}")
+            for number, one in enumerate(every)
+        ]
+        for name, every in (("like", images.like), ("unlike", images.unlike))
     )
     return Question(query, like, unlike, filter_of(parameters, body.ids, body.exclude))
 
@@ -171,12 +173,24 @@ def filter_of(
 def uris_of(prefix: str) -> tuple[str, ...]:
     """The beginnings of uris that a client may mean, who may or may not have encoded them.
 
-    A query string is decoded once by the server, and hits' uris are encoded themselves.
+    A query string is decoded once by the server, and hits' uris are encoded themselves. Images that
+    were added as bytes have uris that begin with a plus sign, which a query string decodes to a
+    space unless it is encoded.
     """
-    return tuple({quote(prefix, safe="/!#~+%"), quote(prefix, safe="/!#~+")})
+    meant = {prefix, f"+{prefix[1:]}"} if prefix.startswith(" ") else {prefix}
+    return tuple({quote(one, safe=safe) for one in meant for safe in ("/!#~+%", "/!#~+")})
 
 
-def _stored(searcher: Searcher, example: int | str) -> Query:
-    if isinstance(example, int):
-        return searcher.query_by_id(example)
-    return searcher.query_by_code(code_from_hex(example))
+def _stored_query(searcher: Searcher, body: QueryBody) -> Query | None:
+    """The query by id or code of a body, if it has one."""
+    if body.id is not None:
+        return _stored(searcher, body.id, "id")
+    return None if body.code is None else _stored(searcher, body.code, "code")
+
+
+def _stored(searcher: Searcher, value: int | str, field: str) -> Query:
+    """A query by an id or a code. field: its place in the body, for an error."""
+    with naming(field):
+        if isinstance(value, int):
+            return searcher.query_by_id(value)
+        return searcher.query_by_code(code_from_hex(value))

@@ -1,6 +1,7 @@
 """Bodies and parameters in every form that a client may send."""
 
 import base64
+import gzip
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +12,18 @@ from starlette.requests import Request
 
 from service.body import BodyMemory, Reading
 from service.problems import QueueFull
+from service.questions import uris_of
+from service.schemas.search import QueryBody, SearchParameters
 from service.settings import Settings
 from tests.conftest import run_async, serving
 from tests.galleries import index
 from tests.test_service import problem
 
 JSON = {"Content-Type": "application/json"}
+CROP = (
+    "crop must be left,top,right,bottom with 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1, "
+    "such as 0.25,0,0.75,0.5"
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +75,14 @@ def test_base64_of_every_kind_is_read(client, picture):
         ("data:image/png,%89PNG", "the data URI in image_base64 is not in base64"),
         ("data:image/png;base64", "the data URI in image_base64 is not in base64"),
         ("https://example.com/cat.jpg", "image_base64 is not base64"),
-        ("data:;base64,", "the body is empty; an image, an id or a code was wanted"),
+        ("data:;base64,", "image_base64 is empty"),
+        ("", "image_base64 is empty"),
     ],
 )
 def test_what_is_not_base64_is_refused(client, text, sentence):
     response = client.post("/v1/search", json={"image_base64": text})
     assert problem(response, 400, "malformed-request") == sentence
+    assert response.json()["parameter"] == "image_base64"
 
 
 def test_null_is_as_good_as_left_out(client):
@@ -112,17 +121,27 @@ def test_json_without_its_content_type_is_pointed_out(client, content_type):
         ("lable=cat", "lable", "unknown parameter 'lable'; did you mean 'label'?"),
         ("zzz=1", "zzz", "unknown parameter 'zzz'"),
         ("%3Cscript%3E=1", None, "there is a parameter with an unknown name"),
-        ("k=0", "k", "k is at least 1"),
-        ("k=5000", "k", "k is at most 1000"),
-        ("k=many", "k", "k is a whole number"),
-        ("k=", "k", "k is a whole number"),
-        ("k=1&k=2", "k", "k is given more than once"),
-        ("radius=-1", "radius", "radius is at least 0"),
-        ("offset=10001", "offset", "offset is at most 10000"),
-        ("transforms=perhaps", "transforms", "transforms is true or false"),
-        ("uri_prefix=", "uri_prefix", "uri_prefix is empty"),
-        ("method=magic", "method", "the method is one of codes, pixels, normalized"),
-        ("label=%ff", None, "the query string is not percent-encoded UTF-8"),
+        ("k=0", "k", "k must be at least 1"),
+        ("k=5000", "k", "k must be at most 1000"),
+        ("k=many", "k", "k must be a whole number"),
+        ("k=", "k", "k must be a whole number"),
+        ("k=1&k=2", "k", "k must be given only once"),
+        ("radius=-1", "radius", "radius must be at least 0"),
+        ("offset=10001", "offset", "offset must be at most 10000"),
+        ("transforms=perhaps", "transforms", "transforms must be true or false"),
+        ("uri_prefix=", "uri_prefix", "uri_prefix must not be empty"),
+        ("method=magic", "method", "method must be one of codes, pixels, normalized"),
+        ("label=", "label", "label must not be empty"),
+        ("id=9", "id", "id belongs in the JSON body"),
+        ("k=0&query=1", "query", "unknown parameter 'query'"),
+        ("body=1", "body", "unknown parameter 'body'"),
+        ("path=1", "path", "unknown parameter 'path'"),
+        ("header=1", "header", "unknown parameter 'header'"),
+        ("crop=a", "crop", CROP),
+        ("crop=1,2,3", "crop", CROP),
+        ("crop=0,0,2,1", "crop", CROP),
+        ("crop=", "crop", CROP),
+        ("label=%ff", None, "the query string must be percent-encoded UTF-8"),
     ],
 )
 def test_a_refused_parameter_is_named(client, query, parameter, sentence):
@@ -134,23 +153,99 @@ def test_a_refused_parameter_is_named(client, query, parameter, sentence):
 @pytest.mark.parametrize(
     ("body", "parameter", "sentence"),
     [
-        ({"ID": 5}, "ID", "unknown parameter 'ID'; did you mean 'id'?"),
-        ({"id": "5"}, "id", "id is a whole number"),
-        ({"id": -5}, "id", "id is at least 0"),
-        ({"id": 5, "ids": [1, "a"]}, "ids", "entry 1 of ids is a whole number"),
-        ({"id": 5, "ids": 7}, "ids", "ids is a list"),
+        ({"ID": 5}, "ID", "unknown field 'ID'; did you mean 'id'?"),
+        ({"id": "5"}, "id", "id must be a whole number"),
+        ({"id": -5}, "id", "id must be at least 0"),
+        ({"id": 5, "ids": [1, "a"]}, "ids.1", "ids.1 must be a whole number"),
+        ({"id": 5, "ids": 7}, "ids", "ids must be a list"),
         (
-            {"like": [{"id": 3}]},
-            "like",
-            'entry 0 of like is an id, a code, or an object like {"image_base64": "..."}',
+            {"like": [4, {"id": 3}]},
+            "like.1",
+            'like.1 must be an id, a code, or an object like {"image_base64": "..."}',
         ),
-        ({}, None, "one of image_base64, id and code is wanted, or examples"),
+        (
+            {"unlike": [{"image": "AAAA"}]},
+            "unlike.0",
+            'unlike.0 must be an id, a code, or an object like {"image_base64": "..."}',
+        ),
+        ({"id": 5, "k": 3}, "k", "k belongs in the query string"),
+        ({"image": "AAAA"}, "image", "unknown field 'image'; did you mean 'image_base64'?"),
+        ({"id": "x", "path": 1}, "path", "unknown field 'path'"),
+        ({"id": 5, "<script>": 1}, None, "there is a field with an unknown name"),
+        ([], None, "the body must be a JSON object"),
+        ({"id": 5, "code": "aa"}, None, "id and code came; send only one"),
+        ({}, None, "send one of image_base64, id and code, or examples in like or unlike"),
     ],
 )
 def test_a_refused_field_is_named(client, body, parameter, sentence):
     response = client.post("/v1/search", json=body)
     assert problem(response, 422, "invalid-parameter") == sentence
     assert response.json()["parameter"] == parameter
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "code", "parameter"),
+    [
+        ("crop=0,0,1,0.5", {"id": 9}, "invalid-query", "crop"),
+        ("crop=0.5,0,0.50001,1", "picture", "invalid-query", "crop"),
+        ("index=ivf", {"id": 9}, "invalid-query", "index"),
+        ("index=ivf&method=pixels", {"id": 9}, "invalid-query", "index"),
+        ("index=ivf", {"like": [9]}, "invalid-query", "index"),
+        ("radius=9", {"like": [9]}, "invalid-query", "radius"),
+        ("method=pixels", {"code": "00" * 32}, "invalid-query", "method"),
+        ("histogram=true&method=pixels", {"id": 9}, "invalid-query", "histogram"),
+        ("histogram=true", {"like": [9]}, "invalid-query", "histogram"),
+        ("transforms=true", {"like": [9]}, "invalid-query", "transforms"),
+        ("transforms=true", {"id": 9, "like": [9]}, "invalid-query", "transforms"),
+        ("transforms=true", {"code": "00" * 32}, "invalid-query", "transforms"),
+        ("", {"code": "aa"}, "invalid-code", "code"),
+        ("label=cat", {"code": "aa"}, "invalid-code", "code"),
+        ("", {"id": 999}, "not-in-gallery", "id"),
+        ("label=cat", {"id": 999}, "not-in-gallery", "id"),
+        ("", {"like": ["pictures/x.jpg"]}, "invalid-code", "like.0"),
+        ("", {"like": [9, 999]}, "not-in-gallery", "like.1"),
+        ("", {"id": 9, "unlike": [9, "x"]}, "invalid-code", "unlike.1"),
+        ("", {"image_base64": "???"}, "malformed-request", "image_base64"),
+        ("", {"image_base64": "AAAA"}, "unsupported-format", "image_base64"),
+        ("transforms=true", {"image_base64": "AAAA"}, "unsupported-format", "image_base64"),
+        ("", {"unlike": [9, {"image_base64": "?"}]}, "malformed-request", "unlike.1.image_base64"),
+        ("", {"like": [{"image_base64": "AAAA"}]}, "unsupported-format", "like.0.image_base64"),
+    ],
+)
+def test_an_error_names_the_parameter_or_field_at_fault(
+    client, picture, query, body, code, parameter
+):
+    form = {"content": picture} if body == "picture" else {"json": body}
+    problem_of = client.post(f"/v1/search?{query}", **form).json()
+    assert (problem_of["code"], problem_of["parameter"]) == (code, parameter)
+
+
+def test_the_digits_of_a_path_are_named_where_they_are_wrong(client):
+    response = client.get("/v1/codes/abc/reconstruction.png")
+    problem(response, 422, "invalid-code")
+    assert response.json()["parameter"] == "hex"
+    response = client.get("/v1/images/abc")
+    assert problem(response, 422, "invalid-parameter") == "image_id must be a whole number"
+    assert response.json()["parameter"] == "image_id"
+
+
+def test_the_names_that_a_query_string_lacks_are_those_of_the_body():
+    assert set(SearchParameters.elsewhere) == set(QueryBody.model_fields)
+
+
+def test_a_compressed_body_is_refused_for_that_reason(client, picture):
+    for coding in ("gzip", "br"):
+        headers = {"Content-Encoding": coding}
+        response = client.post("/v1/search", content=gzip.compress(picture), headers=headers)
+        detail = problem(response, 415, "unsupported-format")
+        assert detail == "the body is compressed; send it uncompressed"
+    plain = client.post("/v1/search", content=picture, headers={"Content-Encoding": "identity"})
+    assert plain.status_code == 200
+
+
+def test_a_plus_sign_that_a_query_string_decoded_is_one_again():
+    assert set(uris_of(" /ab")) == {"+/ab", "%20/ab"}
+    assert set(uris_of("+/ab")) == {"+/ab"}
 
 
 def test_a_prefix_of_uris_may_be_encoded_or_not(gallery, image_files, tmp_path):
@@ -223,16 +318,20 @@ def test_answers_echo_what_was_asked(client, picture):
         "unlike": 0,
         "ids": None,
         "exclude": 0,
+        "label": "2",
+        "uri_prefix": None,
+        "crop": "0,0,1,0.5",
+        "transforms": True,
         "k": 3,
         "offset": 1,
         "radius": None,
         "method": "codes",
         "index": None,
-        "label": "2",
-        "uri_prefix": None,
-        "crop": "0,0,1,0.5",
-        "transforms": True,
+        "histogram": False,
     }
+    for query, k in (("", 10), ("radius=9", None), ("radius=9&k=4", 4), ("histogram=true", 10)):
+        asked = client.post(f"/v1/search?{query}", json={"id": 5}).json()["asked"]
+        assert (asked["k"], asked["histogram"]) == (k, "histogram" in query)
     body = {"like": [1, 2], "unlike": [3], "ids": [4, 5, 6], "exclude": [4]}
     answer = client.post("/v1/search", json=body).json()
     described = client.get("/v1/gallery").json()

@@ -259,7 +259,7 @@ def test_built_indexes_answer_and_are_described(gallery, tmp_path):
             assert all(one["loaded"] for one in client.get("/v1/gallery").json()["indexes"])
             refused = client.post("/v1/search?index=tree", json={"id": 7})
             assert refused.status_code == 422
-            assert "the index is one of exact, ivf" in refused.json()["detail"]
+            assert "index must be one of exact, ivf" in refused.json()["detail"]
 
 
 def test_comparisons_take_the_same_choices(client, opened):

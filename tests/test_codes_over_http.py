@@ -134,7 +134,7 @@ def test_what_is_no_image_is_not_encoded(client, photograph):
         (name,) = body
         response = client.post("/v1/encode", json=body)
         detail = problem(response, 422, "invalid-parameter")
-        assert detail == f"{name} is for searches; an image, or image_base64 alone, is encoded"
+        assert detail == f"{name} is only for searches; send an image, or image_base64 alone"
         assert response.json()["parameter"] == name
     problem(client.post("/v1/encode", content=b"hello"), 415, "unsupported-format")
     problem(client.post("/v1/encode", content=photograph[:9000]), 422, "invalid-image")
@@ -143,8 +143,8 @@ def test_what_is_no_image_is_not_encoded(client, photograph):
     problem(response, 413, "image-too-large")
     response = client.post("/v1/encode?parts=magic", content=photograph)
     detail = problem(response, 422, "invalid-parameter")
-    assert detail == "the part is one of tiny, preview, reconstruction, occlusion"
-    problem(client.post("/v1/encode?crop=1,0,0,1", content=photograph), 422, "invalid-query")
+    assert detail == "parts must be one of tiny, preview, reconstruction, occlusion"
+    problem(client.post("/v1/encode?crop=1,0,0,1", content=photograph), 422, "invalid-parameter")
 
 
 def test_an_occlusion_map_counts_as_its_images_in_the_queue(gallery_folder, photograph):
@@ -167,7 +167,7 @@ def test_an_occlusion_map_counts_as_its_images_in_the_queue(gallery_folder, phot
             assert begun.wait(30)
             assert lane.size == 50
             refused = client.post(path, content=photograph)
-            assert "as much to do as it takes" in problem(refused, 503, "busy")
+            assert "the service is busy" in problem(refused, 503, "busy")
             assert refused.headers["retry-after"] == "1"
             go_on.set()
             assert first.result().status_code == 200

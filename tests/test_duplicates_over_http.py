@@ -122,7 +122,7 @@ def test_the_default_radius_is_that_of_copies_and_the_largest_that_of_near_pictu
     assert first_page(client)["radius"] == CLOSENESS.same
     response = client.get(f"/v1/duplicates?radius={CLOSENESS.near + 1}")
     detail = problem(response, 422, "invalid-parameter")
-    assert detail == "the radius is at most 50, the largest distance of near pictures"
+    assert detail == "radius must be at most 50, the largest distance of near pictures"
     assert response.json()["parameter"] == "radius"
 
 
@@ -132,7 +132,9 @@ def test_a_model_that_does_not_say_what_is_near_needs_a_radius(gallery_folder):
         assert "give a radius" in detail
         assert first_page(client, "radius=32")["radius"] == 32
         detail = problem(client.get("/v1/duplicates?radius=33"), 422, "invalid-parameter")
-        assert detail.startswith("the radius is at most 32, since the gallery's model does not say")
+        assert detail.startswith(
+            "radius must be at most 32, since the gallery's model does not say"
+        )
 
 
 def test_pages_stay_what_they_are_while_the_gallery_changes(changing):
@@ -162,7 +164,7 @@ def test_a_list_whose_groups_are_gone_is_to_be_begun_again(changing):
         first_page(client, f"radius={40 + number}")
     response = client.get(f"/v1/duplicates?after={first['next']}")
     detail = problem(response, 409, "list-changed")
-    assert detail == "these groups are not kept any more; begin the list again without after"
+    assert detail == "these groups are no longer kept; start again without after"
 
 
 def test_a_gallery_that_changes_all_the_time_has_duplicates_too(changing, monkeypatch):
@@ -253,14 +255,14 @@ def test_a_group_of_many_files_with_the_same_bytes_is_cut_before_they_are_looked
 def test_a_cursor_that_no_list_gave_is_refused(client, after):
     response = client.get("/v1/duplicates", params={"after": after})
     detail = problem(response, 422, "invalid-parameter")
-    assert detail == "after is the `next` of the list's former answer"
+    assert detail == "after must be `next` of the previous page"
     assert response.json()["parameter"] == "after"
 
 
 def test_a_cursor_is_of_one_radius_and_may_lie_after_the_end(client):
     page = first_page(client, "radius=50&limit=1")
     response = client.get(f"/v1/duplicates?radius=20&after={page['next']}")
-    assert problem(response, 422, "invalid-parameter") == "the list was begun with another radius"
+    assert problem(response, 422, "invalid-parameter") == "radius must be that of the previous page"
     beyond = cursor_of("duplicates", page["generation"], 50, 2**62)
     answer = client.get(f"/v1/duplicates?radius=50&after={beyond}").json()
     assert (answer["groups"], answer["next"]) == ([], None)

@@ -166,7 +166,7 @@ def test_a_cursor_that_no_list_gave_is_refused(client, path):
                   cursor_of("images", 1), surrogate, "e30", "Ww"):  # fmt: skip
         response = client.get(path, params={"after": after})
         detail = problem(response, 422, "invalid-parameter")
-        assert detail == "after is the `next` of the list's former answer"
+        assert detail == "after must be `next` of the previous page"
     problem(client.get(f"{path}?limit=0"), 422, "invalid-parameter")
     problem(client.get(f"{path}?limit=1001"), 422, "invalid-parameter")
 

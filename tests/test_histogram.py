@@ -76,4 +76,4 @@ def test_a_histogram_of_what_has_none_is_refused(client, stored):
     assert detail == "distances are counted by the method codes alone"
     for body in ({"id": 5, "like": [6]}, {"like": [6]}, {"id": 5, "unlike": [6]}):
         detail = problem(client.post(path, json=body), 422, "invalid-query")
-        assert detail == "a histogram is of the distances to a query, without examples"
+        assert detail == "histogram needs a query, and no examples"

@@ -38,7 +38,7 @@ from tests.galleries import another_png, has_no_litter, index, served
 from tests.test_images import png_header
 from tests.test_live import eventually
 from tests.test_originals import add_source
-from tests.test_service import problem
+from tests.test_service import EMPTY, problem
 
 KEY = "a-key-of-the-tests-only"
 
@@ -597,51 +597,103 @@ def test_if_one_image_cannot_be_read_it_is_named_and_none_is_added(gallery, clie
         (png_header(10_000, 10_000), 413, "image-too-large"),
     ):
         problem(client.post("/v1/images", content=bad), status, code)
-        for request in ({"files": image_field(*good, bad)}, {"json": as_json(*good, bad)}):
+        for request, field in (
+            ({"files": image_field(*good, bad)}, "images.2"),
+            ({"json": as_json(*good, bad)}, "images.2.image_base64"),
+        ):
             response = client.post("/v1/images", **request)
             problem(response, status, code)
-            assert response.json()["parameter"] == "images.2"
+            assert response.json()["parameter"] == field
     assert gallery.catalog.count() == 300
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "parameter"),
+    ("body", "parameter", "sentence"),
     [
-        ({"images": []}, "invalid-parameter", "images"),
-        ({"images": [{"image_base64": "AAAA"}] * 33}, "invalid-parameter", "images"),
-        ({"images": [{"image_base64": "&"}]}, "malformed-request", "images.0"),
-        ({"images": [{"image_base64": ""}]}, "malformed-request", "images.0"),
+        ({"images": []}, "images", "images must have at least 1 entry"),
+        (
+            {"images": [{"image_base64": "AAAA"}] * 33},
+            "images",
+            "images must have at most 32 entries",
+        ),
+        (
+            {"images": [{"image_base64": "&"}]},
+            "images.0.image_base64",
+            "images.0.image_base64 is not base64",
+        ),
+        (
+            {"images": [{"image_base64": ""}]},
+            "images.0.image_base64",
+            "images.0.image_base64 is empty",
+        ),
         (
             {"images": [{"image_base64": "AAAA", "label": "x" * 5000}]},
-            "invalid-parameter",
-            "images",
+            "images.0.label",
+            "images.0.label must have at most 4096 characters",
         ),
-        ({"images": [{"image_base64": "AAAA", "name": "x"}]}, "invalid-parameter", "images"),
-        ({"images": [{"label": "x"}]}, "invalid-parameter", "images"),
-        ({"image_base64": "AAAA"}, "invalid-parameter", None),
-        ([], "invalid-parameter", None),
+        (
+            {"images": [{"image_base64": "AAAA"}, {"image_base64": "AAAA", "lable": "x"}]},
+            "images.1.lable",
+            "unknown field 'images.1.lable'; did you mean 'label'?",
+        ),
+        (
+            {"images": [{"image": "AAAA"}]},
+            "images.0.image",
+            "unknown field 'images.0.image'; did you mean 'image_base64'?",
+        ),
+        (
+            {"images": [{"image_base64": "AAAA", "<b>": "x"}]},
+            "images.0",
+            "there is a field in images.0 with an unknown name",
+        ),
+        ({"images": [7]}, "images.0", "images.0 must be a JSON object"),
+        (
+            {"images": [{"label": "x"}]},
+            "images.0.image_base64",
+            "images.0.image_base64 is missing",
+        ),
+        (
+            {"image_base64": "AAAA"},
+            "image_base64",
+            "image_base64 belongs in an entry of images, "
+            'as in {"images": [{"image_base64": "..."}]}',
+        ),
+        ([], None, "the body must be a JSON object"),
     ],
 )
-def test_json_that_holds_no_images_is_refused(client, body, code, parameter):
+def test_json_that_holds_no_images_is_refused(client, body, parameter, sentence):
     response = client.post("/v1/images", json=body)
-    detail = problem(response, 400 if code == "malformed-request" else 422, code)
-    assert parameter is None or response.json()["parameter"] == parameter
-    assert "id, a code" not in detail
+    code = response.json()["code"]
+    assert problem(response, 400 if code == "malformed-request" else 422, code) == sentence
+    assert response.json()["parameter"] == parameter
 
 
 def test_a_form_without_images_or_with_too_many_is_refused(gallery, client, photograph):
-    wanted = "a form with 1 to 32 files, in fields named image, was wanted"
+    text = "the form has a text field, but parameters belong in the query string"
     image = ("image", ("x.jpg", photograph))
-    for form in (
-        {"files": {"photo": ("x.jpg", photograph)}},
-        {"files": [image, ("other", ("x.jpg", photograph))]},
-        {"files": image_field(*photographs(33))},
-        {"files": [image], "data": {"label": "x"}},
-        {"content": b"junk", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+    none = "the form has no file in a field named image"
+    for form, came in (
+        ({"files": {"photo": ("x.jpg", photograph)}}, none),
+        (
+            {"files": [image, ("other", ("x.jpg", photograph))]},
+            "the form has a file in another field",
+        ),
+        ({"files": image_field(*photographs(33))}, "the form has too many files"),
+        ({"files": [image], "data": {"label": "x"}}, text),
+        (
+            {"content": b"junk", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+            "the body is not a form",
+        ),
     ):
-        assert problem(client.post("/v1/images", **form), 400, "malformed-request") == wanted
-    problem(client.post("/v1/images", files=image_field(photograph, b"")), 400, "malformed-request")
-    problem(client.post("/v1/images"), 400, "malformed-request")
+        detail = problem(client.post("/v1/images", **form), 400, "malformed-request")
+        assert detail == f"{came}; send 1 to 32 files, in fields named image"
+    empty = client.post("/v1/images", files=image_field(photograph, b""))
+    assert problem(empty, 400, "malformed-request") == "images.1 is an empty file"
+    assert empty.json()["parameter"] == "images.1"
+    assert problem(client.post("/v1/images"), 400, "malformed-request") == EMPTY
+    mistaken = client.delete("/v1/images?ids=1")
+    detail = problem(mistaken, 422, "invalid-parameter")
+    assert detail == "unknown parameter 'ids'; did you mean 'id'?"
     problem(client.post("/v1/images?lable=x", content=photograph), 422, "invalid-parameter")
     assert gallery.catalog.count() == 300
     answer = client.post("/v1/images", files=image_field(*photographs(32))).json()

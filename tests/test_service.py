@@ -30,7 +30,7 @@ from tests.conftest import CLOSENESS, open_searcher, serving
 from tests.test_images import png_header
 
 MAX_BODY = 2 * 2**20
-EMPTY = "the body is empty; an image, an id or a code was wanted"
+EMPTY = "the body is empty; send an image file's bytes, a form with a file, or JSON"
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +134,17 @@ def test_a_comparison_is_of_the_methods_that_are_named(client, picture):
     assert [one["methods"] for one in answer["overlap_at_k"]] == [
         ["normalized", "codes"], ["normalized", "pixels"], ["codes", "pixels"],
     ]  # fmt: skip
-    assert answer["asked"]["method"] is None
+    assert answer["asked"]["methods"] == ["normalized", "codes", "pixels"]
+    default = client.post("/v1/compare", json={"id": 5}).json()["asked"]
+    assert (default["methods"], default["k"]) == (["codes", "pixels"], 10)
     (alone,) = client.post("/v1/compare?method=codes", json={"code": "00" * 32}).json()["methods"]
     assert alone["method"] == "codes"
 
 
 def test_a_comparison_of_a_method_twice_or_of_an_unknown_one_is_refused(client):
     for methods, sentence in (
-        ("method=codes&method=codes", "each method is named once"),
-        ("method=codes&method=magic", "the method is one of codes, pixels, normalized"),
+        ("method=codes&method=codes", "method must name each method only once"),
+        ("method=codes&method=magic", "method must be one of codes, pixels, normalized"),
     ):
         response = client.post(f"/v1/compare?{methods}", json={"id": 5})
         assert problem(response, 422, "invalid-parameter") == sentence
@@ -322,12 +324,11 @@ def test_an_image_of_100_megapixels_is_refused_with_413(client):
 
 
 def test_an_empty_body_is_refused_with_400(client):
-    for response in (
-        client.post("/v1/search"),
-        client.post("/v1/search", files={"image": ("x.jpg", b"")}),
-        client.post("/v1/search", json={"image_base64": ""}),
-    ):
-        assert "the body is empty" in problem(response, 400, "malformed-request")
+    for path in ("/v1/search", "/v1/encode"):
+        assert problem(client.post(path), 400, "malformed-request") == EMPTY
+    response = client.post("/v1/search", files={"image": ("x.jpg", b"")})
+    assert problem(response, 400, "malformed-request") == "image is an empty file"
+    assert response.json()["parameter"] == "image"
 
 
 def test_a_body_that_is_too_large_is_refused_with_413_with_or_without_its_length(client):
@@ -411,17 +412,25 @@ def test_a_parameter_that_cannot_be_used_is_refused_with_422(client, path, query
 
 def test_a_form_that_is_not_one_image_is_refused_with_400(client, picture):
     image = ("image", ("x.jpg", picture))
-    wanted = "a form with one file, in a field named image, was wanted"
-    for form in (
-        {"files": {"photo": ("x.jpg", picture)}},
-        {"files": [image, image]},
-        {"files": [image], "data": {"k": "3"}},
-        {"data": {"image": "text"}, "files": {"other": b""}},
-        {"content": b"junk", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
-        {"content": b"junk", "headers": {"Content-Type": "multipart/form-data"}},
+    text = "the form has a text field, but parameters belong in the query string"
+    none = "the form has no file in a field named image"
+    for form, came in (
+        ({"files": {"photo": ("x.jpg", picture)}}, none),
+        ({"files": [image, image]}, "the form has too many files"),
+        ({"files": [image], "data": {"k": "3"}}, text),
+        ({"data": {"image": "text"}, "files": {"other": b""}}, text),
+        (
+            {"content": b"junk", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+            "the body is not a form",
+        ),
+        (
+            {"content": b"junk", "headers": {"Content-Type": "multipart/form-data"}},
+            "the body is not a form",
+        ),
     ):
         response = client.post("/v1/search", **form)
-        assert problem(response, 400, "malformed-request") in (wanted, EMPTY)
+        detail = problem(response, 400, "malformed-request")
+        assert detail == f"{came}; send one file, in a field named image"
 
 
 def test_a_long_json_body_is_an_image(client, picture):

@@ -61,7 +61,7 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
         settings = Settings(gallery=gallery, **given)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        raise InvalidSetting(name, str(invalid_parameter(error, ()))) from None
+        raise InvalidSetting(name, str(invalid_parameter(error, Settings, {}))) from None
     return_large_blocks()
     failures: list[Exception] = []
 

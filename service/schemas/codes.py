@@ -19,7 +19,7 @@ PARTS = {
     f"bits change where windows of {WINDOW}×{WINDOW} pixels that cover it are filled with the mean "
     "colour; the brightest is 255",
 }
-PartName = Annotated[str, *one_of("part", PARTS)]
+PartName = Annotated[str, *one_of(PARTS)]
 
 
 class EncodeParameters(Strict):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -18,17 +18,21 @@ MAX_CURSOR = 16_384  # characters
 
 
 class Strict(BaseModel):
-    """Parameters or a body from a client, without unknown names."""
+    """Parameters or a body from a client, without unknown names.
+
+    elsewhere: names that belong in another place of a request, and where, for a message.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
 
-def one_of(what: str, table: Mapping[str, Any]) -> tuple[AfterValidator, Any]:
+def one_of(table: Mapping[str, Any]) -> tuple[AfterValidator, Any]:
     """Annotations of a name in a table, which OpenAPI lists; tests add rows to tables."""
 
     def known(name: str) -> str:
         if name not in table:
-            raise ValueError(f"the {what} is one of {', '.join(table)}")
+            raise ValueError(f"must be one of {', '.join(table)}")
         return name
 
     def list_names(schema: dict[str, Any]) -> None:
@@ -37,8 +41,8 @@ def one_of(what: str, table: Mapping[str, Any]) -> tuple[AfterValidator, Any]:
     return AfterValidator(known), Field(json_schema_extra=list_names)
 
 
-MethodName = Annotated[str, *one_of("method", SERVED)]
-KindName = Annotated[str, *one_of("index", KINDS)]
+MethodName = Annotated[str, *one_of(SERVED)]
+KindName = Annotated[str, *one_of(KINDS)]
 Word = Annotated[
     str,
     Field(
@@ -49,7 +53,7 @@ Word = Annotated[
 Limit = Annotated[int, Field(ge=1, le=1000, description="largest number of entries")]
 After = Annotated[
     str | None,
-    Field(max_length=MAX_CURSOR, description="`next` of the former answer; the list goes on there"),
+    Field(max_length=MAX_CURSOR, description="`next` of the previous page"),
 ]
 
 
@@ -64,7 +68,12 @@ Id = Annotated[int, BeforeValidator(_digits), Field(ge=0, lt=2**63)]
 # Parameters that may be left out; a description that is inside `X | None` is not the parameter's.
 Label = Annotated[
     str | None,
-    Field(max_length=MAX_TEXT, description="only images with this label", examples=["cat"]),
+    Field(
+        min_length=1,
+        max_length=MAX_TEXT,
+        description="only images with this label",
+        examples=["cat"],
+    ),
 ]
 UriPrefix = Annotated[
     str | None,

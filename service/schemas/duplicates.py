@@ -27,8 +27,8 @@ class DuplicatesParameters(Strict):
         Field(
             ge=0,
             le=CODE_BITS,
-            description="pictures whose codes differ in at most so many bits are in one group, and "
-            "so is what they are linked with through others; at most the distance of near "
+            description="largest number of differing bits between two linked pictures; a group "
+            "holds all that are linked, directly or through others; at most the distance of near "
             "pictures by the model's card; without it, the distance of copies by the card",
         ),
     ] = None

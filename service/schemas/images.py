@@ -1,7 +1,8 @@
 """Images on the wire: lists, metadata, additions and removals."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field
 
@@ -85,6 +86,10 @@ class NewImage(Strict):
 
 class AddBody(Strict):
     """Images to be added, as JSON."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        NewImage.model_fields, 'an entry of images, as in {"images": [{"image_base64": "..."}]}'
+    )
 
     images: Annotated[list[NewImage], Field(min_length=1, max_length=MAX_ADDED)]
 

@@ -1,11 +1,13 @@
 """Searches on the wire: parameters, bodies and answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
+from hashsearch.crop import Crop
+from hashsearch.errors import InvalidQuery
 from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import DEFAULT_K
 from hashsearch.retrieval.transforms import N_VIEWS
@@ -30,8 +32,22 @@ MAX_OFFSET = 10_000
 MAX_EXAMPLES = 100
 MAX_IMAGES = 8  # of the examples; each takes as long to decode as a query
 
+
+def _is_crop(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            Crop.of(text)
+        except InvalidQuery as error:
+            raise ValueError(
+                "must be left,top,right,bottom with 0 ≤ left < right ≤ 1 and "
+                "0 ≤ top < bottom ≤ 1, such as 0.25,0,0.75,0.5"
+            ) from error
+    return text
+
+
 CropText = Annotated[
     str | None,
+    AfterValidator(_is_crop),
     Field(
         max_length=100,
         description="the part of the image that counts, as left,top,right,bottom in fractions of "
@@ -43,6 +59,10 @@ CropText = Annotated[
 
 class ChoiceParameters(Strict):
     """What every search of the gallery takes in its query string."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("image_base64", "id", "code", "like", "unlike", "ids", "exclude"), "the JSON body"
+    )
 
     label: Label = None
     uri_prefix: UriPrefix = None
@@ -106,7 +126,7 @@ class CompareParameters(ChoiceParameters):
     @classmethod
     def _each_once(cls, methods: list[str]) -> list[str]:
         if len(set(methods)) < len(methods):
-            raise ValueError("each method is named once")
+            raise ValueError("must name each method only once")
         return methods
 
 
@@ -122,37 +142,41 @@ class ImageExample(Strict):
 Examples = Annotated[list[Id | str | ImageExample], Field(max_length=MAX_EXAMPLES)]
 
 
+_QUERIES = ("image_base64", "id", "code")  # fields of which a body has one at most
+
+
 class QueryBody(Strict):
     """A query as JSON: at most one of image_base64, id and code, or examples alone."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        SearchParameters.model_fields, "the query string"
+    )
 
     image_base64: str | None = Field(
         default=None, description="an image file in base64, or as a data URI"
     )
     id: Id | None = Field(default=None, description="id of an image of the gallery")
     code: str | None = Field(default=None, description="a code, 64 hexadecimal digits")
-    like: Examples = Field(
-        default_factory=list,
+    like: Examples | None = Field(
+        default=None,
         description="examples, ids, codes or images: images are ranked by the sum of their "
         "distances to the query and these, minus those to what `unlike` holds",
     )
-    unlike: Examples = Field(default_factory=list, description="counterexamples, of the same kinds")
+    unlike: Examples | None = Field(default=None, description="counterexamples, of the same kinds")
     ids: Ids | None = Field(default=None, description="only these images may be found")
     exclude: Ids | None = Field(default=None, description="none of these images may be found")
 
-    @field_validator("like", "unlike", mode="before")
-    @classmethod
-    def _none_is_no_example(cls, examples: object) -> object:
-        return [] if examples is None else examples
-
     @model_validator(mode="after")
     def _at_most_one(self) -> Self:
-        queries = sum(one is not None for one in (self.image_base64, self.id, self.code))
-        if queries > 1 or not (queries or self.like or self.unlike):
-            raise ValueError("one of image_base64, id and code is wanted, or examples")
-        images = sum(isinstance(one, ImageExample) for one in (*self.like, *self.unlike))
-        if images > MAX_IMAGES:
+        came = [name for name in _QUERIES if getattr(self, name) is not None]
+        examples = (*(self.like or ()), *(self.unlike or ()))
+        if len(came) > 1:
+            raise ValueError(f"{' and '.join(came)} came; send only one")
+        if not (came or examples):
+            raise ValueError("send one of image_base64, id and code, or examples in like or unlike")
+        if sum(isinstance(one, ImageExample) for one in examples) > MAX_IMAGES:
             raise ValueError(
-                f"at most {MAX_IMAGES} examples may be images; others are ids or codes"
+                f"at most {MAX_IMAGES} examples may be images; others must be ids or codes"
             )
         return self
 
@@ -172,6 +196,11 @@ class AskedQuery:
     like: Sequence[int | str | bytes] = ()
     unlike: Sequence[int | str | bytes] = ()
     body: QueryBody = _NO_JSON
+
+    @property
+    def field(self) -> str | None:
+        """The field of the body that holds the image; None if it came without JSON."""
+        return None if self.body.image_base64 is None else "image_base64"
 
     def images(self, *, transforms: bool) -> int:
         """Number of images that are encoded for it; 0 if none is."""
@@ -221,21 +250,34 @@ class AskedAnswer(BaseModel):
     unlike: int = Field(description="number of counterexamples")
     ids: int | None = Field(description="number of ids that were allowed; null if all were")
     exclude: int = Field(description="number of ids that were excluded")
-    k: int | None
-    offset: int
-    radius: int | None
-    method: MethodName | None = Field(description="null in a comparison")
-    index: KindName | None
     label: str | None
     uri_prefix: str | None
     crop: str | None
     transforms: bool
 
 
+class AskedSearch(AskedAnswer):
+    """What was asked of a search."""
+
+    k: int | None = Field(description=f"null if all within the radius are, at most {MAX_K}")
+    offset: int
+    radius: int | None
+    method: MethodName
+    index: KindName | None
+    histogram: bool
+
+
+class AskedComparison(AskedAnswer):
+    """What was asked of a comparison."""
+
+    k: int
+    methods: list[MethodName] = Field(description="the methods that were compared")
+
+
 class SearchAnswer(MethodAnswer):
     """The answer to a search."""
 
-    asked: AskedAnswer
+    asked: AskedSearch
     code: str | None = Field(
         description="the query's own code, hexadecimal; null if examples alone were sent"
     )
@@ -257,7 +299,7 @@ class Overlap(BaseModel):
 class CompareAnswer(BaseModel):
     """The answers of several methods to one query."""
 
-    asked: AskedAnswer
+    asked: AskedComparison
     code: str | None = Field(
         description="the query's own code, hexadecimal; null if examples alone were sent"
     )

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
+from fastapi import Depends
 from pydantic import ValidationError
 from starlette.requests import Request
 
@@ -47,6 +48,13 @@ def read_parameters(request: Request, model: type[M]) -> M:
         return model.model_validate(values)
     except ValidationError as error:
         raise invalid_parameter(error, model, model.elsewhere) from error
+
+
+async def _no_parameters(request: Request) -> None:
+    read_parameters(request, Strict)
+
+
+NoParameters = Depends(_no_parameters)  # of a route that takes nothing in its query string
 
 
 def parameters_schema(model: type[Strict]) -> list[dict[str, Any]]:

@@ -229,6 +229,30 @@ def test_the_digits_of_a_path_are_named_where_they_are_wrong(client):
     assert response.json()["parameter"] == "image_id"
 
 
+def test_a_parameter_is_refused_on_every_path_that_has_none_of_its_name(gallery_folder):
+    with serving(gallery_folder, api_keys="a-key-of-the-tests") as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        key = {"Authorization": "Bearer a-key-of-the-tests"}
+        tried = 0
+        for path, operations in paths.items():
+            if not path.startswith("/v1/"):
+                continue
+            address = path.format(image_id=1, hex="00" * 32)
+            methods = [one.upper() for one in operations]
+            methods += ["HEAD"] if "GET" in methods else []
+            for method in methods:
+                response = client.request(method, f"{address}?x=3", headers=key, content=b"x")
+                if response.status_code == 405:  # HEAD, where there is none
+                    continue
+                assert response.status_code == 422, (method, path)
+                if method != "HEAD":
+                    detail = problem(response, 422, "invalid-parameter")
+                    assert detail == "unknown parameter 'x'", (method, path)
+                tried += 1
+        assert tried >= 14
+        assert client.get("/v1/images/1").status_code == 200
+
+
 def test_the_names_that_a_query_string_lacks_are_those_of_the_body():
     assert set(SearchParameters.elsewhere) == set(QueryBody.model_fields)
 

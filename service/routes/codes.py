@@ -8,7 +8,7 @@ from hashsearch.errors import CodeShapeError, InvalidQuery
 from service.body import IMAGE_BODY_SCHEMA, Reading
 from service.caching import IfNoneMatch, cache_headers, if_kept
 from service.encoding import encode_answer, image_of, images_of, reconstruction
-from service.parameters import parameters_schema, read_parameters
+from service.parameters import NoParameters, parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, problem_responses
 from service.routes.dependencies import Call, Router
 from service.schemas.codes import EncodeAnswer, EncodeParameters
@@ -35,6 +35,7 @@ async def encode(request: Request) -> EncodeAnswer:
 
 @router.get(
     "/codes/{hex}/reconstruction.png",
+    dependencies=[NoParameters],
     response_class=Response,
     responses={
         200: {
@@ -42,7 +43,7 @@ async def encode(request: Request) -> EncodeAnswer:
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
         },
         304: {"description": "The picture is the one that the client has."},
-        **problem_responses(CodeShapeError),
+        **problem_responses(CodeShapeError, InvalidParameter),
     },
 )
 async def get_reconstruction(

@@ -8,7 +8,7 @@ from hashsearch.retrieval.searcher import Searcher
 from service.auth import WithKey
 from service.gallery import failures_answer, folders_answer, gallery_answer
 from service.labels import Labels
-from service.parameters import parameters_schema, read_parameters
+from service.parameters import NoParameters, parameters_schema, read_parameters
 from service.problems import OF_GALLERY, OF_KEY, problem_responses
 from service.routes.dependencies import Call, Router
 from service.schemas.gallery import (
@@ -23,7 +23,7 @@ from service.validation import InvalidParameter
 router = Router(prefix="/v1/gallery", tags=["gallery"], responses=problem_responses(*OF_GALLERY))
 
 
-@router.get("")
+@router.get("", dependencies=[NoParameters], responses=problem_responses(InvalidParameter))
 async def get_gallery(request: Request) -> GalleryAnswer:
     """The gallery as it is searched now, and the newest job that wrote to it."""
     call = Call(request)

@@ -16,7 +16,7 @@ from service.body import ADD_BODY_SCHEMA, ReadingSeveral
 from service.caching import IfNoneMatch, cache_headers, if_kept
 from service.images import described_image, list_answer
 from service.originals import OriginalResponse, headers_of, opened, tag_of
-from service.parameters import parameters_schema, read_parameters
+from service.parameters import NoParameters, parameters_schema, read_parameters
 from service.problems import (
     OF_BODY,
     OF_GALLERY,
@@ -99,7 +99,7 @@ async def remove_images(request: Request) -> RemovedAnswer:
 
 @router.delete(
     "/{image_id}",
-    dependencies=[WithKey],
+    dependencies=[WithKey, NoParameters],
     responses=problem_responses(GalleryReplaced, *OF_WRITES, NotInGallery, *_ALWAYS),
 )
 async def remove_image(request: Request, image_id: ImageId) -> RemovedAnswer:
@@ -110,7 +110,7 @@ async def remove_image(request: Request, image_id: ImageId) -> RemovedAnswer:
     return answer
 
 
-@router.get("/{image_id}", responses=problem_responses(NotInGallery))
+@router.get("/{image_id}", dependencies=[NoParameters], responses=problem_responses(NotInGallery))
 async def get_image(request: Request, image_id: ImageId) -> DescribedImageAnswer:
     """All that is known of an image, and its code."""
     call = Call(request)
@@ -124,6 +124,7 @@ async def get_image(request: Request, image_id: ImageId) -> DescribedImageAnswer
 
 @router.get(
     "/{image_id}/original",
+    dependencies=[NoParameters],
     response_class=Response,
     responses={
         200: {
@@ -172,6 +173,7 @@ async def get_original(
 
 @router.get(
     "/{image_id}/thumbnail",
+    dependencies=[NoParameters],
     response_class=Response,
     responses={
         200: {

@@ -23,12 +23,15 @@ class StoppingServer(uvicorn.Server):
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until the process is stopped. Raises KeyboardInterrupt after Ctrl-C."""
+        status = 0  # where signals are ignored, as by nohup, and so raise nothing
         try:
             super().run(sockets)
         except KeyboardInterrupt:
-            if _threads_run():
-                atexit.register(_end, 128 + signal.SIGINT)
+            status = 128 + signal.SIGINT
             raise
+        finally:
+            if _threads_run():
+                atexit.register(_end, status)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

@@ -117,9 +117,9 @@ def test_with_keys_for_all_every_path_but_the_open_ones_needs_one(gallery_folder
 
 
 def test_with_keys_for_all_a_prefix_opens_nothing(gallery_folder):
-    with serving(gallery_folder, api_keys=FIRST, key_for="all", root_path="/livez") as client:
-        assert client.get("/livez/v1/gallery").status_code == 401
-        assert client.get("/livez/livez").status_code == 200
+    with serving(gallery_folder, api_keys=FIRST, key_for="all", root_path="/pictures") as client:
+        assert client.get("/pictures/v1/gallery").status_code == 401
+        assert client.get("/pictures/livez").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -589,7 +589,7 @@ def test_invalid_settings_are_named(monkeypatch, gallery_folder):
         (
             "TRUSTED_PROXIES",
             "10.0.0.1, proxy",
-            "entry 1 of trusted_proxies must be an address or a network",
+            "trusted_proxies.1 must be an address or a network",
         ),
         ("ROOT_PATH", "pictures/", "a path such as /pictures is wanted"),
         ("RATE_LIMIT", "many", "such as 100/minute"),

@@ -30,7 +30,8 @@ from tests.conftest import open_searcher
 
 # Loading waits for a line on stdin; it fails, or never ends, if the line says so.
 SLOW = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from service.engine import Engine
 load = Engine.load
 def wait_and_load(engine):
@@ -47,7 +48,12 @@ Engine.load = wait_and_load
 from hashsearch.cli import main
 sys.exit(main())
 """
-PLAIN = "import sys; from hashsearch.cli import main; sys.exit(main())"
+PLAIN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from hashsearch.cli import main
+sys.exit(main())
+"""
 SECRET = "hs-5318008531"
 
 
@@ -578,9 +584,9 @@ def test_the_configuration_of_a_proxy_works(served, certificate, picture, tmp_pa
             response, _ = ask("GET", "/search/v1/gallery", headers={"X-Request-ID": "mine-1"})
             assert response.getheader("x-request-id") == "mine-1"
             if proxy == "nginx":
-                log = (tmp_path / "access.log").read_text()
-                assert request_id in log
-                assert "mine-1" in log
+                log = tmp_path / "access.log"
+                until(lambda: "mine-1" in log.read_text(), "the request is in nginx's log")
+                assert request_id in log.read_text()
             assert ask("GET", "/search/metrics")[0].status == 404
             assert ask("GET", "/search")[0].getheader("location").endswith("/search/")
         finally:

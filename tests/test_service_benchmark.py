@@ -154,6 +154,10 @@ def test_the_published_section_is_what_was_measured():
         assert all(main[what].rate >= wanted for what, wanted in WANTED.items())
         assert main[PHOTOGRAPHS].p99_ms < WANTED_P99_MS
         assert all(one.errors == 0 for one in report.loads)
+        readme = (ROOT / "README.md").read_text()
+        rates = f"{main[PHOTOGRAPHS].rate:.0f} photographs a second (16 connections, 99 of 100"
+        assert f"{rates} within {main[PHOTOGRAPHS].p99_ms:.0f} ms)" in readme
+        assert f"{main[IDS].rate:.0f} queries by id" in readme
 
 
 def test_the_table_says_what_the_cores_allow():

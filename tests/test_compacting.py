@@ -156,3 +156,20 @@ def test_a_killed_compacting_loses_nothing_and_is_completed_by_the_next(point, s
     assert everything(scattered) == before
     assert len(scattered.catalog.shard_rows()) == 1
     assert has_no_litter(scattered)
+
+
+def test_an_image_whose_shard_is_deleted_between_two_reads_is_read_where_it_lies_now(
+    scattered, monkeypatch
+):
+    image_id = ids(scattered)[0]
+    expected = scattered.pixels(image_id)
+    record = scattered.catalog.record
+
+    def compact_after(number):
+        found = record(number)
+        monkeypatch.undo()
+        compact(scattered)
+        return found
+
+    monkeypatch.setattr(scattered.catalog, "record", compact_after)
+    assert_array_equal(scattered.pixels(image_id), expected)

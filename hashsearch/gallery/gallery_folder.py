@@ -309,12 +309,13 @@ class GalleryFolder:
 
         Raises NotInGallery.
         """
-        place = former_place = None
+        former_place: tuple[object, ...] | None = None
         while True:
             record = self.catalog.record(image_id)
+            place: tuple[object, ...] = (record.shard, record.row)
             try:
-                shard = self.shard(record.shard)
-                place = (record.shard, record.row, shard.checksums)
+                shard = self.shard(record.shard)  # which may have been deleted just now
+                place = (*place, shard.checksums)
                 return read(shard, record.row)
             except InvalidGallery:
                 if place == former_place:

@@ -118,6 +118,12 @@ def _add_components(document: Node) -> None:
         ref_template="#/components/schemas/{model}",
     )
     schemas.update(defined["$defs"])
+    for model in defined["$defs"].values():
+        for field in model["properties"].values():
+            if (
+                field.get("default", "") is None
+            ):  # openapi-typescript takes such fields for required
+                del field["default"]
     codes = {row.code for row in PROBLEMS} | {code for code, _ in OTHERS.values()}
     schemas["Problem"]["properties"]["code"]["enum"] = sorted(codes)
     components["headers"] = {

@@ -310,7 +310,7 @@ def test_typescript_is_generated_that_compiles(document, tmp_path):
     (tmp_path / "use.ts").write_text(
         'import type { components, operations } from "./service";\n'
         'export const query: components["schemas"]["QueryBody"] =\n'
-        "  { id: 7, like: [], unlike: [] };\n"
+        "  { id: 7 };\n"
         'type Search = operations["search"]["responses"][200]["content"]["application/json"];\n'
         "export const first = (answer: Search): number => answer.hits[0].distance;\n"
     )

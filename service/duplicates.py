@@ -163,6 +163,8 @@ class Duplicates:
                 return
             except Exception as found:  # of any class, if the gallery is replaced meanwhile
                 error = found
+            while groups is not None and not self._is_closed and not self._has_room(wanted):
+                time.sleep(0.05)
             with self._lock:
                 self._failed.pop(wanted, None)
                 if groups is not None:
@@ -177,15 +179,13 @@ class Duplicates:
                         one for one in self._failed.items() if one[0].gallery is wanted.gallery
                     ]
                     self._failed = {**dict(others), wanted: (time.monotonic(), error)}
-            while self._waiting and not self._is_closed and not self._has_room():
-                time.sleep(0.05)
-            with self._lock:
                 self._computed = wanted = self._waiting.pop(0) if self._waiting else None
 
-    def _has_room(self) -> bool:
-        """Whether the next result will put out none that a client had no time to ask for."""
+    def _has_room(self, wanted: _Wanted) -> bool:
+        """Whether a result puts out none of another radius that a client had no time to ask for."""
         with self._lock:
-            return sum(one.is_awaited() for one in self._results) < _KEPT
+            others = [one for one in self._results if one.of != wanted]
+            return sum(one.is_awaited() for one in others) < _KEPT
 
     def _go_on(self, what: str, done: int, total: int | None) -> None:
         if self._is_closed:

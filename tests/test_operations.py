@@ -88,11 +88,17 @@ class Service:
         self.process.stdin.flush()
 
     def wait_until_alive(self) -> None:
-        until(lambda: not self.refuses_connections(), "the service listens")
+        until(self._is_alive, "the service answers")  # its socket listens earlier
 
     def wait_until_loaded(self) -> None:
         assert self.process.stdout is not None
         assert f":{self.port}/" in self.process.stdout.readline(), self.log
+
+    def _is_alive(self) -> bool:
+        try:
+            return self.ask("GET", "/livez")[0] == 200
+        except OSError:
+            return False
 
     def refuses_connections(self) -> bool:
         try:

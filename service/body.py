@@ -25,9 +25,7 @@ M = TypeVar("M", bound=Strict)
 
 _MOST_VALUES = 50_000  # of a JSON body; a query with all ids that it may have takes 20,000
 _MOST_BODIES = 16  # of the largest size, that are held in memory at a time
-_SMALL = (
-    65_536  # bytes of each body that do not count, so that large ones never keep small ones out
-)
+_SMALL = 65_536  # bytes of a body that do not count: large bodies never keep small ones out
 
 
 def _body_schema(form: dict[str, Any], model: type[BaseModel]) -> Mapping[str, Any]:

@@ -33,7 +33,7 @@ TAGS = {
     "duplicates": "Groups of near-equal images.",
     "codes": "From images to codes, and back.",
     "gallery": "What is served.",
-    "health": "Whether the service is alive, ready, and how it does.",
+    "health": "Liveness, readiness and metrics.",
 }
 # Models that FastAPI does not know, since the service reads these bodies and makes these answers.
 _MODELS = (QueryBody, AddBody, ImageExample, Problem)
@@ -76,8 +76,11 @@ def operations(document: Node) -> Iterator[Node]:
 def _complete(document: Node, settings: Settings) -> None:
     _add_settings(document, settings)
     _add_components(document)
-    used = sorted({tag for one in operations(document) for tag in one.get("tags", ())})
-    document["tags"] = [{"name": tag, "description": TAGS[tag]} for tag in used]
+    used = {tag for one in operations(document) for tag in one.get("tags", ())}
+    assert used <= TAGS.keys(), used
+    document["tags"] = [
+        {"name": tag, "description": meaning} for tag, meaning in TAGS.items() if tag in used
+    ]
     for operation in operations(document):
         sentence = operation.get("description", "").partition("\n\n")[0]
         operation["summary"] = sentence.replace("\n", " ")

@@ -71,7 +71,7 @@ def test_operations_have_clean_ids_and_described_tags(document):
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", one) for one in ids)
     assert all(operation["summary"] and operation["description"] for operation in every)
     used = {tag for operation in every for tag in operation["tags"]}
-    assert [tag["name"] for tag in document["tags"]] == sorted(used)
+    assert [tag["name"] for tag in document["tags"]] == [tag for tag in TAGS if tag in used]
     assert used <= TAGS.keys()
     assert "servers" not in document  # so that it is "/", or the prefix of the request
 
@@ -146,6 +146,7 @@ def test_problems_are_listed_where_they_can_occur(document):
     paths = document["paths"]
     for path, method, has in (
         ("/v1/images", "get", False),
+        ("/v1/images", "post", False),
         ("/v1/images", "delete", False),
         ("/v1/images/{image_id}", "get", True),
         ("/v1/images/{image_id}", "delete", True),

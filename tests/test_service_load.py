@@ -329,7 +329,7 @@ class Mix:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "growth_mb"), [(8, 60), pytest.param(3600, 100, marks=pytest.mark.soak)]
+    ("seconds", "growth_mb"), [(5, 60), pytest.param(3600, 100, marks=pytest.mark.soak)]
 )
 def test_memory_and_descriptors_stay_flat_under_mixed_load(
     seconds, growth_mb, folder, tmp_path, image_files, photograph
@@ -351,7 +351,7 @@ def test_memory_and_descriptors_stay_flat_under_mixed_load(
                 until = time.monotonic() + seconds
                 list(pool.map(work, range(first, first + 8), [until] * 8))
 
-        load(1, max(5, seconds / 20))
+        load(1, max(4, seconds / 20))
         memory, descriptors = served.memory_mb(), served.process.num_fds()
         load(100, seconds)
         growth = served.memory_mb() - memory

@@ -60,9 +60,7 @@ async def list_images(request: Request) -> ListAnswer:
     "",
     dependencies=[WithKey],
     openapi_extra={"parameters": parameters_schema(AddParameters), **ADD_BODY_SCHEMA},
-    responses=problem_responses(
-        *OF_BODY, *OF_IMAGE, *OF_WRITES, *_ALWAYS, InvalidQuery, NotInGallery
-    ),
+    responses=problem_responses(*OF_BODY, *OF_IMAGE, *OF_WRITES, *_ALWAYS, InvalidQuery),
 )
 async def add_images(request: Request) -> AddedAnswer:
     """Add one image or several; the next search finds them.

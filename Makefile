@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 comma := ,
+# Many tests wait for processes and clocks, so there is one more worker than cores.
+WORKERS = $(shell $(BIN)/python -c "from hashsearch.hardware import usable_cores; print(usable_cores() + 1)")
 ifneq ($(wildcard ../shared/data),)
 export HASHSEARCH_DATA ?= $(abspath ../shared/data)
 endif
@@ -17,7 +19,7 @@ test: .venv/dev ## check format, lint and types, and run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not soak" --numprocesses=auto --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not soak" --numprocesses=$(WORKERS) --durations=15
 
 bench: .venv/bench ## measure encoding, searches beside peers (ARGS=--large), and the service
 	$(BIN)/python -m benchmarks.encoding
@@ -25,7 +27,7 @@ bench: .venv/bench ## measure encoding, searches beside peers (ARGS=--large), an
 	$(BIN)/python -m benchmarks.service
 
 soak: .venv/dev ## run the long tests
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m soak -o faulthandler_timeout=9000
 
 format: .venv/dev ## format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix .

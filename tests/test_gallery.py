@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from filelock import FileLock
 from numpy.testing import assert_array_equal
@@ -121,6 +122,23 @@ def test_a_discarded_shard_leaves_nothing(tmp_path):
     writer.append({"codes": np.zeros((3, 32), np.uint8)}, [b"x", None, b"y"])
     writer.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_whose_folder_is_deleted_while_it_is_begun_leaves_no_file_open(
+    tmp_path, monkeypatch
+):
+    descriptors = psutil.Process().num_fds()
+    opened = Path.open
+
+    def delete_then_open(path: Path, mode: str):
+        if path.name == "pixels.npy":
+            shutil.rmtree(path.parent)
+        return opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", delete_then_open)
+    with pytest.raises(FileNotFoundError) as caught:
+        ShardWriter(tmp_path / "s", frozenset({"codes", "pixels"}), thumbnails=True)
+    assert psutil.Process().num_fds() == descriptors, caught
 
 
 # The folder

@@ -44,11 +44,17 @@ class ShardWriter:
         self.folder = folder
         self.rows = 0
         self._files: dict[str, BinaryIO] = {}
+        self._thumbnails: BinaryIO | None = None
         self._offsets = [0]
-        for name in sorted(columns):
-            self._files[name] = (folder / f"{name}.npy").open("w+b")
-            _write_header(self._files[name], 0, WIDTHS[name])
-        self._thumbnails = (folder / THUMBNAILS).open("w+b") if thumbnails else None
+        try:
+            for name in sorted(columns):
+                self._files[name] = (folder / f"{name}.npy").open("w+b")
+                _write_header(self._files[name], 0, WIDTHS[name])
+            if thumbnails:
+                self._thumbnails = (folder / THUMBNAILS).open("w+b")
+        except OSError:  # a full disk, or the gallery is deleted at this moment
+            self.discard()
+            raise
 
     @property
     def columns(self) -> frozenset[str]:

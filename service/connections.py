@@ -1,5 +1,6 @@
 """Connections over HTTP/1.1, each with limits on what a client may send and how long it takes."""
 
+import logging
 import time
 from asyncio import TimerHandle, Transport
 from typing import Any
@@ -18,6 +19,8 @@ from service.problems import HeaderTooLarge, MalformedRequest, problem_response
 
 _MOST_BYTES = 65_536  # of a header, or between two pieces of a body
 _CHECKS = 4  # of a connection, in the time that it is given
+
+_log = logging.getLogger("service.requests")
 
 
 class Connection(HttpToolsProtocol):
@@ -148,7 +151,16 @@ class Connection(HttpToolsProtocol):
         assert response is not None
         response.headers["X-Request-ID"] = request_id
         lines = [b"%b: %b" % header for header in response.raw_headers]
-        head = STATUS_LINE[response.status_code] + b"\r\n".join(lines)
+        client, status = self.client[0] if self.client else None, response.status_code
+        _log.info(
+            "%d %s %s: %s",
+            status,
+            client,
+            request_id,
+            error,
+            extra={"fields": {"request_id": request_id, "status": status, "client": client}},
+        )
+        head = STATUS_LINE[status] + b"\r\n".join(lines)
         self.transport.write(head + b"\r\nconnection: close\r\n\r\n" + bytes(response.body))
         self.transport.close()
 

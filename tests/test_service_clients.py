@@ -224,7 +224,7 @@ def test_clients_that_hang_up_at_any_point_leave_nothing_behind(served, picture,
 # Broken
 
 
-def test_what_is_not_http_is_answered_with_a_problem(served):
+def test_what_is_not_http_is_answered_with_a_problem_and_logged(served):
     for garbage in (
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50),  # TLS
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -244,7 +244,10 @@ def test_what_is_not_http_is_answered_with_a_problem(served):
         b"POST /v1/search HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcdef\r\n",
         b"POST /v1/search HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
     ):
-        assert problem(sent(served, garbage)) == (400, "malformed-request"), garbage
+        received = sent(served, garbage)
+        assert problem(received) == (400, "malformed-request"), garbage
+        request_id = json.loads(received.rpartition(b"\r\n\r\n")[2])["request_id"]
+        assert json.loads(served.messages().splitlines()[-1])["request_id"] == request_id
 
 
 def test_headers_are_read_up_to_a_size(served):

@@ -87,8 +87,8 @@ class Settings(BaseSettings):
         default=300.0,
         gt=0,
         allow_inf_nan=False,
-        description="seconds in which a client must take an original file; one that reads nothing "
-        "is cut off earlier, after HASHSEARCH_BODY_TIMEOUT_S",
+        description="seconds in which a client must take an original file; one that takes less "
+        "than about 80 kB in 10 seconds is cut off earlier",
     )
     queue: int = Field(
         default=64,

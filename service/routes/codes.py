@@ -10,7 +10,7 @@ from service.caching import IfNoneMatch, cache_headers, if_kept
 from service.encoding import encode_answer, image_of, images_of, reconstruction
 from service.parameters import NoParameters, parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, problem_responses
-from service.routes.dependencies import Call, Router
+from service.routes.call import Call, Router
 from service.schemas.codes import EncodeAnswer, EncodeParameters
 from service.validation import InvalidParameter
 

@@ -5,7 +5,7 @@ from fastapi import Request
 from hashsearch.errors import InvalidQuery
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_GALLERY, BeingComputed, ListChanged, problem_responses
-from service.routes.dependencies import Call, Router
+from service.routes.call import Call, Router
 from service.schemas.duplicates import DuplicatesAnswer, DuplicatesParameters
 from service.validation import InvalidParameter
 

@@ -10,7 +10,7 @@ from service.gallery import failures_answer, folders_answer, gallery_answer
 from service.labels import Labels
 from service.parameters import NoParameters, parameters_schema, read_parameters
 from service.problems import OF_GALLERY, OF_KEY, problem_responses
-from service.routes.dependencies import Call, Router
+from service.routes.call import Call, Router
 from service.schemas.gallery import (
     FailuresAnswer,
     FailuresParameters,

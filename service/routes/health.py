@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from service.engine import Engine
 from service.problems import GalleryLoading, GalleryUnavailable, problem_responses
-from service.routes.dependencies import Router
+from service.routes.call import Router
 
 router = Router(tags=["health"])
 

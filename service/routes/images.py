@@ -26,7 +26,7 @@ from service.problems import (
     OriginalsOff,
     problem_responses,
 )
-from service.routes.dependencies import Call, Router
+from service.routes.call import Call, Router
 from service.schemas.common import Id
 from service.schemas.images import (
     AddedAnswer,

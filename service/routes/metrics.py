@@ -3,7 +3,7 @@
 from fastapi import Request, Response
 
 from service.metrics import MEDIA_TYPE, Metrics
-from service.routes.dependencies import Router
+from service.routes.call import Router
 
 router = Router(tags=["health"])
 

@@ -10,7 +10,7 @@ from fastapi.templating import Jinja2Templates
 from hashsearch.closeness import MEANINGS
 from hashsearch.retrieval.methods import SERVED
 from service.engine import Engine
-from service.routes.dependencies import Call, Router
+from service.routes.call import Call, Router
 
 router = Router(include_in_schema=False)
 

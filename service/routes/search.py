@@ -7,7 +7,7 @@ from fastapi import Request
 from service.body import QUERY_BODY_SCHEMA, Reading
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, OF_SEARCH, problem_responses
-from service.routes.dependencies import Call, Router
+from service.routes.call import Call, Router
 from service.schemas.common import Strict
 from service.schemas.search import (
     CompareAnswer,

@@ -1,4 +1,4 @@
-"""Dependencies that the routes share."""
+"""What routes are made of: routers that answer HEAD, and what a route works with."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

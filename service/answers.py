@@ -12,10 +12,10 @@ from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.ranking import Ranking
 from hashsearch.retrieval.searcher import DEFAULT_K, Searcher
 from service.context import Context
+from service.parsing import AskedQuery
 from service.questions import Question
 from service.schemas.search import (
     AskedComparison,
-    AskedQuery,
     AskedSearch,
     ChoiceParameters,
     CompareAnswer,

@@ -1,29 +1,23 @@
-"""Reading the body of a request, raw bytes, a form or JSON, within limits of size and time."""
+"""Receiving the body of a request, raw bytes, a form or JSON, within limits of size and time."""
 
 import asyncio
-import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from hashsearch.errors import UnsupportedFormat
 from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, QueueFull, naming
-from service.schemas.common import Strict
-from service.schemas.images import MAX_ADDED, AddBody, Upload
-from service.schemas.search import AskedQuery, ImageExample, QueryBody
+from service.schemas.images import MAX_ADDED, AddBody
+from service.schemas.search import ImageExample, QueryBody
 from service.settings import Settings
-from service.validation import invalid_field
 
-M = TypeVar("M", bound=Strict)
-
-_MOST_VALUES = 50_000  # of a JSON body; a query with all ids that it may have takes 20,000
 _MOST_BODIES = 16  # of the largest size, that are held in memory at a time
 _SMALL = 65_536  # bytes of a body that do not count: large bodies never keep small ones out
 
@@ -139,92 +133,6 @@ class ReadingSeveral(_Received):
 
     async def __aenter__(self) -> list[Body]:
         return await self._bodies()
-
-
-def query_of(body: Body) -> AskedQuery:
-    """A query by image, id, code or examples.
-
-    Raises MalformedRequest or InvalidParameter if the body is not a query.
-    """
-    if not body.is_json:
-        return AskedQuery(body.data)
-    query = parse_json(body, QueryBody)
-    image = None
-    if query.image_base64 is not None:
-        image = decode_base64(query.image_base64, "image_base64")
-    like, unlike = (
-        [
-            decode_base64(one.image_base64, f"{name}.{number}.image_base64")
-            if isinstance(one, ImageExample)
-            else one
-            for number, one in enumerate(examples)
-        ]
-        for name, examples in (("like", query.like or ()), ("unlike", query.unlike or ()))
-    )
-    return AskedQuery(image, like, unlike, query)
-
-
-def uploads_of(bodies: Sequence[Body], label: str | None) -> list[Upload]:
-    """The images to add. label: of those without one of their own.
-
-    Raises MalformedRequest or InvalidParameter if the bodies are not images.
-    """
-    first = bodies[0]
-    if not first.is_json:
-        several = len(bodies) > 1
-        return [
-            Upload(body.data, label, f"images.{number}" if several else None)
-            for number, body in enumerate(bodies)
-        ]
-    uploads = []
-    for number, image in enumerate(parse_json(first, AddBody).images):
-        field = f"images.{number}.image_base64"
-        data = decode_base64(image.image_base64, field)
-        uploads.append(Upload(data, label if image.label is None else image.label, field))
-    return uploads
-
-
-def parse_json(body: Body, model: type[M]) -> M:
-    """Raises MalformedRequest if the body is not JSON, InvalidParameter if its fields are wrong."""
-    # Long texts cost little; millions of small values would cost seconds, and half a gigabyte,
-    # before they are refused.
-    if sum(map(body.data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
-        raise MalformedRequest(f"the JSON body holds more than {_MOST_VALUES:,} values")
-    try:
-        return model.model_validate_json(body.data, strict=True)
-    except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
-            raise MalformedRequest(
-                "the content type says JSON, but the body is not JSON"
-            ) from error
-        raise invalid_field(error, model, model.elsewhere) from error
-
-
-def decode_base64(text: str, name: str) -> bytes:
-    """The bytes of base64, plain, wrapped, URL-safe, unpadded, or as a data URI.
-
-    name: of the field, for the error. Raises MalformedRequest.
-    """
-    with naming(name):
-        return _decoded(text, name)
-
-
-def _decoded(text: str, name: str) -> bytes:
-    head, comma, tail = text.partition(",")
-    if head[:5].lower() == "data:":
-        if not (comma and head.lower().endswith(";base64")):
-            raise MalformedRequest(f"the data URI in {name} is not in base64")
-        text = tail
-    try:
-        # As text, the same would take a second with other characters, and hold up all threads.
-        plain = text.encode("ascii").translate(_PLAIN, b" \t\r\n\f\v").rstrip(b"=")
-        data = base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
-    except ValueError as error:  # also for characters that are not ASCII
-        raise MalformedRequest(f"{name} is not base64") from error
-    return _required(data, f"{name} is empty")
-
-
-_PLAIN = bytes.maketrans(b"-_", b"+/")
 
 
 class _Limited(Request):

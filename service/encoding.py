@@ -13,9 +13,9 @@ from hashsearch.images import decode, encode_png, preview
 from hashsearch.retrieval.occlusion import N_MASKED, changed_bits, masked, occlusion_map
 from service.context import Context
 from service.engine import Engine
+from service.parsing import AskedQuery
 from service.problems import naming
 from service.schemas.codes import EncodeAnswer, EncodeParameters, PartsAnswer
-from service.schemas.search import AskedQuery
 from service.validation import InvalidParameter
 
 

@@ -26,6 +26,7 @@ from hashsearch.sources.base import SourceImage
 from service.answers import compare_answer, search_answer
 from service.batching import Batching
 from service.context import Context
+from service.parsing import AskedQuery
 from service.problems import GalleryLoading, GalleryReplaced, GalleryUnavailable, naming
 from service.questions import (
     Decoded,
@@ -39,7 +40,6 @@ from service.questions import (
 )
 from service.schemas.common import MAX_K
 from service.schemas.search import (
-    AskedQuery,
     ChoiceParameters,
     CompareAnswer,
     CompareParameters,

@@ -15,8 +15,9 @@ from hashsearch.retrieval.ranking import Query
 from hashsearch.retrieval.searcher import DEFAULT_K, Searcher
 from hashsearch.retrieval.transforms import views
 from service.context import Context
+from service.parsing import AskedQuery
 from service.problems import naming
-from service.schemas.search import AskedQuery, ChoiceParameters, QueryBody, SearchParameters
+from service.schemas.search import ChoiceParameters, QueryBody, SearchParameters
 
 TinyImage = NDArray[np.uint8]
 

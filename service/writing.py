@@ -24,8 +24,9 @@ from hashsearch.jobs.removing import remove
 from service.context import Context
 from service.engine import Engine
 from service.images import added_answer
+from service.parsing import Upload
 from service.problems import DiskFull, at_fault
-from service.schemas.images import AddedAnswer, RemovedAnswer, Upload
+from service.schemas.images import AddedAnswer, RemovedAnswer
 
 _TRIES = 10  # to answer an addition that another client removes meanwhile
 

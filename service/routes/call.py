@@ -6,15 +6,15 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 
 from service.auth import Keys
-from service.body import Body, query_of, uploads_of
+from service.body import Body
 from service.context import Context
 from service.duplicates import Duplicates
 from service.engine import Engine
 from service.labels import LabelCounts
 from service.lanes import Lane, Lanes
+from service.parsing import AskedQuery, Upload, query_of, uploads_of
 from service.questions import PlainQuestion, is_plain
-from service.schemas.images import Upload
-from service.schemas.search import AskedQuery, ChoiceParameters, SearchAnswer, SearchParameters
+from service.schemas.search import ChoiceParameters, SearchAnswer, SearchParameters
 from service.settings import Settings
 from service.together import Together
 

@@ -1,7 +1,6 @@
 """Images on the wire: lists, metadata, additions and removals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field
@@ -98,18 +97,6 @@ class AddParameters(Strict):
     """The query string of an addition."""
 
     label: GivenLabel = None
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """An image file that a client sent.
-
-    label: as of Addition. field: of the body, for a problem; None if it is the whole body.
-    """
-
-    data: bytes
-    label: str | None
-    field: str | None = None
 
 
 class AddedImageAnswer(BaseModel):

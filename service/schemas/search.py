@@ -1,7 +1,6 @@
 """Searches on the wire: parameters, bodies and answers."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
@@ -10,7 +9,6 @@ from hashsearch.crop import Crop
 from hashsearch.errors import InvalidQuery
 from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import DEFAULT_K
-from hashsearch.retrieval.transforms import N_VIEWS
 from service.schemas.common import (
     MAX_IDS,
     MAX_K,
@@ -179,35 +177,6 @@ class QueryBody(Strict):
                 f"at most {MAX_IMAGES} examples may be images; others must be ids or codes"
             )
         return self
-
-
-_NO_JSON = QueryBody.model_construct()  # made once, since it takes 0.1 ms
-
-
-@dataclass(frozen=True, slots=True)
-class AskedQuery:
-    """A query of any kind of body.
-
-    image: an image file's bytes. like, unlike: ids, codes or image files' bytes. body: the JSON,
-    if it came as that.
-    """
-
-    image: bytes | None
-    like: Sequence[int | str | bytes] = ()
-    unlike: Sequence[int | str | bytes] = ()
-    body: QueryBody = _NO_JSON
-
-    @property
-    def field(self) -> str | None:
-        """The field of the body that holds the image; None if it came without JSON."""
-        return None if self.body.image_base64 is None else "image_base64"
-
-    def images(self, *, transforms: bool) -> int:
-        """Number of images that are encoded for it; 0 if none is."""
-        of_query = int(self.image is not None)
-        if transforms:
-            of_query = N_VIEWS
-        return of_query + sum(isinstance(one, bytes) for one in (*self.like, *self.unlike))
 
 
 class HitAnswer(BaseModel):

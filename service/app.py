@@ -31,6 +31,7 @@ from service.openapi import described
 from service.problems import install_problem_handlers
 from service.proxies import Proxied
 from service.routes import codes, duplicates, gallery, health, images, metrics, pages, search
+from service.searching import search_each
 from service.settings import Settings
 from service.together import Together
 
@@ -77,7 +78,7 @@ def create_app(
     app.state.keys = keys
     app.state.engine = engine
     app.state.lanes = lanes
-    app.state.plain = Together(lanes.quick, engine.search_each)
+    app.state.plain = Together(lanes.quick, partial(search_each, engine))
     app.state.duplicates = found_duplicates
     app.state.labels = LabelCounts()
     app.state.body_memory = BodyMemory(settings)

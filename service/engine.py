@@ -1,9 +1,8 @@
-"""The engine: holds model, gallery and indexes in memory, and answers requests."""
+"""The engine: holds model, gallery and indexes in memory, and gives requests access to them."""
 
 import logging
 import sqlite3
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
@@ -13,39 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.crop import WHOLE, Crop
-from hashsearch.errors import HashSearchError, InvalidGallery, InvalidImage, InvalidQuery
+from hashsearch.errors import HashSearchError, InvalidGallery, InvalidImage
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
 from hashsearch.images import decode, encode_png
 from hashsearch.jobs.index.prepare import Prepared, prepare
-from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.live_searcher import LiveSearcher
-from hashsearch.retrieval.ranking import Query, Ranking, queries_of
+from hashsearch.retrieval.ranking import Query, queries_of
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources.base import SourceImage
-from service.answers import compare_answer, search_answer
 from service.batching import Batching
 from service.context import Context
-from service.parsing import AskedQuery
-from service.problems import GalleryLoading, GalleryReplaced, GalleryUnavailable, naming
-from service.questions import (
-    Decoded,
-    PlainQuestion,
-    Question,
-    TinyImage,
-    crop_of,
-    decoded,
-    plain_query,
-    question_of,
-)
-from service.schemas.common import MAX_K
-from service.schemas.search import (
-    ChoiceParameters,
-    CompareAnswer,
-    CompareParameters,
-    SearchAnswer,
-    SearchParameters,
-)
+from service.problems import GalleryLoading, GalleryReplaced, GalleryUnavailable
 
 T = TypeVar("T")
 
@@ -100,100 +78,6 @@ class Engine:
         live = self._loaded
         (self._gallery if live is None else live.gallery).close()
 
-    def search(
-        self, asked: AskedQuery, parameters: SearchParameters, context: Context
-    ) -> SearchAnswer:
-        """One method's answer to a query. Raises what decoding and searching raise."""
-
-        def search(searcher: Searcher, question: Question) -> SearchAnswer:
-            ranking = _searched(
-                context,
-                lambda: searcher.search(
-                    question.query,
-                    parameters.method,
-                    index=parameters.index,
-                    k=parameters.k,
-                    radius=parameters.radius,
-                    cap=MAX_K,
-                    offset=parameters.offset,
-                    like=question.like,
-                    unlike=question.unlike,
-                    chosen_by=question.chosen_by,
-                ),
-            )
-            counts = None
-            if parameters.histogram:
-                with context.stages.measure("search"):
-                    counts = _counted(searcher, question, parameters.method)
-            return search_answer(searcher, asked, parameters, question, ranking, counts, context)
-
-        return self._answered(asked, parameters, context, search, parameters.index)
-
-    def encoded_query(
-        self, asked: AskedQuery, parameters: ChoiceParameters, context: Context
-    ) -> tuple[str, Query]:
-        """A query by image, decoded and encoded, and the fingerprint of the model that did it."""
-        assert asked.image is not None
-        with naming(asked.field):
-            tiny = self.decode(asked.image, context, crop_of(asked, parameters))
-        searcher = self.now()
-        return searcher.fingerprint, self.encode(searcher, tiny[np.newaxis], context)[0]
-
-    def search_each(self, questions: Sequence[PlainQuestion]) -> list[SearchAnswer | Exception]:
-        """Answer several plain questions by one scan; each as `search` does, or with its error."""
-
-        def search_each(searcher: Searcher) -> list[SearchAnswer | Exception]:
-            answers: dict[int, SearchAnswer | Exception] = {}
-            queries: dict[int, Query] = {}
-            for number, one in enumerate(questions):
-                try:
-                    queries[number] = plain_query(searcher, one)
-                except HashSearchError as error:
-                    answers[number] = error
-            started = time.perf_counter()
-            rankings = searcher.search_each(
-                [
-                    (query, questions[number].parameters.offset, questions[number].k)
-                    for number, query in queries.items()
-                ]
-            )
-            took = time.perf_counter() - started
-            for (number, query), ranking in zip(queries.items(), rankings, strict=True):
-                one = questions[number]
-                one.context.stages.add("search", ranking.latency_ms / 1000)
-                one.context.stages.add("catalog", took - ranking.latency_ms / 1000)
-                question = Question(query, (), (), Filter())
-                answers[number] = search_answer(
-                    searcher, one.asked, one.parameters, question, ranking, None, one.context
-                )
-            return [answers[number] for number in range(len(questions))]
-
-        return self.ask(search_each)
-
-    def compare(
-        self, asked: AskedQuery, parameters: CompareParameters, context: Context
-    ) -> CompareAnswer:
-        """The answer of several methods to one query. Raises as `search` does."""
-
-        def compare(searcher: Searcher, question: Question) -> CompareAnswer:
-            def ranked(method: str) -> Ranking:
-                return searcher.search(
-                    question.query,
-                    method,
-                    k=parameters.k,
-                    like=question.like,
-                    unlike=question.unlike,
-                    chosen_by=question.chosen_by,
-                )
-
-            rankings = [
-                _searched(context, lambda method=method: ranked(method))  # type: ignore[misc]
-                for method in parameters.method or searcher.compared_methods
-            ]
-            return compare_answer(searcher, asked, parameters, question, rankings, context)
-
-        return self._answered(asked, parameters, context, compare)
-
     def picture(self, image_id: int) -> tuple[bytes, str] | None:
         """An image's thumbnail, or its tiny image if it has none, and the media type.
 
@@ -205,7 +89,7 @@ class Engine:
         """Random ids of the gallery; they stay the same until it changes."""
         return self.ask(lambda searcher: _sample(searcher, count))
 
-    def decode(self, image: bytes, context: Context, crop: Crop = WHOLE) -> TinyImage:
+    def decode(self, image: bytes, context: Context, crop: Crop = WHOLE) -> NDArray[np.uint8]:
         """The (32, 32, 3) uint8 tiny image of a file's bytes; raises what `images.decode` raises.
 
         No more images are decoded at a time than there are cores.
@@ -296,46 +180,6 @@ class Engine:
                 if gallery.catalog.is_in_place():
                     return result
 
-    def _answered(
-        self,
-        asked: AskedQuery,
-        parameters: ChoiceParameters,
-        context: Context,
-        answer: Callable[[Searcher, Question], T],
-        index: str | None = None,
-    ) -> T:
-        """Decode and encode what was asked, and then ask the gallery.
-
-        Images are encoded before the catalog's state is held, of which there are few at a time.
-        """
-        images = self._decoded(asked, parameters, context)
-        encoder_of = self.now()
-        encoded = self.encode(encoder_of, images.tiny, context)
-
-        def ask(searcher: Searcher) -> T:
-            queries = encoded
-            if searcher.fingerprint != encoder_of.fingerprint:  # it was encoded again meanwhile
-                queries = self.encode(searcher, images.tiny, context)
-            return answer(searcher, question_of(searcher, asked, parameters, images, queries))
-
-        return self.ask(ask, index)
-
-    def _decoded(
-        self, asked: AskedQuery, parameters: ChoiceParameters, context: Context
-    ) -> Decoded:
-        crop = crop_of(asked, parameters)
-        query = None
-        if asked.image is not None:
-            with naming(asked.field):
-                query = self.decode(asked.image, context, crop)
-        examples = []
-        for name, every in (("like", asked.like), ("unlike", asked.unlike)):
-            for number, one in enumerate(every):
-                if isinstance(one, bytes):
-                    with naming(f"{name}.{number}.image_base64"):
-                        examples.append(self.decode(one, context))
-        return decoded(asked, query, examples, transforms=parameters.transforms)
-
     def _in_place(self) -> LiveSearcher:
         """The gallery that is at the path now. Raises GalleryUnavailable and GalleryLoading."""
         live = self._loaded
@@ -360,20 +204,6 @@ class Engine:
         except BaseException:
             gallery.close()
             raise
-
-
-def _searched(context: Context, search: Callable[[], Ranking]) -> Ranking:
-    started = time.perf_counter()
-    ranking = search()
-    context.stages.add("search", ranking.latency_ms / 1000)
-    context.stages.add("catalog", time.perf_counter() - started - ranking.latency_ms / 1000)
-    return ranking
-
-
-def _counted(searcher: Searcher, question: Question, method: str) -> NDArray[np.int64]:
-    if question.like or question.unlike or question.query is None:
-        raise InvalidQuery("histogram needs a query, and no examples", "histogram")
-    return searcher.distance_counts(question.query, question.chosen_by, method)
 
 
 def _unavailable(error: Exception) -> GalleryUnavailable:

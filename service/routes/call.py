@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 
+from service import searching
 from service.auth import Keys
 from service.body import Body
 from service.context import Context
@@ -73,12 +74,14 @@ class Call:
         """Search for a query, together with other requests' where it is a plain question."""
         if not is_plain(asked, parameters):
             return await self.ask(
-                lambda: self.engine.search(asked, parameters, self.context), asked, parameters
+                lambda: searching.search(self.engine, asked, parameters, self.context),
+                asked,
+                parameters,
             )
         encoded = None
         if asked.image is not None:
             encoded = await self.pictures(
-                lambda: self.engine.encoded_query(asked, parameters, self.context), 1
+                lambda: searching.encoded_query(self.engine, asked, parameters, self.context), 1
             )
         question = PlainQuestion(asked, parameters, self.context, encoded)
         answer: SearchAnswer = await self._plain(question, self.context.stages)

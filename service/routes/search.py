@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import Request
 
+from service import searching
 from service.body import QUERY_BODY_SCHEMA, Reading
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, OF_SEARCH, problem_responses
@@ -43,5 +44,7 @@ async def compare(request: Request) -> CompareAnswer:
     async with Reading(request) as body:
         asked = await call.parsed(body)
         return await call.ask(
-            lambda: call.engine.compare(asked, parameters, call.context), asked, parameters
+            lambda: searching.compare(call.engine, asked, parameters, call.context),
+            asked,
+            parameters,
         )

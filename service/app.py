@@ -19,8 +19,8 @@ from starlette.routing import BaseRoute, Mount
 import hashsearch
 from service.auth import KeyForAll, Keys, keys_of
 from service.body import BodyMemory
-from service.duplicates import Duplicates
 from service.engine import Engine
+from service.grouping import Duplicates
 from service.headers import SecurityHeaders
 from service.labels import LabelCounts
 from service.lanes import Lanes
@@ -62,7 +62,7 @@ def create_app(
     """
     keys, figures = keys_of(settings), Metrics()
     engine, lanes = Engine(settings.gallery, figures.count_batch), Lanes(settings)
-    found_duplicates = Duplicates(engine)
+    found_duplicates = Duplicates()
 
     app = FastAPIOffline(  # FastAPI that serves the assets of /docs itself, without a CDN
         docs_url=None,  # a template of ours, without inline scripts

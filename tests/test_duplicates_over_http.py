@@ -14,6 +14,7 @@ from hashsearch.jobs.removing import remove
 from hashsearch.retrieval import duplicates
 from hashsearch.retrieval.duplicates import DuplicateGroup, find_duplicates
 from service import duplicates as serving_duplicates
+from service import grouping
 from service.cursors import cursor_of
 from tests.conftest import CLOSENESS, serving
 from tests.galleries import index
@@ -169,14 +170,14 @@ def test_a_list_whose_groups_are_gone_is_to_be_begun_again(changing):
 
 def test_a_gallery_that_changes_all_the_time_has_duplicates_too(changing, monkeypatch):
     gallery, client = changing
-    find = serving_duplicates.find_groups
+    find = grouping.find_groups
 
     def changed_meanwhile(*arguments, **options):
         groups = find(*arguments, **options)
         remove(gallery.catalog, Selection(ids=[gallery.catalog.rows().ids.tolist()[-1]]))
         return groups
 
-    monkeypatch.setattr(serving_duplicates, "find_groups", changed_meanwhile)
+    monkeypatch.setattr(grouping, "find_groups", changed_meanwhile)
     first = first_page(client, "radius=20")
     assert first["generation"] == gallery.catalog.generation() - 1
     problem(client.get("/v1/duplicates?radius=20"), 503, "being-computed")
@@ -184,7 +185,7 @@ def test_a_gallery_that_changes_all_the_time_has_duplicates_too(changing, monkey
 
 def test_one_radius_is_computed_at_a_time_and_one_waits(folder, monkeypatch):
     go_on, at_work = threading.Event(), []
-    find = serving_duplicates.find_groups
+    find = grouping.find_groups
 
     def slow(gallery, radius, threads):
         at_work.append(radius)
@@ -192,8 +193,8 @@ def test_one_radius_is_computed_at_a_time_and_one_waits(folder, monkeypatch):
         go_on.wait(30)
         return find(gallery, radius, threads)
 
-    monkeypatch.setattr(serving_duplicates, "find_groups", slow)
-    monkeypatch.setattr(serving_duplicates, "_MOST_WAITING", 1)
+    monkeypatch.setattr(grouping, "find_groups", slow)
+    monkeypatch.setattr(grouping, "_MOST_WAITING", 1)
     with serving(folder) as client:
         for radius in (10, 10, 20, 20, 10):
             path = f"/v1/duplicates?radius={radius}"
@@ -287,7 +288,7 @@ def test_the_service_stops_while_groups_are_computed(folder, monkeypatch):
                 report.advance(1)
                 time.sleep(0.01)
 
-    monkeypatch.setattr(serving_duplicates, "find_groups", endless)
+    monkeypatch.setattr(grouping, "find_groups", endless)
     with serving(folder) as client:
         client.get("/v1/duplicates")
         assert begun.wait(10)
@@ -313,7 +314,7 @@ def test_a_failure_is_reported_and_tried_again_after_a_while(changing, caplog, m
     assert caplog.text.count("duplicates cannot be found") == 1
     (shard / "moved").rename(shard / "codes.npy")
     assert first_page(client, "radius=8")["radius"] == 8
-    monkeypatch.setattr(serving_duplicates, "_FAILED_S", 0.0)
+    monkeypatch.setattr(grouping, "_FAILED_S", 0.0)
     assert first_page(client, "radius=7")["radius"] == 7
 
 
@@ -324,7 +325,7 @@ def test_a_failure_of_any_class_ends_the_waiting(folder, caplog, monkeypatch):
         calls.append(arguments)
         raise MemoryError
 
-    monkeypatch.setattr(serving_duplicates, "find_groups", fail)
+    monkeypatch.setattr(grouping, "find_groups", fail)
     with serving(folder) as client:
         failed(client, "radius=7", caplog)
         for _ in range(3):
@@ -334,7 +335,7 @@ def test_a_failure_of_any_class_ends_the_waiting(folder, caplog, monkeypatch):
 
 def test_every_client_gets_its_groups_whatever_others_ask_for(folder, monkeypatch):
     """Others ask for other radii all the time, and clients ask again after a while."""
-    monkeypatch.setattr(serving_duplicates, "_KEPT", 1)
+    monkeypatch.setattr(grouping, "_KEPT", 1)
     with serving(folder) as client:
         problem(client.get("/v1/duplicates?radius=5"), 503, "being-computed")
         for radius in range(6, 12):

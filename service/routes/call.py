@@ -9,8 +9,8 @@ from service import searching
 from service.auth import Keys
 from service.body import Body
 from service.context import Context
-from service.duplicates import Duplicates
 from service.engine import Engine
+from service.grouping import Duplicates
 from service.labels import LabelCounts
 from service.lanes import Lane, Lanes
 from service.parsing import AskedQuery, Upload, query_of, uploads_of

@@ -3,6 +3,7 @@
 from fastapi import Request
 
 from hashsearch.errors import InvalidQuery
+from service.duplicates import duplicates_answer
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_GALLERY, BeingComputed, ListChanged, problem_responses
 from service.routes.call import Call, Router
@@ -26,4 +27,8 @@ async def list_duplicates(request: Request) -> DuplicatesAnswer:
     meanwhile. Further pages are of the same groups, also if the gallery changes.
     """
     call, parameters = Call(request), read_parameters(request, DuplicatesParameters)
-    return await call.slow(lambda: call.duplicates.page(parameters, call.context))
+    return await call.slow(
+        lambda: call.engine.ask(
+            lambda searcher: duplicates_answer(call.duplicates, searcher, parameters, call.context)
+        )
+    )

@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.crop import WHOLE, Crop
-from hashsearch.errors import HashSearchError, InvalidGallery, InvalidImage
+from hashsearch.errors import HashSearchError, InvalidGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
 from hashsearch.images import decode, encode_png
-from hashsearch.jobs.index.prepare import Prepared, prepare
+from hashsearch.jobs.index.prepare import Prepared, prepare_one
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.ranking import Query, queries_of
 from hashsearch.retrieval.searcher import Searcher
-from hashsearch.sources.base import SourceImage
 from service.batching import Batching
 from service.context import Context
 from service.problems import GalleryLoading, GalleryReplaced, GalleryUnavailable
@@ -97,14 +96,10 @@ class Engine:
         with self.decoding(context):
             return decode(image, crop=crop).tiny
 
-    def prepare(self, image: bytes, context: Context) -> Prepared:
+    def prepare(self, image: bytes, thumbnail: bool, context: Context) -> Prepared:
         """A file's bytes, decoded as what a gallery keeps; raises what `images.decode` raises."""
-        thumbnails = self.with_gallery(lambda gallery: gallery.keeps("thumbnails"))
         with self.decoding(context):
-            (result,) = prepare([SourceImage("", None, len(image), 0, image)], thumbnails)
-        if isinstance(result, InvalidImage):
-            raise result
-        return result
+            return prepare_one(image, thumbnail)
 
     @contextmanager
     def decoding(self, context: Context) -> Iterator[None]:

@@ -13,7 +13,6 @@ from hashsearch.errors import (
     ArtifactMismatch,
     GalleryBusy,
     GalleryReadOnly,
-    InvalidImage,
     NotInGallery,
 )
 from hashsearch.gallery.changes import Selection
@@ -25,7 +24,7 @@ from service.context import Context
 from service.engine import Engine
 from service.images import added_answer
 from service.parsing import Upload
-from service.problems import DiskFull, at_fault
+from service.problems import DiskFull, naming
 from service.schemas.images import AddedAnswer, RemovedAnswer
 
 _TRIES = 10  # to answer an addition that another client removes meanwhile
@@ -51,19 +50,23 @@ def encoded(engine: Engine, uploads: Sequence[Upload], context: Context) -> Enco
     at fault; and InvalidQuery if the gallery's pictures were decoded by earlier image rules.
     """
     with _reported():
-        engine.with_gallery(lambda gallery: gallery.catalog.require_writable())
+        thumbnails = engine.with_gallery(_keeps_thumbnails)
     additions = []
     for upload in uploads:
-        try:
-            image = engine.prepare(upload.data, context)
-        except InvalidImage as error:
-            raise (error if upload.field is None else at_fault(error, upload.field)) from error
+        with naming(upload.field):
+            image = engine.prepare(upload.data, thumbnails, context)
         additions.append(Addition(image, len(upload.data), label=upload.label))
     searcher = engine.now()
     tiny = np.stack([one.image.tiny for one in additions])
     columns = engine.columns(searcher, tiny, context)
     rows = {one.image.key: row for row, one in enumerate(additions)}
     return Encoded(additions, rows, columns, searcher.fingerprint)
+
+
+def _keeps_thumbnails(gallery: GalleryFolder) -> bool:
+    """Raises GalleryReadOnly."""
+    gallery.catalog.require_writable()
+    return gallery.keeps("thumbnails")
 
 
 def add(engine: Engine, images: Encoded, context: Context) -> AddedAnswer:

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.encoder import Encoder
-from hashsearch.errors import ArtifactMismatch, GalleryBusy, InvalidImage
+from hashsearch.errors import ArtifactMismatch, GalleryBusy
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import uri_at
 from hashsearch.gallery.records import FoundPlace, NewImage
 from hashsearch.gallery.shards import ShardWriter
 from hashsearch.images import TINY_BYTES
-from hashsearch.jobs.index.prepare import Prepared, prepare
+from hashsearch.jobs.index.prepare import Prepared, prepare_one
 from hashsearch.sources.base import SourceImage, added_path, added_uri
 
 # The encoder's columns of prepared images, by name: (n, width) uint8, in their order.
@@ -67,12 +67,9 @@ def add_image(
             f"the encoder {origin}; {gallery.folder} has codes of model "
             f"{gallery.fingerprint[:12]}, which gallery.encoder() loads"
         )
-    if isinstance(image, bytes):
-        image = SourceImage("", None, len(image), 0, image)
-    (result,) = prepare([image], gallery.keeps("thumbnails"))
-    if isinstance(result, InvalidImage):
-        raise result
-    addition = Addition(result, image.size, image.mtime, label, path)
+    size, mtime = (len(image), 0) if isinstance(image, bytes) else (image.size, image.mtime)
+    prepared = prepare_one(image, gallery.keeps("thumbnails"))
+    addition = Addition(prepared, size, mtime, label, path)
 
     def encode(images: Sequence[Prepared]) -> Mapping[str, NDArray[np.uint8]]:
         return encoder.columns(np.stack([one.tiny for one in images]))

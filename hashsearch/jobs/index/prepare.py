@@ -43,6 +43,16 @@ def prepare(images: list[SourceImage], thumbnails: bool = True) -> list[Prepared
     return [_prepare_or_error(image, thumbnails) for image in images]
 
 
+def prepare_one(image: SourceImage | bytes, thumbnail: bool) -> Prepared:
+    """Prepare one image, or the bytes of a file. Raises InvalidImage."""
+    if isinstance(image, bytes):
+        image = SourceImage("", None, len(image), 0, image)
+    (result,) = prepare([image], thumbnail)
+    if isinstance(result, InvalidImage):
+        raise result
+    return result
+
+
 def start_worker(started: Any) -> None:
     """Set up a worker process: it leaves Ctrl-C to its parent, and ends with it.
 

@@ -8,9 +8,11 @@ unchanged.
 class HashSearchError(Exception):
     """The root of all errors raised on purpose.
 
+    parameter: name of the argument, parameter or field at fault, if it is known.
     request_id: of the HTTP request, as the service's log shows it; None if no service answered.
     """
 
+    parameter: str | None = None
     request_id: str | None = None
 
 
@@ -31,10 +33,7 @@ class CodeShapeError(HashSearchError):
 
 
 class InvalidQuery(HashSearchError):
-    """A query whose k, radius, method or id cannot be used.
-
-    parameter: name of the argument at fault, if it is known.
-    """
+    """A query whose k, radius, method or id cannot be used."""
 
     def __init__(self, sentence: str, parameter: str | None = None):
         super().__init__(sentence)

@@ -249,28 +249,21 @@ def problem_response(error: HashSearchError, request_id: str) -> JSONResponse | 
             wait = getattr(error, "retry_after_s", row.retry_after_s)
             headers = {} if wait is None else {"Retry-After": str(wait)}
             headers.update(getattr(error, "headers", {}))
-            parameter = getattr(error, "parameter", None)
             return _respond(
-                request_id, row.status, row.code, str(error), headers, parameter=parameter
+                request_id, row.status, row.code, str(error), headers, parameter=error.parameter
             )
     return None
 
 
-def at_fault(error: HashSearchError, parameter: str) -> HashSearchError:
-    """The error, with the name of the parameter or field at fault for its answer."""
-    error.__dict__["parameter"] = parameter
-    return error
-
-
 @contextmanager
 def naming(parameter: str | None) -> Iterator[None]:
-    """Within the block, known errors get the name of the parameter or field at fault, if they
-    have none."""
+    """Within the block, a known error gets the name of the parameter or field at fault, if it has
+    none."""
     try:
         yield
     except HashSearchError as error:
-        if parameter is not None and getattr(error, "parameter", None) is None:
-            at_fault(error, parameter)
+        if error.parameter is None:
+            error.parameter = parameter
         raise
 
 

@@ -49,8 +49,8 @@ _SHORTEST = 3  # letters of a name's beginning, by which it is recognized
 class InvalidParameter(HashSearchError):
     """A value in the query string, the path or the JSON body that cannot be used.
 
-    parameter: its name, if it is one parameter or field; of a field within another, its path, such
-    as images.0.label.
+    parameter: the name of the parameter or field; of a field within another, its path, such as
+    images.0.label; None if the whole is at fault.
     """
 
     def __init__(self, sentence: str, parameter: str | None = None):

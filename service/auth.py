@@ -125,7 +125,6 @@ class KeyForAll:
                 scope["state"]["key"] = self._keys.check(key if scheme.lower() == "bearer" else "")
             except Unauthorized as error:
                 answer = problem_response(error, scope["state"]["request_id"])
-                assert answer is not None
                 await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)

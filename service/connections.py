@@ -148,7 +148,6 @@ class Connection(HttpToolsProtocol):
             return
         request_id = uuid4().hex
         response = problem_response(error, request_id)
-        assert response is not None
         response.headers["X-Request-ID"] = request_id
         lines = [b"%b: %b" % header for header in response.raw_headers]
         client, status = self.client[0] if self.client else None, response.status_code

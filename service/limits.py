@@ -85,7 +85,6 @@ class RateLimited:
                 reset = self._limiter.get_window_stats(self._rate, client).reset_time
                 error = TooManyRequests(int(max(reset - time.time(), 0)) + 1)
                 answer = problem_response(error, scope["state"]["request_id"])
-                assert answer is not None
                 await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -242,8 +242,8 @@ class _ProblemResponse(JSONResponse):
         await super().__call__(scope, receive, send)
 
 
-def problem_response(error: HashSearchError, request_id: str) -> JSONResponse | None:
-    """The answer to a known error; None for one that is in no row."""
+def problem_response(error: HashSearchError, request_id: str) -> JSONResponse:
+    """The answer to a known error. Raises the error itself if no row has it."""
     for row in PROBLEMS:
         if isinstance(error, row.error):
             wait = getattr(error, "retry_after_s", row.retry_after_s)
@@ -252,7 +252,7 @@ def problem_response(error: HashSearchError, request_id: str) -> JSONResponse | 
             return _respond(
                 request_id, row.status, row.code, str(error), headers, parameter=error.parameter
             )
-    return None
+    raise error  # a fault of the service
 
 
 @contextmanager
@@ -269,10 +269,7 @@ def naming(parameter: str | None) -> Iterator[None]:
 
 def _on_known(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HashSearchError)
-    response = problem_response(error, request_id_of(request))
-    if response is None:
-        raise error  # a fault of the service
-    return response
+    return problem_response(error, request_id_of(request))
 
 
 def _on_validation(request: Request, error: Exception) -> JSONResponse:
@@ -317,9 +314,7 @@ def internal_error(request_id: str) -> JSONResponse:
 def stopping(request_id: str) -> JSONResponse:
     """The answer to a request that was cut off since the service stops."""
     error = ServiceStopping("the service is being stopped; try again in a moment")
-    response = problem_response(error, request_id)
-    assert response is not None, "PROBLEMS has a row for it"
-    return response
+    return problem_response(error, request_id)
 
 
 def request_id_of(request: Request) -> str:

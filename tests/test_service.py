@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pydantic import ValidationError
 
-from hashsearch.errors import ArtifactMismatch, InvalidGallery
+from hashsearch.errors import ArtifactMismatch, InvalidGallery, TrainingError
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
@@ -468,14 +468,20 @@ def test_unknown_paths_methods_and_images_are_answered_with_problems(client):
     problem(client.get("/static/%2e%2e/app.py"), 404, "not-found")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [sqlite3.OperationalError("secret path"), TrainingError("secret path")],
+    ids=lambda error: type(error).__name__,
+)
 def test_an_internal_error_shows_its_request_id_and_nothing_else(
-    gallery_folder, picture, monkeypatch, caplog
+    gallery_folder, picture, monkeypatch, caplog, error
 ):
+    """Also for an error of the library for which the service has no answer."""
     app = create_app(Settings(gallery=gallery_folder))
     app.state.engine.load()
 
     def fail(*_):
-        raise sqlite3.OperationalError("secret path")
+        raise error
 
     monkeypatch.setattr(Searcher, "search_each", fail)
     response = TestClient(app, raise_server_exceptions=False).post("/v1/search", content=picture)

@@ -133,20 +133,12 @@ class Engine:
         Raises GalleryUnavailable if there is none or it cannot be read, GalleryLoading before it
         is loaded, and what `question` raises.
         """
-        while True:
-            live = self._in_place()
-            catalog = live.gallery.catalog
-            try:
-                with live.searcher(index) as searcher:
-                    answer = question(searcher)
-            except Exception as error:  # of any class, if files disappear while they are read
-                if catalog.is_in_place():
-                    if isinstance(error, InvalidGallery):
-                        raise _unavailable(error) from error
-                    raise
-            else:
-                if catalog.is_in_place():
-                    return answer
+
+        def answer(live: LiveSearcher) -> T:
+            with live.searcher(index) as searcher:
+                return question(searcher)
+
+        return self._while_in_place(answer)
 
     def with_gallery(self, call: Callable[[GalleryFolder], T], *, same: bool = False) -> T:
         """Use the gallery that is at the path; again if another one replaced it meanwhile.
@@ -156,23 +148,31 @@ class Engine:
         GalleryUnavailable and GalleryLoading as `ask` does, and what `call` raises.
         """
         former = self._loaded
-        while True:
-            live = self._in_place()
+
+        def use(live: LiveSearcher) -> T:
             if same and live is not former:
                 raise GalleryReplaced(
                     "another gallery is served now, in which ids mean other images; "
                     "nothing was removed"
                 )
-            gallery = live.gallery
+            return call(live.gallery)
+
+        return self._while_in_place(use)
+
+    def _while_in_place(self, use: Callable[[LiveSearcher], T]) -> T:
+        """What `use` returns of the gallery at the path; again if another one replaced it."""
+        while True:
+            live = self._in_place()
+            catalog = live.gallery.catalog
             try:
-                result = call(gallery)
+                result = use(live)
             except Exception as error:  # of any class, if files disappear while they are read
-                if gallery.catalog.is_in_place():
+                if catalog.is_in_place():
                     if isinstance(error, InvalidGallery):
                         raise _unavailable(error) from error
                     raise
             else:
-                if gallery.catalog.is_in_place():
+                if catalog.is_in_place():
                     return result
 
     def _in_place(self) -> LiveSearcher:

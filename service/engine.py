@@ -15,7 +15,7 @@ from hashsearch.crop import WHOLE, Crop
 from hashsearch.errors import HashSearchError, InvalidGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
-from hashsearch.images import decode, encode_png
+from hashsearch.images import decode
 from hashsearch.jobs.index.prepare import Prepared, prepare_one
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.ranking import Query, queries_of
@@ -65,28 +65,9 @@ class Engine:
         live = self._loaded
         return None if live is None else live.current
 
-    def __len__(self) -> int:
-        return self.ask(len)
-
-    @property
-    def compared_methods(self) -> tuple[str, ...]:
-        """Names of the methods that a comparison shows, if the gallery has the data for them."""
-        return self.ask(lambda searcher: searcher.compared_methods)
-
     def close(self) -> None:
         live = self._loaded
         (self._gallery if live is None else live.gallery).close()
-
-    def picture(self, image_id: int) -> tuple[bytes, str] | None:
-        """An image's thumbnail, or its tiny image if it has none, and the media type.
-
-        None if the gallery keeps neither. Raises NotInGallery.
-        """
-        return self.ask(lambda searcher: _picture(searcher.gallery, image_id))
-
-    def sample_ids(self, count: int) -> list[int]:
-        """Random ids of the gallery; they stay the same until it changes."""
-        return self.ask(lambda searcher: _sample(searcher, count))
 
     def decode(self, image: bytes, context: Context, crop: Crop = WHOLE) -> NDArray[np.uint8]:
         """The (32, 32, 3) uint8 tiny image of a file's bytes; raises what `images.decode` raises.
@@ -204,19 +185,3 @@ class Engine:
 def _unavailable(error: Exception) -> GalleryUnavailable:
     _log.warning("the gallery cannot be served: %s", error)  # paths are for the log alone
     return GalleryUnavailable("the gallery is gone or cannot be read; the service's log says why")
-
-
-def _picture(gallery: GalleryFolder, image_id: int) -> tuple[bytes, str] | None:
-    thumbnail = gallery.thumbnail(image_id)
-    if thumbnail is not None:
-        return thumbnail, "image/jpeg"
-    tiny = gallery.pixels(image_id)
-    return None if tiny is None else (encode_png(tiny), "image/png")
-
-
-def _sample(searcher: Searcher, count: int) -> list[int]:
-    random = np.random.default_rng(searcher.generation)
-    chosen: list[int] = random.choice(
-        searcher.ids, min(count, len(searcher.ids)), replace=False
-    ).tolist()
-    return chosen

@@ -7,6 +7,7 @@ from hashsearch.errors import NotInGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import present
 from hashsearch.gallery.records import ImageRecord
+from hashsearch.images import encode_png
 from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources.base import added_path
@@ -82,6 +83,18 @@ def added_answer(
         ],
         generation=generation,
     )
+
+
+def picture_of(gallery: GalleryFolder, image_id: int) -> tuple[bytes, str] | None:
+    """An image's thumbnail, or its tiny image if it has none, and the media type.
+
+    None if the gallery keeps neither. Raises NotInGallery.
+    """
+    thumbnail = gallery.thumbnail(image_id)
+    if thumbnail is not None:
+        return thumbnail, "image/jpeg"
+    tiny = gallery.pixels(image_id)
+    return None if tiny is None else (encode_png(tiny), "image/png")
 
 
 def _image(image: ImageRecord, context: Context) -> ImageAnswer:

@@ -37,4 +37,4 @@ async def readyz(request: Request) -> Ready:
     """Model, gallery and indexes are in memory, and the gallery's folder is in place."""
     engine: Engine = request.app.state.engine
     # Threads that nothing else uses: a service that is full is ready all the same.
-    return Ready(images=await asyncio.to_thread(len, engine))
+    return Ready(images=await asyncio.to_thread(engine.ask, len))

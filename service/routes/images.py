@@ -14,7 +14,7 @@ from service import writing
 from service.auth import WithKey
 from service.body import ADD_BODY_SCHEMA, ReadingSeveral
 from service.caching import IfNoneMatch, cache_headers, if_kept
-from service.images import described_image, list_answer
+from service.images import described_image, list_answer, picture_of
 from service.originals import OriginalResponse, headers_of, opened, tag_of
 from service.parameters import NoParameters, parameters_schema, read_parameters
 from service.problems import (
@@ -189,7 +189,9 @@ async def get_thumbnail(
 ) -> Response:
     """A picture of at most 128 px a side: JPEG, or the tiny image as PNG."""
     call = Call(request)
-    picture = await call.quick(lambda: call.engine.picture(image_id))
+    picture = await call.quick(
+        lambda: call.engine.ask(lambda searcher: picture_of(searcher.gallery, image_id))
+    )
     if picture is None:
         raise NotInGallery("the gallery keeps neither a thumbnail nor pixels of this image")
     data, media_type = picture

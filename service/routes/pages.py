@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 
 from hashsearch.closeness import MEANINGS
 from hashsearch.retrieval.methods import SERVED
-from service.engine import Engine
+from hashsearch.retrieval.searcher import Searcher
 from service.routes.call import Call, Router
 
 router = Router(include_in_schema=False)
@@ -22,7 +23,7 @@ _templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
 async def index(request: Request) -> HTMLResponse:
     """The comparison page, with some images of the gallery to start from."""
     call = Call(request)
-    context = await call.quick(lambda: _context(call.engine))
+    context = await call.quick(lambda: call.engine.ask(_context))
     context["root"] = call.context.root_path
     return _templates.TemplateResponse(request, "index.html", context)
 
@@ -33,10 +34,10 @@ async def docs(request: Request) -> HTMLResponse:
     return _templates.TemplateResponse(request, "docs.html", {"root": request.scope["root_path"]})
 
 
-def _context(engine: Engine) -> dict[str, Any]:
-    compared = engine.compared_methods
+def _context(searcher: Searcher) -> dict[str, Any]:
+    compared = searcher.compared_methods
     return {
-        "images": len(engine),
+        "images": len(searcher),
         "titles": [_in_sentence(SERVED[name].title) for name in compared],
         "missing": sorted(
             {
@@ -46,8 +47,17 @@ def _context(engine: Engine) -> dict[str, Any]:
             }
         ),
         "meanings": MEANINGS,
-        "examples": engine.sample_ids(_EXAMPLES),
+        "examples": _sample(searcher, _EXAMPLES),
     }
+
+
+def _sample(searcher: Searcher, count: int) -> list[int]:
+    """Random ids of the gallery; they stay the same until it changes."""
+    random = np.random.default_rng(searcher.generation)
+    chosen: list[int] = random.choice(
+        searcher.ids, min(count, len(searcher.ids)), replace=False
+    ).tolist()
+    return chosen
 
 
 def _in_sentence(title: str) -> str:

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,60 +80,35 @@ class BodyMemory:
         self.held -= size
 
 
-class _Received:
-    """The body of a request, which counts as held in memory within `async with`.
+@asynccontextmanager
+async def reading(request: Request, most: int = 1) -> AsyncIterator[list[Body]]:
+    """The body of a request, which counts as held in memory within the block.
 
-    With any content type but JSON and multipart, it is the image itself. Entering raises
-    BodyTooLarge as soon as the body exceeds the limit, BodyTooSlow if it does not arrive in time,
-    MalformedRequest if it is empty or a form without an image, UnsupportedFormat if it is
-    compressed, and QueueFull.
+    It is one body, of which any content type but JSON and multipart is an image's bytes; or each
+    file of a form, `most` at most. Entering raises BodyTooLarge as soon as the body exceeds the
+    limit, BodyTooSlow if it does not arrive in time, MalformedRequest if it is empty or a form
+    without an image, UnsupportedFormat if it is compressed, and QueueFull.
     """
-
-    most = 1  # files of a form
-
-    def __init__(self, request: Request):
-        self._settings: Settings = request.app.state.settings
-        self._memory: BodyMemory = request.app.state.body_memory
-        self._request = _Limited(request, self._settings.max_body_bytes, self._memory)
-
-    async def _bodies(self) -> list[Body]:
-        request = self._request
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        timeout_s = self._settings.body_timeout_s
-        try:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    if content_type == "multipart/form-data":
-                        data = await _form_images(request, self.most)
-                    else:
-                        data = [await request.body()]
-            except TimeoutError as error:
-                raise BodyTooSlow(
-                    f"the body did not arrive within {timeout_s:g} seconds"
-                ) from error
-            return [_checked(Body(one, content_type)) for one in data]
-        except BaseException:
-            self._memory.give_back(request.counted)
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._memory.give_back(self._request.counted)
+    settings: Settings = request.app.state.settings
+    memory: BodyMemory = request.app.state.body_memory
+    limited = _Limited(request, settings.max_body_bytes, memory)
+    try:
+        yield await _received(limited, most, settings.body_timeout_s)
+    finally:
+        memory.give_back(limited.counted)
 
 
-class Reading(_Received):
-    """The body of a request for one image."""
-
-    async def __aenter__(self) -> Body:
-        return (await self._bodies())[0]
-
-
-class ReadingSeveral(_Received):
-    """The body of a request for one image or several: each file of a form, or all there is."""
-
-    most = MAX_ADDED
-
-    async def __aenter__(self) -> list[Body]:
-        return await self._bodies()
+async def _received(request: Request, most: int, timeout_s: float) -> list[Body]:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        async with asyncio.timeout(timeout_s):
+            if content_type == "multipart/form-data":
+                data = await _form_images(request, most)
+            else:
+                data = [await request.body()]
+    except TimeoutError as error:
+        raise BodyTooSlow(f"the body did not arrive within {timeout_s:g} seconds") from error
+    return [_checked(Body(one, content_type)) for one in data]
 
 
 class _Limited(Request):

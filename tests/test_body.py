@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from starlette.requests import Request
 
-from service.body import BodyMemory, Reading
+from service.body import Body, BodyMemory, reading
 from service.problems import QueueFull
 from service.questions import uris_of
 from service.schemas.search import QueryBody, SearchParameters
@@ -289,7 +290,7 @@ def test_bodies_beyond_the_memory_for_them_are_refused_until_some_is_free():
     settings = Settings(gallery=Path("g"), max_body_bytes=100_000)
     memory = BodyMemory(settings)
 
-    def request(size: int) -> Reading:
+    def body(size: int) -> AbstractAsyncContextManager[list[Body]]:
         async def receive():
             return {"type": "http.request", "body": b"x" * size, "more_body": False}
 
@@ -298,22 +299,20 @@ def test_bodies_beyond_the_memory_for_them_are_refused_until_some_is_free():
             "headers": [],
             "app": SimpleNamespace(state=SimpleNamespace(settings=settings, body_memory=memory)),
         }
-        return Reading(Request(scope, receive))
+        return reading(Request(scope, receive))
 
     async def read_all():
-        held = [request(100_000) for _ in range(46)]  # of each, all but 64 kB counts
-        for one in held:
-            await one.__aenter__()
-        with pytest.raises(QueueFull):
-            await request(100_000).__aenter__()
-        async with request(65_536):  # small bodies are never kept out
-            pass
-        await held[0].__aexit__()
-        async with request(100_000) as body:
-            assert len(body.data) == 100_000
-        for one in held[1:]:
-            await one.__aexit__()
-        async with request(100_000):
+        async with AsyncExitStack() as held:
+            for _ in range(45):  # of each, all but 64 kB counts
+                await held.enter_async_context(body(100_000))
+            async with body(100_000):
+                with pytest.raises(QueueFull):
+                    await held.enter_async_context(body(100_000))
+                async with body(65_536):  # small bodies are never kept out
+                    pass
+            async with body(100_000) as (one,):
+                assert len(one.data) == 100_000
+        async with body(100_000):
             pass
 
     run_async(read_all())

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Path, Request, Response
 
 from hashsearch.errors import CodeShapeError, InvalidQuery
-from service.body import IMAGE_BODY_SCHEMA, Reading
+from service.body import IMAGE_BODY_SCHEMA, reading
 from service.caching import IfNoneMatch, cache_headers, if_kept
 from service.encoding import encode_answer, image_of, images_of, reconstruction
 from service.parameters import NoParameters, parameters_schema, read_parameters
@@ -25,7 +25,7 @@ router = Router(prefix="/v1", tags=["codes"], responses=problem_responses(*OF_GA
 async def encode(request: Request) -> EncodeAnswer:
     """Encode a picture: its code, and pictures of what the model sees and keeps of it."""
     call, parameters = Call(request), read_parameters(request, EncodeParameters)
-    async with Reading(request) as body:
+    async with reading(request) as (body,):
         image = image_of(await call.parsed(body))
         return await call.pictures(
             lambda: encode_answer(call.engine, image, parameters, call.context),

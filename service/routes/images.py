@@ -12,7 +12,7 @@ from hashsearch.gallery.originals import is_within_file
 from hashsearch.imagefiles import FILE_FORMATS
 from service import writing
 from service.auth import WithKey
-from service.body import ADD_BODY_SCHEMA, ReadingSeveral
+from service.body import ADD_BODY_SCHEMA, reading
 from service.caching import IfNoneMatch, cache_headers, if_kept
 from service.images import described_image, list_answer, picture_of
 from service.originals import OriginalResponse, headers_of, opened, tag_of
@@ -29,6 +29,7 @@ from service.problems import (
 from service.routes.call import Call, Router
 from service.schemas.common import Id
 from service.schemas.images import (
+    MAX_ADDED,
     AddedAnswer,
     AddParameters,
     DescribedImageAnswer,
@@ -69,7 +70,7 @@ async def add_images(request: Request) -> AddedAnswer:
     gallery holds already are not stored again.
     """
     call, parameters = Call(request), read_parameters(request, AddParameters)
-    async with ReadingSeveral(request) as bodies:
+    async with reading(request, MAX_ADDED) as bodies:
         uploads = await call.uploads_of(bodies, parameters.label)
         images = await call.pictures(
             lambda: writing.encoded(call.engine, uploads, call.context), len(uploads)

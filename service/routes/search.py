@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import Request
 
 from service import searching
-from service.body import QUERY_BODY_SCHEMA, Reading
+from service.body import QUERY_BODY_SCHEMA, reading
 from service.parameters import parameters_schema, read_parameters
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, OF_SEARCH, problem_responses
 from service.routes.call import Call, Router
@@ -32,7 +32,7 @@ def _operation(parameters: type[Strict]) -> dict[str, Any]:
 async def search(request: Request) -> SearchAnswer:
     """Find the gallery's nearest images."""
     call, parameters = Call(request), read_parameters(request, SearchParameters)
-    async with Reading(request) as body:
+    async with reading(request) as (body,):
         asked = await call.parsed(body)
         return await call.search(asked, parameters)
 
@@ -41,7 +41,7 @@ async def search(request: Request) -> SearchAnswer:
 async def compare(request: Request) -> CompareAnswer:
     """Find the nearest images by each method, and how much the methods agree."""
     call, parameters = Call(request), read_parameters(request, CompareParameters)
-    async with Reading(request) as body:
+    async with reading(request) as (body,):
         asked = await call.parsed(body)
         return await call.ask(
             lambda: searching.compare(call.engine, asked, parameters, call.context),

@@ -1,6 +1,6 @@
 """What routes are made of: routers that answer HEAD, and what a route works with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -13,7 +13,7 @@ from service.engine import Engine
 from service.grouping import Duplicates
 from service.labels import LabelCounts
 from service.lanes import Lane, Lanes
-from service.parsing import AskedQuery, Upload, query_of, uploads_of
+from service.parsing import AskedQuery
 from service.questions import PlainQuestion, is_plain
 from service.schemas.search import ChoiceParameters, SearchAnswer, SearchParameters
 from service.settings import Settings
@@ -23,7 +23,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SCANNED_AS_ONE = 10  # examples, which take about as long as one search of another kind
-_SHORT = 16_384  # bytes of JSON that are parsed at once
+_SHORT = 16_384  # bytes of JSON that the event loop parses itself
 
 
 class Router(APIRouter):
@@ -64,11 +64,11 @@ class Call:
         """Run what decodes or encodes so many images."""
         return await self._run(self.lanes.pictures, call, images)
 
-    async def parsed(self, body: Body) -> AskedQuery:
-        """The query in a body; a long JSON text is parsed by a thread."""
+    async def parsed(self, body: Body, parse: Callable[[], T]) -> T:
+        """What `parse` finds in a body; a thread parses a long JSON text."""
         if body.is_json and len(body.data) > _SHORT:
-            return await self.pictures(lambda: query_of(body), 1)
-        return query_of(body)
+            return await self.pictures(parse, 1)
+        return parse()
 
     async def search(self, asked: AskedQuery, parameters: SearchParameters) -> SearchAnswer:
         """Search for a query, together with other requests' where it is a plain question."""
@@ -86,12 +86,6 @@ class Call:
         question = PlainQuestion(asked, parameters, self.context, encoded)
         answer: SearchAnswer = await self._plain(question, self.context.stages)
         return answer
-
-    async def uploads_of(self, bodies: Sequence[Body], label: str | None) -> list[Upload]:
-        """The images to add; a long JSON text is parsed by a thread."""
-        if bodies[0].is_json and len(bodies[0].data) > _SHORT:
-            return await self.pictures(lambda: uploads_of(bodies, label), 1)
-        return uploads_of(bodies, label)
 
     async def ask(
         self, call: Callable[[], T], asked: AskedQuery, parameters: ChoiceParameters

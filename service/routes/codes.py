@@ -9,6 +9,7 @@ from service.body import IMAGE_BODY_SCHEMA, reading
 from service.caching import IfNoneMatch, cache_headers, if_kept
 from service.encoding import encode_answer, image_of, images_of, reconstruction
 from service.parameters import NoParameters, parameters_schema, read_parameters
+from service.parsing import query_of
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, problem_responses
 from service.routes.call import Call, Router
 from service.schemas.codes import EncodeAnswer, EncodeParameters
@@ -26,7 +27,7 @@ async def encode(request: Request) -> EncodeAnswer:
     """Encode a picture: its code, and pictures of what the model sees and keeps of it."""
     call, parameters = Call(request), read_parameters(request, EncodeParameters)
     async with reading(request) as (body,):
-        image = image_of(await call.parsed(body))
+        image = image_of(await call.parsed(body, lambda: query_of(body)))
         return await call.pictures(
             lambda: encode_answer(call.engine, image, parameters, call.context),
             images_of(parameters),

@@ -17,6 +17,7 @@ from service.caching import IfNoneMatch, cache_headers, if_kept
 from service.images import described_image, list_answer, picture_of
 from service.originals import OriginalResponse, headers_of, opened, tag_of
 from service.parameters import NoParameters, parameters_schema, read_parameters
+from service.parsing import uploads_of
 from service.problems import (
     OF_BODY,
     OF_GALLERY,
@@ -71,7 +72,7 @@ async def add_images(request: Request) -> AddedAnswer:
     """
     call, parameters = Call(request), read_parameters(request, AddParameters)
     async with reading(request, MAX_ADDED) as bodies:
-        uploads = await call.uploads_of(bodies, parameters.label)
+        uploads = await call.parsed(bodies[0], lambda: uploads_of(bodies, parameters.label))
         images = await call.pictures(
             lambda: writing.encoded(call.engine, uploads, call.context), len(uploads)
         )

@@ -7,6 +7,7 @@ from fastapi import Request
 from service import searching
 from service.body import QUERY_BODY_SCHEMA, reading
 from service.parameters import parameters_schema, read_parameters
+from service.parsing import query_of
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, OF_SEARCH, problem_responses
 from service.routes.call import Call, Router
 from service.schemas.common import Strict
@@ -33,7 +34,7 @@ async def search(request: Request) -> SearchAnswer:
     """Find the gallery's nearest images."""
     call, parameters = Call(request), read_parameters(request, SearchParameters)
     async with reading(request) as (body,):
-        asked = await call.parsed(body)
+        asked = await call.parsed(body, lambda: query_of(body))
         return await call.search(asked, parameters)
 
 
@@ -42,7 +43,7 @@ async def compare(request: Request) -> CompareAnswer:
     """Find the nearest images by each method, and how much the methods agree."""
     call, parameters = Call(request), read_parameters(request, CompareParameters)
     async with reading(request) as (body,):
-        asked = await call.parsed(body)
+        asked = await call.parsed(body, lambda: query_of(body))
         return await call.ask(
             lambda: searching.compare(call.engine, asked, parameters, call.context),
             asked,

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hashsearch.codes import code_to_hex
 from hashsearch.metrics import overlap_at_k
 from hashsearch.retrieval.methods import SERVED
-from hashsearch.retrieval.ranking import Ranking
+from hashsearch.retrieval.ranking import Query, Ranking
 from hashsearch.retrieval.searcher import DEFAULT_K, Searcher
 from service.context import Context
 from service.parsing import AskedQuery
-from service.questions import Question
 from service.schemas.search import (
     AskedComparison,
     AskedSearch,
@@ -32,7 +32,7 @@ def search_answer(
     searcher: Searcher,
     asked: AskedQuery,
     parameters: SearchParameters,
-    question: Question,
+    query: Query | None,
     ranking: Ranking,
     counts: NDArray[np.int64] | None,
     context: Context,
@@ -48,7 +48,7 @@ def search_answer(
             index=parameters.index,
             histogram=parameters.histogram,
         ),
-        code=question.code,
+        code=_code(query),
         generation=searcher.generation,
         fingerprint=searcher.fingerprint,
         histogram=None if counts is None else counts.tolist(),
@@ -60,7 +60,7 @@ def compare_answer(
     searcher: Searcher,
     asked: AskedQuery,
     parameters: CompareParameters,
-    question: Question,
+    query: Query | None,
     rankings: Sequence[Ranking],
     context: Context,
 ) -> CompareAnswer:
@@ -70,7 +70,7 @@ def compare_answer(
             k=parameters.k,
             methods=[ranking.method for ranking in rankings],
         ),
-        code=question.code,
+        code=_code(query),
         k=parameters.k,
         generation=searcher.generation,
         fingerprint=searcher.fingerprint,
@@ -83,6 +83,11 @@ def compare_answer(
             for first, second in combinations(rankings, 2)
         ],
     )
+
+
+def _code(query: Query | None) -> str | None:
+    """The query's own code, hexadecimal; None if it has examples alone."""
+    return None if query is None else code_to_hex(query.code)
 
 
 def _asked(asked: AskedQuery, parameters: ChoiceParameters) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.codes import code_from_hex, code_to_hex
+from hashsearch.codes import code_from_hex
 from hashsearch.crop import WHOLE, Crop
 from hashsearch.errors import InvalidQuery
 from hashsearch.retrieval.filters import Filter
@@ -45,11 +45,6 @@ class Question:
     like: Sequence[Query]
     unlike: Sequence[Query]
     chosen_by: Filter
-
-    @property
-    def code(self) -> str | None:
-        """The query's own code, hexadecimal; None if it has examples alone."""
-        return None if self.query is None else code_to_hex(self.query.code)
 
 
 @dataclass(frozen=True, slots=True)

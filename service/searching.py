@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import HashSearchError, InvalidQuery
-from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.ranking import Query, Ranking
 from hashsearch.retrieval.searcher import Searcher
 from service.answers import compare_answer, search_answer
@@ -65,7 +64,7 @@ def search(
         if parameters.histogram:
             with context.stages.measure("search"):
                 counts = _counted(searcher, question, parameters.method)
-        return search_answer(searcher, asked, parameters, question, ranking, counts, context)
+        return search_answer(searcher, asked, parameters, question.query, ranking, counts, context)
 
     return _answered(engine, asked, parameters, context, answer, parameters.index)
 
@@ -94,9 +93,8 @@ def search_each(
         for (number, query), ranking in zip(queries.items(), rankings, strict=True):
             one = questions[number]
             _add_times(one.context.stages, ranking, seconds)
-            question = Question(query, (), (), Filter())
             answers[number] = search_answer(
-                searcher, one.asked, one.parameters, question, ranking, None, one.context
+                searcher, one.asked, one.parameters, query, ranking, None, one.context
             )
         return [answers[number] for number in range(len(questions))]
 
@@ -121,7 +119,7 @@ def compare(
             _searched(context.stages, partial(find, method))
             for method in parameters.method or searcher.compared_methods
         ]
-        return compare_answer(searcher, asked, parameters, question, rankings, context)
+        return compare_answer(searcher, asked, parameters, question.query, rankings, context)
 
     return _answered(engine, asked, parameters, context, answer)
 

@@ -1,29 +1,15 @@
 """Whether the service is alive, and ready."""
 
 import asyncio
-from typing import Literal
 
 from fastapi import Request
-from pydantic import BaseModel
 
 from service.engine import Engine
 from service.problems import GalleryLoading, GalleryUnavailable, problem_responses
 from service.routes.call import Router
+from service.schemas.health import Alive, Ready
 
 router = Router(tags=["health"])
-
-
-class Alive(BaseModel):
-    """The process answers."""
-
-    status: Literal["alive"] = "alive"
-
-
-class Ready(BaseModel):
-    """The gallery can be searched."""
-
-    status: Literal["ready"] = "ready"
-    images: int
 
 
 @router.get("/livez")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 from hashsearch.closeness import MEANINGS
 from hashsearch.retrieval.kinds import KINDS
 from hashsearch.retrieval.methods import SERVED
+
+Text = TypeVar("Text", str, str | None)
 
 MAX_K = 1000
 MAX_TEXT = 4096  # characters of a label or a uri
@@ -55,6 +57,9 @@ After = Annotated[
     str | None,
     Field(max_length=MAX_CURSOR, description="`next` of the previous page"),
 ]
+Next = Annotated[
+    str | None, Field(description="the parameter after of the next page; null on the last")
+]
 
 
 def _digits(value: object) -> object:
@@ -85,6 +90,9 @@ UriPrefix = Annotated[
         examples=["photos/2024"],
     ),
 ]
+
+# A field of a body, of the type str, or str | None where it may be left out.
+ImageBase64 = Annotated[Text, Field(description="an image file in base64, or as a data URI")]
 
 # Fields of every answer that is about an image.
 ImageId = Annotated[int, Field(description="id of the image in the gallery")]

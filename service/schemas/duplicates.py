@@ -12,6 +12,7 @@ from service.schemas.common import (
     ImageUri,
     IsMissing,
     Limit,
+    Next,
     Strict,
     Thumbnail,
 )
@@ -79,7 +80,7 @@ class DuplicatesAnswer(BaseModel):
     radius: int
     total: int = Field(description="number of groups on all pages")
     groups: list[DuplicateGroupAnswer]
-    next: str | None = Field(description="the parameter after of the next page; null on the last")
+    next: Next
     generation: int = Field(
         description="the gallery's, of which the groups are; all pages of a list are of one"
     )

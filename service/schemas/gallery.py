@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from service.schemas.common import MAX_TEXT, After, KindName, Limit, MethodName, Strict
+from service.schemas.common import MAX_TEXT, After, KindName, Limit, MethodName, Next, Strict
 
 MOST_LABELS = 1000
 
@@ -105,7 +105,7 @@ class FoldersAnswer(BaseModel):
     prefix: str = Field(description="uri of the other")
     images: int = Field(description="number of images in it, at any depth")
     folders: list[FolderAnswer]
-    next: str | None = Field(description="the parameter after of the next page; null on the last")
+    next: Next
     generation: int
 
 
@@ -128,5 +128,5 @@ class FailuresAnswer(BaseModel):
     """Files that could not be read, in order of uri."""
 
     failures: list[FailureAnswer]
-    next: str | None = Field(description="the parameter after of the next page; null on the last")
+    next: Next
     generation: int

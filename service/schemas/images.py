@@ -9,12 +9,14 @@ from service.schemas.common import (
     MAX_TEXT,
     After,
     Id,
+    ImageBase64,
     ImageId,
     ImageLabel,
     ImageUri,
     IsMissing,
     Label,
     Limit,
+    Next,
     Strict,
     Thumbnail,
     UriPrefix,
@@ -49,7 +51,7 @@ class ListAnswer(BaseModel):
     """A page of the gallery's images, in order of id."""
 
     images: list[ImageAnswer]
-    next: str | None = Field(description="the parameter after of the next page; null on the last")
+    next: Next
     generation: int = Field(description="the gallery's, of this page")
 
 
@@ -79,7 +81,7 @@ GivenLabel = Annotated[
 class NewImage(Strict):
     """An image to be added."""
 
-    image_base64: str = Field(description="an image file in base64, or as a data URI")
+    image_base64: ImageBase64[str]
     label: GivenLabel = None
 
 

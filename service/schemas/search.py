@@ -13,6 +13,7 @@ from service.schemas.common import (
     MAX_IDS,
     MAX_K,
     Id,
+    ImageBase64,
     ImageId,
     ImageLabel,
     ImageUri,
@@ -134,7 +135,7 @@ Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
 class ImageExample(Strict):
     """An image as an example."""
 
-    image_base64: str = Field(description="an image file in base64, or as a data URI")
+    image_base64: ImageBase64[str]
 
 
 Examples = Annotated[list[Id | str | ImageExample], Field(max_length=MAX_EXAMPLES)]
@@ -150,9 +151,7 @@ class QueryBody(Strict):
         SearchParameters.model_fields, "the query string"
     )
 
-    image_base64: str | None = Field(
-        default=None, description="an image file in base64, or as a data URI"
-    )
+    image_base64: ImageBase64[str | None] = None
     id: Id | None = Field(default=None, description="id of an image of the gallery")
     code: str | None = Field(default=None, description="a code, 64 hexadecimal digits")
     like: Examples | None = Field(
@@ -243,15 +242,22 @@ class AskedComparison(AskedAnswer):
     methods: list[MethodName] = Field(description="the methods that were compared")
 
 
+# Fields of the answers to searches and to comparisons.
+QueryCode = Annotated[
+    str | None,
+    Field(description="the query's own code, hexadecimal; null if examples alone were sent"),
+]
+Generation = Annotated[int, Field(description="the gallery's, that was searched")]
+Fingerprint = Annotated[str, Field(description="of the model that made the codes")]
+
+
 class SearchAnswer(MethodAnswer):
     """The answer to a search."""
 
     asked: AskedSearch
-    code: str | None = Field(
-        description="the query's own code, hexadecimal; null if examples alone were sent"
-    )
-    generation: int = Field(description="the gallery's, that was searched")
-    fingerprint: str = Field(description="of the model that made the codes")
+    code: QueryCode
+    generation: Generation
+    fingerprint: Fingerprint
     histogram: list[int] | None = Field(
         description="the number of images at each distance from 0 to 256 bits, of all that may be "
         "found, whatever k, offset and radius are; null unless it was asked for"
@@ -269,11 +275,9 @@ class CompareAnswer(BaseModel):
     """The answers of several methods to one query."""
 
     asked: AskedComparison
-    code: str | None = Field(
-        description="the query's own code, hexadecimal; null if examples alone were sent"
-    )
+    code: QueryCode
     k: int
-    generation: int = Field(description="the gallery's, that was searched")
-    fingerprint: str = Field(description="of the model that made the codes")
+    generation: Generation
+    fingerprint: Fingerprint
     methods: list[MethodAnswer]
     overlap_at_k: list[Overlap]

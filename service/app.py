@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute
 
 import hashsearch
 from service.auth import KeyForAll, Keys, keys_of
@@ -85,13 +85,14 @@ def create_app(
     app.state.metrics = figures
     figures.watch(engine, lanes, app.state.body_memory)
     install_problem_handlers(app)
+    # Collected, since FastAPI puts a wrapper without a path around each router that it includes.
     routes: list[BaseRoute] = []
     for group in (search, codes, images, duplicates, gallery, health, metrics, pages):
         app.include_router(group.router)
         routes += group.router.routes
     folder = Path(__file__).parent / "static"
-    routes.append(Mount("/static", StaticFiles(directory=folder), name="static"))
-    app.router.routes.append(routes[-1])
+    app.mount("/static", StaticFiles(directory=folder), name="static")
+    routes.append(app.routes[-1])
     app.openapi = described(app)  # type: ignore[method-assign]
     _add_middleware(app, settings, keys, figures, routes)
     return app

@@ -9,11 +9,11 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
-from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.problems import Unauthorized, WritesOff, problem_response
+from service.proxies import path_of
 from service.settings import InvalidSetting, Settings
 
 _KEY = re.compile(r"[!-~]{16,}")  # visible ASCII
@@ -119,7 +119,7 @@ class KeyForAll:
         self._app, self._keys = app, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not is_open(get_route_path(scope)):
+        if scope["type"] == "http" and not is_open(path_of(scope)):
             scheme, key = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
             try:
                 scope["state"]["key"] = self._keys.check(key if scheme.lower() == "bearer" else "")

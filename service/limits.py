@@ -9,11 +9,10 @@ from threading import Timer
 from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
-from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.problems import TooManyRequests, problem_response
-from service.proxies import address_of
+from service.proxies import address_of, path_of
 
 _MOST_COUNTS = 200_000  # counters in memory, about 100 MB; a client has one or two
 _AT_ONCE = 1000  # counters that one request forgets, in about a millisecond
@@ -78,7 +77,7 @@ class RateLimited:
         self._limiter = SlidingWindowCounterRateLimiter(self._counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and is_limited(get_route_path(scope)):
+        if scope["type"] == "http" and is_limited(path_of(scope)):
             client = _client(scope)
             self._counts.forget()
             if not self._limiter.hit(self._rate, client):

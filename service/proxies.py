@@ -90,6 +90,12 @@ def _address(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def path_of(scope: Scope) -> str:
+    """The path of a request on this server, without the prefix."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def _put_under(scope: Scope, root_path: str) -> None:
     """Let the path begin with the prefix, whether or not the proxy left it there.
 

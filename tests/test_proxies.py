@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.app import create_app
-from service.proxies import OWN, Proxied
+from service.proxies import OWN, Proxied, path_of
 from service.settings import Settings
 from tests.conftest import run_async, serving
 
@@ -141,19 +141,25 @@ def test_a_prefix_that_comes_twice_is_passed_over():
 
 
 @pytest.mark.parametrize(
-    ("path", "wanted"),
+    ("path", "own"),
     [
-        ("/v1/search", "/p/v1/search"),
-        ("/p/v1/search", "/p/v1/search"),
-        ("/p", "/p/"),
-        ("/p/", "/p/"),
-        ("/", "/p/"),
-        ("/photos", "/p/photos"),
+        ("/v1/search", "/v1/search"),
+        ("/p/v1/search", "/v1/search"),
+        ("/p", "/"),
+        ("/p/", "/"),
+        ("/", "/"),
+        ("/photos", "/photos"),
+        ("/plivez", "/plivez"),  # which is no path that needs no key
     ],
 )
-def test_the_path_begins_with_the_prefix_whether_or_not_the_proxy_left_it(path, wanted):
+def test_the_path_begins_with_the_prefix_whether_or_not_the_proxy_left_it(path, own):
     found = seen("203.0.113.9", path=path, root_path="/p")
-    assert (found["root_path"], found["path"]) == ("/p", wanted)
+    assert (found["root_path"], found["path"]) == ("/p", f"/p{own}")
+    assert path_of(found) == own
+
+
+def test_without_a_prefix_the_path_is_as_it_came():
+    assert path_of(seen("203.0.113.9", path="/p/livez")) == "/p/livez"
 
 
 @pytest.mark.parametrize("left", ["", "/pictures"])

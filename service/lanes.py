@@ -115,14 +115,7 @@ class Lanes:
         self.archives = Lane("archives", 1, min(_MOST_IN_MEMORY, settings.queue))
 
     def all(self) -> tuple[Lane, ...]:
-        return (
-            self.pictures,
-            self.quick,
-            self.searches,
-            self.slow,
-            self.files,
-            self.archives,
-        )
+        return tuple(vars(self).values())
 
     def close(self) -> None:
         for lane in self.all():

@@ -11,12 +11,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.limits import PROBES
 from service.metrics import OTHER, Metrics
 from service.problems import internal_error, stopping
 from service.stages import Stages
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # of a client; others are replaced
-_QUIET = frozenset(("/livez", "/readyz", "/metrics"))  # requested by programs, every few seconds
 _LONGEST = 512  # characters of a path or of a client's name for itself that are logged
 
 # Of requests with a key, or that change the gallery.
@@ -121,7 +121,7 @@ class _Observation:
             "user_agent": self._headers.get("user-agent", "")[:_LONGEST],
         }
         _log.log(
-            logging.DEBUG if route in _QUIET else logging.INFO,
+            logging.DEBUG if route in PROBES else logging.INFO,
             "%s %s %s %.1f ms %s %s",
             fields["method"],
             fields["path"],

@@ -3,7 +3,7 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-HEADERS = {
+SECURITY_HEADERS = {
     # Swagger UI, at /docs, lives within this policy too. blob: shows the picture that is asked
     # for, data: those that come as base64.
     "Content-Security-Policy": (
@@ -20,11 +20,11 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """An application whose every answer has HEADERS; a route may set others in their place."""
+    """An application whose every answer has SECURITY_HEADERS, unless a route sets others."""
 
     def __init__(self, app: ASGIApp, *, for_other_origins: bool):
         """for_other_origins: whether pages of other origins may show what is answered."""
-        self._app, self._headers = app, dict(HEADERS)
+        self._app, self._headers = app, dict(SECURITY_HEADERS)
         if for_other_origins:
             self._headers["Cross-Origin-Resource-Policy"] = "cross-origin"
 

@@ -37,7 +37,7 @@ TAGS = {
 }
 # Models that FastAPI does not know, since the service reads these bodies and makes these answers.
 _MODELS = (QueryBody, AddBody, ImageExample, Problem)
-HEADERS = {
+DESCRIBED_HEADERS = {
     "X-Request-ID": "id of the request, as in problems and in the service's log",
     "Server-Timing": "milliseconds that the request spent in each stage",
     "ETag": "version of the picture, for If-None-Match",
@@ -134,7 +134,7 @@ def _add_components(document: Node) -> None:
             "description": description,
             "schema": {"type": "integer" if name == "Retry-After" else "string"},
         }
-        for name, description in HEADERS.items()
+        for name, description in DESCRIBED_HEADERS.items()
     }
 
 

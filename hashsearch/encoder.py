@@ -16,6 +16,7 @@ from hashsearch.codes import pack_bits, unpack_bits
 from hashsearch.errors import ArtifactMismatch
 from hashsearch.images import PREPROCESSING
 from hashsearch.models.autoencoder import Autoencoder
+from hashsearch.models.rows import EIGHT
 from hashsearch.models.storage import read_model
 
 # A code is the one that a batch of EIGHT images gives; black images complete the last batch.
@@ -23,7 +24,7 @@ from hashsearch.models.storage import read_model
 # would then depend on what an image is encoded with. Batches of other sizes are used only where
 # a trial shows that they round alike: smaller ones for a few images, and ones of MANY, with
 # which an indexing job encodes 1.3 times as many images per second (docs/experiments.md).
-EIGHT, MANY = 8, 32
+MANY = 32
 
 
 class Encoder:

@@ -51,7 +51,8 @@ class Engine:
 
     def load(self) -> None:
         """Read codes, indexes and model; requests are refused before. Raises what they raise."""
-        from hashsearch.encoder import EIGHT, MANY  # with torch, which takes seconds
+        from hashsearch.encoder import MANY  # with torch, which takes seconds
+        from hashsearch.models.rows import EIGHT
 
         live = LiveSearcher(self._gallery, waits=False)
         # The encoder tries each size of a batch when it is first needed.

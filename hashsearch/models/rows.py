@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ROWS = 8  # the encoder's usual batch
+EIGHT = 8  # the encoder's usual batch
 
 
 def in_eight_rows(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def in_eight_rows(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     product: (n, inputs) float to (n, outputs) float, which treats each row alike. A matrix
     product of fewer rows may be computed by another kernel, which rounds differently.
     """
-    missing = max(ROWS - len(rows), 0)
+    missing = max(EIGHT - len(rows), 0)
     return product(F.pad(rows, (0, 0, 0, missing)))[: len(rows)] if missing else product(rows)
 
 
@@ -34,5 +34,5 @@ class EightAtATime(nn.Module):
         self.layers = layers
 
     def forward(self, rows: Tensor) -> Tensor:
-        parts = [self.layers(part) for part in rows.split(ROWS)]
+        parts = [self.layers(part) for part in rows.split(EIGHT)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -349,7 +349,7 @@ def test_a_client_says_what_labels_there_are_and_whether_it_takes_changes(changi
 
 
 def test_a_client_iterates_over_all_images_page_by_page(client, opened, address, monkeypatch):
-    monkeypatch.setattr("hashsearch.client.questions.IMAGES", 70)
+    monkeypatch.setattr("hashsearch.client.requests.IMAGES", 70)
 
     async def awaited_images():
         async with hs.AsyncClient(address) as other:
@@ -487,7 +487,7 @@ def test_duplicates_are_those_of_the_open_gallery(client, opened, monkeypatch):
     ]
     assert len(expected) > 3
     assert client.duplicates(radius=30) == expected
-    monkeypatch.setattr("hashsearch.client.questions.GROUPS", 2)
+    monkeypatch.setattr("hashsearch.client.requests.GROUPS", 2)
     assert client.duplicates(radius=30) == expected
     with pytest.raises(hs.errors.InvalidQuery):
         client.duplicates(radius=-1)

@@ -39,7 +39,7 @@ from hashsearch.client.answers import (
     ranking_of,
     read,
 )
-from hashsearch.client.questions import (
+from hashsearch.client.requests import (
     INFO_REQUEST,
     Request,
     add_request,

@@ -24,5 +24,15 @@ def seconds_of_others() -> float:
     return float(sum(machine) - machine.idle - getattr(machine, "iowait", 0) - sum(own[:4]))
 
 
+def percent_of_others(before: float, seconds: float) -> float:
+    """The share of all processors that other programs used in the last seconds, in percent.
+
+    before: `seconds_of_others` at their start. The system counts the time of processors and the
+    time of processes in different ways, so the difference may be a little below 0; it counts as 0.
+    """
+    used = (seconds_of_others() - before) / seconds / (psutil.cpu_count() or 1)
+    return max(0.0, 100 * used)
+
+
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks import machine
 from benchmarks.search.codes import Rows
 from benchmarks.search.live import write_gallery
 from benchmarks.service import __main__ as bench
@@ -133,6 +134,13 @@ def test_only_loads_of_a_minute_are_published(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         bench.main()
     assert "only loads of 60 seconds are published" in capsys.readouterr().err
+
+
+def test_what_other_programs_used_is_a_share_of_all_processors_and_never_below_0(monkeypatch):
+    monkeypatch.setattr(machine, "seconds_of_others", lambda: 106.0)
+    monkeypatch.setattr(machine.psutil, "cpu_count", lambda: 4)
+    assert machine.percent_of_others(before=100.0, seconds=10.0) == pytest.approx(15)
+    assert machine.percent_of_others(before=106.1, seconds=10.0) == 0
 
 
 def test_stages_are_read_from_the_header():

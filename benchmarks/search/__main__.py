@@ -14,9 +14,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import NamedTuple
 
-import psutil
-
-from benchmarks.machine import hardware, say, seconds_of_others
+from benchmarks.machine import hardware, percent_of_others, say, seconds_of_others
 from benchmarks.search import live, ours, peers
 from benchmarks.search.codes import IMAGES, MILLION, more_rows, real_rows
 from benchmarks.search.measure import Measured, timed
@@ -78,7 +76,7 @@ def main() -> None:
         command=" ".join(["python -m benchmarks.search", *sys.argv[1:]]),
         date=time.strftime("%Y-%m-%d"),
         hardware=hardware(),
-        others_percent=100 * (seconds_of_others() - before) / seconds / (psutil.cpu_count() or 1),
+        others_percent=percent_of_others(before, seconds),
         versions={name: version(name) for name in _PACKAGES},
         fingerprint=read_card(PRETRAINED).fingerprint,
         seconds=seconds,

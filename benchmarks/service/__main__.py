@@ -18,10 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
 import hashsearch
-from benchmarks.machine import hardware, say, seconds_of_others
+from benchmarks.machine import hardware, percent_of_others, say, seconds_of_others
 from benchmarks.service.gallery import kept_gallery
 from benchmarks.service.measure import (
     IDS,
@@ -75,7 +73,7 @@ def main() -> None:
         date=time.strftime("%Y-%m-%d"),
         hardware=hardware(),
         cores=usable_cores(),
-        others_percent=100 * (seconds_of_others() - before) / seconds / (psutil.cpu_count() or 1),
+        others_percent=percent_of_others(before, seconds),
         versions={name: version(name) for name in _PACKAGES},
         fingerprint=read_card(PRETRAINED).fingerprint,
         seconds=seconds,

@@ -35,9 +35,8 @@ class Load:
     """One row of the table; what was not measured is None.
 
     what: the kind of request. by: who answers. connections: requests that are open at once.
-    rate: answers a second. p50_ms to max_ms: time until the answer. errors: connections, requests
-    and answers that failed. server_ms, wrk_ms: processor time of an answer. beside: what else is
-    asked meanwhile.
+    rate: answers a second. p50_ms to max_ms: time until the answer. server_ms, wrk_ms: processor
+    time of an answer. beside: what else is asked meanwhile.
     """
 
     what: str
@@ -48,7 +47,6 @@ class Load:
     p90_ms: float
     p99_ms: float
     max_ms: float
-    errors: int = 0
     server_ms: float | None = None
     wrk_ms: float | None = None
     beside: str = ""

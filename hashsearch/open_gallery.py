@@ -8,7 +8,6 @@ from functools import wraps
 from os import PathLike
 from pathlib import Path
 from threading import RLock
-from types import TracebackType
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
 
 import numpy as np
@@ -123,12 +122,7 @@ class Gallery:
         _ = self._storage  # raises InvalidGallery if it is closed
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -113,7 +113,7 @@ class Done:
 
 
 Verify: TypeAlias = PathOrName | ssl.SSLContext
-Call: TypeAlias = Generator[Send | Wait, Answer | None, T]
+Steps: TypeAlias = Generator[Send | Wait, Answer | None, T]
 
 
 class Received:
@@ -134,10 +134,10 @@ class Received:
             raise self._service.too_slow()
 
 
-def advance(call: Call[T], outcome: Answer | Exception | None = None) -> Send | Wait | Done:
-    """Run a call up to its next step. outcome: of the step before."""
+def advance(steps: Steps[T], outcome: Answer | Exception | None = None) -> Send | Wait | Done:
+    """Run the steps of a call up to the next. outcome: of the step before."""
     try:
-        return call.throw(outcome) if isinstance(outcome, Exception) else call.send(outcome)
+        return steps.throw(outcome) if isinstance(outcome, Exception) else steps.send(outcome)
     except StopIteration as end:
         return Done(end.value)
 
@@ -164,12 +164,14 @@ class Service:
         headers = {"Accept": "application/json, image/png", "Accept-Encoding": "identity"}
         return headers if self._key is None else headers | {"Authorization": f"Bearer {self._key}"}
 
-    def rank(self, query: Queryable | None, k: int | None, options: SearchOptions) -> Call[Ranking]:
+    def rank(
+        self, query: Queryable | None, k: int | None, options: SearchOptions
+    ) -> Steps[Ranking]:
         return ranking_of(
             self.address, (yield from self._answer(search_request(query, k, options)))
         )
 
-    def encode(self, images: "Sequence[Picture] | NDArray[np.uint8]") -> Call[NDArray[np.uint8]]:
+    def encode(self, images: "Sequence[Picture] | NDArray[np.uint8]") -> Steps[NDArray[np.uint8]]:
         codes = []
         for number, image in enumerate(several_images(images)):
             try:
@@ -179,10 +181,10 @@ class Service:
             codes.append(code_from_hex(read(self.address, answer, ENCODE).code))
         return np.stack(codes) if codes else np.empty((0, 32), np.uint8)
 
-    def get(self, image_id: object) -> Call[ServedImage]:
+    def get(self, image_id: object) -> Steps[ServedImage]:
         return read(self.address, (yield from self._answer(get_request(image_id))), IMAGE)
 
-    def holds(self, image: object) -> Call[bool]:
+    def holds(self, image: object) -> Steps[bool]:
         """image: an id, or an image as a client gives it, which is held if it is as it was."""
         try:
             found = yield from self.get(image.id if isinstance(image, ListedImage) else image)
@@ -192,7 +194,7 @@ class Service:
             getattr(found, one.name) == getattr(image, one.name) for one in fields(image)
         )
 
-    def page(self, former: Page | None) -> Call[Page]:
+    def page(self, former: Page | None) -> Steps[Page]:
         """The page of the images after a former one; the first after None."""
         after = None if former is None else former.next
         page = read(self.address, (yield from self._answer(list_request(after))), LIST)
@@ -202,18 +204,18 @@ class Service:
             raise not_a_service(self.address)
         return page
 
-    def add(self, image: "PathOrName | bytes", label: str | None) -> Call[int]:
+    def add(self, image: "PathOrName | bytes", label: str | None) -> Steps[int]:
         answer = yield from self._answer(add_request(image, label))
         return read(self.address, answer, ADD).images[0].id
 
-    def remove(self, ids: Iterable[int]) -> Call[int]:
+    def remove(self, ids: Iterable[int]) -> Steps[int]:
         removed = 0
         for request in remove_requests(ids):
             answer = yield from self._answer(request)
             removed += read(self.address, answer, REMOVE).removed
         return removed
 
-    def duplicates(self, radius: int | None) -> "Call[list[DuplicateGroup]]":
+    def duplicates(self, radius: int | None) -> "Steps[list[DuplicateGroup]]":
         from hashsearch.retrieval.duplicates import (  # with faiss and scipy
             DuplicateFile,
             DuplicateGroup,
@@ -243,7 +245,7 @@ class Service:
                 return groups
         raise not_a_service(self.address)
 
-    def reconstruct(self, query: Queryable) -> Call[NDArray[np.uint8]]:
+    def reconstruct(self, query: Queryable) -> Steps[NDArray[np.uint8]]:
         code = code_or_request(query)
         if isinstance(code, Request):
             code = read(self.address, (yield from self._answer(code)), ENCODE).code
@@ -256,13 +258,13 @@ class Service:
             raise not_a_service(self.address)
         return picture.tiny
 
-    def info(self) -> Call[GalleryInfo]:
+    def info(self) -> Steps[GalleryInfo]:
         return info_of(self.address, (yield from self._answer(INFO_REQUEST)))
 
     def too_slow(self) -> ServiceError:
         return ServiceError(f"{self.address} did not answer within {self.timeout:g} seconds")
 
-    def _answer(self, request: Request) -> Call[Answer]:
+    def _answer(self, request: Request) -> Steps[Answer]:
         """Send a request until it is answered; a repeated one changes nothing more.
 
         Raises what the answer stands for if it has another status than 200, and ServiceError.

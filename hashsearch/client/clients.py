@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 import httpx2
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.client.answers import Answer, GalleryInfo, ListedImage, ServedImage
-from hashsearch.client.calls import Call, Done, Received, Send, Service, Verify, Wait, advance
+from hashsearch.client.calls import Done, Received, Send, Service, Steps, Verify, Wait, advance
 from hashsearch.errors import ServiceError
 from hashsearch.inputs import PathOrName, Picture
 from hashsearch.retrieval.ranking import Hit, Ranking
@@ -71,12 +70,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -217,19 +211,19 @@ class Client:
         """
         return self._run(self._service.reconstruct(query))
 
-    def _run(self, call: Call[T]) -> T:
-        step = advance(call)
+    def _run(self, steps: Steps[T]) -> T:
+        step = advance(steps)
         while not isinstance(step, Done):
             if isinstance(step, Wait):
                 time.sleep(step.seconds)
-                step = advance(call)
+                step = advance(steps)
             else:
                 try:
                     answer = self._send(step)
                 except _FAILURES as error:
-                    step = advance(call, error)
+                    step = advance(steps, error)
                 else:
-                    step = advance(call, answer)
+                    step = advance(steps, answer)
         return cast(T, step.result)
 
     def _send(self, step: Send) -> Answer:
@@ -271,12 +265,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
     def __repr__(self) -> str:
@@ -336,19 +325,19 @@ class AsyncClient:
         """See `Client.reconstruct`."""
         return await self._run(self._service.reconstruct(query))
 
-    async def _run(self, call: Call[T]) -> T:
-        step = await asyncio.to_thread(advance, call)
+    async def _run(self, steps: Steps[T]) -> T:
+        step = await asyncio.to_thread(advance, steps)
         while not isinstance(step, Done):
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)
-                step = await asyncio.to_thread(advance, call)
+                step = await asyncio.to_thread(advance, steps)
             else:
                 try:
                     answer = await self._send(step)
                 except _FAILURES as error:
-                    step = await asyncio.to_thread(advance, call, error)
+                    step = await asyncio.to_thread(advance, steps, error)
                 else:
-                    step = await asyncio.to_thread(advance, call, answer)
+                    step = await asyncio.to_thread(advance, steps, answer)
         return cast(T, step.result)
 
     async def _send(self, step: Send) -> Answer:

@@ -17,7 +17,8 @@ Read = Callable[[BufferedReader, Path, str, Callable[[], bool]], bytes | Invalid
 class Container(NamedTuple):
     """A kind of file that holds image files.
 
-    first_bytes, suffix: how such a file begins, or ends its name if its bytes are damaged.
+    mark: what stands between the file and what is in it in a place, `#` or `!/`. first_bytes,
+    suffix: how such a file begins, or ends its name if its bytes are damaged.
     read: reads an image file of an open one. It takes the file, its path for messages, the name of
     the member or the number of the row, and a function that says when to stop. It returns the
     bytes, the reason why they cannot be read, or None if they are not there.
@@ -29,8 +30,7 @@ class Container(NamedTuple):
     read: Read
 
 
-# `mark` is what stands between the file and what is in it in a place. The first row that fits
-# counts; the order is that of the kinds of source.
+# The first row that fits counts; the order is that of the kinds of source.
 CONTAINERS = (
     Container("#", PARQUET_MAGIC, ".parquet", image_in_parquet),
     Container("!/", ZIP_MAGIC, ".zip", image_in_zip),

@@ -23,8 +23,8 @@ class Lane:
 
     def __init__(self, name: str, threads: int, most: int):
         """most: the size of the calls that may be at work or wait, together."""
-        self.name, self.most = name, most
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self.name, self.threads, self.most = name, threads, most
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._lock = Lock()
         self._size = 0
 
@@ -76,7 +76,7 @@ class Lane:
 
     def _submit(self, call: Callable[[], T]) -> Future[T]:
         try:
-            return self._threads.submit(call)
+            return self._pool.submit(call)
         except RuntimeError as error:
             raise ServiceStopping("the service is being stopped; try again in a moment") from error
 
@@ -92,7 +92,7 @@ class Lane:
 
     def close(self) -> None:
         """Wait for the calls at work, and drop the others."""
-        self._threads.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
 
 class Lanes:

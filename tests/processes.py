@@ -14,8 +14,13 @@ from typing import Any
 
 import psutil
 
+from service.lanes import Lanes
+from service.settings import Settings
+
 _COMMAND = Path(sys.executable).with_name("hashsearch")
 _START_S, _STOP_S = 120, 30
+# The most threads that a service starts for requests.
+LANE_THREADS = sum(lane.threads for lane in Lanes(Settings(gallery=Path())).all())
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Searches in a gallery: an image, an id or a code in, ranked hits out."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,9 @@ from hashsearch.retrieval.filters import Filter, FilteredRows
 from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
 from hashsearch.retrieval.ranking import Hit, Query, Ranking, queries_of
+from hashsearch.retrieval.ranks import Rank, rank_by_examples, rank_by_query, require_sum
 from hashsearch.retrieval.state import State, read_state
-from hashsearch.retrieval.transforms import by_least_distance, views
-from hashsearch.search import CombinedIndex, Index
+from hashsearch.retrieval.transforms import views
 from hashsearch.search.live import Live
 from hashsearch.search.subset import Subset
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from hashsearch.encoder import Encoder
 
 DEFAULT_K = 10
-_Found = tuple[NDArray[np.int64], NDArray[np.integer[Any]]]  # ids or positions, and distances
-_Rank = Callable[[Live, Sequence[Subset | None]], _Found]
 
 
 class Searcher:
@@ -213,18 +211,10 @@ class Searcher:
         if chosen_by == Filter():
             chosen_by = None
         if like or unlike:
-            if radius is not None or (query and query.views) or index not in (None, DEFAULT_KIND):
-                name, at_fault = "transforms", "transforms"
-                if radius is not None:
-                    name, at_fault = "a radius", "radius"
-                if index not in (None, DEFAULT_KIND):
-                    name, at_fault = f"the index {index}", "index"
-                raise InvalidQuery(
-                    f"examples are ranked by a sum of distances, without {name}", at_fault
-                )
+            require_sum(query, radius, index)
             assert k is not None
             liked = [query, *like] if query else like
-            rank = self._rank_by_examples(liked, unlike, method, k + offset)
+            rank = rank_by_examples(liked, unlike, method, k + offset, self.methods)
         elif query is None:
             raise InvalidQuery("nothing came to search for; a query, or an example, was wanted")
         else:
@@ -235,18 +225,20 @@ class Searcher:
             if k is None and cap is not None and index == DEFAULT_KIND:
                 # A scan for so many costs less than sorting all within the radius.
                 most = cap + offset + 1
-            rank = self._rank_by_query(query, method, index, most, radius)
+            rank = rank_by_query(query, method, index, most, radius, self.methods)
         examples = [one for one in (query, *like, *unlike) if one is not None]
         left_out = [one.image_id for one in examples if one.image_id is not None]
-        means = SERVED[method].column == "codes" and not (like or unlike)
-        ranking = self._ranked(rank, method, k, cap, offset, chosen_by, left_out, means=means)
+        has_closeness = SERVED[method].column == "codes" and not (like or unlike)
+        ranking = self._ranked(
+            rank, method, k, cap, offset, chosen_by, left_out, has_closeness=has_closeness
+        )
         return replace(ranking, index=index or DEFAULT_KIND)
 
     def search_each(self, wanted: Sequence[tuple[Query, int, int]]) -> list[Ranking]:
         """Search by code for several queries at once, each as `search` does it for one.
 
-        wanted: queries without views, each with its offset and k. The codes are scanned once for
-        all of them; latency_ms is the time of that.
+        wanted: queries without views, each with its offset and k. Returns one ranking for each,
+        in their order. The codes are scanned once for all of them; latency_ms is the time of that.
         """
         if not wanted:
             return []
@@ -322,42 +314,9 @@ class Searcher:
             )
         return index
 
-    def _rank_by_query(
-        self, query: Query, method: str, kind: str, k: int | None, radius: int | None
-    ) -> _Rank:
-        """Ranks by the least distance to a query and its views."""
-        every = [
-            (self._values(one, method), self._values_by_kind(one, kind))
-            for one in (query, *query.views)
-        ]
-
-        def rank(live: Live, subsets: Sequence[Subset | None]) -> _Found:
-            found = [_nearest(live, method, kind, one, k, radius, subsets) for one in every]
-            if len(found) == 1:
-                return found[0]
-            ids, distances = (np.concatenate(parts) for parts in zip(*found, strict=True))
-            return by_least_distance(ids, distances)
-
-        return rank
-
-    def _rank_by_examples(
-        self, like: Sequence[Query], unlike: Sequence[Query], method: str, k: int
-    ) -> _Rank:
-        """Ranks by a sum of distances."""
-        examples = [*like, *unlike]
-        values = np.stack([self._values(one, method) for one in examples])
-        weights = np.array([1] * len(like) + [-1] * len(unlike), np.int32)
-
-        def ask(index: Index, subset: Subset | None, is_kind: bool) -> _Found:
-            assert isinstance(index, CombinedIndex)
-            wanted = min(k + len(examples), len(index))  # the examples may be among them
-            return index.search_combined(values, weights, wanted, subset)
-
-        return lambda live, subsets: live.search(ask, method, subsets)
-
     def _ranked(
         self,
-        rank: _Rank,
+        rank: Rank,
         method: str,
         k: int | None,
         cap: int | None,
@@ -365,13 +324,13 @@ class Searcher:
         chosen_by: Filter | None,
         left_out: Sequence[int],
         *,
-        means: bool,
+        has_closeness: bool,
     ) -> Ranking:
         """The hits of a search, without the images that are left out.
 
-        means: whether the distances have the meaning that the model's card gives.
+        has_closeness: whether the distances have the meaning that the model's card gives.
         """
-        closeness = self.closeness if means else None
+        closeness = self.closeness if has_closeness else None
         live = self.state.live
         while True:
             started = time.perf_counter()
@@ -392,31 +351,6 @@ class Searcher:
                 return Ranking(method, hits, truncated, latency_ms)
             # Of a former state, whose images may have been removed since.
             live = self._present(live)
-
-    def _values(self, query: Query, method: str) -> NDArray[np.uint8]:
-        """The query's values of the column that a method searches: (width,) uint8."""
-        if method not in SERVED:
-            raise InvalidQuery(f"there is no method {method!r}; there are {', '.join(SERVED)}")
-        column = SERVED[method].column
-        if method not in self.methods:
-            raise InvalidQuery(
-                f"the gallery keeps no {column}, which the method {method} needs", "method"
-            )
-        values = query.values(column)
-        if values is None:
-            raise InvalidQuery(
-                f"a query by code has no {column}, which the method {method} needs", "method"
-            )
-        return values
-
-    def _values_by_kind(self, query: Query, kind: str) -> NDArray[np.uint8]:
-        """The query's values as an index of codes takes them: (width,) uint8."""
-        values = [query.values(column) for column in KINDS[kind].columns]
-        if any(one is None for one in values):
-            raise InvalidQuery(
-                f"a query by code has no address, which the index {kind} needs", "index"
-            )
-        return np.concatenate([one for one in values if one is not None])
 
     def _hits(
         self,
@@ -448,33 +382,3 @@ def _hits(
         )
         for image, distance in zip(records, distances.tolist(), strict=True)
     ]
-
-
-def _nearest(
-    live: Live,
-    method: str,
-    kind: str,
-    each: tuple[NDArray[np.uint8], NDArray[np.uint8]],
-    k: int | None,
-    radius: int | None,
-    subsets: Sequence[Subset | None],
-) -> _Found:
-    """Ids and distances of one query's nearest; one more than k, since it may find itself.
-
-    each: the query's values, as the method's own index takes them, and one of the kind.
-    """
-
-    def ask(index: Index, subset: Subset | None, is_kind: bool) -> _Found:
-        values = each[is_kind]
-        if k is None:
-            assert radius is not None
-            return index.search_radius(values, radius, subset)
-        wanted = min(k + 1, len(index))
-        found = index.search(values[np.newaxis], wanted, subset)
-        positions, distances = found[0][0], found[1][0]
-        if radius is None:
-            return positions, distances
-        near = distances <= radius
-        return positions[near], distances[near]
-
-    return live.search(ask, method, subsets, kind)

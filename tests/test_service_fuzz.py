@@ -85,14 +85,13 @@ def test_mutated_images_are_answered_or_refused(served, photograph, image_files,
     picture = sorted(image_files.rglob("*.*"))[7].read_bytes()
     files = real_files(photograph, picture)
     documented = Documented(served)
-    paths = [path for path in ("/v1/search", "/v1/encode") if path in documented.paths]
     query = {"/v1/search": "?k=1", "/v1/encode": ""}
 
     def send(seed: int, many: int) -> Counter[str]:
         mutated, chance, codes = Mutations(files, seed), random.Random(seed), Counter[str]()
         connection = served.connect()
         for _ in range(many):
-            path = chance.choice(paths)
+            path = chance.choice(list(query))
             body, content_type = as_body(mutated(), chance.randrange(3))
             while True:
                 connection.request("POST", path + query[path], body, {"Content-Type": content_type})

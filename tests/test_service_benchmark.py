@@ -105,15 +105,13 @@ def test_service_and_peers_are_measured(given):
 
 @needs_wrk
 def test_a_failed_request_fails_the_benchmark(given):
-    (given.folder / "none.jpg").write_bytes(b"no picture")
-    listed = given.folder / "list"
-    listed.write_text(f"{given.folder / 'none.jpg'}\n")
-    serve = ("hashsearch.cli", "serve", "--gallery", str(given.gallery), "--port", "0")
+    answer = given.folder / "answer.json"
+    answer.write_bytes(b"{}")
     with (
-        started("hashsearch serve", *serve) as server,
-        pytest.raises(SystemExit, match=r"hashsearch serve failed under load \(\d+ × status\)"),
+        started("FastAPI alone", "benchmarks.service.servers", str(answer)) as server,
+        pytest.raises(SystemExit, match=r"FastAPI alone failed under load \(\d+ × status\)"),
     ):
-        loaded(server, Kind(PHOTOGRAPHS, str(listed)), 2, 1)
+        loaded(server, Kind("/nowhere"), 2, 1)
 
 
 def test_other_hits_than_the_librarys_fail_the_benchmark():

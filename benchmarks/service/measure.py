@@ -76,9 +76,10 @@ def missing_wrk() -> str | None:
 def loaded(server: Server, kind: Kind, connections: int, seconds: int) -> Load:
     """Load a server with requests of one kind, after a warm-up that does not count.
 
-    Raises SystemExit if a request failed.
+    A load of a second has no warm-up. Raises SystemExit if a request failed.
     """
-    _finished(server, _wrk(server, kind, connections, min(_WARM_UP_S, seconds)))
+    if warm_up_s := min(_WARM_UP_S, seconds // 2):
+        _finished(server, _wrk(server, kind, connections, warm_up_s))
     cpu_s, wrk_s = server.cpu_s(), _cpu_s_of_children()
     found = _finished(server, _wrk(server, kind, connections, seconds))
     answers = found["requests"] / 1000

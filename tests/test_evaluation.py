@@ -445,7 +445,7 @@ def test_the_command_measures_a_labelled_folder_and_writes_a_report(
         drawn = base64.b64decode(plot)
         assert b"prefers-color-scheme: dark" in drawn
         assert b"#000000" not in drawn  # invisible on a dark page
-    assert run_eval("--model", str(model_folder), "--json", data=image_files) == 0
+    assert run_eval("--methods", "pixels", "--json", data=image_files) == 0
     assert json.loads(capsys.readouterr().out)["protocol"] == "pictures-30-270"
 
 

@@ -1,5 +1,7 @@
 """The model that comes with the package, held to what its card and the README say of it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
@@ -11,27 +13,23 @@ from hashsearch.models.card import PRETRAINED
 from hashsearch.models.storage import read_model
 from hashsearch.sources.archive import TarArchive
 from hashsearch.sources.loading import load_labelled_images
+from tests.conftest import part_of_cifar10
 from training.retrieval import Question, retrieval_by_bits
 
 
-@pytest.fixture(scope="module")
-def question(cifar10) -> Question:
-    """All of CIFAR-10: test images to search for among its training images."""
+def question(archive: Path) -> Question:
+    """CIFAR-10's test images to search for among its training images."""
     gallery, queries = (
-        TarArchive(cifar10, under=f"cifar10/{split}/") for split in ("train", "test")
+        TarArchive(archive, under=f"cifar10/{split}/") for split in ("train", "test")
     )
     return Question("cifar10", *load_labelled_images(gallery), *load_labelled_images(queries))
 
 
-def part(question: Question, every: int) -> Question:
-    """Every so many of the gallery and of the queries."""
-    return Question(
-        question.name,
-        question.gallery[::every],
-        question.gallery_labels[::every],
-        question.queries[::every],
-        question.query_labels[::every],
-    )
+@pytest.fixture(scope="module")
+def some(cifar10, tmp_path_factory) -> Question:
+    """Every tenth image of both."""
+    folder = tmp_path_factory.mktemp("part") / "data"
+    return question(part_of_cifar10(cifar10, folder, train=10, test=10) / cifar10.name)
 
 
 def bits_of(images: np.ndarray) -> np.ndarray:
@@ -49,8 +47,7 @@ def test_it_was_trained_on_training_images_alone():
     assert set(card.training["data"].split(" + ")) <= {"cifar10", "tinyimagenet32"}
 
 
-def test_its_codes_find_images_of_a_kind_more_often_than_pixels_do(question):
-    some = part(question, every=10)
+def test_its_codes_find_images_of_a_kind_more_often_than_pixels_do(some):
     by_code = retrieval_by_bits(some, bits_of(some.gallery), bits_of(some.queries))
     neighbours = NearestNeighbors(n_neighbors=10).fit(some.gallery.reshape(-1, 3072))
     nearest = neighbours.kneighbors(some.queries.reshape(-1, 3072), return_distance=False)
@@ -59,18 +56,19 @@ def test_its_codes_find_images_of_a_kind_more_often_than_pixels_do(question):
     assert by_code["precision_at_10"] > alike.mean() + 0.1
 
 
-def test_pictures_come_back_from_its_codes(question):
+def test_pictures_come_back_from_its_codes(some):
     encoder = Encoder.load(PRETRAINED)
-    images = question.queries[::100]
+    images = some.queries[::10]
     _, card = read_model(PRETRAINED)
     found = psnr_db(images, encoder.reconstruct(encoder.encode(images)))
     assert found == pytest.approx(card.metrics["psnr_db"], abs=1.0)  # another 100 images
 
 
 @pytest.mark.soak
-def test_the_figures_of_its_card_are_measured_again(question):
+def test_the_figures_of_its_card_are_measured_again(cifar10):
     _, card = read_model(PRETRAINED)
-    measured = retrieval_by_bits(question, bits_of(question.gallery), bits_of(question.queries))
+    every = question(cifar10)
+    measured = retrieval_by_bits(every, bits_of(every.gallery), bits_of(every.queries))
     for name in ("precision_at_1", "precision_at_10", "map_at_1000"):
         value = measured[name]
         assert value == pytest.approx(card.metrics[f"cifar10_codes_{name}"], abs=2e-3)

@@ -18,6 +18,13 @@ def cache(tmp_path) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> tuple[Path, DataFolders]:
+    """The gallery of a first demonstration of the samples, and the folders that it was given."""
+    folders = DataFolders(None, tmp_path_factory.mktemp("demo") / "cache")
+    return demo.build_demo("samples", folders)[0], folders
+
+
 def rows_of(printed: str) -> list[str]:
     """The lines of the printed table below its headings."""
     lines = printed.splitlines()
@@ -38,12 +45,11 @@ def test_without_cifar10_and_network_the_samples_are_used_with_a_note(cache, mon
     assert len(rows_of(printed)) == 10
 
 
-def test_a_second_demonstration_uses_the_gallery_of_the_first(cache, capfd):
-    folders = DataFolders(None, cache)
-    first, _ = demo.build_demo("samples", folders)
-    generation = _generation(first)
+def test_a_second_demonstration_uses_the_gallery_of_the_first(first):
+    gallery, folders = first
+    generation = _generation(gallery)
     again, _ = demo.build_demo("samples", folders)
-    assert again == first
+    assert again == gallery
     assert _generation(again) == generation
 
 
@@ -58,14 +64,14 @@ def test_a_users_folder_is_searched_by_one_of_its_pictures(cache, image_files, m
 
 
 def test_a_folder_with_the_name_of_a_data_set_is_not_used_instead_of_it(
-    cache, tmp_path, monkeypatch
+    first, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     for name in ("cifar10", "samples"):
         (tmp_path / name).mkdir()
-    gallery, dataset = demo.build_demo("samples", DataFolders(None, cache))
-    assert dataset == "samples"
-    demo.show_search(gallery, dataset, DataFolders(None, cache))
+    gallery, folders = first
+    assert demo.build_demo("samples", folders) == (gallery, "samples")
+    demo.show_search(gallery, "samples", folders)
 
 
 def test_the_demonstration_runs_without_data_and_cache(tmp_path):

@@ -69,8 +69,8 @@ def server_of(gallery: Path, *arguments: str, **environment: str):
 
 @pytest.fixture(scope="module")
 def address(gallery_folder):
-    """The address of a server of the session's gallery."""
-    with server_of(gallery_folder) as found:
+    """The address of a server of the session's gallery, which trusts proxies of this machine."""
+    with server_of(gallery_folder, HASHSEARCH_TRUSTED_PROXIES="127.0.0.1") as found:
         yield found
 
 
@@ -346,13 +346,11 @@ def test_page_and_documentation_work_behind_a_proxy_under_a_prefix(page, picture
                 page.wait_for_load_state("networkidle")
 
 
-def test_two_proxies_show_one_service_under_two_prefixes(page, picture, gallery_folder):
-    trusting = {"HASHSEARCH_TRUSTED_PROXIES": "127.0.0.1"}
-    with server_of(gallery_folder, **trusting) as server:
-        for prefix in ("/pictures", "/a/b"):
-            headers = {"X-Forwarded-Prefix": prefix}
-            with reverse_proxy(server, prefix, strips=True, headers=headers) as proxy:
-                walk_through(page, proxy, prefix, picture)
+def test_two_proxies_show_one_service_under_two_prefixes(page, picture, address):
+    for prefix in ("/pictures", "/a/b"):
+        headers = {"X-Forwarded-Prefix": prefix}
+        with reverse_proxy(address, prefix, strips=True, headers=headers) as proxy:
+            walk_through(page, proxy, prefix, picture)
 
 
 def test_page_and_documentation_live_within_their_content_policy(page, address, picture):

@@ -80,7 +80,7 @@ def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [3, pytest.param(300, marks=pytest.mark.soak)])
 def test_a_killed_job_is_completed_by_the_same_command(
     kills, image_files, model_folder, gallery_folder, tmp_path
 ):

@@ -74,13 +74,13 @@ def test_a_command_stopped_while_its_arguments_are_checked_says_so(tmp_path, mon
     ],
 )
 def test_a_training_stopped_without_a_checkpoint_promises_none(
-    tmp_path, monkeypatch, preset, name, message, left
+    tmp_path, tmp_path_factory, monkeypatch, image_files, preset, name, message, left
 ):
     """Before the first step, while its speed is measured, and where there are no steps."""
     monkeypatch.delenv("HASHSEARCH_DATA", raising=False)  # nothing to be measured on
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(name, stop)
-    command = ["train", preset, "--data", "samples", "--minutes", 5, "--out", tmp_path / "m"]
+    command = ["train", preset, "--data", image_files, "--minutes", 5, "--out", tmp_path / "m"]
     done = run(*command)
     assert done.returncode == 130
     line = done.stderr.splitlines()[-1]

@@ -222,7 +222,7 @@ def test_the_metrics_answer_while_the_gallery_loads_and_when_it_is_gone(gallery,
 
 def test_the_metrics_and_readiness_answer_while_the_queue_is_full(gallery_folder, monkeypatch):
     go = Event()
-    monkeypatch.setattr(Engine, "picture", lambda *_: go.wait())
+    monkeypatch.setattr("service.routes.images.picture_of", lambda *_: go.wait())
     with serving(gallery_folder, queue=1) as client, ThreadPoolExecutor(9) as pool:
         try:
             pool.submit(client.get, "/v1/images/1/thumbnail")
@@ -343,7 +343,7 @@ def test_a_failure_is_logged_with_its_traceback_and_id_and_not_answered(
         raise OSError("/secret/path cannot be read")
 
     with serving(gallery_folder) as client:
-        monkeypatch.setattr(Engine, "picture", fail)
+        monkeypatch.setattr("service.routes.images.picture_of", fail)
         response = client.get("/v1/images/1/thumbnail", headers={"X-Request-ID": "broken"})
     assert (response.status_code, response.headers["x-request-id"]) == (500, "broken")
     assert "secret" not in response.text

@@ -413,7 +413,7 @@ def test_slow_readers_keep_nobody_waiting_and_are_cut_off(gallery, tmp_path):
 def test_clients_that_take_nothing_are_cut_off_long_before_the_time_for_a_file(
     gallery, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(serving_originals, "_STALLED_S", 0.5)
+    monkeypatch.setattr(serving_originals, "_STALLED_S", 2.0)
     data = large_image(tmp_path / "more", 24)
     index(gallery, tmp_path / "more")
     with listening(gallery.folder, originals=True, queue=4) as address, ExitStack() as opened:
@@ -425,7 +425,7 @@ def test_clients_that_take_nothing_are_cut_off_long_before_the_time_for_a_file(
         url = f"http://{address[0]}:{address[1]}/v1/images/301/original"
         problem(httpx2.get(url), 503, "busy")
         eventually(lambda: open_files_named("large.png") == 0)
-        assert time.monotonic() - asked > 0.4
+        assert time.monotonic() - asked > 1.9
         assert httpx2.get(url).content == data  # one that takes longer is not cut off
 
 

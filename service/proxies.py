@@ -37,7 +37,7 @@ class Proxied:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
-            root_path = self._root_path
+            root_path, was_taken_off = self._root_path, False
             peer = address_of(scope) if self._trusted else None
             if peer is not None and self._trusts(peer):
                 headers = Headers(scope=scope)
@@ -48,9 +48,9 @@ class Proxied:
                     scope["scheme"] = proto
                 prefixes = headers.getlist("x-forwarded-prefix")
                 if prefixes and is_prefix(",".join(prefixes)):
-                    root_path = prefixes[0]
+                    root_path, was_taken_off = prefixes[0], True
             if root_path:
-                _put_under(scope, root_path)
+                _put_under(scope, root_path, was_taken_off)
         await self._app(scope, receive, send)
 
     def _client(self, peer: "Address", headers: Headers) -> "Address":
@@ -96,14 +96,15 @@ def path_of(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def _put_under(scope: Scope, root_path: str) -> None:
-    """Let the path begin with the prefix, whether or not the proxy left it there.
+def _put_under(scope: Scope, root_path: str, was_taken_off: bool) -> None:
+    """Let the path begin with the prefix; ASGI says that `path` includes `root_path`.
 
-    As ASGI has it, and Starlette needs it: `path` includes `root_path`.
+    was_taken_off: whether the proxy took the prefix off the path. If it did not say so, a path
+    that begins with the prefix is left as it is.
     """
     path = scope["path"]
-    if path == root_path:
-        path += "/"
-    elif not path.startswith(root_path + "/"):
+    if was_taken_off or not (path + "/").startswith(root_path + "/"):
         path = root_path + path
+    elif path == root_path:
+        path += "/"
     scope["root_path"], scope["path"] = root_path, path

@@ -529,11 +529,22 @@ def caddy_command(folder: Path, service_port: int, port: int, certificate) -> li
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
 
 
-@pytest.fixture(scope="module")
-def served(gallery_folder) -> Iterator[Service]:
-    with service(gallery_folder) as running:
+@pytest.fixture(scope="module", params=["TRUSTED_PROXIES=127.0.0.1", "ROOT_PATH=/search"])
+def served(gallery_folder, request) -> Iterator[Service]:
+    """With either setting from which the service knows the prefix."""
+    name, _, value = request.param.partition("=")
+    with service(gallery_folder, **{f"HASHSEARCH_{name}": value}) as running:
         running.wait_until_loaded()
         yield running
+
+
+# Ways to write the path that the proxies hide, and the same path with the prefix twice.
+METRICS = [
+    f"{prefix}{path}"
+    for prefix in ("/search", "/search/search", "/search/search/search", "/search/%73earch")
+    for path in ("/metrics", "/%6detrics", "//metrics", "/./metrics", "/v1/../metrics",
+                 "/v1%2f..%2fmetrics", "/metrics/", "/metrics?a=b", "/metrics%2f", "/METRICS")
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("proxy", "command"), [("nginx", nginx_command), ("caddy", caddy_command)])
@@ -573,7 +584,9 @@ def test_the_configuration_of_a_proxy_works(served, certificate, picture, tmp_pa
         try:
             until(answers, f"{proxy} answers")
             response, data = ask("POST", "/search/v1/search?k=3", picture)
-            assert (response.status, len(json.loads(data)["hits"])) == (200, 3)
+            hits = json.loads(data)["hits"]
+            assert (response.status, len(hits)) == (200, 3)
+            assert ask("GET", hits[0]["thumbnail"])[0].status == 200
             request_id = response.getheader("x-request-id")
             until(lambda: request_id in "".join(served.log), "the request is logged")
             # More than the service reads, and less than the proxy does.
@@ -593,7 +606,8 @@ def test_the_configuration_of_a_proxy_works(served, certificate, picture, tmp_pa
                 log = tmp_path / "access.log"
                 until(lambda: "mine-1" in log.read_text(), "the request is in nginx's log")
                 assert request_id in log.read_text()
-            assert ask("GET", "/search/metrics")[0].status == 404
+            for path in METRICS:
+                assert ask("GET", path)[0].status == 404, path
             assert ask("GET", "/search")[0].getheader("location").endswith("/search/")
         finally:
             running.terminate()

@@ -158,6 +158,13 @@ def test_the_path_begins_with_the_prefix_whether_or_not_the_proxy_left_it(path, 
     assert path_of(found) == own
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/p/metrics", "/p", "/p/p", "/"])
+def test_the_prefix_that_a_proxy_names_was_taken_off_the_path(path):
+    found = seen("10.0.0.1", [("X-Forwarded-Prefix", "/p")], path=path, root_path="/p")
+    assert (found["root_path"], found["path"]) == ("/p", f"/p{path}")
+    assert path_of(found) == path  # a proxy that hides /p/metrics did not let /metrics through
+
+
 def test_without_a_prefix_the_path_is_as_it_came():
     assert path_of(seen("203.0.113.9", path="/p/livez")) == "/p/livez"
 

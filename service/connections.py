@@ -6,7 +6,12 @@ from asyncio import TimerHandle, Transport
 from typing import Any
 from uuid import uuid4
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import (
+    HttpParserError,
+    HttpParserInvalidURLError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -41,6 +46,7 @@ class Connection(HttpToolsProtocol):
         self._unsent = 0
         self._bytes = 0
         self._upgrades = False
+        self._has_header = False  # of the request that is being received, whole
         self._at_work: RequestResponseCycle | None = None  # the first of those that are pipelined
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
@@ -61,29 +67,42 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._receives_since is None and not self._answers:  # not only when a request begins,
             self._receives_since = time.monotonic()  # since empty lines may come before
-        self._bytes += len(data)
         try:
-            rest = memoryview(data)
-            while rest:
-                try:
-                    self.parser.feed_data(rest)
-                    break
-                except HttpParserUpgrade as upgrade:
-                    rest = rest[upgrade.args[0] :]
-                    self._begin_without_upgrade()
-        except HttpParserError:  # also of an address that is longer than the parser takes
-            if self._bytes <= _MOST_BYTES:
-                self._refuse(MalformedRequest("this is not a request of HTTP/1.1"))
-        except MalformedRequest as error:
+            self._parse(memoryview(data))
+        except (HeaderTooLarge, MalformedRequest) as error:
             self._refuse(error)
-        if self._bytes > _MOST_BYTES:
-            self._refuse(HeaderTooLarge(f"the header is larger than {_MOST_BYTES // 1024} kB"))
+
+    def _parse(self, data: memoryview) -> None:
+        """Give the parser no more at a time than a header may still have.
+
+        Raises HeaderTooLarge and MalformedRequest.
+        """
+        while data:
+            piece = data[: _MOST_BYTES - self._bytes]
+            parsed, self._bytes = len(piece), self._bytes + len(piece)
+            try:
+                try:
+                    self.parser.feed_data(piece)
+                except HttpParserUpgrade as upgrade:
+                    parsed = upgrade.args[0]
+                    self._begin_without_upgrade()
+            except HttpParserError as error:
+                raise MalformedRequest(_wrong(error)) from None
+            if self._bytes == _MOST_BYTES:  # and the header or the line did not end
+                raise HeaderTooLarge(f"the header is larger than {_MOST_BYTES // 1024} kB")
+            data = data[parsed:]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._has_header = False
         self._receives_since = self._sends_since = time.monotonic()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._has_header:  # lines after a body could name a client that no proxy named
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        self._has_header = True
         self._upgrades = self.parser.should_upgrade()
         if not self._upgrades:
             self._receives_since = time.monotonic()
@@ -162,6 +181,13 @@ class Connection(HttpToolsProtocol):
         head = STATUS_LINE[status] + b"\r\n".join(lines)
         self.transport.write(head + b"\r\nconnection: close\r\n\r\n" + bytes(response.body))
         self.transport.close()
+
+
+def _wrong(error: HttpParserError) -> str:
+    """A sentence about what the parser refuses."""
+    if isinstance(error, HttpParserInvalidURLError):
+        return "the address must be a percent-encoded path, such as /v1/images?label=%C3%A9t%C3%A9"
+    return "this is not a request of HTTP/1.1"
 
 
 def connections(time_s: float) -> type[Connection]:

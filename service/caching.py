@@ -6,6 +6,10 @@ from typing import Annotated
 
 from fastapi import Header, Response
 
+# Of every answer. A browser asks again each time: another version of the service, or another
+# gallery, with other images under the same ids, or with another model, may be served at this
+# address later. Proxies keep nothing, since a gallery may be private.
+ASK_AGAIN = "private, no-cache"
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 IfNoneMatch = Annotated[
@@ -14,12 +18,8 @@ IfNoneMatch = Annotated[
 
 
 def cache_headers(tag: str) -> Mapping[str, str]:
-    """The headers of an answer with this ETag.
-
-    A browser asks again each time: another gallery, with other images under the same ids, or with
-    another model, may be served at this address later.
-    """
-    return {"Cache-Control": "private, no-cache", "ETag": tag}
+    """The headers of an answer with this ETag."""
+    return {"Cache-Control": ASK_AGAIN, "ETag": tag}
 
 
 def if_kept(if_none_match: str | None, tag: str) -> Response | None:

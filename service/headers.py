@@ -1,7 +1,9 @@
-"""Headers that tell browsers what an answer may do."""
+"""Headers that tell browsers what an answer may do, and caches that they ask again."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.caching import ASK_AGAIN
 
 SECURITY_HEADERS = {
     # Swagger UI, at /docs, lives within this policy too. blob: shows the picture that is asked
@@ -15,6 +17,7 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": ASK_AGAIN,
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=()",
 }
 

@@ -20,6 +20,7 @@ HEADERS = {
     "x-frame-options": "DENY",
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
+    "cache-control": "private, no-cache",
 }
 ORIGIN = "https://pictures.example"
 
@@ -32,6 +33,8 @@ def test_every_answer_has_the_security_headers(gallery_folder, monkeypatch):
             (200, client.get("/", headers=key)),
             (200, client.get("/docs")),
             (200, client.get("/static/page.js")),
+            (200, client.get("/static-offline-docs/swagger-ui.css")),
+            (200, client.get("/v1/gallery", headers=key)),
             (200, client.get("/livez")),
             (200, client.options("/v1/search", headers=preflight)),
             (401, client.get("/v1/gallery")),
@@ -51,6 +54,15 @@ def test_every_answer_has_the_security_headers(gallery_folder, monkeypatch):
             assert policy["script-src"] == policy["connect-src"] == "'self'"
             assert policy["base-uri"] == policy["frame-ancestors"] == "'none'"
             assert "camera=(self)" in answer.headers["permissions-policy"]
+
+
+def test_a_browser_asks_whether_a_static_file_is_still_the_same(gallery_folder):
+    with serving(gallery_folder) as client:
+        for path in ("/static/page.js", "/static-offline-docs/swagger-ui-bundle.js"):
+            tag = client.get(path).headers["etag"]
+            answer = client.get(path, headers={"If-None-Match": tag})
+            assert (answer.status_code, answer.content) == (304, b"")
+            assert answer.headers["cache-control"] == "private, no-cache"
 
 
 def test_no_answer_repeats_the_host_that_the_client_names(gallery_folder):

@@ -3,15 +3,24 @@
 import difflib
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hashsearch.errors import HashSearchError
 from service.limits import rate_of
 from service.proxies import OWN, is_prefix
+from service.validation import invalid_field
 
 
 class InvalidSetting(HashSearchError):
@@ -25,7 +34,9 @@ class InvalidSetting(HashSearchError):
 def checked_prefix(text: str) -> str:
     """A path prefix such as /pictures. Raises ValueError."""
     if not OWN.isdisjoint(text.split("/")[1:2]):
-        raise ValueError("a path such as /pictures is wanted; this one begins as the service's own")
+        raise ValueError(
+            "a path such as /pictures is wanted; this one begins like a path of the service"
+        )
     if not is_prefix(text):
         raise ValueError(
             "a path such as /pictures is wanted, of letters, digits and . _ ~ - between slashes, "
@@ -36,6 +47,20 @@ def checked_prefix(text: str) -> str:
 
 def _checked_rate(text: str) -> str:
     rate_of(text)
+    return text
+
+
+def _without_host_bits(text: str) -> str:
+    """The text. IPvAnyNetwork refuses what is no network at all, and host bits without a reason."""
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        return text
+    address, _, _ = text.partition("/")
+    if network.num_addresses > 1 and ip_address(address) != network.network_address:
+        raise ValueError(
+            f"{address} is an address within {network}; name that network, or the address alone"
+        )
     return text
 
 
@@ -99,7 +124,9 @@ class Settings(BaseSettings):
     root_path: Annotated[str, AfterValidator(checked_prefix)] = Field(
         default="", description="path prefix under which a proxy shows the service, as /pictures"
     )
-    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], *_LISTED] = Field(
+    trusted_proxies: Annotated[
+        tuple[Annotated[IPvAnyNetwork, BeforeValidator(_without_host_bits)], ...], *_LISTED
+    ] = Field(
         default=(),
         description="addresses and networks, set apart by commas, of the proxies whose "
         "X-Forwarded- headers count",
@@ -142,6 +169,19 @@ class Settings(BaseSettings):
         default="info",
         description="least severe lines that are logged: `debug`, `info`, `warning` or `error`",
     )
+
+
+def invalid_setting(error: ValidationError) -> InvalidSetting:
+    """Describe the first setting that was refused, without its value."""
+    finding = error.errors(include_url=False, include_input=False)[0]
+    name, *entry = finding["loc"]
+    if finding["type"] == "value_error":  # a sentence of ours
+        wanted = str(finding["ctx"]["error"])
+    else:
+        refused = invalid_field(error, Settings, {})
+        subject = f"entry {int(entry[0]) + 1}" if entry else "it"
+        wanted = subject + str(refused).removeprefix(refused.parameter or "")
+    return InvalidSetting(str(name), wanted)
 
 
 # Of other programs of the project.

@@ -52,16 +52,14 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
     from service.connections import connections
     from service.logs import log_config
     from service.memory import return_large_blocks
-    from service.settings import InvalidSetting, Settings, unknown_variables
+    from service.settings import Settings, invalid_setting, unknown_variables
     from service.stopping import StoppingServer
-    from service.validation import invalid_field
 
     try:
         given: dict[str, Any] = {} if root_path is None else {"root_path": root_path}
         settings = Settings(gallery=gallery, **given)
     except ValidationError as error:
-        name = str(error.errors()[0]["loc"][0])
-        raise InvalidSetting(name, str(invalid_field(error, Settings, {}))) from None
+        raise invalid_setting(error) from None
     return_large_blocks()
     failures: list[Exception] = []
 

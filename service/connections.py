@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from hashsearch.errors import HashSearchError
 from service.problems import HeaderTooLarge, MalformedRequest, problem_response
 
-_MOST_BYTES = 65_536  # of a header, or between two pieces of a body
+MOST_BYTES = 65_536  # of a header, or between two pieces of a body
 _CHECKS = 4  # of a connection, in the time that it is given
 
 _log = logging.getLogger("service.requests")
@@ -78,7 +78,7 @@ class Connection(HttpToolsProtocol):
         Raises HeaderTooLarge and MalformedRequest.
         """
         while data:
-            piece = data[: _MOST_BYTES - self._bytes]
+            piece = data[: MOST_BYTES - self._bytes]
             parsed, self._bytes = len(piece), self._bytes + len(piece)
             try:
                 try:
@@ -88,8 +88,8 @@ class Connection(HttpToolsProtocol):
                     self._begin_without_upgrade()
             except HttpParserError as error:
                 raise MalformedRequest(_wrong(error)) from None
-            if self._bytes == _MOST_BYTES:  # and the header or the line did not end
-                raise HeaderTooLarge(f"the header is larger than {_MOST_BYTES // 1024} kB")
+            if self._bytes == MOST_BYTES:  # and the header or the line did not end
+                raise HeaderTooLarge(f"the header is larger than {MOST_BYTES // 1024} kB")
             data = data[parsed:]
 
     def on_message_begin(self) -> None:

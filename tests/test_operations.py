@@ -373,7 +373,7 @@ def block(language: str) -> str:
 
 
 @pytest.mark.parametrize("table", tables.TABLES)
-def test_the_docs_list_all_settings_and_problems(table):
+def test_the_tables_of_the_docs_are_those_of_the_service(table):
     assert tables.written(table) == tables.rendered(table), "run: python -m tests.tables"
 
 

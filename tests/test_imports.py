@@ -3,9 +3,11 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import hashsearch
 
@@ -148,3 +150,15 @@ def test_an_index_command_that_finds_nothing_new_needs_no_torch(gallery, image_f
     done = imports_without(["torch", "faiss"], statement)
     assert done.returncode == 0, done.stderr
     assert "0 new, 300 already there" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["limits", "uvicorn"])
+def test_libraries_whose_inner_parts_are_used_have_an_upper_bound(name):
+    """A later version may name those parts otherwise, and the limits would hold no more."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (wanted,) = (one for one in map(Requirement, project["dependencies"]) if one.name == name)
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    (pinned,) = (line.partition("==")[2] for line in lines if line.startswith(f"{name}=="))
+    assert wanted.specifier.contains(pinned)
+    major, minor = map(int, pinned.split(".")[:2])
+    assert not wanted.specifier.contains(f"{major}.{minor + 1}" if major == 0 else f"{major + 1}.0")

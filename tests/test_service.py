@@ -525,6 +525,14 @@ def test_a_gallery_without_images_answers_with_none(model_folder, tmp_path, pict
         assert "<strong>0</strong> images" in client.get("/").text
 
 
+def test_the_page_of_a_gallery_of_one_image_says_so(gallery, gallery_folder):
+    with serving(gallery_folder) as client:
+        assert "<strong>300</strong> images, by" in client.get("/").text
+    remove(gallery.catalog, Selection(ids=gallery.catalog.rows().ids[1:].tolist()))
+    with serving(gallery.folder) as client:
+        assert "<strong>1</strong> image, by" in client.get("/").text
+
+
 def test_settings_come_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HASHSEARCH_GALLERY", str(tmp_path))
     monkeypatch.setenv("HASHSEARCH_MAX_BODY_BYTES", "1000")

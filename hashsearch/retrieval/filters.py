@@ -46,12 +46,14 @@ class FilteredRows:
     """Finds the rows that a filter chooses; may be used from several threads.
 
     The last conditions on labels and uris are remembered and follow the gallery's changes, so that
-    a filter is not read from the catalog by every search.
+    a filter is not read from the catalog by every search. One thread at a time reads a condition;
+    the others that ask for the same one wait and take what it found.
     """
 
     def __init__(self) -> None:
         self._chosen: OrderedDict[tuple[str, ...], _Chosen] = OrderedDict()
         self._lock = Lock()
+        self._reading = Lock()  # held while a condition is read as a whole
 
     def subsets(
         self, chosen_by: Filter, live: Live, generation: int, catalog: Catalog
@@ -84,14 +86,29 @@ class FilteredRows:
     def _remembered(
         self, condition: tuple[str, ...], live: Live, generation: int, catalog: Catalog
     ) -> _Chosen:
+        known = self._known(condition, live, generation)
+        if known is None:
+            with self._reading:
+                known = self._known(condition, live, generation)
+                if known is None:
+                    known = _read(condition, live.base, generation, catalog)
+                    self._remember(condition, known, live)
+        if known.generation == generation:
+            return known
+        followed = _followed(known, condition, generation, catalog)
+        self._remember(condition, followed, live)
+        return followed
+
+    def _known(self, condition: tuple[str, ...], live: Live, generation: int) -> _Chosen | None:
+        """What is remembered of a condition, if it is of this generation or an earlier one."""
         with self._lock:
             known = self._chosen.get(condition)
-        if known is None or known.base.ids is not live.base.ids or known.generation > generation:
-            chosen = _read(condition, live.base, generation, catalog)
-        elif known.generation < generation:
-            chosen = _followed(known, condition, generation, catalog)
-        else:
-            chosen = known
+            if known is None or known.base.ids is not live.base.ids:
+                return None
+            self._chosen.move_to_end(condition)
+            return known if known.generation <= generation else None
+
+    def _remember(self, condition: tuple[str, ...], chosen: _Chosen, live: Live) -> None:
         with self._lock:
             for other, one in list(self._chosen.items()):
                 if one.base.ids is not live.base.ids:  # of a base that was renewed
@@ -100,7 +117,6 @@ class FilteredRows:
             self._chosen.move_to_end(condition)
             while len(self._chosen) > _REMEMBERED:
                 self._chosen.popitem(last=False)
-        return chosen
 
 
 def _read(condition: tuple[str, ...], base: Segment, generation: int, catalog: Catalog) -> _Chosen:
@@ -120,8 +136,9 @@ def _followed(
     positions = known.base.positions_of(changed)
     is_base = positions != NO_POSITION
     within = known.within.changed(positions[is_base], np.isin(changed[is_base], chosen))
-    others = np.setdiff1d(known.others, changed)
-    others = np.union1d(others, np.setdiff1d(chosen, changed[is_base]))
+    others = np.setdiff1d(known.others, changed, assume_unique=True)
+    added = np.setdiff1d(chosen, changed[is_base], assume_unique=True)
+    others = np.sort(np.concatenate([others, added]))
     return _Chosen(generation, known.base, within, others)
 
 
@@ -138,7 +155,8 @@ def _matching(
         found.append(catalog.ids_matching(where, values, since))
         further = f"id IN (SELECT image FROM places WHERE {where})"
         found.append(catalog.ids_matching(further, values, since))
-    return np.unique(np.concatenate(found))
+    ids = np.sort(np.concatenate(found))  # np.unique of a million takes a second
+    return ids[np.diff(ids, prepend=0) > 0]
 
 
 def _among(segment: Segment, ids: NDArray[np.int64]) -> Subset:

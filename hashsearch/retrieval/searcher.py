@@ -291,7 +291,8 @@ class Searcher:
 
     def _present(self, live: Live) -> Live:
         """The images of a former state that the catalog still has."""
-        return live.removed(np.setdiff1d(live.ids(), self.gallery.catalog.rows().ids))
+        ids = self.gallery.catalog.rows().ids
+        return live.removed(np.setdiff1d(live.ids(), ids, assume_unique=True))
 
     def _kind(self, index: str | None, method: str, k: int | None) -> str:
         """The kind of index that answers. Raises InvalidQuery if it cannot."""

@@ -64,7 +64,8 @@ class Subset:
             return self
         if self.positions is not None:
             kept = self.positions[~np.isin(self.positions, positions)]
-            return of_positions(np.union1d(kept, positions[members]), self.size)
+            kept = np.sort(np.concatenate([kept, positions[members]]))
+            return of_positions(kept, self.size)
         bits = self._bits().copy()
         flags = np.left_shift(1, positions & 7).astype(np.uint8)
         np.bitwise_or.at(bits, positions[members] >> 3, flags[members])

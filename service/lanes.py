@@ -99,10 +99,10 @@ class Lanes:
     """The service's lanes: slow work does not keep quick work waiting.
 
     pictures: what decodes or encodes images. quick: plain searches by id and code, and what is
-    read from the gallery. searches: others without images, which may take a second each. slow:
-    what waits for disks or for other writers. files: original files, which wait for disks and then
-    for clients. archives: originals out of archives and Parquet files, which are read one at a
-    time, and are held in memory until they are sent.
+    read from the gallery. searches: others without images, and lists by a filter, which may take a
+    second each. slow: what waits for disks or for other writers. files: original files, which wait
+    for disks and then for clients. archives: originals out of archives and Parquet files, which are
+    read one at a time, and are held in memory until they are sent.
     """
 
     def __init__(self, settings: Settings):

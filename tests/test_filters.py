@@ -12,7 +12,9 @@ from numpy.testing import assert_array_equal
 
 from hashsearch.gallery.catalog import Catalog, at_or_below
 from hashsearch.retrieval.filters import Filter, FilteredRows
-from tests.conftest import open_searcher
+from service.lanes import Lanes
+from service.settings import Settings
+from tests.conftest import open_searcher, serving
 
 ROWS = 20_000
 
@@ -89,3 +91,46 @@ def test_a_condition_that_many_ask_for_at_once_is_read_once(
     for answer in answers:
         for subset, expected in zip(answer, alone, strict=True):
             assert_array_equal(subset.listed(), expected.listed())
+
+
+def test_a_state_is_there_for_each_thread_of_quick_work_while_pictures_hold_theirs(
+    gallery_folder,
+):
+    lanes = Lanes(Settings(gallery=gallery_folder))
+    threads = lanes.quick.threads + lanes.pictures.threads + 1  # one for /readyz
+    lanes.close()
+    catalog = open_searcher(gallery_folder).gallery.catalog
+    all_have_one = threading.Barrier(threads)
+
+    def hold(_):
+        with catalog.snapshot():
+            catalog.generation()
+            all_have_one.wait(10)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(hold, range(threads)))
+
+
+@pytest.mark.parametrize("query", ["label=1", "uri_prefix=images", "label=1&uri_prefix=images"])
+def test_lists_by_a_filter_that_is_being_read_keep_nothing_else_waiting(
+    query, gallery_folder, monkeypatch
+):
+    go_on, read = threading.Event(), Catalog.ids_matching
+
+    def slow(catalog, where, values, since=None):
+        assert go_on.wait(30)
+        return read(catalog, where, values, since)
+
+    monkeypatch.setattr(Catalog, "ids_matching", slow)
+    with serving(gallery_folder, queue=20) as client, ThreadPoolExecutor(20) as pool:
+        lists = [pool.submit(client.get, f"/v1/images?{query}") for _ in range(20)]
+        deadline = time.monotonic() + 30
+        while client.app.state.lanes.searches.size < 20 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for number in range(1, 10):
+            assert client.post("/v1/search", json={"id": number}).status_code == 200
+            assert client.get("/v1/images?limit=1").status_code == 200
+            assert client.get("/readyz").status_code == 200
+        assert client.get(f"/v1/images?{query}").json()["code"] == "busy"
+        go_on.set()
+        assert {call.result().status_code for call in lists} == {200}

@@ -56,6 +56,10 @@ class Call:
         """Run what reads from memory or the catalog."""
         return await self._run(self.lanes.quick, call)
 
+    async def searches(self, call: Callable[[], T], size: int = 1) -> T:
+        """Run what may take a second of the processor, and needs no image."""
+        return await self._run(self.lanes.searches, call, size)
+
     async def slow(self, call: Callable[[], T]) -> T:
         """Run what may wait for disks or other writers."""
         return await self._run(self.lanes.slow, call)
@@ -94,7 +98,7 @@ class Call:
         if images := asked.images(transforms=parameters.transforms):
             return await self.pictures(call, images)
         size = 1 + (len(asked.like) + len(asked.unlike)) // _SCANNED_AS_ONE
-        return await self._run(self.lanes.searches, call, size)
+        return await self.searches(call, size)
 
     async def _run(self, lane: Lane, call: Callable[[], T], size: int = 1) -> T:
         return await lane.run(call, self.context.stages, size)

@@ -53,7 +53,10 @@ ImageId = Annotated[Id, Path(description="id of an image of the gallery")]
 async def list_images(request: Request) -> ListAnswer:
     """A page of the gallery's images, in order of id; what is added meanwhile comes at the end."""
     call, parameters = Call(request), read_parameters(request, ListParameters)
-    return await call.quick(
+    # A filter that is not remembered is read from the whole catalog.
+    whole = parameters.label is None and parameters.uri_prefix is None
+    run = call.quick if whole else call.searches
+    return await run(
         lambda: call.engine.ask(lambda searcher: list_answer(searcher, parameters, call.context))
     )
 

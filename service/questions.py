@@ -49,7 +49,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class PlainQuestion:
-    """A search by code of the whole gallery for one query, which is asked together with others.
+    """A search by code of the whole gallery for the nearest to one query, which is asked together
+    with others.
 
     encoded: of a query by image, its query, and the fingerprint of the model that encoded it.
     """
@@ -65,12 +66,15 @@ class PlainQuestion:
 
 
 def is_plain(asked: AskedQuery, parameters: SearchParameters) -> bool:
-    """Whether a search is a plain question."""
+    """Whether a search is a plain question: one that keeps those beside it waiting for little."""
+    if parameters.offset + (parameters.k or DEFAULT_K) > _MOST_PLAIN:
+        return False
     whole = parameters.model_dump(include=_OF_OTHERS) == _DEFAULTS
     body = asked.body
     return whole and not (asked.like or asked.unlike or body.exclude) and body.ids is None
 
 
+_MOST_PLAIN = 100  # hits, with those that are skipped; 1000 take fifteen times as long as ten
 # Parameters that a plain question does not have; a crop is of its image.
 _OF_OTHERS = set(SearchParameters.model_fields) - {"k", "offset", "crop"}
 _DEFAULTS = SearchParameters().model_dump(include=_OF_OTHERS)

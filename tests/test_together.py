@@ -176,18 +176,24 @@ def test_an_offset_skips_the_nearest(client):
     assert (beyond.status_code, beyond.json()["hits"]) == (200, [])
 
 
-def test_searches_by_examples_keep_none_by_id_waiting(gallery_folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("parameters", "body"),
+    [("", {"like": [1, 2]}), ("?k=101", {"id": 1}), ("?offset=91", {"id": 1})],
+)
+def test_searches_that_take_long_keep_none_by_id_waiting(
+    parameters, body, gallery_folder, monkeypatch
+):
     """As many as may be at work or wait are asked, and take until the end of the test."""
     go_on = threading.Event()
     search = Searcher.search
 
-    def slow(searcher, query, *rest, like=(), **options):
-        assert not like or go_on.wait(30)
-        return search(searcher, query, *rest, like=like, **options)
+    def slow(searcher, query, *rest, **options):
+        assert go_on.wait(30)
+        return search(searcher, query, *rest, **options)
 
     monkeypatch.setattr(Searcher, "search", slow)
     with serving(gallery_folder, queue=20) as client, ThreadPoolExecutor(30) as pool:
-        liked = [pool.submit(client.post, "/v1/search", json={"like": [1, 2]}) for _ in range(20)]
+        long = [pool.submit(client.post, f"/v1/search{parameters}", json=body) for _ in range(20)]
         many = {"like": list(range(1, 101)), "unlike": list(range(101, 201))}
         deadline = time.monotonic() + 30
         while client.app.state.lanes.searches.size < 20 and time.monotonic() < deadline:
@@ -195,7 +201,8 @@ def test_searches_by_examples_keep_none_by_id_waiting(gallery_folder, monkeypatc
         refused = client.post("/v1/search", json=many)
         assert (refused.status_code, refused.json()["code"]) == (503, "busy")
         for number in range(1, 30):
-            assert client.post("/v1/search", json={"id": number}).status_code == 200
+            for plain in ("", "?k=100", "?k=10&offset=90"):
+                assert client.post(f"/v1/search{plain}", json={"id": number}).status_code == 200
             assert client.get("/readyz").status_code == 200
         go_on.set()
-        assert {call.result().status_code for call in liked} == {200}
+        assert {call.result().status_code for call in long} == {200}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import HashSearchError, InvalidQuery
+from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.ranking import Query, Ranking
 from hashsearch.retrieval.searcher import Searcher
 from service.answers import compare_answer, search_answer
@@ -107,6 +108,9 @@ def compare(
     """The answer of several methods to one query. Raises as `search` does."""
 
     def answer(searcher: Searcher, question: Question) -> CompareAnswer:
+        by_default = [
+            method for method in searcher.compared_methods if _has_values(question, method)
+        ]
         find = partial(
             searcher.search,
             question.query,
@@ -117,7 +121,7 @@ def compare(
         )
         rankings = [
             _searched(context.stages, partial(find, method))
-            for method in parameters.method or searcher.compared_methods
+            for method in parameters.method or by_default
         ]
         return compare_answer(searcher, asked, parameters, question.query, rankings, context)
 
@@ -175,6 +179,13 @@ def _decoded(
                 with naming(f"{name}.{number}.image_base64"):
                     examples.append(engine.decode(one, context))
     return decoded(asked, query, examples, transforms=parameters.transforms)
+
+
+def _has_values(question: Question, method: str) -> bool:
+    """Whether the query and the examples have what a method compares; codes have no pixels."""
+    every = (question.query, *question.like, *question.unlike)
+    column = SERVED[method].column
+    return all(one is None or one.values(column) is not None for one in every)
 
 
 def _searched(stages: Stages, search: Callable[[], Ranking]) -> Ranking:

@@ -385,9 +385,27 @@ def test_an_invalid_code_is_refused_with_422(client, code):
 
 def test_a_code_has_no_pixels_to_compare(client):
     code = "00" * 32
-    for path in ("/v1/search?method=pixels", "/v1/compare"):
-        detail = problem(client.post(path, json={"code": code}), 422, "invalid-query")
-        assert "a query by code has no pixels" in detail
+    for path in ("/v1/search?method=pixels", "/v1/compare?method=codes&method=pixels"):
+        response = client.post(path, json={"code": code})
+        assert "a query by code has no pixels" in problem(response, 422, "invalid-query")
+        assert response.json()["parameter"] == "method"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "00" * 32},
+        {"like": ["00" * 32]},
+        {"id": 5, "like": ["00" * 32]},
+        {"id": 5, "unlike": [7, "00" * 32]},
+    ],
+)
+def test_codes_are_compared_by_the_methods_that_need_no_pixels(client, body):
+    answer = client.post("/v1/compare?k=9", json=body).json()
+    (by_code,) = answer["methods"]
+    assert (by_code["method"], answer["asked"]["methods"]) == ("codes", ["codes"])
+    assert by_code["hits"] == client.post("/v1/search?k=9", json=body).json()["hits"]
+    assert answer["overlap_at_k"] == []
 
 
 @pytest.mark.parametrize(

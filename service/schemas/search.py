@@ -117,7 +117,8 @@ class CompareParameters(ChoiceParameters):
         Field(
             default_factory=list,
             description="what is compared, repeated for each method; without it, every method that "
-            "is compared by default and that the gallery has data for",
+            "is compared by default and that can answer: the gallery has its data, and so have the "
+            "query and the examples (a code has no pixels)",
         ),
     ]
 

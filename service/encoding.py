@@ -25,25 +25,25 @@ def images_of(parameters: EncodeParameters) -> int:
     return 1 + sum(more.get(part, 0) for part in set(parameters.parts))
 
 
-def image_of(asked: AskedQuery) -> bytes:
-    """The image of a body that is to hold nothing else. Raises InvalidParameter."""
+def require_image_alone(asked: AskedQuery) -> None:
+    """Raises InvalidParameter if a body holds anything but an image."""
     for name, value in asked.body:
         if name != "image_base64" and value not in (None, []):
             raise InvalidParameter(
                 f"{name} is only for searches; send an image, or image_base64 alone", name
             )
-    assert asked.image is not None
-    return asked.image
 
 
 def encode_answer(
-    engine: Engine, image: bytes, parameters: EncodeParameters, context: Context
+    engine: Engine, asked: AskedQuery, parameters: EncodeParameters, context: Context
 ) -> EncodeAnswer:
-    """Raises what decoding, encoding and `Engine.now` raise."""
+    """asked: an image alone. Raises what decoding, encoding and `Engine.now` raise."""
+    image = asked.image
+    assert image is not None
     wanted = set(parameters.parts)
     crop = WHOLE if parameters.crop is None else Crop.of(parameters.crop)
     parts: dict[str, bytes] = {}
-    with engine.decoding(context):
+    with naming(asked.field), engine.decoding(context):
         decoded = decode(image, crop=crop)
         if "preview" in wanted:
             parts["preview"] = encode_png(preview(image))

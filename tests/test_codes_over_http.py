@@ -147,6 +147,29 @@ def test_what_is_no_image_is_not_encoded(client, photograph):
     problem(client.post("/v1/encode?crop=1,0,0,1", content=photograph), 422, "invalid-parameter")
 
 
+@pytest.mark.parametrize(
+    ("query", "data", "status", "code", "parameter"),
+    [
+        ("", b"hello", 415, "unsupported-format", "image_base64"),
+        ("parts=preview", png_header(10_000, 10_000), 413, "image-too-large", "image_base64"),
+        ("crop=0.5,0,0.50001,1", None, 422, "invalid-query", "crop"),
+    ],
+)
+def test_the_field_at_fault_is_named(client, photograph, query, data, status, code, parameter):
+    text = base64.b64encode(photograph if data is None else data).decode()
+    for path in ("encode", "search", "compare"):
+        query = query if path == "encode" else query.replace("parts=preview", "")
+        response = client.post(f"/v1/{path}?{query}", json={"image_base64": text})
+        problem(response, status, code)
+        assert response.json()["parameter"] == parameter, path
+    example = {"id": 9, "like": [{"image_base64": text}]}
+    if not query:
+        for path in ("search", "compare"):
+            response = client.post(f"/v1/{path}", json=example)
+            problem(response, status, code)
+            assert response.json()["parameter"] == "like.0.image_base64", path
+
+
 def test_an_occlusion_map_counts_as_its_images_in_the_queue(gallery_folder, photograph):
     """With room for 60 images, a map of 50 is refused while other pictures are at work."""
     with serving(gallery_folder, queue=60) as client:

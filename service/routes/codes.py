@@ -7,7 +7,7 @@ from fastapi import Path, Request, Response
 from hashsearch.errors import CodeShapeError, InvalidQuery
 from service.body import IMAGE_BODY_SCHEMA, reading
 from service.caching import IfNoneMatch, cache_headers, if_kept
-from service.encoding import encode_answer, image_of, images_of, reconstruction
+from service.encoding import encode_answer, images_of, reconstruction, require_image_alone
 from service.parameters import NoParameters, parameters_schema, read_parameters
 from service.parsing import query_of
 from service.problems import OF_BODY, OF_GALLERY, OF_IMAGE, problem_responses
@@ -27,9 +27,10 @@ async def encode(request: Request) -> EncodeAnswer:
     """Encode a picture: its code, and pictures of what the model sees and keeps of it."""
     call, parameters = Call(request), read_parameters(request, EncodeParameters)
     async with reading(request) as (body,):
-        image = image_of(await call.parsed(body, lambda: query_of(body)))
+        asked = await call.parsed(body, lambda: query_of(body))
+        require_image_alone(asked)
         return await call.pictures(
-            lambda: encode_answer(call.engine, image, parameters, call.context),
+            lambda: encode_answer(call.engine, asked, parameters, call.context),
             images_of(parameters),
         )
 

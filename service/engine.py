@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import TypeVar
@@ -86,8 +86,11 @@ class Engine:
     @contextmanager
     def decoding(self, context: Context) -> Iterator[None]:
         """Within the block, an image may be decoded: as many at a time as there are cores."""
-        with context.stages.measure("decode"), self._decoding:
-            yield
+        with ExitStack() as held:
+            with context.stages.measure("wait"):
+                held.enter_context(self._decoding)
+            with context.stages.measure("decode"):
+                yield
 
     def encode(self, searcher: Searcher, tiny: NDArray[np.uint8], context: Context) -> list[Query]:
         """A query for each of (n, 32, 32, 3) uint8 tiny images. Raises as `columns` does."""

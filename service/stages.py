@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 # In the order of a request. Names are those of the header Server-Timing and of the metrics.
 STAGES = {
-    "wait": "waiting for a thread",
+    "wait": "waiting for a thread, and for a core to decode on",
     "decode": "from the file's bytes to a tiny image",
     "encode": "from tiny images to codes, waiting for the batch included",
     "search": "from codes to ids and distances",

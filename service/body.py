@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from hashsearch.errors import UnsupportedFormat
+from hashsearch.wording import sized
 from service.problems import BodyTooLarge, BodyTooSlow, MalformedRequest, QueueFull, naming
 from service.schemas.images import MAX_ADDED, AddBody
 from service.schemas.search import ImageExample, QueryBody
@@ -136,7 +137,7 @@ class _Limited(Request):
         return message
 
     def _refuse(self) -> None:
-        raise BodyTooLarge(f"the upload is larger than {self._max_bytes / 2**20:g} MB")
+        raise BodyTooLarge(f"the upload is larger than {sized(self._max_bytes)}")
 
 
 async def _form_images(request: Request, most: int) -> list[bytes]:

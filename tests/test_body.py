@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import Request
 
 from service.body import Body, BodyMemory, reading
-from service.problems import QueueFull
+from service.problems import BodyTooLarge, QueueFull
 from service.questions import uris_of
 from service.schemas.search import QueryBody, SearchParameters
 from service.settings import Settings
@@ -284,6 +284,23 @@ def test_a_prefix_of_uris_may_be_encoded_or_not(gallery, image_files, tmp_path):
         for prefix in (quote(last["uri"]), last["uri"], quote("grüße 100%"), "grüße 100%25"):
             found = hits(client.post(f"/v1/search?uri_prefix={prefix}", json={"id": 1}))
             assert [hit["id"] for hit in found] == [301], prefix
+
+
+@pytest.mark.parametrize(
+    ("most", "text"), [(100_000, "100 kB"), (2**19, "512 kB"), (16 * 2**20, "16 MB")]
+)
+def test_the_limit_of_a_body_is_written_as_people_write_it(most, text):
+    settings = Settings(gallery=Path("g"), max_body_bytes=most)
+    state = SimpleNamespace(settings=settings, body_memory=BodyMemory(settings))
+    headers = [(b"content-length", str(most + 1).encode())]
+    scope = {"type": "http", "headers": headers, "app": SimpleNamespace(state=state)}
+
+    async def read():
+        async with reading(Request(scope)):
+            pass
+
+    with pytest.raises(BodyTooLarge, match=f"the upload is larger than {text}$"):
+        run_async(read())
 
 
 def test_bodies_beyond_the_memory_for_them_are_refused_until_some_is_free():

@@ -8,16 +8,20 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from hashsearch.retrieval.transforms import N_VIEWS
+from hashsearch.wording import sized
 from service.body import Body
 from service.problems import MalformedRequest, naming
 from service.schemas.common import Strict
 from service.schemas.images import AddBody
 from service.schemas.search import ImageExample, QueryBody
-from service.validation import invalid_field
+from service.validation import invalid_field, worst
 
 M = TypeVar("M", bound=Strict)
 
-_MOST_VALUES = 50_000  # of a JSON body; a query with all ids that it may have takes 20,000
+# Of a JSON body.
+_MOST_VALUES = 50_000  # a query with all ids that it may have takes 20,000
+_MOST_FIELDS = 1000  # 32 images to add, with their labels, have 65; each unknown one is an error
+_MOST_BESIDE = 2**20  # bytes that are no text; all ids take 400,000
 _NO_JSON = QueryBody.model_construct()  # made once, since it takes 0.1 ms
 
 
@@ -104,18 +108,38 @@ def uploads_of(bodies: Sequence[Body], label: str | None) -> list[Upload]:
 
 def parse_json(body: Body, model: type[M]) -> M:
     """Raises MalformedRequest if the body is not JSON, InvalidParameter if its fields are wrong."""
-    # Long texts cost little; millions of small values would cost seconds, and half a gigabyte,
-    # before they are refused.
-    if sum(map(body.data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
-        raise MalformedRequest(f"the JSON body holds more than {_MOST_VALUES:,} values")
+    _require_little(body.data)
     try:
         return model.model_validate_json(body.data, strict=True)
     except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
+        finding = worst(error)
+        if finding["type"] == "json_invalid":
             raise MalformedRequest(
                 "the content type says JSON, but the body is not JSON"
             ) from error
-        raise invalid_field(error, model, model.elsewhere) from error
+        raise invalid_field(finding, model, model.elsewhere) from error
+
+
+def _require_little(data: bytes) -> None:
+    """Raises MalformedRequest if JSON has so many parts that parsing or refusing it takes long.
+
+    Long texts cost little. Millions of small values would take seconds and half a gigabyte, and a
+    number takes a time that grows with the square of its digits; Python's lock is held meanwhile.
+    """
+    # Without these escapes, each quotation mark begins or ends a text.
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    many = f"the JSON body holds more than {_MOST_VALUES:,} values"
+    if plain.count(b'"') // 2 > 2 * _MOST_VALUES:  # each value, and its name
+        raise MalformedRequest(many)
+    beside = b"".join(plain.split(b'"')[::2]).translate(None, b" \t\r\n")
+    if len(beside) > _MOST_BESIDE:
+        raise MalformedRequest(
+            f"the JSON body holds more than {sized(_MOST_BESIDE)} of numbers and signs"
+        )
+    if sum(map(beside.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise MalformedRequest(many)
+    if beside.count(b":") > _MOST_FIELDS:
+        raise MalformedRequest(f"the JSON body holds more than {_MOST_FIELDS:,} fields")
 
 
 def decode_base64(text: str, name: str) -> bytes:

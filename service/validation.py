@@ -65,7 +65,7 @@ def invalid_parameter(
 
     elsewhere: names of other places, and where they belong.
     """
-    finding = _worst(error)
+    finding = worst(error)
     place = finding["loc"][:1]  # entries of a repeated parameter all have its name
     if finding["type"] == "extra_forbidden":
         return _unknown("parameter", place, list(model.model_fields), elsewhere)
@@ -73,10 +73,12 @@ def invalid_parameter(
 
 
 def invalid_field(
-    error: ValidationError, model: type[BaseModel], elsewhere: Mapping[str, str]
+    finding: Any, model: type[BaseModel], elsewhere: Mapping[str, str]
 ) -> InvalidParameter:
-    """Describe a JSON body that is not the model's, as `invalid_parameter` does."""
-    finding = _worst(error)
+    """Describe a JSON body that is not the model's, as `invalid_parameter` does.
+
+    finding: the worst one.
+    """
     place = finding["loc"]
     if place and place[0] in _EXAMPLES and len(place) > 1:
         name = _path(place[:2])
@@ -93,7 +95,7 @@ def invalid_request(error: RequestValidationError) -> InvalidParameter:
     return _refused(finding, finding["loc"][1:])  # after "path"
 
 
-def _worst(error: ValidationError) -> Any:
+def worst(error: ValidationError) -> Any:
     """The finding that is reported: an unknown name, which may explain that another is missing."""
     findings = error.errors(include_url=False, include_input=False)
     unknown = (one for one in findings if one["type"] == "extra_forbidden")

@@ -9,13 +9,17 @@ from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
+from pydantic import ValidationError
 from starlette.requests import Request
 
 from service.body import Body, BodyMemory, reading
-from service.problems import BodyTooLarge, QueueFull
+from service.parsing import query_of, uploads_of
+from service.problems import BodyTooLarge, MalformedRequest, QueueFull
 from service.questions import uris_of
+from service.schemas.images import AddBody
 from service.schemas.search import QueryBody, SearchParameters
 from service.settings import Settings
+from service.validation import InvalidParameter
 from tests.conftest import run_async, serving
 from tests.galleries import index
 from tests.test_service import problem
@@ -103,6 +107,70 @@ def test_json_may_be_long_but_not_of_very_many_values(client):
         client.post("/v1/search", content=many, headers=JSON), 400, "malformed-request"
     )
     assert detail == "the JSON body holds more than 50,000 values"
+
+
+NAMES = ",".join(f'"a{number}":1' for number in range(1001))
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("{" + NAMES + "}", "more than 1,000 fields"),
+        ("{" + NAMES.replace('":', '\\\\" \n:') + "}", "more than 1,000 fields"),
+        ('{"like":[{' + NAMES + "}]}", "more than 1,000 fields"),
+        ('{"images":[{' + NAMES.replace("a", '\\"') + "}]}", "more than 1,000 fields"),
+        ('{"id":' + "1" * 1_100_000 + "}", "more than 1 MB of numbers and signs"),
+        ('{"like":[' + ",".join(["9" * 4000] * 300) + "]}", "more than 1 MB of numbers and signs"),
+        ('{"id":"' + '"' * 1_000_000 + "}", "more than 50,000 values"),
+    ],
+)
+def test_json_that_would_take_long_to_refuse_is_not_parsed(monkeypatch, body, sentence):
+    def parse(*args, **options):
+        raise AssertionError("it was parsed")
+
+    for read, model in ((query_of, QueryBody), (lambda one: uploads_of([one], None), AddBody)):
+        monkeypatch.setattr(model, "model_validate_json", parse)
+        with pytest.raises(MalformedRequest, match=f"^the JSON body holds {sentence}$"):
+            read(Body(body.encode(), "application/json"))
+
+
+def test_signs_within_a_text_are_no_values(client, picture):
+    image = base64.b64encode(picture).decode()
+    label = '{":[1,\\",":' * 340
+    body = {"images": [{"image_base64": image, "label": label}] * 32}
+    assert json.dumps(body).count('":') > 20_000
+    uploads = uploads_of([Body(json.dumps(body).encode(), "application/json")], None)
+    assert [(one.data, one.label) for one in uploads] == [(picture, label)] * 32
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"id": 1, "ids": ["a"] * 10_000, "exclude": ["b"] * 10_000},
+        {"like": [{"a": 1, "b": 2}] * 100, "unlike": [{"a": 1, "b": 2}] * 100},
+        dict.fromkeys((f"a{number}" for number in range(1000)), 1),
+    ],
+)
+def test_few_faults_are_described_however_many_there_are(monkeypatch, body):
+    described = []
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(QueryBody, name)
+
+        @staticmethod
+        def model_validate_json(data, **options):
+            try:
+                return QueryBody.model_validate_json(data, **options)
+            except ValidationError as error:
+                described.append(error.error_count())
+                raise
+
+    monkeypatch.setattr("service.parsing.QueryBody", Counting())
+    with pytest.raises(InvalidParameter):
+        query_of(Body(json.dumps(body).encode(), "application/json"))
+    assert len(described) == 1
+    assert described[0] <= 1001
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])

@@ -69,7 +69,8 @@ def _digits(value: object) -> object:
     return value
 
 
-Id = Annotated[int, BeforeValidator(_digits), Field(ge=0, lt=2**63)]
+JsonId = Annotated[int, Field(ge=0, lt=2**63)]  # in JSON, whose numbers are no texts
+Id = Annotated[JsonId, BeforeValidator(_digits)]
 # Parameters that may be left out; a description that is inside `X | None` is not the parameter's.
 Label = Annotated[
     str | None,

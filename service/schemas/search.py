@@ -12,12 +12,12 @@ from hashsearch.retrieval.searcher import DEFAULT_K
 from service.schemas.common import (
     MAX_IDS,
     MAX_K,
-    Id,
     ImageBase64,
     ImageId,
     ImageLabel,
     ImageUri,
     IsMissing,
+    JsonId,
     KindName,
     Label,
     MethodName,
@@ -130,7 +130,7 @@ class CompareParameters(ChoiceParameters):
         return methods
 
 
-Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
+Ids = Annotated[list[JsonId], Field(max_length=MAX_IDS, fail_fast=True)]
 
 
 class ImageExample(Strict):
@@ -139,7 +139,7 @@ class ImageExample(Strict):
     image_base64: ImageBase64[str]
 
 
-Examples = Annotated[list[Id | str | ImageExample], Field(max_length=MAX_EXAMPLES)]
+Examples = Annotated[list[JsonId | str | ImageExample], Field(max_length=MAX_EXAMPLES)]
 
 
 _QUERIES = ("image_base64", "id", "code")  # fields of which a body has one at most
@@ -153,7 +153,7 @@ class QueryBody(Strict):
     )
 
     image_base64: ImageBase64[str | None] = None
-    id: Id | None = Field(default=None, description="id of an image of the gallery")
+    id: JsonId | None = Field(default=None, description="id of an image of the gallery")
     code: str | None = Field(default=None, description="a code, 64 hexadecimal digits")
     like: Examples | None = Field(
         default=None,

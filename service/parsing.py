@@ -114,10 +114,27 @@ def parse_json(body: Body, model: type[M]) -> M:
     except ValidationError as error:
         finding = worst(error)
         if finding["type"] == "json_invalid":
-            raise MalformedRequest(
-                "the content type says JSON, but the body is not JSON"
-            ) from error
+            raise _not_parsed(finding["ctx"]["error"]) from error
         raise invalid_field(finding, model, model.elsewhere) from error
+
+
+def _not_parsed(reason: str) -> MalformedRequest:
+    """reason: the parser's, with line and column, and without any value."""
+    fault, at, place = reason.rpartition(" at line ")
+    for beginning, sentence in _BEYOND.items():
+        if fault.startswith(beginning):
+            return MalformedRequest(f"{sentence}{at}{place}")
+    return MalformedRequest(f"the content type says JSON, but the body is not JSON: {reason}")
+
+
+# What is JSON, but is not read: by the beginning of the parser's reason.
+_HALF = "a text in the JSON body has half of a surrogate pair, which is no character,"
+_BEYOND = {
+    "number out of range": "a number in the JSON body has too many digits,",
+    "recursion limit exceeded": "the JSON body is nested too deeply,",
+    "lone leading surrogate": _HALF,
+    "unexpected end of hex escape": _HALF,
+}
 
 
 def _require_little(data: bytes) -> None:

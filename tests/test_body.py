@@ -109,6 +109,46 @@ def test_json_may_be_long_but_not_of_very_many_values(client):
     assert detail == "the JSON body holds more than 50,000 values"
 
 
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ('{"id": tru}', "expected ident at line 1 column 11"),
+        ('{"id": 5,}', "trailing comma at line 1 column 10"),
+        ('{"id":\n 5', "EOF while parsing an object at line 2 column 2"),
+        ("{id: 5}", "key must be a string at line 1 column 2"),
+        ('{"code": "\\u12"}', "invalid escape at line 1 column 15"),
+    ],
+)
+def test_where_a_body_is_not_json_is_said(client, body, sentence):
+    response = client.post("/v1/search", content=body, headers=JSON)
+    detail = problem(response, 400, "malformed-request")
+    assert detail == f"the content type says JSON, but the body is not JSON: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (
+            '{"id":' + "1" * 5000 + "}",
+            "a number in the JSON body has too many digits, at line 1 column 4308",
+        ),
+        ('{"like":' + "[" * 300 + "]" * 300 + "}", "the JSON body is nested too deeply, at line 1"),
+        *(
+            (
+                '{"code":\n"' + escape + '"}',
+                "a text in the JSON body has half of a surrogate pair, which is no character, "
+                "at line 2",
+            )
+            for escape in ("\\ud800", "\\udc00", "\\ud800\\ud800", "\\ud800\\n")
+        ),
+    ],
+)
+def test_json_that_is_not_read_is_not_called_something_else(client, body, sentence):
+    assert json.loads(body.replace("1" * 5000, "1"))  # Python's parser reads it
+    response = client.post("/v1/search", content=body, headers=JSON)
+    assert problem(response, 400, "malformed-request").startswith(sentence)
+
+
 NAMES = ",".join(f'"a{number}":1' for number in range(1001))
 
 

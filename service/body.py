@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 from fastapi import Request
@@ -51,7 +52,7 @@ ADD_BODY_SCHEMA = _body_schema({"type": "array", "items": _FILE, "maxItems": MAX
 IMAGE_BODY_SCHEMA = _body_schema(_FILE, ImageExample)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Body:
     """A complete body. data: an image's bytes, or JSON. content_type: what the client says it is,
     in lower case, without its parameters."""
@@ -62,6 +63,11 @@ class Body:
     @property
     def is_json(self) -> bool:
         return self.content_type == "application/json"
+
+    def taken(self) -> bytes:
+        """The data, which the body no longer holds: its memory is free once they are parsed."""
+        data, self.data = self.data, b""
+        return data
 
 
 class BodyMemory:
@@ -106,10 +112,17 @@ async def _received(request: Request, most: int, timeout_s: float) -> list[Body]
             if content_type == "multipart/form-data":
                 data = await _form_images(request, most)
             else:
-                data = [await request.body()]
+                data = [await _whole(request)]
     except TimeoutError as error:
         raise BodyTooSlow(f"the body did not arrive within {timeout_s:g} seconds") from error
     return [_checked(Body(one, content_type)) for one in data]
+
+
+async def _whole(request: Request) -> bytes:
+    received = BytesIO()  # gives its bytes away without a copy, and the request keeps none
+    async for part in request.stream():
+        received.write(part)
+    return received.getvalue()
 
 
 class _Limited(Request):
@@ -152,7 +165,11 @@ async def _form_images(request: Request, most: int) -> list[bytes]:
                 raise MalformedRequest(f"the form has no file in a field named image; {wanted}")
             if len(images) < len(form.multi_items()):
                 raise MalformedRequest(f"the form has a file in another field; {wanted}")
-            data = [await one.read() for one in images if isinstance(one, UploadFile)]
+            data = []
+            for file in images:
+                assert isinstance(file, UploadFile)  # there are no other fields
+                data.append(await file.read())
+                await file.close()  # so that only one file is in memory twice
     except HTTPException as error:  # Starlette's, for what it cannot parse
         for beginning, sentence in _FORM_FAULTS.items():
             if str(error.detail).startswith(beginning):

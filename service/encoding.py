@@ -27,8 +27,9 @@ def images_of(parameters: EncodeParameters) -> int:
 
 def require_image_alone(asked: AskedQuery) -> None:
     """Raises InvalidParameter if a body holds anything but an image."""
-    for name, value in asked.body:
-        if name != "image_base64" and value not in (None, []):
+    others = {**dict(asked.body), "like": asked.like, "unlike": asked.unlike}
+    for name, value in others.items():
+        if value not in (None, [], ()):
             raise InvalidParameter(
                 f"{name} is only for searches; send an image, or image_base64 alone", name
             )

@@ -98,15 +98,17 @@ class Lane:
 class Lanes:
     """The service's lanes: slow work does not keep quick work waiting.
 
-    pictures: what decodes or encodes images. quick: plain searches by id and code, and what is
-    read from the gallery. searches: others without images, and lists by a filter, which may take a
-    second each. slow: what waits for disks or for other writers. files: original files, which wait
-    for disks and then for clients. archives: originals out of archives and Parquet files, which are
-    read one at a time, and are held in memory until they are sent.
+    texts: long JSON bodies, which are parsed one at a time: parsing takes several times their
+    memory, and holds Python's lock. pictures: what decodes or encodes images. quick: plain searches
+    by id and code, and what is read from the gallery. searches: others without images, and lists by
+    a filter, which may take a second each. slow: what waits for disks or for other writers. files:
+    original files, which wait for disks and then for clients. archives: originals out of archives
+    and Parquet files, which are read one at a time, and are held in memory until they are sent.
     """
 
     def __init__(self, settings: Settings):
         cores = usable_cores()
+        self.texts = Lane("texts", 1, settings.queue)
         self.pictures = Lane("pictures", 16, settings.queue)
         self.quick = Lane("quick", 16, settings.queue)
         self.searches = Lane("searches", cores, settings.queue)

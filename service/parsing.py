@@ -30,18 +30,15 @@ class AskedQuery:
     """A query of any kind of body.
 
     image: an image file's bytes. like, unlike: ids, codes or image files' bytes. body: the JSON,
-    if it came as that.
+    if it came as that, without image and examples. field: of the body that held the image; None if
+    it came without JSON.
     """
 
     image: bytes | None
     like: Sequence[int | str | bytes] = ()
     unlike: Sequence[int | str | bytes] = ()
     body: QueryBody = _NO_JSON
-
-    @property
-    def field(self) -> str | None:
-        """The field of the body that holds the image; None if it came without JSON."""
-        return None if self.body.image_base64 is None else "image_base64"
+    field: str | None = None
 
     def images(self, *, transforms: bool) -> int:
         """Number of images that are encoded for it; 0 if none is."""
@@ -71,9 +68,10 @@ def query_of(body: Body) -> AskedQuery:
     if not body.is_json:
         return AskedQuery(body.data)
     query = parse_json(body, QueryBody)
-    image = None
+    image = field = None
     if query.image_base64 is not None:
-        image = decode_base64(query.image_base64, "image_base64")
+        field = "image_base64"
+        image = decode_base64(query.image_base64, field)
     like, unlike = (
         [
             decode_base64(one.image_base64, f"{name}.{number}.image_base64")
@@ -83,7 +81,9 @@ def query_of(body: Body) -> AskedQuery:
         ]
         for name, examples in (("like", query.like or ()), ("unlike", query.unlike or ()))
     )
-    return AskedQuery(image, like, unlike, query)
+    # The texts take more memory than what is decoded of them.
+    rest = query.model_copy(update=dict.fromkeys(("image_base64", "like", "unlike")))
+    return AskedQuery(image, like, unlike, rest, field)
 
 
 def uploads_of(bodies: Sequence[Body], label: str | None) -> list[Upload]:
@@ -108,9 +108,10 @@ def uploads_of(bodies: Sequence[Body], label: str | None) -> list[Upload]:
 
 def parse_json(body: Body, model: type[M]) -> M:
     """Raises MalformedRequest if the body is not JSON, InvalidParameter if its fields are wrong."""
-    _require_little(body.data)
+    data = body.taken()
+    _require_little(data)
     try:
-        return model.model_validate_json(body.data, strict=True)
+        return model.model_validate_json(data, strict=True)
     except ValidationError as error:
         finding = worst(error)
         if finding["type"] == "json_invalid":

@@ -3,8 +3,12 @@
 import base64
 import gzip
 import json
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
 from urllib.parse import quote
 
@@ -13,7 +17,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from service.body import Body, BodyMemory, reading
-from service.parsing import query_of, uploads_of
+from service.parsing import AskedQuery, query_of, uploads_of
 from service.problems import BodyTooLarge, MalformedRequest, QueueFull
 from service.questions import uris_of
 from service.schemas.images import AddBody
@@ -442,6 +446,67 @@ def test_bodies_beyond_the_memory_for_them_are_refused_until_some_is_free():
 
     run_async(read_all())
     assert memory.held == 0
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda text: b'{"image_base64":"' + text + b'"}',
+        lambda text: b'{"like":[{"image_base64":"' + text + b'"}]}',
+        lambda text: b'{"images":[{"image_base64":"' + text + b'"}]}',
+    ],
+)
+def test_of_an_image_in_json_only_the_decoded_bytes_stay_in_memory(wrap):
+    json_of = wrap(b"ab/d" * 2**20)
+    size = len(json_of)
+    settings = Settings(gallery=Path("g"))
+    state = SimpleNamespace(settings=settings, body_memory=BodyMemory(settings))
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "headers": headers, "app": SimpleNamespace(state=state)}
+    parts = (json_of[at : at + 65_536] for at in range(0, size, 65_536))
+
+    async def receive():
+        part = next(parts, b"")
+        return {"type": "http.request", "body": part, "more_body": bool(part)}
+
+    async def measure() -> tuple[int, int]:
+        async with reading(Request(scope, receive)) as (body,):
+            kept = uploads_of([body], None) if b"images" in json_of[:9] else query_of(body)
+            measured = tracemalloc.get_traced_memory()
+            del kept
+            return measured
+
+    tracemalloc.start()
+    try:
+        kept, most = run_async(measure())
+    finally:
+        tracemalloc.stop()
+    assert 0.7 * size < kept < size  # three quarters, decoded
+    assert most < 4 * size  # the body, and three times more while it is parsed
+
+
+def test_long_json_bodies_are_parsed_one_at_a_time(client, monkeypatch):
+    at_work, most = 0, 0
+    lock = Lock()
+
+    def parse(body: Body) -> AskedQuery:
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        time.sleep(0.02)
+        with lock:
+            at_work -= 1
+        return query_of(body)
+
+    monkeypatch.setattr("service.routes.search.query_of", parse)
+    content = b" " * 100_000 + b'{"id": 5}'
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(
+            lambda _: client.post("/v1/search", content=content, headers=JSON), range(8)
+        )
+        assert {one.status_code for one in answers} == {200}
+    assert most == 1
 
 
 def test_the_stages_of_a_request_are_in_its_headers(client, picture):

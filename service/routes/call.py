@@ -71,7 +71,7 @@ class Call:
     async def parsed(self, body: Body, parse: Callable[[], T]) -> T:
         """What `parse` finds in a body; a thread parses a long JSON text."""
         if body.is_json and len(body.data) > _SHORT:
-            return await self.pictures(parse, 1)
+            return await self._run(self.lanes.texts, parse)
         return parse()
 
     async def search(self, asked: AskedQuery, parameters: SearchParameters) -> SearchAnswer:

@@ -14,7 +14,7 @@ from service.problems import BeingComputed, ListChanged, QueueFull
 _log = logging.getLogger(__name__)
 
 _KEPT = 2  # results; each takes 50 bytes for each image that is in a group
-_GIVEN_LATE_S = 600.0
+_GIVEN_LATE_S = 60.0  # in which a client that waits comes back, also through a slow proxy
 _FAILED_S = 30.0  # in which what failed is not tried again
 _MOST_WAITING = 8  # radii
 _TO_BE_GIVEN_S = 5.0  # in which no other result evicts a new one; clients ask every two seconds

@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,6 +19,7 @@ from service import grouping
 from service.cursors import cursor_of
 from tests.conftest import CLOSENESS, serving
 from tests.galleries import index
+from tests.test_live import eventually
 from tests.test_service import problem
 
 
@@ -181,6 +183,22 @@ def test_a_gallery_that_changes_all_the_time_has_duplicates_too(changing, monkey
     first = first_page(client, "radius=20")
     assert first["generation"] == gallery.catalog.generation() - 1
     problem(client.get("/v1/duplicates?radius=20"), 503, "being-computed")
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(50, 200), (70, 503)])
+def test_groups_of_a_former_state_are_given_for_a_minute_to_a_client_that_waited(
+    changing, monkeypatch, seconds, status
+):
+    gallery, client = changing
+    problem(client.get("/v1/duplicates?radius=20"), 503, "being-computed")
+    eventually(lambda: "duplicates" not in {thread.name for thread in threading.enumerate()})
+    remove(gallery.catalog, Selection(ids=[1]))
+    late = SimpleNamespace(monotonic=lambda: time.monotonic() + seconds, sleep=time.sleep)
+    monkeypatch.setattr(grouping, "time", late)
+    response = client.get("/v1/duplicates?radius=20")
+    assert response.status_code == status
+    if status == 200:
+        assert response.json()["generation"] == gallery.catalog.generation() - 1
 
 
 def test_one_radius_is_computed_at_a_time_and_one_waits(folder, monkeypatch):

@@ -192,9 +192,9 @@ class Client:
         """Find groups of near-equal pictures, as `Gallery.duplicates` does.
 
         The service computes them once after each change; until then, the call waits for at most
-        its timeout. The files' path is None, the radius at most the distance of near pictures, and
-        of a group of more than 1,000 images some are left out. Raises InvalidQuery and
-        ServiceError.
+        its timeout. A change meanwhile may not be in them yet. The files' path is None, the radius
+        at most the distance of near pictures, and of a group of more than 1,000 images some are
+        left out. Raises InvalidQuery and ServiceError.
 
         >>> len(client.duplicates(radius=30)) == len(gallery.duplicates(radius=30))
         True

@@ -104,12 +104,11 @@ class Duplicates:
     def _compute(self, wanted: _Wanted) -> None:
         """Compute groups, now or after others; the caller holds the lock. Raises QueueFull."""
         if self._computed is None:
-            self._computed = wanted
             if not self._is_closed:
-                self._thread = Thread(
-                    target=self._run, args=(wanted,), name="duplicates", daemon=True
-                )
-                self._thread.start()
+                thread = Thread(target=self._run, args=(wanted,), name="duplicates", daemon=True)
+                thread.start()  # raises RuntimeError if the system has no thread left
+                self._thread = thread
+            self._computed = wanted
         elif wanted not in (self._computed, *self._waiting):
             if len(self._waiting) >= _MOST_WAITING:
                 raise QueueFull("groups of other radii are being computed; try again in a moment")

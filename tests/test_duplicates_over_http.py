@@ -351,6 +351,17 @@ def test_a_failure_of_any_class_ends_the_waiting(folder, caplog, monkeypatch):
     assert len(calls) == 1
 
 
+def test_a_thread_that_cannot_be_started_keeps_nobody_waiting(folder, monkeypatch):
+    def refuse(*arguments, **options):
+        raise RuntimeError("can't start new thread")
+
+    with serving(folder) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(grouping, "Thread", refuse)
+            problem(client.get("/v1/duplicates?radius=7"), 500, "internal-error")
+        assert first_page(client, "radius=7")["radius"] == 7
+
+
 def test_every_client_gets_its_groups_whatever_others_ask_for(folder, monkeypatch):
     """Others ask for other radii all the time, and clients ask again after a while."""
     monkeypatch.setattr(grouping, "_KEPT", 1)

@@ -168,7 +168,7 @@ def waits(monkeypatch) -> list[float]:
 
     # In this module alone: servers run in threads of this process.
     monkeypatch.setattr(clients, "time", SimpleNamespace(sleep=asked.append))
-    both = SimpleNamespace(sleep=wait, to_thread=asyncio.to_thread)
+    both = SimpleNamespace(sleep=wait, to_thread=asyncio.to_thread, timeout=asyncio.timeout)
     monkeypatch.setattr(clients, "asyncio", both)
     monkeypatch.setattr(calls, "time", SimpleNamespace(monotonic=lambda: sum(asked)))
     return asked
@@ -671,6 +671,60 @@ def test_an_answer_that_takes_too_long_is_given_up(body, ask):
             ask(address, "search", 7, timeout=0.5)
         assert time.monotonic() - started < 2
         assert len(script.requests) == 1
+
+
+@contextmanager
+def raw_service(serve) -> Iterator[str]:
+    """The address of a server that does with a connection what `serve` does with its socket."""
+
+    def run() -> None:
+        with suppress(OSError):  # the listener is closed at the end
+            while True:
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):  # the client hung up
+                    serve(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=run)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def send_header_lines(connection: socket.socket) -> None:
+    connection.recv(2**16)
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    for number in range(60):
+        connection.sendall(b"X-Line-%d: x\r\n" % number)
+        time.sleep(0.05)
+
+
+def send_interim_answers(connection: socket.socket) -> None:
+    connection.recv(2**16)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+
+def take_slowly(connection: socket.socket) -> None:
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        connection.recv(400_000)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("serve", "megabytes"), [(send_header_lines, 0), (send_interim_answers, 0), (take_slowly, 15)]
+)
+def test_a_service_that_is_slow_at_any_step_is_given_up_within_the_timeout(serve, megabytes, ask):
+    with raw_service(serve) as address:
+        started = time.monotonic()
+        with pytest.raises(hs.errors.ServiceError, match=r"did not answer within 0\.5 seconds"):
+            ask(address, "add", b"\x89PNG" + bytes(megabytes * 10**6), timeout=0.5)
+        assert time.monotonic() - started < 1.7
 
 
 def endlessly(file) -> None:

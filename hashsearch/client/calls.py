@@ -99,6 +99,10 @@ class Send:
     def seconds_left(self) -> float:
         return max(self.deadline - time.monotonic(), 0.001)
 
+    @property
+    def is_late(self) -> bool:
+        return time.monotonic() > self.deadline
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -130,7 +134,7 @@ class Received:
             raise ServiceError(
                 f"{self._service.address} answered with more than {MOST_BYTES / 2**20:g} MB"
             )
-        if time.monotonic() > self._sent.deadline:
+        if self._sent.is_late:
             raise self._service.too_slow()
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hashsearch.client.answers import Answer, GalleryInfo, ListedImage, ServedImage
 from hashsearch.client.calls import Done, Received, Send, Service, Steps, Verify, Wait, advance
+from hashsearch.client.timing import answered_in_time, timed_transport
 from hashsearch.errors import ServiceError
 from hashsearch.inputs import PathOrName, Picture
 from hashsearch.retrieval.ranking import Hit, Ranking
@@ -65,7 +66,9 @@ class Client:
     ):
         """Raises InvalidQuery if an argument cannot be used."""
         self._service = Service(address, key, timeout, verify)
-        self._http = httpx2.Client(**_options(self._service))
+        self._http = httpx2.Client(
+            transport=timed_transport(self._service.verify), **_options(self._service)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -229,7 +232,7 @@ class Client:
     def _send(self, step: Send) -> Answer:
         _require_open(self._http, self._service)
         received = Received(self._service, step)
-        with self._http.stream(**_request(step)) as response:
+        with answered_in_time(step), self._http.stream(**_request(step)) as response:
             for part in response.iter_raw():
                 received.add(part)
         return Answer(response.status_code, response.headers, bytes(received.data))
@@ -260,7 +263,7 @@ class AsyncClient:
     ):
         """Raises InvalidQuery if an argument cannot be used."""
         self._service = Service(address, key, timeout, verify)
-        self._http = httpx2.AsyncClient(**_options(self._service))
+        self._http = httpx2.AsyncClient(verify=self._service.verify, **_options(self._service))
 
     async def __aenter__(self) -> Self:
         return self
@@ -343,9 +346,15 @@ class AsyncClient:
     async def _send(self, step: Send) -> Answer:
         _require_open(self._http, self._service)
         received = Received(self._service, step)
-        async with self._http.stream(**_request(step)) as response:
-            async for part in response.aiter_raw():
-                received.add(part)
+        try:
+            async with (
+                asyncio.timeout(step.seconds_left),
+                self._http.stream(**_request(step)) as response,
+            ):
+                async for part in response.aiter_raw():
+                    received.add(part)
+        except TimeoutError as error:
+            raise self._service.too_slow() from error
         return Answer(response.status_code, response.headers, bytes(received.data))
 
 
@@ -353,7 +362,6 @@ def _options(service: Service) -> dict[str, Any]:
     return {
         "base_url": service.address,
         "headers": service.headers,
-        "verify": service.verify,
         "follow_redirects": False,
         "trust_env": False,
     }

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from urllib.parse import quote
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -25,20 +26,50 @@ _TOKEN = frozenset("!#$&+-.^_`|~")  # what RFC 5987 lets stand beside letters an
 _log = logging.getLogger(__name__)
 
 
-def opened(engine: Engine, image_id: int, deadline: float) -> tuple[bytes, Original]:
+@asynccontextmanager
+async def hanging_up(receive: Receive) -> AsyncIterator[Callable[[], bool]]:
+    """Within the block, a function that says whether the client has hung up.
+
+    It may be called by any thread. receive: of the request, whose body is passed over.
+    """
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield watching.done
+    finally:
+        watching.cancel()
+
+
+def opened(
+    engine: Engine, image_id: int, deadline: float, is_gone: Callable[[], bool]
+) -> tuple[bytes, Original]:
     """An image's key, and its file.
 
-    deadline: by the monotonic clock. Raises OriginalMissing, also if the file is not found in
-    time, and QueueFull if the time is over before the search for it begins.
+    deadline: by the monotonic clock. is_gone: whether the client has hung up. Raises
+    OriginalMissing, also if the file is not found in time, QueueFull if the time is over before
+    the search for it begins, and ClientDisconnect.
     """
+    if is_gone():
+        raise ClientDisconnect
     if time.monotonic() > deadline:
         raise QueueFull("the service is busy with other archives; try again in a moment")
 
     def open_(gallery: GalleryFolder) -> tuple[bytes, Original]:
         key = gallery.catalog.key(image_id)
-        return key, open_original(gallery, image_id, lambda: time.monotonic() > deadline)
+        return key, open_original(
+            gallery, image_id, lambda: is_gone() or time.monotonic() > deadline
+        )
 
-    return engine.with_gallery(open_)
+    try:
+        return engine.with_gallery(open_)
+    except OriginalMissing as error:
+        if is_gone():
+            raise ClientDisconnect from error
+        raise
 
 
 def tag_of(key: bytes) -> str:

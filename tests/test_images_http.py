@@ -435,10 +435,8 @@ def test_one_archive_is_read_at_a_time_and_files_are_sent_meanwhile(
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "rocket.jpg").write_bytes(photograph)
     member = another_png()
-    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
-        archive.writestr("a.png", member)
     index(gallery, tmp_path / "more")
-    add_source(gallery, tmp_path / "more.zip")
+    add_source(gallery, zip_of(tmp_path / "more.zip", member))
     go_on, at_work = threading.Event(), []
     read = originals.read_within
 
@@ -471,6 +469,39 @@ def test_one_archive_is_read_at_a_time_and_files_are_sent_meanwhile(
             go_on.set()
         assert {one.result().content for one in asked} == {member}
         assert len(set(at_work)) == 1
+
+
+def test_a_client_that_hangs_up_does_not_keep_the_thread_of_archives(
+    gallery, tmp_path, monkeypatch
+):
+    first, second = photographs(2)
+    add_source(gallery, zip_of(tmp_path / "long.zip", first))
+    add_source(gallery, zip_of(tmp_path / "short.zip", second))
+    read, begun = originals.read_within, []
+
+    def long(file, path, inside, stop):
+        if path.name == "short.zip":
+            return read(file, path, inside, stop)
+        begun.append(path)
+        eventually(stop, 20)
+        return None
+
+    monkeypatch.setattr(originals, "read_within", long)
+    with listening(gallery.folder, originals=True) as address, ExitStack() as opened:
+        for method in (b"GET", b"HEAD", b"GET", b"GET"):
+            one = opened.enter_context(socket.create_connection(address))
+            one.sendall(method + b" /v1/images/301/original HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: begun)
+        opened.close()
+        url = f"http://{address[0]}:{address[1]}/v1/images/302/original"
+        assert httpx2.get(url, timeout=10).content == second
+    assert len(begun) == 1  # the others were gone before their turn
+
+
+def zip_of(path: Path, member: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", member)
+    return path
 
 
 def test_a_client_that_hangs_up_leaves_its_place_to_others(gallery, tmp_path):

@@ -257,7 +257,34 @@ def test_reading_a_tar_archive_forward_can_be_stopped(gallery, tmp_path, picture
 
     with pytest.raises(OriginalMissing, match="too far back in its archive to be read in time"):
         open_original(gallery, 4, stop)
-    assert len(asked) == 4  # of three members, and after them
+    assert len(asked) == 4  # of what lies before the third member, and after it
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_unpacking_what_lies_before_a_member_can_be_stopped(gallery, tmp_path, pictures, mode):
+    path = tmp_path / f"a.tar.{mode[2:]}"
+    with tarfile.open(path, mode) as archive:
+        for name, data in (("zeros", bytes(2**25)), ("a.jpg", pictures[0])):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    add_source(gallery, path)
+    asked: list[int] = []
+    with open_original(gallery, 1, lambda: bool(asked.append(1))) as found:
+        assert found.file.read() == pictures[0]
+    assert len(asked) > 3  # more often than there are members
+    asked.clear()
+    with pytest.raises(OriginalMissing, match="too far back in its archive to be read in time"):
+        open_original(gallery, 1, lambda: bool(asked.append(1)) or len(asked) > 6)
+
+
+def test_reading_rows_of_parquet_forward_can_be_stopped(gallery, tmp_path, pictures):
+    rows = pa.array([*(b"no image" for _ in range(100)), pictures[0]], pa.binary())
+    pq.write_table(pa.table({"image": rows}), tmp_path / "a.parquet", use_dictionary=False)
+    add_source(gallery, tmp_path / "a.parquet")
+    assert original(gallery) == pictures[0]
+    with pytest.raises(OriginalMissing, match="too far back in its archive to be read in time"):
+        open_original(gallery, 1, lambda: True)
 
 
 def test_a_member_that_unpacks_to_more_than_it_claims_takes_little_memory(

@@ -69,8 +69,10 @@ def open_original(
     followed within that folder only, also in a gallery that was indexed with --follow-links.
 
     A file of its own is hashed and read by one descriptor. A member or row is read into memory; a
-    tar archive is read from its beginning, which takes long if it is large and compressed. stop:
-    asked between the members of a tar archive; if it returns True, OriginalMissing is raised.
+    tar archive is read from its beginning, which takes long if it is large and compressed, and a
+    Parquet file from the beginning of a row group. stop: asked meanwhile, between parts of some
+    megabytes; if it returns True, OriginalMissing is raised.
+
     Raises NotInGallery; and OriginalMissing if no place has these bytes any more, or if the image
     never had a file: it was added as bytes, or it is a row of an array. The message names no path;
     of several places, it gives the reason of the first.

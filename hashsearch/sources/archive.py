@@ -4,6 +4,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +12,7 @@ from hashsearch.errors import ImageTooLarge, InvalidImage
 from hashsearch.images import ACCEPTED_SUFFIXES, MAX_FILE_BYTES
 from hashsearch.sources.base import SourceImage, encode_path, is_hidden, pass_over
 from hashsearch.sources.folder import printable
-from hashsearch.sources.tarball import TarReader, mtime_ns, read_tar, tar_in
+from hashsearch.sources.tarball import Stopped, TarReader, mtime_ns, read_tar, tar_in
 from hashsearch.sources.webdataset import NOTES, Member, label_of_note, labelled, samples
 
 # An absolute path, a drive's letter, or a part that is `..`.
@@ -89,7 +90,7 @@ def image_in_tar(
     file: BufferedReader, path: Path, name: str, stop: Callable[[], bool]
 ) -> bytes | InvalidImage | None:
     """Read the first file of this name in an open tar archive; as `Container.read`."""
-    with tar_in(file, path) as archive:
+    with suppress(Stopped), tar_in(file, path, stop) as archive:
         for info in archive.members():
             if stop():
                 break

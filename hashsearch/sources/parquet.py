@@ -110,8 +110,13 @@ class ParquetImages:
                     "is text, a whole number, or true or false" + (", with a name" if names else "")
                 )
 
-    def image_at(self, file: BinaryIO, row: int) -> bytes | InvalidImage | None:
-        """Read the image of one row; None if there is no such row. file: the open Parquet file."""
+    def image_at(
+        self, file: BinaryIO, row: int, stop: Callable[[], bool]
+    ) -> bytes | InvalidImage | None:
+        """Read the image of one row; None if there is no such row, or `stop` returned True.
+
+        file: the open Parquet file. stop: asked after each batch of rows before it.
+        """
         with self._open(file) as opened:
             column, leaf = self._image_column(opened)
             for number in range(opened.metadata.num_row_groups):
@@ -122,6 +127,8 @@ class ParquetImages:
                 for batch in _batches(opened, leaf, [leaf], [number]):
                     if row < len(batch):
                         return _content(_images(batch, column, leaf)[row])
+                    if stop():
+                        return None
                     row -= len(batch)
                 break
         return None
@@ -314,7 +321,7 @@ def image_in_parquet(
 ) -> bytes | InvalidImage | None:
     """Read the image of a row of an open Parquet file; as `Container.read`."""
     row = int(name) if re.fullmatch("[0-9]{1,18}", name) else _MOST_ROWS
-    return ParquetImages(path).image_at(file, row)
+    return ParquetImages(path).image_at(file, row, stop)
 
 
 def _images(batch: "pyarrow.RecordBatch", column: str, leaf: str) -> "pyarrow.Array":

@@ -10,7 +10,7 @@ import gzip
 import lzma
 import math
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -23,6 +23,7 @@ _MOST_BYTES = 2**40  # of a member; file systems seek no further than some 2**44
 _LAST_SECOND = 9e9  # in the year 2255; as nanoseconds, what 64 bits hold
 _MOST_ZEROS = 2**17  # blocks, 64 MB; a tape's records are filled up with fewer
 _READ_BYTES = 2**16
+_SKIPPED_BYTES = 2**22  # at a time; unpacking them from bz2 takes 0.1 s
 _OPENERS: dict[bytes, Any] = {  # by the first bytes of a file
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -34,6 +35,10 @@ _OPENERS: dict[bytes, Any] = {  # by the first bytes of a file
 _END = bytes(tarfile.BLOCKSIZE)  # what ends an archive, where the next header would be
 
 
+class Stopped(Exception):
+    """Reading was stopped, as the function `stop` asked."""
+
+
 class TarReader:
     """The members of a tar archive, from the first to the last, once.
 
@@ -41,13 +46,16 @@ class TarReader:
     are read as one.
     """
 
-    def __init__(self, packed: BinaryIO, unpacked: BufferedReader):
+    def __init__(self, packed: BinaryIO, unpacked: BufferedReader, stop: Callable[[], bool]):
         self._packed = packed
-        self._file = _LimitedFile(unpacked)
+        self._file = _LimitedFile(unpacked, stop)
         self._archive: Any = tarfile.TarFile(fileobj=cast(Any, self._file))
 
     def members(self) -> Iterator[tarfile.TarInfo]:
-        """Yield each member; ReadError where its headers are damaged, too long or lead back."""
+        """Yield each member; ReadError where its headers are damaged, too long or lead back.
+
+        Raises Stopped where `stop` returned True.
+        """
         zeros = 0  # blocks of them since the last member; they end an archive and fill it up
         while zeros < _MOST_ZEROS:
             member = self._next()
@@ -96,10 +104,19 @@ class _LimitedFile:
     the last call of `read` returned.
     """
 
-    def __init__(self, file: BufferedReader):
+    def __init__(self, file: BufferedReader, stop: Callable[[], bool]):
         self.left: float = _MOST_HEADER_BYTES
         self.last_read = b""
-        self.tell, self.seek, self._read = file.tell, file.seek, file.read
+        self.tell, self._seek, self._read = file.tell, file.seek, file.read
+        self._stop = stop
+
+    def seek(self, place: int) -> int:
+        """A compressed file is unpacked up to the place. Raises Stopped."""
+        for nearer in range(self.tell(), place, _SKIPPED_BYTES):
+            if self._stop():
+                raise Stopped
+            self._seek(nearer)
+        return self._seek(place)
 
     def read(self, size: int) -> bytes:
         self.left -= size
@@ -117,15 +134,18 @@ def read_tar(path: Path) -> Iterator[TarReader]:
 
 
 @contextmanager
-def tar_in(file: BufferedReader, path: Path) -> Iterator[TarReader]:
+def tar_in(
+    file: BufferedReader, path: Path, stop: Callable[[], bool] = lambda: False
+) -> Iterator[TarReader]:
     """Read the tar archive in an open file, which is closed afterwards.
 
-    path: for messages. Damage found meanwhile raises InvalidSource.
+    path: for messages. stop: asked between parts of at most 4 MB; Stopped is raised if it
+    returns True. Damage found meanwhile raises InvalidSource.
     """
     try:
         with _unpacked(file) as unpacked:
-            yield TarReader(file, unpacked)
-    except InvalidSource:
+            yield TarReader(file, unpacked, stop)
+    except (InvalidSource, Stopped):
         raise
     except Exception as error:  # a header from outside can raise anything
         if isinstance(error, OSError) and error.errno is not None:

@@ -44,9 +44,9 @@ def read_within(
     """Read an image file out of an archive or a Parquet file, at most MAX_FILE_BYTES.
 
     file: open, at its beginning. path: its own, for messages and its suffix. inside: the end of a
-    place as in SourceImage, from `!/` or `#` on. stop: asked between the members of a tar archive,
-    which is read forward. Returns the bytes; the reason why they cannot be read; or None if nothing
-    is at this place any more, or `stop` returned True.
+    place as in SourceImage, from `!/` or `#` on. stop: asked now and then while a tar archive or a
+    row group of Parquet is read forward. Returns the bytes; the reason why they cannot be read; or
+    None if nothing is at this place any more, or `stop` returned True.
     Raises InvalidSource if the file is damaged, MissingPackage if an extra is needed, and OSError.
     """
     start = file.peek(8)

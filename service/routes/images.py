@@ -15,7 +15,7 @@ from service.auth import WithKey
 from service.body import ADD_BODY_SCHEMA, reading
 from service.caching import IfNoneMatch, cache_headers, if_kept
 from service.images import described_image, list_answer, picture_of
-from service.originals import OriginalResponse, headers_of, opened, tag_of
+from service.originals import OriginalResponse, hanging_up, headers_of, opened, tag_of
 from service.parameters import NoParameters, parameters_schema, read_parameters
 from service.parsing import uploads_of
 from service.problems import (
@@ -166,7 +166,10 @@ async def get_original(
     deadline = time.monotonic() + seconds
     with ExitStack() as held:
         held.enter_context(lane.place())
-        key, original = await lane.run_within(lambda: opened(call.engine, image_id, deadline))
+        async with hanging_up(request.receive) as is_gone:
+            key, original = await lane.run_within(
+                lambda: opened(call.engine, image_id, deadline, is_gone)
+            )
         held.enter_context(original)
         headers = {**cache_headers(tag_of(key)), **headers_of(original)}
         if request.method == "HEAD":

@@ -229,6 +229,17 @@ def test_an_image_is_described_with_its_code_and_the_key_of_its_file(reading, ga
         assert (response.status_code, response.content) == (200, b"")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), ("GET", "/thumbnail"), ("GET", "/original"), ("DELETE", "")]
+)
+def test_an_id_in_the_path_that_no_image_has_is_named(gallery, method, path):
+    with writable(gallery.folder, originals=True) as client:
+        for image_id in (0, 9999):
+            response = client.request(method, f"/v1/images/{image_id}{path}")
+            problem(response, 404, "not-in-gallery")
+            assert response.json()["parameter"] == "image_id"
+
+
 def test_operations_are_named_as_their_functions(reading):
     paths = reading.get("/openapi.json").json()["paths"]
     for method, names in (
@@ -382,9 +393,12 @@ def large_image(folder: Path, megabytes: int) -> bytes:
 def test_slow_readers_keep_nobody_waiting_and_are_cut_off(gallery, tmp_path):
     data = large_image(tmp_path / "more", 24)
     index(gallery, tmp_path / "more")
-    with listening(gallery.folder, originals=True, original_timeout_s=3, queue=8) as address:
+    with (
+        listening(gallery.folder, originals=True, original_timeout_s=3, queue=8) as address,
+        ExitStack() as opened,  # also if an assertion fails: the server waits for its clients
+    ):
         base = f"http://{address[0]}:{address[1]}"
-        slow = [socket.create_connection(address) for _ in range(16)]
+        slow = [opened.enter_context(socket.create_connection(address)) for _ in range(16)]
         started = time.monotonic()
         for one in slow:
             one.sendall(b"GET /v1/images/301/original HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -406,8 +420,6 @@ def test_slow_readers_keep_nobody_waiting_and_are_cut_off(gallery, tmp_path):
         received = slow[0].makefile("rb").read()
         assert 0 < len(received) < len(data)  # the rest was not sent
         eventually(lambda: open_files_named("large.png") == 0)
-        for one in slow:
-            one.close()
 
 
 def test_clients_that_take_nothing_are_cut_off_long_before_the_time_for_a_file(

@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Annotated
 
 from fastapi import Path, Request, Response
@@ -47,6 +48,16 @@ router = Router(prefix="/v1/images", tags=["images"], responses=problem_response
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 ImageId = Annotated[Id, Path(description="id of an image of the gallery")]
+
+
+@contextmanager
+def _of_path() -> Iterator[None]:
+    """Within the block, an image that the gallery does not hold is that of the path."""
+    try:
+        yield
+    except NotInGallery as error:
+        error.parameter = "image_id"
+        raise
 
 
 @router.get("", openapi_extra={"parameters": parameters_schema(ListParameters)})
@@ -108,7 +119,8 @@ async def remove_images(request: Request) -> RemovedAnswer:
 async def remove_image(request: Request, image_id: ImageId) -> RemovedAnswer:
     """Remove an image; the next search does not find it."""
     call = Call(request)
-    answer = await call.slow(lambda: writing.remove_image(call.engine, image_id))
+    with _of_path():
+        answer = await call.slow(lambda: writing.remove_image(call.engine, image_id))
     request.state.removed, request.state.removed_of_ids = answer.removed, [image_id]
     return answer
 
@@ -118,11 +130,14 @@ async def get_image(request: Request, image_id: ImageId) -> DescribedImageAnswer
     """All that is known of an image, and its code."""
     call = Call(request)
     originals = call.settings.originals
-    return await call.quick(
-        lambda: call.engine.ask(
-            lambda searcher: described_image(searcher, image_id, call.context, originals=originals)
+    with _of_path():
+        return await call.quick(
+            lambda: call.engine.ask(
+                lambda searcher: described_image(
+                    searcher, image_id, call.context, originals=originals
+                )
+            )
         )
-    )
 
 
 @router.get(
@@ -151,20 +166,21 @@ async def get_original(
     call = Call(request)
     if not call.settings.originals:
         raise OriginalsOff("the service does not give original files")
-    known, in_archive = await call.quick(
-        lambda: call.engine.ask(
-            lambda searcher: (
-                searcher.gallery.catalog.key(image_id),
-                is_within_file(searcher.gallery, image_id),
+    with _of_path():
+        known, in_archive = await call.quick(
+            lambda: call.engine.ask(
+                lambda searcher: (
+                    searcher.gallery.catalog.key(image_id),
+                    is_within_file(searcher.gallery, image_id),
+                )
             )
         )
-    )
     if kept := if_kept(if_none_match, tag_of(known)):
         return kept
     lane = call.lanes.archives if in_archive else call.lanes.files
     seconds = call.settings.original_timeout_s
     deadline = time.monotonic() + seconds
-    with ExitStack() as held:
+    with _of_path(), ExitStack() as held:
         held.enter_context(lane.place())
         async with hanging_up(request.receive) as is_gone:
             key, original = await lane.run_within(
@@ -197,11 +213,12 @@ async def get_thumbnail(
 ) -> Response:
     """A picture of at most 128 px a side: JPEG, or the tiny image as PNG."""
     call = Call(request)
-    picture = await call.quick(
-        lambda: call.engine.ask(lambda searcher: picture_of(searcher.gallery, image_id))
-    )
-    if picture is None:
-        raise NotInGallery("the gallery keeps neither a thumbnail nor pixels of this image")
+    with _of_path():
+        picture = await call.quick(
+            lambda: call.engine.ask(lambda searcher: picture_of(searcher.gallery, image_id))
+        )
+        if picture is None:
+            raise NotInGallery("the gallery keeps neither a thumbnail nor pixels of this image")
     data, media_type = picture
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     return if_kept(if_none_match, tag) or Response(

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from hashsearch.errors import HashSearchError
 from service.limits import rate_of
 from service.proxies import OWN, is_prefix
-from service.validation import invalid_field
+from service.validation import invalid_field, worst
 
 
 class InvalidSetting(HashSearchError):
@@ -178,7 +178,7 @@ def invalid_setting(error: ValidationError) -> InvalidSetting:
     if finding["type"] == "value_error":  # a sentence of ours
         wanted = str(finding["ctx"]["error"])
     else:
-        refused = invalid_field(error, Settings, {})
+        refused = invalid_field(worst(error), Settings, {})
         subject = f"entry {int(entry[0]) + 1}" if entry else "it"
         wanted = subject + str(refused).removeprefix(refused.parameter or "")
     return InvalidSetting(str(name), wanted)

@@ -235,7 +235,7 @@ def test_searches_are_answered_while_many_codes_are_decoded(client, encoder, mon
     reconstruct = type(encoder).reconstruct
 
     def slow(self, codes):
-        time.sleep(0.2)
+        time.sleep(0.5)
         return reconstruct(self, codes)
 
     monkeypatch.setattr(type(encoder), "reconstruct", slow)
@@ -247,4 +247,5 @@ def test_searches_are_answered_while_many_codes_are_decoded(client, encoder, mon
         assert client.get("/readyz").status_code == 200
         waited = time.perf_counter() - started
         assert {one.result().status_code for one in asked} <= {200, 503}
-    assert waited < 1.0
+        whole = time.perf_counter() - started
+    assert waited < whole / 2

@@ -1,0 +1,121 @@
+/** The page: each view, and each way to ask. */
+
+import { hasQuery, NOTHING } from "./address.js";
+import { showComparison } from "./compare.js";
+import { byId } from "./dom.js";
+import { showDuplicates } from "./duplicates.js";
+import { showFound } from "./find.js";
+import { gallery } from "./facts.js";
+import { showGallery } from "./gallery.js";
+import { askById, askFor, begin, fail, go, searches } from "./navigation.js";
+import { fileOf } from "./pictures.js";
+import { searchOf } from "./question.js";
+import { showQuery } from "./query.js";
+import { ask, Problem, thumbnail } from "./service.js";
+
+/** @typedef {import("./navigation.js").Entry} Entry */
+
+const MOST_SKIPPED = 10_000; // images, by the service
+
+const VIEWS = {
+  find: showFound,
+  compare: showComparison,
+  duplicates: showDuplicates,
+  gallery: showGallery,
+};
+
+/**
+ * @param {Entry} entry
+ * @param {AbortSignal} signal
+ */
+async function draw(entry, signal) {
+  const { asked } = entry;
+  const isSearch = searches(asked.view) === asked.view;
+  document.body.dataset.view = asked.view;
+  document.body.classList.toggle("asked", isSearch && (hasQuery(asked) || entry.picture !== null));
+  for (const link of document.querySelectorAll("nav a")) {
+    const view = link instanceof HTMLElement ? link.dataset.view : "";
+    if (view === asked.view || (isSearch && view === "find")) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (asked.crop && !entry.picture && asked.id !== null) {
+    entry.picture = await pictureOf(asked.id, signal);
+  }
+  if (isSearch) showQuery(entry);
+  await VIEWS[asked.view](entry, signal);
+}
+
+/**
+ * The picture of an image of the gallery, of which a part is searched for.
+ * @param {number} id
+ * @param {AbortSignal} signal
+ */
+async function pictureOf(id, signal) {
+  const response = await fetch(thumbnail(id), { signal });
+  if (!response.ok) throw new Problem("the gallery has no picture of this image to crop");
+  return response.blob();
+}
+
+function listen() {
+  const file = /** @type {HTMLInputElement} */ (byId("file"));
+  const camera = /** @type {HTMLInputElement} */ (byId("camera"));
+  for (const input of [file, camera]) {
+    input.addEventListener("change", () => {
+      const [chosen] = input.files ?? [];
+      input.value = ""; // the same file may be chosen again
+      if (chosen) askFor(chosen);
+    });
+  }
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("over");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("over");
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("over");
+    take(event.dataTransfer);
+  });
+  document.addEventListener("paste", (event) => {
+    if (event.clipboardData?.files.length) take(event.clipboardData);
+  });
+  byId("surprise").addEventListener("click", surprise);
+  document.addEventListener("click", (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return; // opens another tab
+    const link = /** @type {Element} */ (event.target).closest("a[data-id], a[data-view]");
+    if (!(link instanceof HTMLAnchorElement)) return;
+    event.preventDefault();
+    if (link.dataset.id) askById(Number(link.dataset.id));
+    else go({ view: /** @type {import("./address.js").View} */ (link.dataset.view) });
+  });
+}
+
+/** @param {DataTransfer | null} given */
+function take(given) {
+  try {
+    if (given) askFor(fileOf(given));
+  } catch (error) {
+    fail(error);
+  }
+}
+
+/** Search from an image that chance chooses: one of those around a random code. */
+async function surprise() {
+  try {
+    const { images } = await gallery();
+    const code = [...crypto.getRandomValues(new Uint8Array(32))]
+      .map((byte) => byte.toString(16).padStart(2, "0"))
+      .join("");
+    const offset = Math.floor(Math.random() * Math.min(images, MOST_SKIPPED));
+    const { path, ...request } = searchOf({ ...NOTHING, code }, null, { k: 1, offset });
+    const { hits } = await ask(path, { method: "POST", ...request });
+    if (hits.length) askById(hits[0].id);
+  } catch (error) {
+    fail(error);
+  }
+}
+
+listen();
+begin(draw);

@@ -1,0 +1,154 @@
+/** What is shown, what was shown before, and how the page comes from one to the other. */
+
+import { addressOf, askedOf, NOTHING } from "./address.js";
+import { byId } from "./dom.js";
+import { prepared } from "./pictures.js";
+import { Problem } from "./service.js";
+
+/**
+ * @typedef {import("./address.js").Asked} Asked
+ *
+ * @typedef {object} Entry one entry of the browser's history, while the page is open
+ * @property {Asked} asked
+ * @property {Blob | null} picture the query, if it was given as a file or is a part of an image
+ * @property {any} answer what the view got, to be shown again without asking
+ * @property {number} scroll
+ */
+
+/** @type {Map<string, Entry>} */
+const entries = new Map();
+/** @type {Entry} */
+let current;
+let controller = new AbortController();
+/** @type {(entry: Entry, signal: AbortSignal) => Promise<void>} */
+let draw;
+
+/**
+ * Begin with what the address says.
+ * @param {typeof draw} drawing shows an entry
+ */
+export function begin(drawing) {
+  draw = drawing;
+  addEventListener("popstate", () => {
+    current.scroll = scrollY;
+    showAddress();
+  });
+  return showAddress();
+}
+
+history.scrollRestoration = "manual";
+
+/**
+ * Show something else; the browser's Back returns to what is shown now.
+ * @param {Partial<Asked>} changes to what is asked now
+ * @param {{picture?: Blob | null, replace?: boolean}} [how] replace: do not keep what is shown now
+ */
+export function go(changes, { picture = current.picture, replace = false } = {}) {
+  const asked = { ...current.asked, ...changes };
+  current.scroll = scrollY;
+  const key = replace ? history.state.key : crypto.randomUUID?.() ?? String(Math.random());
+  current = { asked, picture, answer: null, scroll: 0 };
+  entries.set(key, current);
+  const address = location.pathname + addressOf(asked);
+  if (replace) history.replaceState({ key }, "", address);
+  else history.pushState({ key }, "", address);
+  return show(current);
+}
+
+/**
+ * Search for a picture, of which nothing else is known.
+ * @param {Blob} file
+ */
+export async function askFor(file) {
+  try {
+    busy(true);
+    const picture = await prepared(file);
+    const { view, label, folder, methods, once } = current.asked;
+    const asked = { ...NOTHING, view: searches(view), label, folder, methods, once };
+    await go(asked, { picture });
+  } catch (error) {
+    fail(error);
+  }
+}
+
+/**
+ * Search from an image of the gallery.
+ * @param {number} id
+ */
+export function askById(id) {
+  const { view, label, folder, methods, once } = current.asked;
+  const asked = { ...NOTHING, view: searches(view), id, label, folder, methods, once };
+  scrollTo({ top: 0 });
+  return go(asked, { picture: null });
+}
+
+/**
+ * The code of a query that was given as a picture becomes part of the address.
+ * @param {Entry} entry
+ * @param {string | null} code
+ */
+export function codeIsKnown(entry, code) {
+  if (entry !== current || entry.asked.id !== null || code === null) return;
+  entry.asked = { ...entry.asked, code };
+  history.replaceState(history.state, "", location.pathname + addressOf(entry.asked));
+}
+
+/**
+ * The view in which a query is answered.
+ * @param {import("./address.js").View} view
+ * @returns {import("./address.js").View}
+ */
+export const searches = (view) => (view === "compare" ? view : "find");
+
+/** @param {Entry} entry */
+async function show(entry) {
+  controller.abort();
+  controller = new AbortController();
+  const { signal } = controller;
+  byId("problem").hidden = true;
+  busy(true);
+  try {
+    await draw(entry, signal);
+    scrollTo({ top: entry.scroll });
+  } catch (error) {
+    if (!signal.aborted) fail(error);
+  } finally {
+    if (!signal.aborted) busy(false);
+  }
+}
+
+/** Show what the address says: at the start, and when Back or Forward was pressed. */
+function showAddress() {
+  const key = history.state?.key;
+  current = entries.get(key) ?? {
+    asked: askedOf(location.search),
+    picture: null,
+    answer: null,
+    scroll: 0,
+  };
+  if (!key || !entries.has(key)) {
+    const made = key ?? String(Math.random());
+    entries.set(made, current);
+    history.replaceState({ key: made }, "");
+  }
+  return show(current);
+}
+
+/**
+ * Say what went wrong.
+ * @param {unknown} error
+ */
+export function fail(error) {
+  busy(false);
+  if (!(error instanceof Problem)) console.error(error);
+  byId("problem").textContent =
+    error instanceof Problem ? error.message : "The page failed; reload it to go on.";
+  byId("problem").hidden = false;
+  byId("results").replaceChildren(); // so that an older answer is not taken for this query's
+}
+
+/** @param {boolean} whether */
+function busy(whether) {
+  document.body.classList.toggle("busy", whether);
+  byId("results").setAttribute("aria-busy", String(whether));
+}

@@ -1,0 +1,47 @@
+/** Pictures that people give: read from files, and made smaller before they are sent. */
+
+import { Problem } from "./service.js";
+
+const LARGE_BYTES = 1_000_000; // smaller files are sent as they are, since their code is then exact
+const LARGE_SIDE = 1024; // of what is sent instead, which crops of a quarter still fill
+
+/**
+ * The picture to send for a file: a large one is made smaller, if the browser can read it.
+ * @param {Blob} file
+ * @returns {Promise<Blob>}
+ */
+export async function prepared(file) {
+  if (file.size === 0) throw new Problem("the file is empty");
+  if (file.size < LARGE_BYTES) return file;
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    return file; // such as HEIC, which the service reads
+  }
+  const scale = LARGE_SIDE / Math.max(bitmap.width, bitmap.height);
+  if (scale >= 1) return file;
+  const canvas = new OffscreenCanvas(
+    Math.max(1, Math.round(bitmap.width * scale)),
+    Math.max(1, Math.round(bitmap.height * scale)),
+  );
+  const context = canvas.getContext("2d");
+  if (!context) return file;
+  context.imageSmoothingQuality = "high";
+  context.fillStyle = "#fff"; // as the service shows what is transparent
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  return canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 });
+}
+
+/**
+ * The first picture of a drop or a paste. Throws Problem if it holds something else.
+ * @param {DataTransfer} given
+ * @returns {File}
+ */
+export function fileOf(given) {
+  const [file] = given.files;
+  if (!file) throw new Problem("only a picture's file can be dropped; save the picture first");
+  return file;
+}

@@ -1,0 +1,28 @@
+/** The query beside its results: the picture with the part that is searched for, and its code. */
+
+import { cropBox } from "./crop.js";
+import { byId, element } from "./dom.js";
+import { go } from "./navigation.js";
+import { reconstruction, thumbnail } from "./service.js";
+
+/** @type {string | null} */
+let shownUrl = null; // of a picture that was given
+
+/** @param {import("./navigation.js").Entry} entry */
+export function showQuery({ asked, picture }) {
+  if (shownUrl) URL.revokeObjectURL(shownUrl);
+  shownUrl = null;
+  const frame = byId("query-picture");
+  if (!picture && asked.id === null && asked.code === null) {
+    frame.replaceChildren();
+    return;
+  }
+  const image = element("img", { alt: "The picture that is searched for" });
+  if (picture) shownUrl = image.src = URL.createObjectURL(picture);
+  else if (asked.id !== null) image.src = thumbnail(asked.id);
+  else image.src = reconstruction(asked.code ?? "");
+  frame.replaceChildren(image);
+  if (picture || asked.id !== null) {
+    frame.append(cropBox(asked.crop, (crop) => go({ crop, ...(picture && { code: null }) })));
+  }
+}

@@ -1,0 +1,71 @@
+/** From what the page shows to the request that asks for it. */
+
+/** @typedef {import("./address.js").Asked} Asked */
+
+/** @typedef {{path: string, body: BodyInit, type: string}} Question */
+
+/**
+ * The request of a search by code.
+ * @param {Asked} asked
+ * @param {Blob | null} picture the query, if it is no image of the gallery
+ * @param {{k: number, offset?: number, histogram?: boolean}} page
+ * @returns {Question}
+ */
+export function searchOf(asked, picture, { k, offset = 0, histogram = false }) {
+  const said = chosen(asked, picture);
+  said.set("k", String(k));
+  if (offset) said.set("offset", String(offset));
+  if (asked.radius !== null) said.set("radius", String(asked.radius));
+  if (histogram) said.set("histogram", "true");
+  return { path: `/v1/search?${said}`, ...bodyOf(asked, picture) };
+}
+
+/**
+ * The request of a comparison.
+ * @param {Asked} asked
+ * @param {Blob | null} picture
+ * @param {number} k
+ * @returns {Question}
+ */
+export function comparisonOf(asked, picture, k) {
+  const said = chosen(asked, picture);
+  said.set("k", String(k));
+  for (const method of asked.methods) said.append("method", method);
+  return { path: `/v1/compare?${said}`, ...bodyOf(asked, picture) };
+}
+
+/**
+ * @param {Asked} asked
+ * @param {Blob | null} picture
+ */
+function chosen(asked, picture) {
+  const said = new URLSearchParams();
+  if (asked.label !== null) said.set("label", asked.label);
+  if (asked.folder !== null) said.set("uri_prefix", asked.folder);
+  if (asked.crop !== null && isSent(asked, picture)) said.set("crop", asked.crop);
+  return said;
+}
+
+/**
+ * Whether the picture itself is the request's body. With examples, its code is sent.
+ * @param {Asked} asked
+ * @param {Blob | null} picture
+ * @returns {picture is Blob}
+ */
+function isSent(asked, picture) {
+  return picture !== null && asked.like.length + asked.unlike.length === 0;
+}
+
+/**
+ * @param {Asked} asked
+ * @param {Blob | null} picture
+ */
+function bodyOf(asked, picture) {
+  if (isSent(asked, picture)) return { body: picture, type: "application/octet-stream" };
+  const body = {
+    ...(asked.id !== null ? { id: asked.id } : asked.code !== null && { code: asked.code }),
+    ...(asked.like.length && { like: asked.like }),
+    ...(asked.unlike.length && { unlike: asked.unlike }),
+  };
+  return { body: JSON.stringify(body), type: "application/json" };
+}

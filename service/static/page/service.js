@@ -22,12 +22,15 @@ export class Problem extends Error {
 /**
  * The JSON that the service answers with. Throws Problem; an aborted request throws AbortError.
  * @param {string} path from /v1 on
- * @param {{method?: string, body?: BodyInit, type?: string, signal?: AbortSignal}} [request]
+ * @param {{method?: string, body?: BodyInit, type?: string, key?: string, patience?: number,
+ *   signal?: AbortSignal}} [request] key: an API key; patience: times that it is repeated
  * @returns {Promise<any>}
  */
-export async function ask(path, { method = "GET", body, type, signal } = {}) {
+export async function ask(path, request = {}) {
+  const { method = "GET", body, type, key, patience = PATIENCE, signal } = request;
   /** @type {Record<string, string>} */
   const headers = type ? { "Content-Type": type } : {};
+  if (key) headers.Authorization = `Bearer ${key}`;
   for (let attempt = 0; ; attempt++) {
     const response = await reach(ROOT + path, { method, headers, body, signal });
     const isJson = /json/.test(response.headers.get("Content-Type") ?? "");
@@ -35,7 +38,7 @@ export async function ask(path, { method = "GET", body, type, signal } = {}) {
     const answer = await response.json();
     if (response.ok) return answer;
     const wait = Number(response.headers.get("Retry-After"));
-    if (response.status !== 503 || !wait || wait > 5 || attempt === PATIENCE) {
+    if (response.status !== 503 || !wait || wait > 5 || attempt === patience) {
       throw new Problem(answer.detail, answer.code);
     }
     await pause(wait * 1000, signal);
@@ -59,7 +62,7 @@ async function reach(url, request) {
  * @param {number} milliseconds
  * @param {AbortSignal} [signal]
  */
-function pause(milliseconds, signal) {
+export function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, milliseconds);
     signal?.addEventListener("abort", () => {

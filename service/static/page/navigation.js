@@ -78,8 +78,9 @@ export async function askFor(file) {
 export function askById(id) {
   const { view, label, folder, methods, once } = current.asked;
   const asked = { ...NOTHING, view: searches(view), id, label, folder, methods, once };
+  const shown = go(asked, { picture: null }); // keeps how far was scrolled, for Back
   scrollTo({ top: 0 });
-  return go(asked, { picture: null });
+  return shown;
 }
 
 /**

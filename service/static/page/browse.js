@@ -1,0 +1,125 @@
+/** The gallery's own pictures, those with a label or in a folder, in the order of their ids. */
+
+import { addressOf } from "./address.js";
+import { element } from "./dom.js";
+import { go } from "./navigation.js";
+import { ask, reconstruction } from "./service.js";
+import { empty, skeleton, trouble, whenSeen } from "./states.js";
+import { picture } from "./tiles.js";
+import { nameOf, pathOf } from "./words.js";
+
+/**
+ * @typedef {import("./address.js").Asked} Asked
+ *
+ * @typedef {object} Stored an image of the gallery, as the service lists it
+ * @property {number} id
+ * @property {string} uri
+ * @property {string | null} label
+ * @property {boolean} missing
+ * @property {string} thumbnail
+ */
+
+const PAGE = 60; // images of a request
+
+/**
+ * A link to something else that the page shows.
+ * @param {Asked} asked now
+ * @param {Partial<Asked>} changes
+ * @param {...(Node | string)} children
+ */
+export function linkTo(asked, changes, ...children) {
+  const href = addressOf({ ...asked, ...changes }) || "?";
+  const link = element("a", { href }, ...children);
+  link.addEventListener("click", (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return; // opens another tab
+    event.preventDefault();
+    go(changes);
+  });
+  return link;
+}
+
+/**
+ * A picture as a link that searches from it. Without a thumbnail it is what the code decodes to,
+ * and without that an empty square.
+ * @param {Stored} image
+ */
+export function opener({ id, uri, thumbnail }) {
+  const shown = picture({ id, thumbnail, code: null });
+  let failed = false;
+  shown.addEventListener("error", async () => {
+    const described = !failed && (await ask(`/v1/images/${id}`).catch(() => null));
+    failed = true;
+    if (described) shown.src = reconstruction(described.code);
+    else shown.removeAttribute("src");
+  });
+  return element(
+    "a",
+    {
+      className: "picture",
+      href: `?id=${id}`,
+      title: pathOf(uri),
+      "aria-label": `Search from ${nameOf(uri)}`,
+      data: { id: String(id) },
+    },
+    shown,
+  );
+}
+
+/** @param {Stored} image */
+function tile(image) {
+  const { uri, label, missing } = image;
+  return element(
+    "li",
+    { className: "tile" },
+    opener(image),
+    element("p", { className: "name", title: pathOf(uri) }, nameOf(uri)),
+    element(
+      "p",
+      { className: "said" },
+      label && element("span", { className: "label" }, label),
+      missing && element("span", { className: "gone" }, "file gone"),
+    ),
+  );
+}
+
+/**
+ * The pictures that the address chooses, more of them on scrolling.
+ * @param {import("./navigation.js").Entry} entry
+ * @param {AbortSignal} signal
+ */
+export function browser(entry, signal) {
+  const { label, folder } = entry.asked;
+  const list = element("ol", { className: "tiles" });
+  const rest = element("div", {});
+  /** @type {{images: Stored[], next: string | null}} */
+  const answer = (entry.answer ??= { images: [], next: "" });
+  const said = new URLSearchParams({ limit: String(PAGE) });
+  if (label !== null) said.set("label", label);
+  if (folder) said.set("uri_prefix", folder);
+
+  const load = async () => {
+    if (answer.next) said.set("after", answer.next);
+    rest.replaceChildren(skeleton(12));
+    try {
+      const page = await ask(`/v1/images?${said}`, { signal });
+      answer.images.push(...page.images);
+      answer.next = page.next;
+      show(page.images);
+    } catch (error) {
+      if (!signal.aborted) rest.replaceChildren(trouble(error, load));
+    }
+  };
+  /** @param {Stored[]} images */
+  const show = (images) => {
+    list.append(...images.map(tile));
+    if (answer.next !== null) {
+      const waited = skeleton(6);
+      rest.replaceChildren(waited);
+      whenSeen(waited, load, signal);
+    } else if (answer.images.length) rest.replaceChildren();
+    else rest.replaceChildren(empty("No picture is here", "The gallery may have changed since."));
+  };
+  if (answer.images.length) show(answer.images);
+  else load();
+  return element("section", { "aria-label": "Pictures" }, list, rest);
+}

@@ -1,0 +1,89 @@
+/** What a view shows while it loads, when it has nothing to show, and when it failed. */
+
+import { element } from "./dom.js";
+import { Problem } from "./service.js";
+
+/**
+ * Replace what is shown. A focus that was in it goes to what has the same id now, or else to the
+ * heading.
+ * @param {HTMLElement} place
+ * @param {...Node} children
+ */
+export function replace(place, ...children) {
+  const held = place.contains(document.activeElement) && document.activeElement;
+  place.replaceChildren(...children);
+  if (!held) return;
+  const target = (held.id && document.getElementById(held.id)) || place.querySelector("h2");
+  if (target instanceof HTMLElement) target.focus({ preventScroll: true });
+}
+
+/**
+ * Tiles without pictures, of the size of the tiles that are loading.
+ * @param {number} count
+ */
+export function skeleton(count) {
+  const tiles = Array.from({ length: count }, () =>
+    element(
+      "li",
+      { className: "tile" },
+      element("span", { className: "picture" }),
+      element("p", { className: "name" }, "\u00a0"),
+      element("p", { className: "said" }, "\u00a0"),
+    ),
+  );
+  return element("ul", { className: "tiles skeleton", "aria-hidden": "true" }, ...tiles);
+}
+
+/**
+ * @param {string} title
+ * @param {...(Node | string)} children
+ */
+export function empty(title, ...children) {
+  return element(
+    "div",
+    { className: "empty" },
+    element("h2", { className: "invitation", tabIndex: -1 }, title),
+    element("p", {}, ...children),
+  );
+}
+
+/** A gallery without images, and the command that fills it. */
+export function emptyGallery() {
+  const command = code("hashsearch index PICTURES --gallery GALLERY");
+  return empty("This gallery is empty", "Fill it with ", command, "; then reload this page.");
+}
+
+/** @param {string} text that is typed into a terminal */
+export const code = (text) => element("code", {}, text);
+
+/**
+ * What went wrong, and a button that tries it again.
+ * @param {unknown} error
+ * @param {() => void} again
+ */
+export function trouble(error, again) {
+  if (!(error instanceof Problem)) console.error(error);
+  const said = error instanceof Problem ? error.message : "The page failed.";
+  const button = element("button", {}, "Try again");
+  button.addEventListener("click", again);
+  return element("div", { className: "trouble", role: "alert" }, element("p", {}, said), button);
+}
+
+/**
+ * Call once when an element comes near the part of the page that is seen.
+ * @param {HTMLElement} waited
+ * @param {() => void} seen
+ * @param {AbortSignal} signal
+ */
+export function whenSeen(waited, seen, signal) {
+  const observer = new IntersectionObserver(
+    (entries) => {
+      if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
+      observer.disconnect();
+      seen();
+    },
+    { rootMargin: "600px" },
+  );
+  observer.observe(waited);
+  signal.addEventListener("abort", () => observer.disconnect());
+}

@@ -1,7 +1,247 @@
 /** Groups of pictures that are nearly equal. */
 
+import { opener } from "./browse.js";
+import { csv, save } from "./csv.js";
+import { byId, element } from "./dom.js";
+import { gallery } from "./facts.js";
+import { rowsOf, wordOf } from "./groups.js";
+import { go } from "./navigation.js";
+import { ask, pause, Problem } from "./service.js";
+import { code, empty, emptyGallery, replace, skeleton, trouble, whenSeen } from "./states.js";
+import { counted, nameOf, number, pathOf, size } from "./words.js";
+
+const PAGE = 24; // groups of a request
+const MOST_ON_PAGE = 1000; // groups, by the service
+const SHOWN = 12; // files of a group; the others are folded up
+const UNMEASURED = 32; // greatest radius, by the service, where closeness was not measured
+const FIRST_RADIUS = 8; // that is proposed there
+const WAITS_MS = [300, 700, 2000]; // between the questions whether the groups are computed
+const SETTLES_MS = 500; // after the slider's last move
+
 /**
  * @param {import("./navigation.js").Entry} entry
  * @param {AbortSignal} signal
  */
-export async function showDuplicates(entry, signal) {}
+export async function showDuplicates(entry, signal) {
+  const results = byId("results");
+  if (!entry.answer && !results.contains(document.activeElement)) {
+    results.replaceChildren(skeleton(12));
+  }
+  const { images, closeness } = await gallery();
+  signal.throwIfAborted();
+  if (!images) return replace(results, emptyGallery());
+  const most = closeness?.near ?? UNMEASURED;
+  const { radius: asked } = entry.asked;
+  const radius = asked !== null && asked <= most ? asked : closeness?.same ?? null;
+
+  const status = element("p", { className: "status", role: "status" });
+  const tools = element("div", { className: "filters" }, slider(radius, most, closeness, signal));
+  const list = element("ol", { className: "groups" });
+  const rest = element("div");
+  const parts = [...lead(), tools, status, list, rest];
+  replace(results, element("div", { className: "duplicates", "aria-live": "off" }, ...parts));
+  if (radius === null) {
+    status.textContent =
+      "It was not measured how near copies lie for this gallery's model, so a radius is needed: " +
+      "choose how many of the 256 bits may differ.";
+    const compare = element("button", { className: "primary" }, "Find duplicates");
+    compare.addEventListener("click", () => {
+      go({ radius: Number(/** @type {HTMLInputElement} */ (byId("radius")).value) });
+    });
+    tools.append(compare);
+    return;
+  }
+
+  const within = `within ${counted(radius, "bit")}`;
+  /** @param {any[]} groups the last of those that were loaded */
+  const show = (groups) => {
+    const { answer } = entry;
+    const first = answer.groups.length - groups.length + 1;
+    list.append(...groups.map((group, place) => card(first + place, group, closeness)));
+    status.textContent = answer.total ? `${counted(answer.total, "group")} ${within}` : "";
+    rest.replaceChildren();
+    if (answer.next) whenSeen(rest.appendChild(skeleton(6)), load, signal);
+    else if (!answer.groups.length) {
+      const said = `No two of the ${counted(images, "picture")} are ${within} of each other.`;
+      const wider = radius < most && " Move the slider to the right to compare less strictly.";
+      rest.append(empty("No duplicates", said, wider || ""));
+    }
+    if (answer.total && !tools.querySelector("button")) tools.append(exporter(radius, signal, rest));
+  };
+  const load = async () => {
+    const known = entry.answer;
+    try {
+      if (!known) {
+        list.replaceChildren();
+        status.textContent = `Comparing ${counted(images, "picture")}…`;
+        rest.replaceChildren(element("progress", { "aria-label": "Comparing" }), skeleton(12));
+      }
+      const page = await pageOf(radius, known?.next, PAGE, signal);
+      entry.answer = { ...page, groups: [...(known?.groups ?? []), ...page.groups] };
+      show(page.groups);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (known && error instanceof Problem && error.code === "list-changed") {
+        entry.answer = null;
+        load();
+      } else {
+        if (!known) status.textContent = "";
+        rest.replaceChildren(trouble(error, load));
+      }
+    }
+  };
+  if (entry.answer) show(entry.answer.groups);
+  else load();
+}
+
+/** What the view is for, and that it deletes nothing. */
+const lead = () => [
+  element("h2", { tabIndex: -1 }, "Duplicates"),
+  element(
+    "p",
+    { className: "lead" },
+    "Groups of nearly equal pictures, the surest first. Nothing is deleted from here: ",
+    code("hashsearch gallery duplicates GALLERY --csv"),
+    " prints the groups for a script of yours that deletes files, and ",
+    code("hashsearch gallery remove GALLERY --id ID"),
+    " takes images out of the gallery.",
+  ),
+];
+
+/**
+ * @param {number | null} radius
+ * @param {number} most
+ * @param {import("./groups.js").Closeness} closeness
+ * @param {AbortSignal} signal
+ */
+function slider(radius, most, closeness, signal) {
+  const output = element("output");
+  const value = String(radius ?? FIRST_RADIUS);
+  const input = element("input", { id: "radius", type: "range", max: String(most), value });
+  const say = () => {
+    const bits = Number(input.value);
+    const word = bits ? wordOf(bits, closeness) : "equal codes";
+    output.value = [`${bits} of 256 bits`, word].filter(Boolean).join(": ");
+    input.setAttribute("aria-valuetext", output.value);
+  };
+  say();
+  let timer = 0;
+  const settled = () => go({ radius: Number(input.value) }, { replace: true });
+  input.addEventListener("input", say);
+  input.addEventListener("change", () => {
+    clearTimeout(timer);
+    if (radius !== null) timer = setTimeout(settled, SETTLES_MS);
+  });
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  return element("label", { className: "slider" }, "Within", input, output);
+}
+
+/**
+ * A page of the groups; waits while they are computed.
+ * @param {number} radius
+ * @param {string | null | undefined} after `next` of the page before
+ * @param {number} limit
+ * @param {AbortSignal} signal
+ */
+async function pageOf(radius, after, limit, signal) {
+  const said = new URLSearchParams({ radius: String(radius), limit: String(limit) });
+  if (after) said.set("after", after);
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await ask(`/v1/duplicates?${said}`, { signal, patience: 0 });
+    } catch (error) {
+      const waits = error instanceof Problem && /^(being-computed|busy)$/.test(error.code ?? "");
+      if (!waits) throw error;
+    }
+    await pause(WAITS_MS[Math.min(attempt, WAITS_MS.length - 1)], signal);
+  }
+}
+
+/**
+ * @param {number} place of the group in the list, from 1
+ * @param {any} group
+ * @param {import("./groups.js").Closeness} closeness
+ */
+function card(place, { diameter, diameter_is_lower_bound, n_files, files }, closeness) {
+  const apart = `${diameter_is_lower_bound ? "at least" : "at most"} ${counted(diameter, "bit")} apart`;
+  const tiles = files.map((/** @type {any} */ file) => tile(file, files[0].id, closeness));
+  const listed = (/** @type {Node[]} */ some) => element("ul", { className: "tiles" }, ...some);
+  const folded = tiles.length > SHOWN && [
+    element("summary", {}, counted(tiles.length - SHOWN, "more file")),
+    listed(tiles.slice(SHOWN)),
+    n_files > tiles.length && `${counted(n_files - tiles.length, "other file")} not listed`,
+  ];
+  return element(
+    "li",
+    { className: "group card" },
+    element(
+      "h3",
+      {},
+      `Group ${number(place)}: ${counted(n_files, "file")}`,
+      element("span", {}, diameter ? apart : "equal codes"),
+    ),
+    listed(tiles.slice(0, SHOWN)),
+    folded && element("details", {}, ...folded),
+  );
+}
+
+/**
+ * @param {any} file
+ * @param {number} kept id of the image that is suggested to be kept
+ * @param {import("./groups.js").Closeness} closeness
+ */
+function tile(file, kept, closeness) {
+  const { id, uri, keep, distance, width, height } = file;
+  const word = id === kept ? "same bytes" : wordOf(distance, closeness);
+  return element(
+    "li",
+    { className: keep ? "tile kept" : "tile" },
+    opener(file),
+    element("p", { className: "name", title: pathOf(uri) }, nameOf(uri)),
+    element(
+      "p",
+      { className: "said" },
+      keep
+        ? element("span", { className: "keep" }, "keep")
+        : word && element("span", { className: `word ${word}` }, word),
+      id !== kept && element("span", {}, counted(distance, "bit")),
+      file.missing && element("span", { className: "gone" }, "file gone"),
+    ),
+    element(
+      "p",
+      { className: "said" },
+      element("span", {}, `${width}×${height}`),
+      element("span", {}, size(file.size)),
+    ),
+  );
+}
+
+/**
+ * The button that exports all groups.
+ * @param {number} radius
+ * @param {AbortSignal} signal
+ * @param {HTMLElement} rest where it is said what went wrong
+ */
+function exporter(radius, signal, rest) {
+  const title = "Export as CSV";
+  const button = element("button", {}, title);
+  const work = async () => {
+    button.disabled = true;
+    try {
+      const rows = [];
+      for (let group = 0, after = null; after !== undefined; ) {
+        const page = await pageOf(radius, after, MOST_ON_PAGE, signal);
+        for (const { files } of page.groups) rows.push(...rowsOf(++group, files));
+        button.textContent = `${number(group)} of ${counted(page.total, "group")}…`;
+        after = page.next ?? undefined;
+      }
+      save(`duplicates-${radius}-bits.csv`, csv(rows));
+    } catch (error) {
+      if (!signal.aborted) rest.prepend(trouble(error, work));
+    }
+    button.disabled = false;
+    button.textContent = title;
+  };
+  button.addEventListener("click", work);
+  return button;
+}

@@ -88,7 +88,10 @@ function listen() {
     if (!(link instanceof HTMLAnchorElement)) return;
     event.preventDefault();
     if (link.dataset.id) askById(Number(link.dataset.id));
-    else go({ view: /** @type {import("./address.js").View} */ (link.dataset.view) });
+    else {
+      const view = /** @type {import("./address.js").View} */ (link.dataset.view);
+      go({ view, radius: null }); // a radius of duplicates is none of a search
+    }
   });
 }
 

@@ -3,10 +3,8 @@
 import { hasQuery, NOTHING } from "./address.js";
 import { showComparison } from "./compare.js";
 import { byId } from "./dom.js";
-import { showDuplicates } from "./duplicates.js";
 import { showFound } from "./find.js";
 import { gallery } from "./facts.js";
-import { showGallery } from "./gallery.js";
 import { askById, askFor, begin, fail, go, searches } from "./navigation.js";
 import { fileOf } from "./pictures.js";
 import { searchOf } from "./question.js";
@@ -20,9 +18,27 @@ const MOST_SKIPPED = 10_000; // images, by the service
 const VIEWS = {
   find: showFound,
   compare: showComparison,
-  duplicates: showDuplicates,
-  gallery: showGallery,
+  /** @type {typeof showFound} */
+  duplicates: async (entry, signal) =>
+    (await part(import("./duplicates.js"), signal)).showDuplicates(entry, signal),
+  /** @type {typeof showFound} */
+  gallery: async (entry, signal) =>
+    (await part(import("./gallery.js"), signal)).showGallery(entry, signal),
 };
+
+/**
+ * A module that is loaded when it is first needed.
+ * @template T
+ * @param {Promise<T>} loading
+ * @param {AbortSignal} signal
+ */
+async function part(loading, signal) {
+  const loaded = await loading.catch(() => {
+    throw new Problem("the service cannot be reached; reload this page to try again");
+  });
+  signal.throwIfAborted();
+  return loaded;
+}
 
 /**
  * @param {Entry} entry

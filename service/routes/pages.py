@@ -12,6 +12,7 @@ from hashsearch.closeness import MEANINGS
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.searcher import Searcher
 from service.routes.call import Call, Router
+from service.stages import STAGES
 
 router = Router(include_in_schema=False)
 
@@ -35,18 +36,20 @@ async def docs(request: Request) -> HTMLResponse:
 
 
 def _context(searcher: Searcher) -> dict[str, Any]:
-    compared = searcher.compared_methods
     return {
         "images": len(searcher),
-        "titles": [_in_sentence(SERVED[name].title) for name in compared],
-        "missing": sorted(
-            {
-                method.column
-                for name, method in SERVED.items()
-                if method.compared and name not in compared
-            }
-        ),
         "meanings": MEANINGS,
+        "methods": [
+            {
+                "name": name,
+                "title": method.title,
+                "image_bytes": method.image_bytes,
+                "of_pixels": method.column == "pixels",
+                "compared": method.compared,
+            }
+            for name, method in SERVED.items()
+        ],
+        "stages": STAGES,
         "examples": _sample(searcher, _EXAMPLES),
     }
 
@@ -58,7 +61,3 @@ def _sample(searcher: Searcher, count: int) -> list[int]:
         searcher.ids, min(count, len(searcher.ids)), replace=False
     ).tolist()
     return chosen
-
-
-def _in_sentence(title: str) -> str:
-    return title[:1].lower() + title[1:]

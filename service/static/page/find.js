@@ -4,7 +4,8 @@ import { hasQuery } from "./address.js";
 import { byId, element } from "./dom.js";
 import { filters } from "./filters.js";
 import { openLightbox } from "./lightbox.js";
-import { codeIsKnown, go } from "./navigation.js";
+import { codeIsKnown } from "./navigation.js";
+import { examples } from "./picks.js";
 import { searchOf } from "./question.js";
 import { ask } from "./service.js";
 import { tile } from "./tiles.js";
@@ -26,7 +27,8 @@ export async function showFound(entry, signal) {
     return;
   }
   if (!entry.answer) {
-    const { path, ...request } = searchOf(asked, picture, { k: PAGE, histogram: true });
+    entry.question = searchOf(asked, picture, { k: PAGE, histogram: true });
+    const { path, ...request } = entry.question;
     const answer = await ask(path, { method: "POST", signal, ...request });
     entry.answer = { ...answer, whole: answer.hits.length < PAGE };
     codeIsKnown(entry, answer.code);
@@ -36,6 +38,7 @@ export async function showFound(entry, signal) {
   const rest = element("div", { className: "rest" });
   byId("results").replaceChildren(
     element("h2", { id: "found", tabIndex: -1 }, headline(answer)),
+    examples(asked) || "",
     filters(entry),
     list,
     rest,

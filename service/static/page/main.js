@@ -7,6 +7,7 @@ import { showFound } from "./find.js";
 import { gallery } from "./facts.js";
 import { askById, askFor, begin, fail, go, searches } from "./navigation.js";
 import { fileOf } from "./pictures.js";
+import { keepSelection } from "./picks.js";
 import { searchOf } from "./question.js";
 import { showQuery } from "./query.js";
 import { ask, Problem, thumbnail } from "./service.js";
@@ -57,6 +58,7 @@ async function draw(entry, signal) {
   if (asked.crop && !entry.picture && asked.id !== null) {
     entry.picture = await pictureOf(asked.id, signal);
   }
+  keepSelection(entry);
   if (isSearch) showQuery(entry);
   await VIEWS[asked.view](entry, signal);
 }

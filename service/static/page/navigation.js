@@ -13,6 +13,7 @@ import { Problem } from "./service.js";
  * @property {Blob | null} picture the query, if it was given as a file or is a part of an image
  * @property {any} answer what the view got, to be shown again without asking
  * @property {number} scroll
+ * @property {import("./question.js").Question} [question] whose answer that is
  */
 
 /** @type {Map<string, Entry>} */
@@ -22,6 +23,9 @@ let current;
 let controller = new AbortController();
 /** @type {(entry: Entry, signal: AbortSignal) => Promise<void>} */
 let draw;
+
+/** What is shown. */
+export const shown = () => current;
 
 /**
  * Begin with what the address says.

@@ -16,7 +16,7 @@ export function searchOf(asked, picture, { k, offset = 0, histogram = false }) {
   said.set("k", String(k));
   if (offset) said.set("offset", String(offset));
   if (asked.radius !== null) said.set("radius", String(asked.radius));
-  if (histogram) said.set("histogram", "true");
+  if (histogram && !hasExamples(asked)) said.set("histogram", "true");
   return { path: `/v1/search?${said}`, ...bodyOf(asked, picture) };
 }
 
@@ -33,6 +33,17 @@ export function comparisonOf(asked, picture, k) {
   for (const method of asked.methods) said.append("method", method);
   return { path: `/v1/compare?${said}`, ...bodyOf(asked, picture) };
 }
+
+/**
+ * Whether the service is given the query's pixels, and not its code alone.
+ * @param {Asked} asked
+ * @param {Blob | null} picture
+ */
+export const hasPixels = (asked, picture) =>
+  isSent(asked, picture) || asked.id !== null || asked.code === null;
+
+/** @param {Asked} asked */
+export const hasExamples = ({ like, unlike }) => like.length + unlike.length > 0;
 
 /**
  * @param {Asked} asked
@@ -53,7 +64,7 @@ function chosen(asked, picture) {
  * @returns {picture is Blob}
  */
 function isSent(asked, picture) {
-  return picture !== null && asked.like.length + asked.unlike.length === 0;
+  return picture !== null && !hasExamples(asked);
 }
 
 /**

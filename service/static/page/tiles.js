@@ -1,6 +1,7 @@
 /** Pictures that were found, as tiles that never change their size. */
 
 import { element } from "./dom.js";
+import { tools } from "./picks.js";
 import { reconstruction, ROOT } from "./service.js";
 import { distanceIn, nameOf, pathOf } from "./words.js";
 
@@ -44,6 +45,7 @@ export function tile(hit, unit, actions) {
     "li",
     { className: "tile", data: { id: String(hit.id), closeness: hit.closeness ?? "" } },
     opener,
+    tools(hit, unit),
     element("p", { className: "name", title: pathOf(hit.uri) }, name),
     element(
       "p",

@@ -1,0 +1,150 @@
+/** Pictures that are picked: as examples of a search, or selected to be exported. */
+
+import { csvOf, jsonOf } from "./csv.js";
+import { byId, element } from "./dom.js";
+import { go, searches, shown } from "./navigation.js";
+import { thumbnail } from "./service.js";
+import { nameOf, number } from "./words.js";
+
+/** @typedef {import("./tiles.js").Hit} Hit */
+/** @typedef {import("./navigation.js").Entry} Entry */
+
+/** @type {["like" | "unlike", string, string][]} */
+const SIGNS = [
+  ["like", "+", "More like"],
+  ["unlike", "−", "Less like"],
+];
+
+/** @type {Map<number, import("./csv.js").Picked>} */
+const selected = new Map();
+let ofQuery = ""; // to which the distances of the selected pictures are
+/** @type {Blob | null} */
+let ofPicture = null;
+
+/**
+ * The tools of a tile.
+ * @param {Hit} hit
+ * @param {string} unit
+ */
+export function tools(hit, unit) {
+  const { asked } = shown();
+  const name = nameOf(hit.uri);
+  const signs = SIGNS.map(([kind, sign, words]) => {
+    const button = element(
+      "button",
+      {
+        type: "button",
+        "aria-label": `${words} ${name}`,
+        "aria-pressed": String(asked[kind].includes(hit.id)),
+        title: `${words} this`,
+      },
+      sign,
+    );
+    button.addEventListener("click", () => pick(hit.id, kind));
+    return button;
+  });
+  const box = element("input", { type: "checkbox", checked: selected.has(hit.id), "aria-label": `Select ${name}` });
+  box.addEventListener("change", () => {
+    if (box.checked) selected.set(hit.id, { hit, unit });
+    else selected.delete(hit.id);
+    showBar();
+  });
+  return element("div", { className: "tools" }, ...signs, element("label", { title: "Select" }, box));
+}
+
+/**
+ * Make an image an example, or take it away.
+ * @param {number} id
+ * @param {"like" | "unlike"} [kind]
+ */
+function pick(id, kind) {
+  const { asked } = shown();
+  const changes = Object.fromEntries(
+    SIGNS.map(([one]) => {
+      const others = asked[one].filter((other) => other !== id);
+      return [one, one === kind && !asked[one].includes(id) ? [...others, id] : others];
+    }),
+  );
+  go({ ...changes, view: searches(asked.view) });
+  byId("results").focus();
+}
+
+/**
+ * The examples in force, each to be removed.
+ * @param {import("./address.js").Asked} asked
+ */
+export function examples(asked) {
+  const chips = SIGNS.flatMap(([kind, sign, words]) =>
+    asked[kind].map((id) => {
+      const image = element("img", { src: thumbnail(id), alt: "", width: 32, height: 32 });
+      image.addEventListener("error", () => image.replaceWith(`image ${id}`), { once: true });
+      const chip = element(
+        "button",
+        { type: "button", className: "chip example", "aria-label": `${words} image ${id}: remove`, title: "Remove this example" },
+        sign,
+        image,
+        "✕",
+      );
+      chip.addEventListener("click", () => pick(id));
+      return chip;
+    }),
+  );
+  return chips.length > 0 && element("p", { className: "chips picked", role: "group", "aria-label": "Examples" }, ...chips);
+}
+
+/**
+ * Forget what was selected of another query's results.
+ * @param {Entry} entry
+ */
+export function keepSelection({ asked: { id, code, crop, like, unlike }, picture }) {
+  const query = JSON.stringify([id, picture ? null : code, crop, like, unlike]);
+  if (query !== ofQuery || picture !== ofPicture) selected.clear();
+  [ofQuery, ofPicture] = [query, picture];
+  showBar();
+}
+
+const count = element("output", {});
+const bar = element(
+  "div",
+  { className: "selection", role: "region", "aria-label": "Selection", hidden: true },
+  count,
+  action("Export CSV", () => save("pictures.csv", "text/csv", csvOf([...selected.values()]))),
+  action("Export JSON", () => save("pictures.json", "application/json", jsonOf([...selected.values()]))),
+  action("Clear", () => {
+    selected.clear();
+    showBar();
+    byId("results").focus();
+  }),
+);
+
+function showBar() {
+  if (!bar.isConnected) byId("answer").after(bar);
+  bar.hidden = !selected.size;
+  count.value = `${number(selected.size)} selected`;
+  for (const tile of document.querySelectorAll(".tile")) {
+    const box = tile.querySelector(".tools input");
+    const { id } = /** @type {HTMLElement} */ (tile).dataset;
+    if (box instanceof HTMLInputElement) box.checked = selected.has(Number(id));
+  }
+}
+
+/**
+ * @param {string} label
+ * @param {() => void} press
+ */
+function action(label, press) {
+  const button = element("button", { type: "button" }, label);
+  button.addEventListener("click", press);
+  return button;
+}
+
+/**
+ * @param {string} name
+ * @param {string} type
+ * @param {string} text
+ */
+function save(name, type, text) {
+  const href = URL.createObjectURL(new Blob([text], { type }));
+  element("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 1000); // the browser has begun to read it
+}

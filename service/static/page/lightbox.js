@@ -1,8 +1,217 @@
 /** A picture large, beside the query. */
 
+import { copyButton } from "./clipboard.js";
+import { byId, element } from "./dom.js";
+import { ask, reconstruction, ROOT, thumbnail } from "./service.js";
+import { describeBits } from "./understand.js";
+import { distanceIn, nameOf, number, pathOf, size } from "./words.js";
+import { listenOn, panned, STEP, WHOLE, zoomed } from "./zoom.js";
+
+/** @typedef {import("./tiles.js").Hit} Hit */
+/** @typedef {import("./zoom.js").Zoom} Zoom */
+
+const LARGEST_BYTES = 25_000_000; // of an original that is shown
+const PANS = 0.1; // of the frame, by an arrow key
+
+/** @type {Record<string, string>} */
+const MEANINGS = JSON.parse(document.documentElement.dataset.meanings ?? "{}");
+
 /**
  * @param {import("./navigation.js").Entry} entry
- * @param {import("./tiles.js").Hit[]} hits
- * @param {import("./tiles.js").Hit} hit
+ * @param {Hit[]} hits
+ * @param {Hit} hit of them, that is shown first
+ * @param {string} [unit] of their distances
  */
-export function openLightbox(entry, hits, hit) {}
+export function openLightbox(entry, hits, hit, unit = "bits") {
+  const opener = document.activeElement;
+  let place = hits.indexOf(hit);
+  /** @type {Readonly<Zoom>} */
+  let zoom = WHOLE;
+  let controller = new AbortController();
+
+  const title = element("h2", { id: "lightbox-name" });
+  const count = element("p", { className: "count", "aria-live": "polite" });
+  const previous = button("‹", "Previous picture", () => turn(-1));
+  const next = button("›", "Next picture", () => turn(1));
+  next.className = "next";
+  const less = button("−", "Zoom out", () => change((now) => zoomed(now, 1 / STEP)));
+  const more = button("+", "Zoom in", () => change((now) => zoomed(now, STEP)));
+  const close = button("✕", "Close", () => dialog.close());
+  const asked = frame("Query");
+  const found = frame("Result");
+  const facts = element("div", { className: "facts" });
+  const bits = element("section", { className: "bits" });
+  const frames = element("div", { className: "frames" }, asked.figure, found.figure);
+  const dialog = element(
+    "dialog",
+    { className: "lightbox", "aria-labelledby": title.id },
+    element("div", { className: "bar" }, previous, count, next, title, less, more, close),
+    frames,
+    facts,
+    bits,
+  );
+  document.body.append(dialog);
+  dialog.addEventListener("keydown", pressed);
+  dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
+  const leave = () => dialog.close();
+  addEventListener("popstate", leave);
+  dialog.addEventListener("close", () => {
+    controller.abort();
+    removeEventListener("popstate", leave);
+    dialog.remove();
+    returnTo(opener, hits[place].id);
+  });
+  showQuery();
+  show();
+  dialog.showModal();
+  next.focus();
+
+  /** @param {string} caption */
+  function frame(caption) {
+    const content = element("div", { className: "content" });
+    const window = element("div", { className: "window" }, content);
+    listenOn(window, change);
+    return { content, figure: element("figure", {}, window, element("figcaption", {}, caption)) };
+  }
+
+  /** @param {(zoom: Readonly<Zoom>) => Zoom} how */
+  function change(how) {
+    zoom = how(zoom);
+    for (const { content } of [asked, found]) {
+      content.style.transform = `translate(${zoom.x * 100}%, ${zoom.y * 100}%) scale(${zoom.scale})`;
+    }
+    less.ariaDisabled = String(zoom.scale === 1);
+    frames.classList.toggle("zoomed", zoom.scale > 1);
+  }
+
+  /** @param {KeyboardEvent} event */
+  function pressed(event) {
+    const { key, shiftKey } = event;
+    const arrow = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[key];
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (arrow && shiftKey) change((now) => panned(now, arrow[0] * PANS, arrow[1] * PANS));
+    else if (arrow?.[0]) turn(-arrow[0]);
+    else if (key === "+" || key === "=") change((now) => zoomed(now, STEP));
+    else if (key === "-") change((now) => zoomed(now, 1 / STEP));
+    else if (key === "0") change(() => WHOLE);
+    else return;
+    event.preventDefault();
+  }
+
+  /** @param {number} by */
+  function turn(by) {
+    if (!hits[place + by]) return;
+    place += by;
+    show();
+  }
+
+  function showQuery() {
+    const small = byId("query-picture").querySelector("img");
+    asked.figure.hidden = !small;
+    if (!small) return;
+    const image = element("img", { src: small.src, alt: "The query" });
+    asked.content.replaceChildren(image);
+    const { id } = entry.asked;
+    if (id !== null) ask(`/v1/images/${id}`).then((known) => enlarge(image, known), () => {});
+  }
+
+  async function show() {
+    controller.abort();
+    controller = new AbortController();
+    const { signal } = controller;
+    const shown = hits[place];
+    change(() => WHOLE);
+    title.textContent = nameOf(shown.uri);
+    count.textContent = `${number(place + 1)} of ${number(hits.length)}`;
+    previous.ariaDisabled = String(place === 0); // it keeps the focus, and so the keys
+    next.ariaDisabled = String(place === hits.length - 1);
+    const image = element("img", { src: thumbnail(shown.id), alt: title.textContent });
+    found.content.replaceChildren(image);
+    facts.replaceChildren(...described(shown, unit, null));
+    bits.replaceChildren();
+    try {
+      const known = await ask(`/v1/images/${shown.id}`, { signal });
+      facts.replaceChildren(...described(shown, unit, known));
+      describeBits(bits, entry.answer?.code ?? entry.asked.code, { ...shown, code: known.code });
+      enlarge(image, known);
+    } catch (error) {
+      if (!signal.aborted) facts.append(element("p", { className: "gone" }, String(error)));
+    }
+  }
+}
+
+/**
+ * Show the original in place of a thumbnail, where the service gives it and the browser shows its
+ * format; and what the code decodes to, where the gallery keeps no thumbnail.
+ * @param {HTMLImageElement} image
+ * @param {any} known what the service knows of it
+ */
+function enlarge(image, { id, code, original, size }) {
+  const decode = () => (image.src = reconstruction(code));
+  if (image.complete && !image.naturalWidth) decode();
+  else image.addEventListener("error", decode, { once: true });
+  if (!original || size > LARGEST_BYTES) return;
+  const large = element("img", { src: originalOf(id), alt: image.alt });
+  large.decode().then(() => image.replaceWith(large), () => {}); // an image left meanwhile stays so
+}
+
+/** @param {number} id */
+const originalOf = (id) => `${ROOT}/v1/images/${id}/original`;
+
+/**
+ * @param {Hit} hit
+ * @param {string} unit
+ * @param {any} known what the service knows of the image; null before it has answered
+ */
+function described(hit, unit, known) {
+  const { closeness, label, missing, uri } = hit;
+  const from = element("a", { className: "button", href: `?id=${hit.id}`, data: { id: String(hit.id) } }, "Search from this");
+  from.addEventListener("click", () => from.closest("dialog")?.close());
+  return [
+    element(
+      "p",
+      {},
+      closeness && element("strong", { className: `word ${closeness}` }, closeness),
+      closeness && `: ${MEANINGS[closeness]}, `,
+      distanceIn(hit.distance, unit),
+    ),
+    element(
+      "p",
+      {},
+      label && element("strong", {}, `${label}, `),
+      known && `${number(known.width)} × ${number(known.height)} pixels, ${size(known.size)}`,
+      missing && element("span", { className: "gone" }, " (file gone)"),
+    ),
+    element("p", {}, element("code", {}, pathOf(uri))),
+    element(
+      "p",
+      { className: "ways" },
+      from,
+      known?.original && element("a", { className: "button", href: originalOf(hit.id), target: "_blank" }, "Open the original"),
+      known?.original && element("a", { className: "button", href: originalOf(hit.id), download: nameOf(uri) }, "Download"),
+      copyButton("Copy its uri", () => uri),
+    ),
+  ];
+}
+
+/**
+ * @param {string} sign
+ * @param {string} name
+ * @param {() => void} press
+ */
+function button(sign, name, press) {
+  const made = element("button", { type: "button", "aria-label": name, title: name }, sign);
+  made.addEventListener("click", press);
+  return made;
+}
+
+/**
+ * The focus returns to the tile of the picture that was shown last.
+ * @param {Element | null} opener
+ * @param {number} id
+ */
+function returnTo(opener, id) {
+  const list = opener?.closest(".tiles") ?? byId("results");
+  const tile = list.querySelector(`[data-id="${id}"] .picture`) ?? opener;
+  if (tile instanceof HTMLElement) tile.focus();
+}

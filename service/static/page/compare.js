@@ -2,17 +2,42 @@
 
 import { hasQuery } from "./address.js";
 import { byId, element } from "./dom.js";
+import { gallery } from "./facts.js";
 import { openLightbox } from "./lightbox.js";
-import { codeIsKnown } from "./navigation.js";
-import { comparisonOf } from "./question.js";
-import { ask } from "./service.js";
+import { codeIsKnown, go } from "./navigation.js";
+import { examples } from "./picks.js";
+import { comparisonOf, hasPixels } from "./question.js";
+import { ask, askTimed } from "./service.js";
 import { tile } from "./tiles.js";
-import { number } from "./words.js";
+import { milliseconds, timing } from "./timing.js";
+import { counted, number, size } from "./words.js";
 
-const K = 20;
+/** @typedef {import("./navigation.js").Entry} Entry */
+/** @typedef {import("./tiles.js").Hit} Hit */
 
 /**
- * @param {import("./navigation.js").Entry} entry
+ * @typedef {object} Method a way to compare images
+ * @property {string} name
+ * @property {string} title
+ * @property {number} image_bytes that are compared of each image
+ * @property {boolean} of_pixels whether it compares pixels, which gallery and query must have
+ * @property {boolean} compared unless others are chosen
+ */
+
+/** @typedef {{unit: string, latency_ms: number, hits: Hit[]}} Found what a method answered */
+
+/** @typedef {{method: Method, found: Found | null, why: string}} Column why: it is empty */
+
+const K = 20; // hits of each method
+const LEAST = 2; // columns
+const MOST = 3;
+
+/** @type {Method[]} */
+const METHODS = JSON.parse(document.documentElement.dataset.methods ?? "[]");
+const USUAL = METHODS.filter(({ compared }) => compared).slice(0, MOST);
+
+/**
+ * @param {Entry} entry
  * @param {AbortSignal} signal
  */
 export async function showComparison(entry, signal) {
@@ -21,25 +46,179 @@ export async function showComparison(entry, signal) {
     byId("results").replaceChildren();
     return;
   }
-  if (!entry.answer) {
-    const { path, ...request } = comparisonOf(asked, picture, K);
-    entry.answer = await ask(path, { method: "POST", signal, ...request });
-    codeIsKnown(entry, entry.answer.code);
-  }
-  const columns = entry.answer.methods.map((/** @type {any} */ method) =>
+  const facts = await gallery();
+  signal.throwIfAborted();
+  const chosen = chosenOf(asked);
+  const reasons = chosen.map((method) => whyEmpty(method, entry, facts));
+  entry.answer ??= await answered(entry, chosen.filter((_, place) => !reasons[place]), facts, signal);
+  const { methods, label, code, stages } = entry.answer;
+  codeIsKnown(entry, code);
+  const columns = chosen.map((method, place) => ({
+    method,
+    found: methods.find((/** @type {any} */ one) => one.method === method.name) ?? null,
+    why: reasons[place],
+  }));
+  const focused = document.activeElement?.id;
+  byId("results").replaceChildren(
+    chooser(chosen),
+    examples(asked) || "",
     element(
-      "section",
-      { className: "column" },
-      element("h2", {}, method.title),
-      element("p", { className: "cost" }, `${number(method.image_bytes)} bytes an image, ${method.latency_ms.toFixed(1)} ms`),
-      element(
-        "ol",
-        { className: "tiles" },
-        ...method.hits.map((/** @type {any} */ hit) =>
-          tile(hit, method.unit, { open: (one) => openLightbox(entry, method.hits, one) }),
-        ),
-      ),
+      "div",
+      { className: "agreement" },
+      columns.every(({ found }) => found) && element("p", {}, agreement(columns)),
+      Object.keys(stages).length > 0 && timing(stages),
+    ),
+    element(
+      "div",
+      { className: "columns" },
+      ...columns.map((one) => column(one, columns, entry, label, facts.images)),
     ),
   );
-  byId("results").replaceChildren(element("div", { className: "columns" }, ...columns));
+  if (focused?.startsWith("method-")) document.getElementById(focused)?.focus();
 }
+
+/**
+ * @param {Entry} entry
+ * @param {Method[]} methods that can answer
+ * @param {any} facts of the gallery
+ * @param {AbortSignal} signal
+ */
+async function answered(entry, methods, facts, signal) {
+  const { asked, picture } = entry;
+  if (!methods.length) return { methods: [], label: null, code: asked.code, stages: {} };
+  const names = methods.map(({ name }) => name);
+  entry.question = comparisonOf({ ...asked, methods: names }, picture, K);
+  const { path, ...request } = entry.question;
+  const [{ answer, stages }, label] = await Promise.all([
+    askTimed(path, { method: "POST", signal, ...request }),
+    labelOf(entry, facts, signal),
+  ]);
+  return { ...answer, stages, label };
+}
+
+/**
+ * The label of the query, where it is known and not all results have it.
+ * @param {Entry} entry
+ * @param {any} facts
+ * @param {AbortSignal} signal
+ * @returns {Promise<string | null>}
+ */
+async function labelOf({ asked: { id, label, like, unlike } }, { n_labels }, signal) {
+  if (id === null || label !== null || !n_labels || like.length + unlike.length) return null;
+  return (await ask(`/v1/images/${id}`, { signal })).label;
+}
+
+/** @param {import("./address.js").Asked} asked */
+function chosenOf({ methods }) {
+  const chosen = METHODS.filter(({ name }) => methods.includes(name));
+  return chosen.length ? chosen.slice(0, MOST) : USUAL;
+}
+
+/**
+ * Why a method cannot answer; empty if it can.
+ * @param {Method} method
+ * @param {Entry} entry
+ * @param {any} facts
+ */
+function whyEmpty({ name, of_pixels }, { asked, picture }, { methods }) {
+  if (!methods.includes(name)) return "This gallery was indexed without pixels.";
+  if (!of_pixels || hasPixels(asked, picture)) return "";
+  return picture
+    ? "Together with examples, the query's code alone is asked; remove the examples to compare pixels."
+    : "A link holds the query's code alone; choose the picture again to compare pixels.";
+}
+
+/**
+ * Boxes that choose the columns.
+ * @param {Method[]} chosen
+ */
+function chooser(chosen) {
+  const boxes = METHODS.map((method) => {
+    const checked = chosen.includes(method);
+    const isFixed = chosen.length === (checked ? LEAST : MOST);
+    const box = element("input", { type: "checkbox", id: `method-${method.name}`, checked, "aria-disabled": String(isFixed) });
+    box.addEventListener("click", (event) => isFixed && event.preventDefault());
+    box.addEventListener("change", () => {
+      const now = METHODS.filter((one) => (one === method ? box.checked : chosen.includes(one)));
+      const isUsual = now.length === USUAL.length && now.every((one) => USUAL.includes(one));
+      go({ methods: isUsual ? [] : now.map(({ name }) => name) }, { replace: true });
+    });
+    const title = isFixed ? "Two or three methods are compared" : "";
+    return element("label", { className: "check", title }, box, method.title);
+  });
+  return element(
+    "fieldset",
+    { className: "chooser" },
+    element("legend", { className: "spoken" }, "Methods that are compared, two or three"),
+    ...boxes,
+  );
+}
+
+/**
+ * @param {Column} shown
+ * @param {Column[]} columns
+ * @param {Entry} entry
+ * @param {string | null} label of the query
+ * @param {number} images of the gallery
+ */
+function column({ method, found, why }, columns, entry, label, images) {
+  const bytes = `${counted(method.image_bytes, "byte")} an image, ${size(method.image_bytes * images)} for ${counted(images, "image")}`;
+  const head = element(
+    "div",
+    { className: "head" },
+    element("h2", {}, method.title),
+    found && label !== null && found.hits.length > 0 && element("p", { className: "precision" }, precision(found.hits, label)),
+    element("p", { className: "cost" }, bytes),
+    found && element("p", { className: "cost" }, `Found in ${milliseconds(found.latency_ms)}`),
+  );
+  if (!found) return element("section", { className: "column" }, head, element("p", { className: "why" }, why));
+  const open = (/** @type {Hit} */ hit) => openLightbox(entry, found.hits, hit, found.unit);
+  const tiles = found.hits.map((hit) => {
+    const made = tile(hit, found.unit, { open });
+    const others = columns.filter((one) => one.found !== found && holds(one, hit.id));
+    made.classList.toggle("shared", others.length > 0);
+    made.append(...others.map((one) => element("span", { className: "spoken" }, `Also found ${inSentence(one)}`)));
+    if (label !== null && hit.label === label) {
+      made.classList.add("match");
+      made.append(element("span", { className: "tick", role: "img", "aria-label": "Same label as the query" }, "✓"));
+    }
+    return made;
+  });
+  return element("section", { className: "column" }, head, element("ol", { className: "tiles" }, ...tiles));
+}
+
+/**
+ * @param {Hit[]} hits
+ * @param {string} label
+ */
+function precision(hits, label) {
+  const right = hits.filter((hit) => hit.label === label).length;
+  return `precision@${hits.length}: ${(right / hits.length).toFixed(2)}`;
+}
+
+/**
+ * How many pictures the columns share.
+ * @param {Column[]} columns
+ */
+function agreement(columns) {
+  const most = Math.max(...columns.map(({ found }) => found?.hits.length ?? 0));
+  if (columns.length <= LEAST) return `They agree on ${shared(columns)} of ${most}.`;
+  const [first, second, third] = columns;
+  const pairs = [[first, second], [first, third], [second, third]];
+  const said = pairs.map((pair) => `${pair.map(inSentence).join(" and ")} on ${shared(pair)}`);
+  return `All three agree on ${shared(columns)} of ${most}; ${said.join(", ")}.`;
+}
+
+/** @param {Column[]} columns */
+function shared([first, ...others]) {
+  return number(first.found?.hits.filter(({ id }) => others.every((one) => holds(one, id))).length ?? 0);
+}
+
+/**
+ * @param {Column} column
+ * @param {number} id
+ */
+const holds = ({ found }, id) => found?.hits.some((hit) => hit.id === id) ?? false;
+
+/** @param {Column} column */
+const inSentence = ({ method: { title } }) => title.slice(0, 1).toLowerCase() + title.slice(1);

@@ -1,5 +1,6 @@
 /** Requests to the service that serves the page. */
 
+import { stagesOf } from "./timing.js";
 import { sentence, withoutJson } from "./words.js";
 
 /** The path under which a proxy shows the service. */
@@ -20,14 +21,31 @@ export class Problem extends Error {
 }
 
 /**
+ * @typedef {object} Sent
+ * @property {string} [method]
+ * @property {BodyInit} [body]
+ * @property {string} [type] of the body
+ * @property {string} [key] an API key
+ * @property {number} [patience] times that it is repeated
+ * @property {AbortSignal} [signal]
+ */
+
+/**
  * The JSON that the service answers with. Throws Problem; an aborted request throws AbortError.
  * @param {string} path from /v1 on
- * @param {{method?: string, body?: BodyInit, type?: string, key?: string, patience?: number,
- *   signal?: AbortSignal}} [request] key: an API key; patience: times that it is repeated
+ * @param {Sent} [sent]
  * @returns {Promise<any>}
  */
-export async function ask(path, request = {}) {
-  const { method = "GET", body, type, key, patience = PATIENCE, signal } = request;
+export const ask = async (path, sent) => (await askTimed(path, sent)).answer;
+
+/**
+ * The same, with the milliseconds that the service spent in each stage.
+ * @param {string} path
+ * @param {Sent} [sent]
+ * @returns {Promise<{answer: any, stages: import("./timing.js").Stages}>}
+ */
+export async function askTimed(path, sent = {}) {
+  const { method = "GET", body, type, key, patience = PATIENCE, signal } = sent;
   /** @type {Record<string, string>} */
   const headers = type ? { "Content-Type": type } : {};
   if (key) headers.Authorization = `Bearer ${key}`;
@@ -36,7 +54,7 @@ export async function ask(path, request = {}) {
     const isJson = /json/.test(response.headers.get("Content-Type") ?? "");
     if (!isJson) throw new Problem(withoutJson(response.status));
     const answer = await response.json();
-    if (response.ok) return answer;
+    if (response.ok) return { answer, stages: stagesOf(response.headers.get("Server-Timing")) };
     const wait = Number(response.headers.get("Retry-After"));
     if (response.status !== 503 || !wait || wait > 5 || attempt === patience) {
       throw new Problem(answer.detail, answer.code);

@@ -11,6 +11,7 @@ import { keepSelection } from "./picks.js";
 import { searchOf } from "./question.js";
 import { showQuery } from "./query.js";
 import { ask, Problem, thumbnail } from "./service.js";
+import { showTools } from "./tools.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
 
@@ -59,8 +60,12 @@ async function draw(entry, signal) {
     entry.picture = await pictureOf(asked.id, signal);
   }
   keepSelection(entry);
-  if (isSearch) showQuery(entry);
+  if (isSearch) {
+    showQuery(entry);
+    showTools();
+  }
   await VIEWS[asked.view](entry, signal);
+  if (isSearch) showTools();
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Pictures that are picked: as examples of a search, or selected to be exported. */
 
-import { csvOf, jsonOf } from "./csv.js";
+import { csv, save } from "./csv.js";
 import { byId, element } from "./dom.js";
 import { go, searches, shown } from "./navigation.js";
 import { thumbnail } from "./service.js";
@@ -15,7 +15,9 @@ const SIGNS = [
   ["unlike", "−", "Less like"],
 ];
 
-/** @type {Map<number, import("./csv.js").Picked>} */
+/** @typedef {{hit: Hit, unit: string}} Picked */
+
+/** @type {Map<number, Picked>} */
 const selected = new Map();
 let ofQuery = ""; // to which the distances of the selected pictures are
 /** @type {Blob | null} */
@@ -108,8 +110,8 @@ const bar = element(
   "div",
   { className: "selection", role: "region", "aria-label": "Selection", hidden: true },
   count,
-  action("Export CSV", () => save("pictures.csv", "text/csv", csvOf([...selected.values()]))),
-  action("Export JSON", () => save("pictures.json", "application/json", jsonOf([...selected.values()]))),
+  action("Export CSV", () => save("pictures.csv", csv(rows()))),
+  action("Export JSON", () => save("pictures.json", `${JSON.stringify(rows(), null, 2)}\n`, "application/json")),
   action("Clear", () => {
     selected.clear();
     showBar();
@@ -138,13 +140,14 @@ function action(label, press) {
   return button;
 }
 
-/**
- * @param {string} name
- * @param {string} type
- * @param {string} text
- */
-function save(name, type, text) {
-  const href = URL.createObjectURL(new Blob([text], { type }));
-  element("a", { href, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 1000); // the browser has begun to read it
+/** What is exported of the selected pictures. */
+function rows() {
+  return [...selected.values()].map(({ hit: { id, uri, label, distance, closeness }, unit }) => ({
+    id,
+    uri,
+    label,
+    distance,
+    unit,
+    closeness,
+  }));
 }

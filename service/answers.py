@@ -52,7 +52,7 @@ def search_answer(
         generation=searcher.generation,
         fingerprint=searcher.fingerprint,
         histogram=None if counts is None else counts.tolist(),
-        **dict(_answer(ranking, context)),
+        **dict(_answer(ranking, context, _codes_of(searcher, ranking, parameters))),
     )
 
 
@@ -74,7 +74,10 @@ def compare_answer(
         k=parameters.k,
         generation=searcher.generation,
         fingerprint=searcher.fingerprint,
-        methods=[_answer(ranking, context) for ranking in rankings],
+        methods=[
+            _answer(ranking, context, _codes_of(searcher, ranking, parameters))
+            for ranking in rankings
+        ],
         overlap_at_k=[
             Overlap(
                 methods=(first.method, second.method),
@@ -105,10 +108,21 @@ def _asked(asked: AskedQuery, parameters: ChoiceParameters) -> dict[str, Any]:
         "uri_prefix": parameters.uri_prefix,
         "crop": parameters.crop,
         "transforms": parameters.transforms,
+        "codes": parameters.codes,
     }
 
 
-def _answer(ranking: Ranking, context: Context) -> MethodAnswer:
+def _codes_of(
+    searcher: Searcher, ranking: Ranking, parameters: ChoiceParameters
+) -> Sequence[str | None]:
+    """The code of each hit, hexadecimal, if codes were asked for."""
+    if not parameters.codes:
+        return [None] * len(ranking.hits)
+    return [code_to_hex(code) for code in searcher.codes(ranking.ids)]
+
+
+def _answer(ranking: Ranking, context: Context, codes: Sequence[str | None]) -> MethodAnswer:
+    """codes: of the hits, in their order."""
     method = SERVED[ranking.method]
     return MethodAnswer(
         method=ranking.method,
@@ -127,7 +141,8 @@ def _answer(ranking: Ranking, context: Context) -> MethodAnswer:
                 uri=hit.uri,
                 missing=hit.missing,
                 thumbnail=context.thumbnail(hit.id),
+                code=code,
             )
-            for hit in ranking.hits
+            for hit, code in zip(ranking.hits, codes, strict=True)
         ],
     )

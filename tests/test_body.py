@@ -535,6 +535,7 @@ def test_answers_echo_what_was_asked(client, picture):
         "uri_prefix": None,
         "crop": "0,0,1,0.5",
         "transforms": True,
+        "codes": False,
         "k": 3,
         "offset": 1,
         "radius": None,

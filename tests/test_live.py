@@ -155,6 +155,8 @@ def test_every_search_finds_what_the_gallery_holds(empty_gallery, seed, waits, m
                 assert_array_equal(searcher.ids, sorted(history.images))
                 found = searcher.search(query, method, k=k, chosen_by=chosen_by)
                 assert pairs(found) == expected[:k]
+                codes = [history.images[one][0] for one in found.ids]
+                assert_array_equal(searcher.codes(found.ids), np.reshape(codes, (-1, 32)))
                 radius = expected[len(expected) // 2][0] if expected else 5
                 found = searcher.search(query, method, radius=radius, chosen_by=chosen_by)
                 assert pairs(found) == [pair for pair in expected if pair[0] <= radius]

@@ -153,6 +153,10 @@ class Searcher:
         require_code_bytes(code[np.newaxis], CODE_BYTES)
         return Query(code)
 
+    def codes(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The codes of images that were found in this state, (n, 32) uint8, in their order."""
+        return self.state.live.codes(ids)
+
     def with_views(self, query: Query) -> Query:
         """The query with transforms of its picture, each of which is searched for.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hashsearch.codes import CODE_BYTES
 from hashsearch.search import (
     NO_POSITION,
     Block,
@@ -142,6 +143,20 @@ class Live:
             ):
                 return segment, int(position[0])
         return None
+
+    def codes(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The codes of images, (n, 32) uint8, in the order of `ids`.
+
+        Each id must have a row, which may be of an image that was removed.
+        """
+        codes, missing = np.empty((len(ids), CODE_BYTES), np.uint8), np.ones(len(ids), bool)
+        for segment in self.segments:
+            positions = segment.positions_of(ids)
+            held = positions != NO_POSITION
+            codes[held] = segment.column("codes", CODE_BYTES)[positions[held]]
+            missing &= ~held
+        assert not missing.any(), ids[missing]
+        return codes
 
     def removed(self, ids: NDArray[np.int64]) -> "Live":
         """The state after images were removed."""

@@ -73,6 +73,9 @@ class ChoiceParameters(Strict):
             "distance is the least of all"
         ),
     ] = False
+    codes: Annotated[
+        bool, Field(description="give the code of each hit, to show which bits differ")
+    ] = False
 
 
 class SearchParameters(ChoiceParameters):
@@ -192,6 +195,9 @@ class HitAnswer(BaseModel):
     uri: ImageUri
     missing: IsMissing
     thumbnail: Thumbnail
+    code: str | None = Field(
+        description="its code, 64 hexadecimal digits; null unless codes were asked for"
+    )
 
 
 class MethodAnswer(BaseModel):
@@ -223,6 +229,7 @@ class AskedAnswer(BaseModel):
     uri_prefix: str | None
     crop: str | None
     transforms: bool
+    codes: bool = Field(description="whether the codes of the hits were asked for")
 
 
 class AskedSearch(AskedAnswer):

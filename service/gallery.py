@@ -50,6 +50,7 @@ def gallery_answer(
             if built.kind in KINDS
         ],
         closeness=ClosenessAnswer(**closeness.as_dict()) if closeness else None,
+        picture_bits=searcher.encoder.model.picture_bits,
         job=None if job is None else JobAnswer(**job.as_dict()),
         labels=[LabelAnswer(label=name, images=n) for name, n in labels.images.items()],
         n_labels=labels.number,

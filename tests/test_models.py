@@ -509,8 +509,8 @@ def test_the_first_bits_tell_of_the_picture_whatever_the_precision(convolutional
     torch.nn.init.zeros_(model.decoder.network[-2].weight)  # adds nothing
     torch.nn.init.zeros_(model.decoder.network[-2].bias)
     codes = Encoder(model).encode(tiny_images)
-    first, others = np.array_split(np.unpackbits(codes, axis=1), [model.transform.bits], axis=1)
-    assert model.transform.bits == 64
+    first, others = np.array_split(np.unpackbits(codes, axis=1), [model.picture_bits], axis=1)
+    assert model.picture_bits == 64
     rough = Encoder(model, precision="bfloat16").encode(tiny_images)
     again, changed = np.array_split(np.unpackbits(rough, axis=1), [64], axis=1)
     assert_array_equal(first, again)

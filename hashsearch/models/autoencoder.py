@@ -12,14 +12,16 @@ class StoredModel(nn.Module, ABC):
 
     kind: its name in cards. stored: the floating-point type that kernels and matrices are
     stored in. oldest_format: the oldest card format whose weights fit the class. bits,
-    address_bits: of a code and of an address, 0 where the model has none. pixel_mean, pixel_std:
-    for standardising pixels, in grey levels.
+    address_bits: of a code and of an address, 0 where the model has none. picture_bits: how many
+    of a code's first bits encode the picture itself, while the others encode its meaning; None
+    where bits are not divided so. pixel_mean, pixel_std: for standardising pixels, in grey levels.
     """
 
     kind: ClassVar[str]
     stored: ClassVar[torch.dtype] = torch.float32
     oldest_format: ClassVar[int] = 2
     address_bits: int = 0
+    picture_bits: int | None = None
     pixel_mean: Tensor
     pixel_std: Tensor
 

@@ -45,6 +45,7 @@ class ConvolutionalAutoencoder(Autoencoder):
     stored = torch.float16
     bits = CODE_BITS
     address_bits = ADDRESS_BITS
+    picture_bits: int
 
     def __init__(
         self, widths: Sequence[int], blocks: Sequence[int], depths: Sequence[tuple[int, int]]
@@ -61,7 +62,8 @@ class ConvolutionalAutoencoder(Autoencoder):
         self.corners: nn.Module = _convolution(top, _CORNER_WIDTH, kernel=1)
         features = top + positions * _CORNER_WIDTH
         self.transform = Coefficients(depths).requires_grad_(False)  # fitted in closed form
-        semantic_bits = CODE_BITS - self.transform.bits
+        self.picture_bits = self.transform.bits
+        semantic_bits = CODE_BITS - self.picture_bits
         self.head = _head(features, CODE_BITS)
         self.code = _head(features, semantic_bits)
         self.address = _head(features, ADDRESS_BITS)
@@ -121,7 +123,7 @@ class ConvolutionalAutoencoder(Autoencoder):
 
     def decode(self, bits: Tensor) -> Tensor:
         """(n, 256) float zeros and ones to (n, 3, 32, 32) float, standardised."""
-        picture_bits, semantic_bits = bits.tensor_split([self.transform.bits], dim=1)
+        picture_bits, semantic_bits = bits.tensor_split([self.picture_bits], dim=1)
         rounded = self.transform.rounded(self.transform.from_bits(picture_bits))
         picture = self.transform.picture(rounded).unflatten(1, (3, TINY_SIDE, TINY_SIDE))
         decoded: Tensor = self.decoder(picture, semantic_bits * 2 - 1)

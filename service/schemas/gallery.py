@@ -65,6 +65,10 @@ class GalleryAnswer(BaseModel):
     closeness: ClosenessAnswer | None = Field(
         description="what distances mean; null if it was not measured of the model"
     )
+    picture_bits: int | None = Field(
+        description="how many of the first bits of a code encode the picture itself, while the "
+        "others encode its meaning; null if the model does not divide them so"
+    )
     job: JobAnswer | None
     labels: list[LabelAnswer] = Field(
         description=f"the {MOST_LABELS} most frequent labels, the most frequent first"

@@ -15,7 +15,7 @@ export function searchOf(asked, picture, { k, offset = 0, histogram = false }) {
   const said = chosen(asked, picture);
   said.set("k", String(k));
   if (offset) said.set("offset", String(offset));
-  if (asked.radius !== null) said.set("radius", String(asked.radius));
+  if (asked.radius !== null && !hasExamples(asked)) said.set("radius", String(asked.radius));
   if (histogram && !hasExamples(asked)) said.set("histogram", "true");
   return { path: `/v1/search?${said}`, ...bodyOf(asked, picture) };
 }
@@ -54,6 +54,7 @@ function chosen(asked, picture) {
   if (asked.label !== null) said.set("label", asked.label);
   if (asked.folder !== null) said.set("uri_prefix", asked.folder);
   if (asked.crop !== null && isSent(asked, picture)) said.set("crop", asked.crop);
+  said.set("codes", "true"); // they are drawn until pictures are there
   return said;
 }
 

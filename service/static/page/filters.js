@@ -2,8 +2,9 @@
 
 import { element } from "./dom.js";
 import { gallery } from "./facts.js";
+import { distances } from "./histogram.js";
 import { go } from "./navigation.js";
-import { counted, number } from "./words.js";
+import { number } from "./words.js";
 
 const SHOWN = 8; // labels and folders before "more"
 
@@ -14,7 +15,7 @@ const SHOWN = 8; // labels and folders before "more"
 export function filters(entry) {
   const chips = element("div", { className: "chips" });
   gallery().then(({ labels }) => chips.replaceChildren(...labelChips(labels, entry.asked.label)), () => {});
-  return element("div", { className: "filters" }, chips, slider(entry));
+  return element("div", { className: "filters" }, chips, distances(entry));
 }
 
 /**
@@ -48,36 +49,4 @@ function chip({ label, images }, chosen) {
   );
   button.addEventListener("click", () => go({ label: chosen ? null : label }));
   return button;
-}
-
-/**
- * The greatest distance, and how many pictures lie within it.
- * @param {import("./navigation.js").Entry} entry
- */
-function slider({ asked, answer }) {
-  /** @type {number[]} */
-  const histogram = answer.histogram ?? [];
-  const within = histogram.map((sum = 0) => sum);
-  for (let bits = 1; bits < within.length; bits++) within[bits] += within[bits - 1];
-  const output = element("output", {});
-  const input = element("input", {
-    type: "range",
-    min: "0",
-    max: "160",
-    value: String(asked.radius ?? 160),
-    "aria-label": "Greatest distance in bits",
-  });
-  const say = () => {
-    const bits = Number(input.value);
-    const all = bits === 160;
-    output.value = all ? "any distance" : `${bits} bits: ${counted(within[bits] ?? 0, "picture")}`;
-    input.setAttribute("aria-valuetext", output.value);
-  };
-  say();
-  input.addEventListener("input", say);
-  input.addEventListener("change", () => {
-    const bits = Number(input.value);
-    go({ radius: bits === 160 ? null : bits }, { replace: true });
-  });
-  return element("label", { className: "slider" }, "Within", input, output);
 }

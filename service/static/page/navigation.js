@@ -12,7 +12,7 @@ import { Problem } from "./service.js";
  * @property {Asked} asked
  * @property {Blob | null} picture the query, if it was given as a file or is a part of an image
  * @property {any} answer what the view got, to be shown again without asking
- * @property {number} scroll
+ * @property {number | null} scroll null: as it is
  * @property {import("./question.js").Question} [question] whose answer that is
  */
 
@@ -45,13 +45,14 @@ history.scrollRestoration = "manual";
 /**
  * Show something else; the browser's Back returns to what is shown now.
  * @param {Partial<Asked>} changes to what is asked now
- * @param {{picture?: Blob | null, replace?: boolean}} [how] replace: do not keep what is shown now
+ * @param {{picture?: Blob | null, replace?: boolean, stay?: boolean}} [how] replace: do not keep
+ *   what is shown now; stay: do not scroll
  */
-export function go(changes, { picture = current.picture, replace = false } = {}) {
+export function go(changes, { picture = current.picture, replace = false, stay = false } = {}) {
   const asked = { ...current.asked, ...changes };
   current.scroll = scrollY;
   const key = replace ? history.state.key : crypto.randomUUID?.() ?? String(Math.random());
-  current = { asked, picture, answer: null, scroll: 0 };
+  current = { asked, picture, answer: null, scroll: stay ? null : 0 };
   entries.set(key, current);
   const address = location.pathname + addressOf(asked);
   if (replace) history.replaceState({ key }, "", address);
@@ -114,7 +115,7 @@ async function show(entry) {
   busy(true);
   try {
     await draw(entry, signal);
-    scrollTo({ top: entry.scroll });
+    if (entry.scroll !== null) scrollTo({ top: entry.scroll });
   } catch (error) {
     if (!signal.aborted) fail(error);
   } finally {

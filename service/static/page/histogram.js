@@ -1,0 +1,127 @@
+/** How far all pictures are from the query, and the slider that sets the greatest distance. */
+
+import { element } from "./dom.js";
+import { gallery } from "./facts.js";
+import { go } from "./navigation.js";
+import { counted, number } from "./words.js";
+
+const HEIGHT = 64; // of the drawing, in units of which a bit is one wide
+const REACH = 160; // bits that are drawn at least; chance hardly brings pictures farther apart
+const SETTLES_MS = 350; // after the last key
+
+/**
+ * The histogram of an answer with a slider beneath it, which sets the radius.
+ * @param {import("./navigation.js").Entry} entry
+ * @returns {HTMLElement | null} null if distances were not counted
+ */
+export function distances({ asked, answer }) {
+  /** @type {number[]} */
+  const counts = answer.histogram;
+  if (!counts) return null;
+  const within = sums(counts);
+  const last = Math.max(REACH, counts.findLastIndex(Boolean));
+  let close = last; // greatest distance of likeness
+  const plot = element("div", { className: "plot", "aria-hidden": "true" });
+  plot.innerHTML =
+    `<svg viewBox="0 0 ${last + 1} ${HEIGHT}" preserveAspectRatio="none">` +
+    '<path class="within"/><path class="far"/></svg>';
+  const [near, far] = plot.querySelectorAll("path");
+  const output = element("output");
+  const summary = element("p", {}, summaryOf(counts, null));
+  const input = element("input", {
+    type: "range",
+    min: "0",
+    max: String(last),
+    value: String(asked.radius ?? last),
+    "aria-label": "Greatest distance in bits",
+  });
+  show();
+  gallery().then(({ closeness }) => {
+    if (!closeness) return;
+    close = closeness.alike;
+    const line = element("span", { className: "chance" }, "chance begins");
+    line.style.left = `${(100 * (close + 1)) / (last + 1)}%`;
+    plot.append(line);
+    summary.textContent = summaryOf(counts, close);
+    show();
+  }, () => {});
+
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  input.addEventListener("input", () => {
+    show();
+    clearTimeout(timer);
+    timer = setTimeout(settle, SETTLES_MS);
+  });
+  /** @param {PointerEvent} event */
+  const follow = ({ clientX }) => {
+    const { left, width } = plot.getBoundingClientRect();
+    input.value = String(Math.floor(((clientX - left) / width) * (last + 1)));
+    show();
+  };
+  plot.addEventListener("pointerdown", (event) => {
+    plot.setPointerCapture(event.pointerId);
+    plot.addEventListener("pointermove", follow);
+    follow(event);
+  });
+  plot.addEventListener("lostpointercapture", settle);
+  if (document.activeElement?.matches(".distances input")) {
+    queueMicrotask(() => input.focus({ preventScroll: true })); // as the slider that it replaces
+  }
+  const label = element("label", {}, "Within ", output);
+  return element("div", { className: "distances" }, plot, input, label, summary);
+
+  function settle() {
+    plot.removeEventListener("pointermove", follow);
+    const radius = input.valueAsNumber === last ? null : input.valueAsNumber;
+    if (radius !== asked.radius) go({ radius }, { replace: true, stay: true });
+  }
+
+  function show() {
+    const bits = input.valueAsNumber;
+    output.value = bits === last ? "any distance" : `${bits} bits: ${counted(within[bits], "picture")}`;
+    input.setAttribute("aria-valuetext", output.value);
+    const end = bits === last ? close : bits;
+    near.setAttribute("d", outline(counts, 0, end));
+    far.setAttribute("d", outline(counts, end + 1, last));
+  }
+}
+
+/**
+ * The number of pictures within each distance.
+ * @param {number[]} counts
+ */
+export function sums(counts) {
+  let sum = 0;
+  return counts.map((count) => (sum += count));
+}
+
+/**
+ * Bars on a logarithmic scale, as an SVG path.
+ * @param {number[]} counts
+ * @param {number} first
+ * @param {number} last inclusive
+ */
+export function outline(counts, first, last) {
+  const most = Math.log1p(Math.max(...counts, 1));
+  const bars = counts.slice(first, last + 1).map((count, place) => {
+    const height = ((HEIGHT * Math.log1p(count)) / most).toFixed(1);
+    return count ? `M${first + place} ${HEIGHT}v-${height}h1V${HEIGHT}z` : "";
+  });
+  return bars.join("");
+}
+
+/**
+ * The histogram in a sentence.
+ * @param {number[]} counts
+ * @param {number | null} alike greatest distance of likeness; null if it was not measured
+ */
+export function summaryOf(counts, alike) {
+  const within = sums(counts);
+  const all = within[within.length - 1];
+  if (!all) return "There is no picture to be found.";
+  const [least, most] = [counts.findIndex(Boolean), counts.findLastIndex(Boolean)];
+  const whole = `${counted(all, "picture")}, ${least} to ${most} bits away`;
+  if (alike === null) return `${whole}.`;
+  return `${whole}; ${number(within[alike])} within ${alike} bits, beyond which chance begins.`;
+}

@@ -26,11 +26,21 @@ export function flipped(hex, bit) {
 }
 
 /**
+ * The numbers of the bits in which two codes differ.
+ * @param {string} first
+ * @param {string} second
+ * @returns {Set<number>}
+ */
+export function differing(first, second) {
+  const others = bitsOf(second);
+  return new Set(bitsOf(first).flatMap((bit, place) => (bit === others[place] ? [] : [place])));
+}
+
+/**
  * The number of bits in which two codes differ.
  * @param {string} first
  * @param {string} second
  */
 export function distanceOf(first, second) {
-  const others = bitsOf(second);
-  return bitsOf(first).reduce((sum, bit, place) => sum + (bit ^ others[place]), 0);
+  return differing(first, second).size;
 }

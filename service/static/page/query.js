@@ -4,12 +4,19 @@ import { cropBox } from "./crop.js";
 import { byId, element } from "./dom.js";
 import { go } from "./navigation.js";
 import { reconstruction, thumbnail } from "./service.js";
+import { understand } from "./understand.js";
 
 /** @type {string | null} */
 let shownUrl = null; // of a picture that was given
 
 /** @param {import("./navigation.js").Entry} entry */
-export function showQuery({ asked, picture }) {
+export function showQuery(entry) {
+  showPicture(entry);
+  understand(entry);
+}
+
+/** @param {import("./navigation.js").Entry} entry */
+function showPicture({ asked, picture }) {
   if (shownUrl) URL.revokeObjectURL(shownUrl);
   shownUrl = null;
   const frame = byId("query-picture");
@@ -20,7 +27,10 @@ export function showQuery({ asked, picture }) {
   const image = element("img", { alt: "The picture that is searched for" });
   if (picture) shownUrl = image.src = URL.createObjectURL(picture);
   else if (asked.id !== null) image.src = thumbnail(asked.id);
-  else image.src = reconstruction(asked.code ?? "");
+  else {
+    image.width = image.height = 32; // known before it is loaded, so that nothing below it moves
+    image.src = reconstruction(asked.code ?? "");
+  }
   frame.replaceChildren(image);
   if (picture || asked.id !== null) {
     frame.append(cropBox(asked.crop, (crop) => go({ crop, ...(picture && { code: null }) })));

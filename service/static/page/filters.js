@@ -4,7 +4,8 @@ import { element } from "./dom.js";
 import { gallery } from "./facts.js";
 import { distances } from "./histogram.js";
 import { go } from "./navigation.js";
-import { number } from "./words.js";
+import { ask } from "./service.js";
+import { number, pathOf } from "./words.js";
 
 const SHOWN = 8; // labels and folders before "more"
 
@@ -15,7 +16,44 @@ const SHOWN = 8; // labels and folders before "more"
 export function filters(entry) {
   const chips = element("div", { className: "chips" });
   gallery().then(({ labels }) => chips.replaceChildren(...labelChips(labels, entry.asked.label)), () => {});
-  return element("div", { className: "filters" }, chips, distances(entry));
+  return element("div", { className: "filters" }, chips, folders(entry), once(entry), distances(entry));
+}
+
+/**
+ * The folder that is searched, and those within it.
+ * @param {import("./navigation.js").Entry} entry
+ */
+function folders({ asked: { folder } }) {
+  const chips = element("div", { className: "chips" });
+  const path = folder === null ? "all folders" : pathOf(folder);
+  const list = element("details", {}, element("summary", {}, `Folder: ${path}`), chips);
+  list.addEventListener("toggle", async () => {
+    if (!list.open || chips.childElementCount) return;
+    const query = folder === null ? "" : `?prefix=${encodeURIComponent(folder)}`;
+    try {
+      const { folders } = await ask(`/v1/gallery/folders${query}`);
+      const all = chip({ label: "all folders", images: null }, folder === null, () => go({ folder: null }));
+      chips.replaceChildren(
+        all,
+        ...folders.map((/** @type {any} */ { prefix, name, images }) =>
+          chip({ label: name, images }, false, () => go({ folder: prefix })),
+        ),
+      );
+    } catch (error) {
+      chips.replaceChildren(element("span", { role: "alert" }, error instanceof Error ? error.message : ""));
+    }
+  });
+  return list;
+}
+
+/**
+ * Whether pictures that are nearly equal are shown once.
+ * @param {import("./navigation.js").Entry} entry
+ */
+function once({ asked }) {
+  const box = element("input", { type: "checkbox", checked: asked.once, id: "once" });
+  box.addEventListener("change", () => go({ once: box.checked }, { replace: true, stay: true }));
+  return element("label", { className: "check" }, box, "Hide near-duplicates");
 }
 
 /**
@@ -25,28 +63,38 @@ export function filters(entry) {
 function labelChips(labels, chosen) {
   const shown = labels.filter(({ label }, place) => place < SHOWN || label === chosen);
   const hidden = labels.filter((one) => !shown.includes(one));
-  const chips = shown.map((one) => chip(one, one.label === chosen));
+  const chips = shown.map((one) => labelChip(one, chosen));
   if (!hidden.length) return chips;
   const more = element(
     "details",
     { className: "more-labels" },
     element("summary", {}, `${number(hidden.length)} more`),
-    element("div", { className: "chips" }, ...hidden.map((one) => chip(one, false))),
+    element("div", { className: "chips" }, ...hidden.map((one) => labelChip(one, chosen))),
   );
   return [...chips, more];
 }
 
 /**
  * @param {{label: string, images: number}} one
- * @param {boolean} chosen
+ * @param {string | null} chosen
  */
-function chip({ label, images }, chosen) {
+function labelChip(one, chosen) {
+  const isChosen = one.label === chosen;
+  return chip(one, isChosen, () => go({ label: isChosen ? null : one.label }));
+}
+
+/**
+ * @param {{label: string, images: number | null}} one
+ * @param {boolean} chosen
+ * @param {() => void} press
+ */
+function chip({ label, images }, chosen, press) {
   const button = element(
     "button",
     { type: "button", className: "chip", "aria-pressed": String(chosen) },
     label,
-    element("span", { className: "count" }, number(images)),
+    images !== null && element("span", { className: "count" }, number(images)),
   );
-  button.addEventListener("click", () => go({ label: chosen ? null : label }));
+  button.addEventListener("click", press);
   return button;
 }

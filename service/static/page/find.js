@@ -1,17 +1,21 @@
 /** The pictures that are close to the query, the nearest first, up to where likeness ends. */
 
 import { hasQuery } from "./address.js";
+import { distanceOf } from "./bits.js";
 import { byId, element } from "./dom.js";
+import { gallery } from "./facts.js";
 import { filters } from "./filters.js";
 import { openLightbox } from "./lightbox.js";
 import { codeIsKnown } from "./navigation.js";
 import { examples } from "./picks.js";
 import { searchOf } from "./question.js";
 import { ask } from "./service.js";
+import { trouble, whenSeen } from "./states.js";
 import { tile } from "./tiles.js";
-import { counted, number } from "./words.js";
+import { counted } from "./words.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
+/** @typedef {import("./tiles.js").Hit} Hit */
 
 const PAGE = 60; // hits of a request
 const MOST = 10_000; // hits that the service skips at most
@@ -34,75 +38,100 @@ export async function showFound(entry, signal) {
     codeIsKnown(entry, answer.code);
   }
   const { answer } = entry;
-  const list = element("ol", { className: "tiles" });
-  const rest = element("div", { className: "rest" });
   byId("results").replaceChildren(
     element("h2", { id: "found", tabIndex: -1 }, headline(answer)),
     examples(asked) || "",
     filters(entry),
-    list,
-    rest,
+    await hits(entry, signal),
   );
-  showHits(entry, list, rest, signal);
 }
 
 /**
- * How many pictures are close, as the histogram counts them.
+ * How many pictures are close.
  * @param {any} answer
  */
-function headline({ hits, histogram }) {
-  const close = hits.filter((/** @type {any} */ hit) => hit.closeness && hit.closeness !== "far");
-  if (!hits.length) return "No picture is within this distance";
+function headline({ hits, asked: { radius } }) {
+  if (!hits.length) return radius === null ? "No picture to be found" : "No picture is this close";
   if (!hits[0].closeness) return `The ${counted(hits.length, "nearest picture")}`;
-  if (!close.length) return "Nothing close";
-  const whole = close.length < hits.length ? number(close.length) : `At least ${number(close.length)}`;
-  return `${whole} close ${close.length === 1 ? "picture" : "pictures"}`;
+  const close = hits.filter(isClose).length;
+  if (!close) return "Nothing close";
+  return `${close === PAGE ? "More than " : ""}${counted(close, "close picture")}`;
 }
 
+/** @param {Hit} hit */
+const isClose = (hit) => hit.closeness !== null && hit.closeness !== "far";
+
 /**
+ * The hits as tiles: those that are close, then a line, and on demand the others.
  * @param {Entry} entry
- * @param {HTMLElement} list
- * @param {HTMLElement} rest of the list: the button for what is far, or the end
  * @param {AbortSignal} signal
  */
-function showHits(entry, list, rest, signal) {
-  const { answer } = entry;
-  const end = answer.hits.findIndex((/** @type {any} */ hit) => hit.closeness === "far");
-  const close = end < 0 || answer.showsFar ? answer.hits : answer.hits.slice(0, end);
-  const open = (/** @type {any} */ hit) => openLightbox(entry, answer.hits, hit);
-  const tiles = close.map((/** @type {any} */ hit) => tile(hit, answer.unit, { open }));
-  if (end >= 0 && answer.showsFar) {
-    tiles.splice(end, 0, element("li", { className: "end" }, LINE));
+async function hits(entry, signal) {
+  const { answer, asked } = entry;
+  const same = asked.once ? ((await gallery()).closeness?.same ?? 0) : -1;
+  const list = element("ol", { className: "tiles" });
+  const rest = element("div", { className: "rest" });
+  const open = (/** @type {Hit} */ hit) => openLightbox(entry, answer.hits, hit);
+  /** @type {Hit[]} */
+  const shown = [];
+  let place = 0; // of the first hit that is not looked at
+  let hasLine = false;
+  show();
+  return element("div", {}, list, rest);
+
+  /** Add tiles for the hits that came since, up to the line. */
+  function show() {
+    for (; place < answer.hits.length; place++) {
+      /** @type {Hit} */
+      const hit = answer.hits[place];
+      if (hit.closeness === "far" && !hasLine) {
+        if (!answer.showsFar) return end(shown.length > 0);
+        if (shown.length) list.append(element("li", { className: "end" }, LINE));
+        hasLine = true;
+      }
+      if (shown.some((one) => isCopy(one, hit, same))) continue;
+      shown.push(hit);
+      list.append(tile(hit, answer.unit, { open }));
+    }
+    if (answer.whole || answer.hits.length >= MOST) rest.replaceChildren();
+    else loadOnScrolling();
   }
-  list.replaceChildren(...tiles);
-  if (end >= 0 && !answer.showsFar) {
+
+  /** @param {boolean} hasClose */
+  function end(hasClose) {
     const more = element("button", { type: "button" }, "Show the nearest of the others");
     more.addEventListener("click", () => {
       answer.showsFar = true;
-      showHits(entry, list, rest, signal);
+      const next = list.children.length;
+      show();
+      list.children[next]?.querySelector("button")?.focus();
     });
-    rest.replaceChildren(
-      element("p", { className: "end" }, end ? LINE : NOTHING_CLOSE),
-      more,
-    );
-  } else if (answer.whole || answer.hits.length >= MOST) {
-    rest.replaceChildren();
-  } else {
+    rest.replaceChildren(element("p", { className: "end" }, hasClose ? LINE : NOTHING_CLOSE), more);
+  }
+
+  function loadOnScrolling() {
     const sentinel = element("p", { className: "more" }, "Loading more…");
     rest.replaceChildren(sentinel);
-    const observer = new IntersectionObserver(
-      async ([{ isIntersecting }]) => {
-        if (!isIntersecting) return;
-        observer.disconnect();
+    const next = async () => {
+      try {
         await loadMore(entry, signal);
-        showHits(entry, list, rest, signal);
-      },
-      { rootMargin: "600px" },
-    );
-    observer.observe(sentinel);
-    signal.addEventListener("abort", () => observer.disconnect());
+        show();
+      } catch (error) {
+        if (!signal.aborted) rest.replaceChildren(trouble(error, loadOnScrolling));
+      }
+    };
+    whenSeen(sentinel, next, signal);
   }
 }
+
+/**
+ * Whether a picture is a near-duplicate of another.
+ * @param {Hit} first
+ * @param {Hit} second
+ * @param {number} same greatest distance of copies; negative if copies are not looked for
+ */
+const isCopy = (first, second, same) =>
+  same >= 0 && first.code !== null && second.code !== null && distanceOf(first.code, second.code) <= same;
 
 const LINE = "Here likeness ends: unlike pictures may be as near as those that follow.";
 const NOTHING_CLOSE =

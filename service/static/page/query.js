@@ -31,6 +31,9 @@ function showPicture({ asked, picture }) {
     image.width = image.height = 32; // known before it is loaded, so that nothing below it moves
     image.src = reconstruction(asked.code ?? "");
   }
+  image.addEventListener("load", () => {
+    frame.style.setProperty("--ratio", String(image.naturalWidth / image.naturalHeight));
+  });
   frame.replaceChildren(image);
   if (picture || asked.id !== null) {
     frame.append(cropBox(asked.crop, (crop) => go({ crop, ...(picture && { code: null }) })));

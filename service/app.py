@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
@@ -91,7 +92,7 @@ def create_app(
         app.include_router(group.router)
         routes += group.router.routes
     folder = Path(__file__).parent / "static"
-    app.mount("/static", StaticFiles(directory=folder), name="static")
+    app.mount("/static", GZipMiddleware(StaticFiles(directory=folder)), name="static")
     routes.append(app.routes[-1])
     app.openapi = described(app)  # type: ignore[method-assign]
     _add_middleware(app, settings, keys, figures, routes)

@@ -32,7 +32,7 @@ def test_every_answer_has_the_security_headers(gallery_folder, monkeypatch):
         for status, answer in (
             (200, client.get("/", headers=key)),
             (200, client.get("/docs")),
-            (200, client.get("/static/page.js")),
+            (200, client.get("/static/page/main.js")),
             (200, client.get("/static-offline-docs/swagger-ui.css")),
             (200, client.get("/v1/gallery", headers=key)),
             (200, client.get("/livez")),
@@ -58,7 +58,7 @@ def test_every_answer_has_the_security_headers(gallery_folder, monkeypatch):
 
 def test_a_browser_asks_whether_a_static_file_is_still_the_same(gallery_folder):
     with serving(gallery_folder) as client:
-        for path in ("/static/page.js", "/static-offline-docs/swagger-ui-bundle.js"):
+        for path in ("/static/page/main.js", "/static-offline-docs/swagger-ui-bundle.js"):
             tag = client.get(path).headers["etag"]
             answer = client.get(path, headers={"If-None-Match": tag})
             assert (answer.status_code, answer.content) == (304, b"")
@@ -68,7 +68,7 @@ def test_a_browser_asks_whether_a_static_file_is_still_the_same(gallery_folder):
 def test_no_answer_repeats_the_host_that_the_client_names(gallery_folder):
     host = "evil.example"
     with serving(gallery_folder) as client:
-        for path in ("/", "/docs", "/openapi.json", "/v1/gallery", "/livez", "/static/page.js",
+        for path in ("/", "/docs", "/openapi.json", "/v1/gallery", "/livez", "/static/page/main.js",
                      "/docs/", "/v1/gallery/", "/static", "/static/", "/v1", "/none"):  # fmt: skip
             headers = {"Host": host, "X-Forwarded-Host": host, "Forwarded": f"host={host}"}
             answer = client.get(path, headers=headers, follow_redirects=False)

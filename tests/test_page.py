@@ -1,22 +1,29 @@
 """The page in a real Chromium, with a real server process."""
 
+import csv
 import hashlib
+import io
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import httpx2
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from hashsearch.closeness import MEANINGS
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index.indexing import index_sources
+from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
 from tests.conftest import CLOSENESS
 from tests.reverse_proxy import reverse_proxy
@@ -91,98 +98,378 @@ def picture(image_files) -> Path:
     return sorted(image_files.rglob("*.*"))[7]
 
 
+def upload(page: Page, path: Path) -> None:
+    page.set_input_files("#file", path)
+    expect(page.locator("#found")).to_be_visible()
+
+
+def tiles(page: Page):
+    return page.locator("#results .tile")
+
+
 def columns(page: Page):
     return page.locator("section.column")
 
 
-def test_an_uploaded_picture_is_answered_by_both_methods_side_by_side(page, picture):
+def show_all(page: Page) -> None:
+    """The hits beyond the line, too."""
+    page.get_by_role("button", name="Show the nearest of the others").click()
+
+
+def answer_of(address: str, picture: Path, path: str = "/v1/search?k=60") -> dict:
+    return httpx2.post(f"{address}{path}", content=picture.read_bytes()).json()
+
+
+# Ask
+
+
+def test_an_uploaded_picture_is_answered_by_what_is_close(page, picture, measured_gallery_folder):
+    with server_of(measured_gallery_folder) as address:
+        page.goto(address)
+        upload(page, picture)
+        hits = answer_of(address, picture)["hits"]
+        close = [hit for hit in hits if hit["closeness"] != "far"]
+        assert 0 < len(close) < 60
+        expect(tiles(page)).to_have_count(len(close))
+        words = tiles(page).locator(".word").all_inner_texts()
+        assert words == [CLOSENESS.word(hit["distance"]) for hit in close]
+        expect(tiles(page).first.locator(".distance")).to_have_text("0 bits")
+        expect(tiles(page).first.locator(".label")).to_have_text(picture.parent.name)
+        expect(tiles(page).first.locator(".name")).to_have_text(picture.name)
+        expect(page.locator("#found")).to_contain_text("close picture")
+        expect(page.get_by_text("Here likeness ends")).to_be_visible()
+        show_all(page)
+        page.wait_for_function("document.querySelectorAll('#results .tile').length >= 60")
+        line = page.locator("#results ol > li").nth(len(close))
+        expect(line).to_have_class("end")
+        assert broken_pictures(page) == 0
+
+
+def broken_pictures(page: Page) -> int:
+    page.wait_for_load_state("networkidle")
+    counted: int = page.evaluate(
+        "[...document.images].filter(i => i.complete && !i.naturalWidth).length"
+    )
+    return counted
+
+
+def test_where_nothing_is_close_the_page_says_so(page, address, measured_gallery_folder):
+    with server_of(measured_gallery_folder) as served:
+        page.goto(f"{served}/?code={'5a' * 32}")
+        expect(page.locator("#found")).to_have_text("Nothing close")
+        expect(tiles(page)).to_have_count(0)
+        show_all(page)
+        page.wait_for_function("document.querySelectorAll('#results .tile').length >= 60")
+
+
+def test_more_pictures_come_by_scrolling(page, picture, address):
+    upload(page, picture)
+    expect(tiles(page)).to_have_count(60)
+    page.mouse.wheel(0, 10**5)
+    page.wait_for_function("document.querySelectorAll('#results .tile').length >= 120")
+    ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
+    expected = answer_of(address, picture, f"/v1/search?k={len(ids)}")["hits"]
+    assert ids == [hit["id"] for hit in expected]
+
+
+def test_a_dropped_picture_is_searched_for(page, picture):
+    data = transfer(page, picture)
+    page.dispatch_event("body", "drop", {"dataTransfer": data})
+    expect(tiles(page)).to_have_count(60)
+
+
+def test_a_pasted_picture_is_searched_for(page, picture):
+    page.evaluate(
+        "given => document.dispatchEvent("
+        "new ClipboardEvent('paste', {clipboardData: given, bubbles: true}))",
+        transfer(page, picture),
+    )
+    expect(tiles(page)).to_have_count(60)
+
+
+def transfer(page: Page, picture: Path):
+    return page.evaluate_handle(
+        "bytes => { const d = new DataTransfer();"
+        " d.items.add(new File([new Uint8Array(bytes)], 'x.jpg')); return d; }",
+        list(picture.read_bytes()),
+    )
+
+
+def test_a_drop_of_something_else_is_explained(page):
+    data = page.evaluate_handle("() => new DataTransfer()")
+    page.dispatch_event("body", "drop", {"dataTransfer": data})
+    expect(page.locator("#problem")).to_contain_text("save the picture first")
+
+
+def test_a_picture_of_chance_can_be_asked_for(page):
+    page.get_by_role("button", name="Surprise me").click()
+    expect(page).to_have_url(re.compile(r"\?id=\d+$"))
+    expect(tiles(page)).to_have_count(60)
+
+
+def test_a_large_picture_is_made_smaller_before_it_is_sent(page, photograph, tmp_path, address):
+    with Image.open(io.BytesIO(photograph)) as image:
+        image.resize((3000, 2000)).save(tmp_path / "large.png")
+    assert (tmp_path / "large.png").stat().st_size > 2_000_000
+    with page.expect_request("**/v1/search*") as sent:
+        page.set_input_files("#file", tmp_path / "large.png")
+    with Image.open(io.BytesIO(sent.value.post_data_buffer)) as image:
+        assert image.size == (1024, 683)
+    expect(tiles(page)).to_have_count(60)
+    code = parse_qs(urlsplit(page.url).query)["code"][0]
+    expected = answer_of(address, tmp_path / "large.png")["code"]
+    # as recompressed copies are
+    assert (int(code, 16) ^ int(expected, 16)).bit_count() < 26
+
+
+def test_a_format_that_the_browser_cannot_show_is_searched_for(page, picture, tmp_path):
+    with Image.open(picture) as image:
+        image.save(tmp_path / "x.tiff")
+    upload(page, tmp_path / "x.tiff")
+    expect(tiles(page)).to_have_count(60)
+    # the service's own preview is shown
+    expect(page.locator("#query-picture img")).to_have_attribute(
+        "src", re.compile("^data:image/png")
+    )
+    assert broken_pictures(page) == 0
+
+
+# Problems
+
+
+def test_a_file_that_is_not_an_image_shows_a_problem_and_the_page_stays_usable(
+    page, picture, tmp_path
+):
+    (tmp_path / "notes.txt").write_text("hello")
+    page.set_input_files("#file", tmp_path / "notes.txt")
+    expect(page.locator("#problem")).to_contain_text("not an image in an accepted format")
+    expect(tiles(page)).to_have_count(0)
+    upload(page, picture)
+    expect(tiles(page)).to_have_count(60)
+    expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_a_service_that_stops_midway_is_explained(page, picture, gallery_folder):
+    with server_of(gallery_folder) as address:
+        page.goto(address)
+        upload(page, picture)
+    page.locator("#results .from").first.click()
+    expect(page.locator("#problem")).to_have_text("The service cannot be reached.")
+    expect(tiles(page)).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (413, "The upload is too large."),
+        (502, "The service is not available; try again in a moment."),
+        (403, "A proxy answered in place of the service, with status 403."),
+        (200, "A proxy answered in place of the service, with status 200."),
+    ],
+)
+def test_a_proxys_own_answer_is_shown_as_a_sentence(page, picture, status, sentence):
+    page.route(
+        "**/v1/search*",
+        lambda route: route.fulfill(
+            status=status, content_type="text/html", body="<html><h1>nginx</h1></html>"
+        ),
+    )
     page.set_input_files("#file", picture)
+    expect(page.locator("#problem")).to_have_text(sentence)
+
+
+def test_a_busy_service_is_asked_again(page, picture):
+    answered = []
+
+    def busy_once(route):
+        answered.append(route)
+        if len(answered) > 1:
+            route.continue_()
+            return
+        route.fulfill(
+            status=503,
+            content_type="application/problem+json",
+            headers={"Retry-After": "1"},
+            body='{"detail": "the service is busy", "code": "busy"}',
+        )
+
+    page.route("**/v1/search*", busy_once)
+    upload(page, picture)
+    expect(tiles(page)).to_have_count(60)
+    assert len(answered) == 2
+
+
+def test_an_empty_gallery_names_the_command_that_fills_it(page, model_folder, tmp_path):
+    GalleryFolder.create(tmp_path / "g", model_folder).close()
+    with server_of(tmp_path / "g") as address:
+        page.goto(address)
+        expect(page.get_by_text("This gallery is empty")).to_be_visible()
+        expect(page.get_by_text("hashsearch index PICTURES")).to_be_visible()
+
+
+# The address
+
+
+def test_a_search_from_a_picture_changes_the_address_and_back_returns(page, address):
+    example = page.locator(".strip a").first
+    chosen = example.get_attribute("data-id")
+    example.click()
+    expect(tiles(page)).to_have_count(60)
+    assert page.url.endswith(f"?id={chosen}")
+    first = page.locator("#results .from").first
+    following = first.get_attribute("data-id")
+    assert following != chosen
+    first.click()
+    expect(page).to_have_url(f"{address}/?id={following}")
+    page.reload()
+    expect(tiles(page)).to_have_count(60)
+    shown = page.locator("#query-picture img")
+    expect(shown).to_have_attribute("src", f"/v1/images/{following}/thumbnail")
+    page.go_back()
+    expect(page).to_have_url(f"{address}/?id={chosen}")
+    expect(shown).to_have_attribute("src", f"/v1/images/{chosen}/thumbnail")
+    page.go_back()
+    expect(tiles(page)).to_have_count(0)
+    expect(page.locator(".strip")).to_be_visible()
+
+
+def test_back_brings_an_uploaded_query_back_without_asking_again(page, picture):
+    upload(page, picture)
+    expect(tiles(page)).to_have_count(60)
+    before = tiles(page).evaluate_all("all => all.map(one => one.dataset.id)")
+    page.locator("#results .from").nth(3).click()
+    expect(page).to_have_url(re.compile(r"\?id="))
+    expect(tiles(page)).to_have_count(60)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.go_back()
+    expect(page).to_have_url(re.compile(r"\?code=[0-9a-f]{64}$"))
+    page.wait_for_load_state("networkidle")
+    assert tiles(page).evaluate_all("all => all.map(one => one.dataset.id)") == before
+    expect(page.locator("#query-picture img")).to_have_attribute("src", re.compile("^blob:"))
+    assert not any("/v1/search" in url for url in asked)
+
+
+def test_an_uploaded_querys_link_holds_its_code(page, picture):
+    upload(page, picture)
+    expect(page).to_have_url(re.compile(r"\?code=[0-9a-f]{64}$"))
+    before = tiles(page).evaluate_all("all => all.map(one => one.dataset.id)")
+    page.goto(page.url)
+    page.reload()
+    expect(tiles(page)).to_have_count(60)
+    assert tiles(page).evaluate_all("all => all.map(one => one.dataset.id)") == before
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_text("choose the picture again to compare pixels")).to_be_visible()
+
+
+# Narrowing
+
+
+def test_a_part_of_the_picture_is_searched_for_by_arrow_keys(page, picture, address):
+    upload(page, picture)
+    corner = page.get_by_role("button", name="Lower right corner of the part")
+    corner.focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowLeft")
+    expect(page).to_have_url(re.compile("crop=0,0,0.7,1"))
+    expected = answer_of(address, picture, "/v1/search?crop=0,0,0.7,1&k=60")
+    expect(page).to_have_url(re.compile(f"code={expected['code']}"))
+    ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
+    assert ids == [hit["id"] for hit in expected["hits"]]
+    page.go_back()
+    expect(page).not_to_have_url(re.compile("crop"))
+
+
+def test_a_part_is_chosen_by_the_mouse(page, picture):
+    upload(page, picture)
+    box = page.locator("#query-picture").bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(r"crop=0,0,0\.[45]\d*,0\.[45]\d*"))
+
+
+def test_labels_and_folders_narrow_the_search(page, picture, address):
+    upload(page, picture)
+    chip = page.locator(".chips .chip").first
+    label = chip.evaluate("chip => chip.firstChild.textContent")
+    chip.click()
+    expect(page).to_have_url(re.compile(f"label={label}"))
+    expected = answer_of(address, picture, f"/v1/search?k=60&label={label}")["hits"]
+    expect(tiles(page)).to_have_count(len(expected))
+    assert set(tiles(page).locator(".label").all_inner_texts()) == {label}
+    page.locator(".chip[aria-pressed=true]", has_text=label).click()
+    expect(page).not_to_have_url(re.compile("label="))
+    page.get_by_text("Folder: all folders").click()
+    page.locator(".filters details .chip", has_text="pictures").click()
+    expect(page).to_have_url(re.compile("folder=pictures"))
+    expect(tiles(page)).to_have_count(60)
+
+
+def test_near_duplicates_can_be_hidden(page, picture, image_files, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number, source in enumerate(sorted(image_files.rglob("*.*"))[:20]):
+        shutil.copy(source, tmp_path / "pictures" / f"{number:02}{source.suffix}")
+    with Image.open(picture) as image:
+        image.save(tmp_path / "pictures" / "copy.jpg", quality=85)
+        image.save(tmp_path / "pictures" / "other.jpg", quality=80)
+    gallery = GalleryFolder.create(tmp_path / "g", PRETRAINED)
+    index_sources(gallery, [Folder(tmp_path / "pictures")], workers=1)
+    gallery.close()
+    with server_of(tmp_path / "g") as address:
+        page.goto(address)
+        upload(page, picture)
+        copies = [
+            hit["uri"] for hit in answer_of(address, picture)["hits"] if hit["distance"] <= 12
+        ]
+        assert len(copies) >= 2
+        expect(tiles(page).nth(1)).to_be_visible()
+        page.get_by_label("Hide near-duplicates").check()
+        expect(page).to_have_url(re.compile("once"))
+        expect(page.locator("#results .word.same")).to_have_count(1)
+
+
+# Compare
+
+
+def compare(page: Page, picture: Path) -> None:
+    upload(page, picture)
+    page.get_by_role("button", name="Compare").click()
     expect(columns(page)).to_have_count(2)
+
+
+def test_methods_are_compared_side_by_side(page, picture):
+    compare(page, picture)
     for number, heading in enumerate(("By 256-bit code", "By pixels")):
         column = columns(page).nth(number)
         expect(column.locator("h2")).to_have_text(heading)
-        expect(column.locator("li")).to_have_count(20)
-        expect(column.locator("li").first.locator(".distance")).to_have_text("0")
-        expect(column.locator("li").first.locator(".label")).to_have_text(picture.parent.name)
+        expect(column.locator(".tile")).to_have_count(20)
     for width in (1280, 1000, 360):
         page.set_viewport_size({"width": width, "height": 900})
-        left, right = (columns(page).nth(n).locator("li").first.bounding_box() for n in (0, 1))
+        left, right = (columns(page).nth(n).locator(".tile").first.bounding_box() for n in (0, 1))
         assert left["x"] + left["width"] <= right["x"]
-        assert left["y"] == right["y"]  # whatever the lines above wrap to
-    page.wait_for_load_state("networkidle")
-    broken = page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).length")
-    assert broken == 0
-
-
-def test_hits_by_code_carry_a_word_up_to_a_line_where_likeness_ends(
-    page, picture, measured_gallery_folder
-):
-    with server_of(measured_gallery_folder) as address:
-        page.goto(address)
-        page.set_input_files("#file", picture)
-        by_code, by_pixels = columns(page).first, columns(page).nth(1)
-        expect(by_code.locator("button")).to_have_count(20)
-        distances = [int(text) for text in by_code.locator(".distance").all_inner_texts()]
-        words = [CLOSENESS.word(distance) for distance in distances]
-        assert by_code.locator(".closeness").all_inner_texts() == words
-        title = f"same: {MEANINGS['same']}"
-        expect(by_code.locator(".closeness").first).to_have_attribute("title", title)
-        rows = by_code.locator("li").evaluate_all("all => all.map(li => li.className === 'end')")
-        first_far = words.index("far")
-        assert 0 < first_far < 20
-        assert rows == [False] * first_far + [True] + [False] * (20 - first_far)
-        expect(by_pixels.locator("li")).to_have_count(20)
-        expect(by_pixels.locator(".closeness")).to_have_count(0)
-        page.wait_for_load_state("networkidle")
-
-
-def test_a_hit_whose_file_is_gone_says_so(page, picture, model_folder, tmp_path):
-    (tmp_path / "pictures").mkdir()
-    for name in ("gone.png", "kept.png"):
-        with Image.open(picture) as image:
-            image.rotate(90 * (name == "kept.png")).save(tmp_path / "pictures" / name)
-    gallery = GalleryFolder.create(tmp_path / "g", model_folder)
-    index_sources(gallery, [Folder(tmp_path / "pictures")], workers=1)
-    gallery.close()
-    (tmp_path / "pictures" / "gone.png").unlink()
-    with server_of(tmp_path / "g") as address:
-        page.goto(address)
-        page.set_input_files("#file", picture)
-        gone, kept = (columns(page).first.locator("li").nth(number) for number in (0, 1))
-        expect(gone.get_by_text("file gone")).to_be_visible()
-        expect(gone.locator("button")).to_have_attribute("title", "pictures/gone.png (file gone)")
-        expect(kept.get_by_text("file gone")).to_be_hidden()
-        expect(kept.locator("button")).to_have_attribute("title", "pictures/kept.png")
-        page.wait_for_load_state("networkidle")
-
-
-def test_a_hit_that_was_added_as_bytes_says_so(page, picture, model_folder, tmp_path):
-    data = picture.read_bytes()
-    gallery = GalleryFolder.create(tmp_path / "g", model_folder)
-    add_image(gallery, gallery.encoder(), data)
-    gallery.close()
-    with server_of(tmp_path / "g") as address:
-        page.goto(address)
-        page.set_input_files("#file", picture)
-        button = columns(page).first.locator("li").first.locator("button")
-        title = f"bytes with SHA-256 {hashlib.sha256(data).hexdigest()}"
-        expect(button).to_have_attribute("title", title)
-        page.wait_for_load_state("networkidle")
-
-
-def test_pictures_that_both_methods_found_are_outlined(page, picture):
-    page.set_input_files("#file", picture)
-    expect(columns(page)).to_have_count(2)
+        assert abs(left["y"] - right["y"]) < 1  # whatever the lines above wrap to
     found = [
-        set(
-            columns(page).nth(n).locator("button").evaluate_all("all => all.map(b => b.dataset.id)")
-        )
+        set(columns(page).nth(n).locator(".tile").evaluate_all("all => all.map(b => b.dataset.id)"))
         for n in (0, 1)
     ]
-    outlined = page.locator(".hits .both").evaluate_all("all => all.map(b => b.dataset.id)")
+    outlined = page.locator(".tile.shared").evaluate_all("all => all.map(b => b.dataset.id)")
     assert set(outlined) == found[0] & found[1]
-    agreement = re.search(r"agree on (\d+) of 20", page.locator("#agreement").inner_text())
+    agreement = re.search(r"agree on (\d+) of 20", page.locator(".agreement").inner_text())
     assert int(agreement[1]) == len(found[0] & found[1])
+    assert broken_pictures(page) == 0
+
+
+def test_hits_of_the_querys_label_are_marked_and_counted(page, address):
+    page.goto(f"{address}/?id=7&view=compare")
+    expect(columns(page)).to_have_count(2)
+    label = httpx2.get(f"{address}/v1/images/7").json()["label"]
+    for number in (0, 1):
+        column = columns(page).nth(number)
+        right = column.locator(".label").all_inner_texts().count(label)
+        expect(column.locator(".precision")).to_have_text(f"precision@20: {right / 20:.2f}")
+        expect(column.get_by_role("img", name="Same label as the query")).to_have_count(right)
 
 
 def test_a_gallery_without_pixels_is_searched_by_code_only_and_the_page_says_so(
@@ -193,81 +480,196 @@ def test_a_gallery_without_pixels_is_searched_by_code_only_and_the_page_says_so(
     gallery.close()
     with server_of(tmp_path / "g") as address:
         page.goto(address)
-        expect(page.get_by_text("the gallery keeps no pixels to compare with")).to_be_visible()
-        page.set_input_files("#file", picture)
-        expect(columns(page)).to_have_count(1)
-        expect(columns(page).locator("li")).to_have_count(20)
-        expect(page.locator("#agreement")).to_have_text("Click any picture to search from it.")
-        assert page.locator(".hits .both").count() == 0
-        page.wait_for_load_state("networkidle")
+        upload(page, picture)
+        page.get_by_role("button", name="Compare").click()
+        expect(page.get_by_text("This gallery was indexed without pixels.")).to_be_visible()
+        expect(columns(page).first.locator(".tile")).to_have_count(20)
 
 
-def test_a_click_on_a_picture_searches_from_it_and_changes_the_address(page, address):
-    example = page.locator("#examples button").first
-    example.click()
-    expect(columns(page)).to_have_count(2)
-    chosen = example.get_attribute("data-id")
-    assert page.url.endswith(f"?id={chosen}")
-    first = columns(page).first.locator("button").first
-    following = first.get_attribute("data-id")
-    assert following != chosen
-    first.click()
-    expect(page).to_have_url(f"{address}/?id={following}")
-    page.reload()
-    expect(columns(page)).to_have_count(2)
-    shown = page.locator("#query-picture")
-    expect(shown).to_have_attribute("src", f"/v1/images/{following}/thumbnail")
-    page.go_back()
-    expect(page).to_have_url(f"{address}/?id={chosen}")
-    expect(shown).to_have_attribute("src", f"/v1/images/{chosen}/thumbnail")
-    page.go_back()
-    expect(columns(page)).to_have_count(0)
+# Results
 
 
-def test_a_file_that_is_not_an_image_shows_a_problem_and_the_page_stays_usable(
-    page, picture, tmp_path
+def test_a_hit_whose_file_is_gone_says_so(page, picture, model_folder, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for name in ("gone.png", "kept.png"):
+        with Image.open(picture) as image:
+            image.rotate(90 * (name == "kept.png")).save(tmp_path / "pictures" / name)
+    gallery = GalleryFolder.create(tmp_path / "g", model_folder)
+    index_sources(gallery, [Folder(tmp_path / "pictures")], workers=1)
+    add_image(gallery, gallery.encoder(), picture.read_bytes())
+    gallery.close()
+    (tmp_path / "pictures" / "gone.png").unlink()
+    with server_of(tmp_path / "g") as address:
+        page.goto(address)
+        upload(page, picture)
+        gone, kept, added = (
+            tiles(page).filter(has_text=name) for name in ("gone.png", "kept.png", "bytes")
+        )
+        expect(gone.get_by_text("file gone")).to_be_visible()
+        expect(gone.locator(".name")).to_have_attribute("title", "pictures/gone.png")
+        expect(kept.get_by_text("file gone")).to_have_count(0)
+        digest = hashlib.sha256(picture.read_bytes()).hexdigest()
+        expect(added.locator(".name")).to_have_attribute("title", f"bytes with SHA-256 {digest}")
+
+
+def test_a_gallery_without_thumbnails_shows_what_the_codes_decode_to(
+    page, picture, model_folder, image_files, tmp_path
 ):
-    (tmp_path / "notes.txt").write_text("hello")
-    page.set_input_files("#file", tmp_path / "notes.txt")
-    expect(page.locator("#problem")).to_contain_text("not an image in an accepted format")
-    expect(columns(page)).to_have_count(0)
-    page.set_input_files("#file", picture)
-    expect(columns(page)).to_have_count(2)
-    expect(page.locator("#problem")).to_be_hidden()
+    gallery = GalleryFolder.create(tmp_path / "g", model_folder, pixels=False, thumbnails=False)
+    index_sources(gallery, [Folder(image_files)], workers=1)
+    gallery.close()
+    with server_of(tmp_path / "g") as address:
+        page.goto(address)
+        upload(page, picture)
+        first = tiles(page).first.locator("img")
+        expect(first).to_have_attribute("src", re.compile(r"/v1/codes/[0-9a-f]{64}/reconstruction"))
+        assert broken_pictures(page) == 0
 
 
-def test_a_dropped_picture_is_searched_for(page, picture):
-    data = page.evaluate_handle(
-        "bytes => { const d = new DataTransfer();"
-        " d.items.add(new File([new Uint8Array(bytes)], 'x.jpg')); return d; }",
-        list(picture.read_bytes()),
-    )
-    page.dispatch_event("#drop", "drop", {"dataTransfer": data})
-    expect(columns(page)).to_have_count(2)
-
-
-def test_a_format_that_the_browser_cannot_show_is_searched_for(page, picture, tmp_path):
-    with Image.open(picture) as image:
-        image.save(tmp_path / "x.tiff")
-    page.set_input_files("#file", tmp_path / "x.tiff")
-    expect(columns(page)).to_have_count(2)
-    expect(page.locator("#query-picture")).to_be_hidden()
-
-
-def test_the_page_can_be_used_by_keyboard(page):
-    page.locator("#examples button").first.focus()
+def test_a_result_is_shown_large_and_closed_again_by_keyboard(page, picture, address):
+    upload(page, picture)
+    opener = tiles(page).nth(1).locator(".picture")
+    opener.focus()
     page.keyboard.press("Enter")
-    expect(columns(page)).to_have_count(2)
-    expect(page.locator("#agreement")).to_be_focused()
+    box = page.get_by_role("dialog")
+    expect(box).to_be_visible()
+    hits = answer_of(address, picture)["hits"]
+    expect(box.get_by_role("heading")).to_have_text(hits[1]["uri"].rpartition("/")[2])
+    page.keyboard.press("ArrowRight")
+    expect(box.get_by_role("heading")).to_have_text(hits[2]["uri"].rpartition("/")[2])
+    expect(box.locator(".bits")).to_contain_text(f"{hits[2]['distance']} of 256 bits differ")
+    page.keyboard.press("Escape")
+    expect(box).to_have_count(0)
+    expect(tiles(page).nth(2).locator(".picture")).to_be_focused()
+
+
+def test_examples_are_added_and_removed(page, picture, address):
+    upload(page, picture)
+    second = tiles(page).nth(1)
+    number = int(second.get_attribute("data-id"))
+    second.get_by_role("button", name=re.compile("More like")).focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(f"like={number}"))
+    code = parse_qs(urlsplit(page.url).query)["code"][0]
+    asked = {"code": code, "like": [number]}
+    expected = httpx2.post(f"{address}/v1/search?k=60", json=asked).json()["hits"]
+    expect(page.locator(".example")).to_have_count(1)
+    ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
+    assert ids == [hit["id"] for hit in expected]
+    page.locator(".example").click()
+    expect(page).not_to_have_url(re.compile("like="))
+
+
+def test_selected_hits_are_exported(page, picture, address):
+    upload(page, picture)
+    for number in (0, 2):
+        tiles(page).nth(number).hover()
+        tiles(page).nth(number).get_by_role("checkbox").check()
+    expect(page.get_by_text("2 selected")).to_be_visible()
+    hits = answer_of(address, picture)["hits"]
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Export CSV").click()
+    rows = list(csv.DictReader(saved.value.path().read_text().splitlines()))
+    assert [int(row["id"]) for row in rows] == [hits[0]["id"], hits[2]["id"]]
+    assert [row["uri"] for row in rows] == [hits[0]["uri"], hits[2]["uri"]]
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Export JSON").click()
+    rows = json.loads(saved.value.path().read_text())
+    assert [row["distance"] for row in rows] == [hits[0]["distance"], hits[2]["distance"]]
+
+
+# Duplicates and the gallery
+
+
+def test_duplicates_are_shown_and_exported(page, measured_gallery_folder):
+    with server_of(measured_gallery_folder) as address:
+        page.goto(address)
+        page.get_by_role("link", name="Duplicates").click()
+        expect(page).to_have_url(re.compile("view=duplicates"))
+        for _ in range(50):
+            answer = httpx2.get(f"{address}/v1/duplicates?limit=100")
+            if answer.status_code == 200:
+                break
+            time.sleep(0.2)
+        groups = answer.json()
+        if groups["total"]:
+            expect(page.locator(".group")).to_have_count(min(groups["total"], 100))
+            expect(page.locator(".group .keep")).to_have_count(min(groups["total"], 100))
+        else:
+            expect(page.get_by_text("duplicates")).not_to_have_count(0)
+
+
+def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, address):
+    page.get_by_role("link", name="Gallery").click()
+    facts = httpx2.get(f"{address}/v1/gallery").json()
+    main = page.locator("#results")
+    expect(main).to_contain_text(f"{facts['images']}")
+    label = facts["labels"][0]
+    main.get_by_role("link", name=label["label"]).first.click()
+    expect(page).to_have_url(re.compile(f"label={label['label']}"))
+    expect(tiles(page)).to_have_count(label["images"])
+
+
+# Everyone
+
+
+def test_the_page_can_be_used_by_keyboard_alone(page):
     page.keyboard.press("Tab")
-    expect(columns(page).first.locator("button").first).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to the results")).to_be_focused()
+    page.locator(".strip a").first.focus()
+    page.keyboard.press("Enter")
+    expect(tiles(page)).to_have_count(60)
+    first = tiles(page).first
+    first.locator(".picture").focus()
+    for name in ("More like", "Less like", "Select"):
+        page.keyboard.press("Tab")
+        focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
+        assert focused.startswith(name)
+    page.keyboard.press("Tab")
+    expect(first.locator(".from")).to_be_focused()
 
 
-def test_nothing_spills_over_on_a_narrow_screen(page, picture):
-    page.set_viewport_size({"width": 360, "height": 700})
-    page.set_input_files("#file", picture)
-    expect(columns(page)).to_have_count(2)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+# The engine alone is used, within pages whose content policy is lifted for it.
+AXE = resources.files("axe_playwright_python") / "axe.min.js"
+VIEWS = ("", "?id=7", "?id=7&view=compare", "?view=duplicates", "?view=gallery")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
+def test_each_view_is_accessible_and_spills_over_nowhere(
+    browser, measured_gallery_folder, width, scheme
+):
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
+    )
+    page = context.new_page()
+    with server_of(measured_gallery_folder) as address:
+        for view in VIEWS:
+            page.goto(f"{address}/{view}")
+            page.wait_for_load_state("networkidle")
+            page.wait_for_function("!document.body.classList.contains('busy')")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+            page.add_script_tag(path=str(AXE))
+            found = page.evaluate("axe.run()")["violations"]
+            assert not found, [(one["id"], one["nodes"][0]["html"]) for one in found]
+    context.close()
+
+
+def test_the_page_weighs_less_than_100_kb(page, address):
+    """What a browser receives of the service's own files to show results."""
+    sizes: dict[str, int] = {}
+
+    def count(response) -> None:
+        if "/static/" in response.url or response.url.rstrip("/") == address:
+            sizes[response.url] = response.request.sizes()["responseBodySize"]
+
+    page.on("response", count)
+    page.goto(address)
+    page.locator(".strip a").first.click()
+    expect(tiles(page)).to_have_count(60)
+    page.wait_for_load_state("networkidle")
+    assert len(sizes) > 10
+    assert sum(sizes.values()) < 100_000
 
 
 # Under a prefix, and within the content policy
@@ -284,16 +686,19 @@ def walk_through(page: Page, address: str, prefix: str, picture: Path, operation
     page.on("response", lambda answer: answer.status < 400 or refused.append(answer.url))
     page.on("console", lambda message: said.append(message.text))
     page.goto(f"{address}{prefix}/")
-    page.set_input_files("#file", picture)
-    expect(columns(page)).to_have_count(2)
-    expect(columns(page).first.locator("li")).to_have_count(20)
-    page.locator("#examples button").first.click()
-    expect(page.locator("#query-picture")).to_have_attribute(
+    page.locator(".strip a").first.click()
+    expect(page.locator("#query-picture img")).to_have_attribute(
         "src", re.compile(rf"^{prefix}/v1/images/\d+/thumbnail$")
     )
-    page.wait_for_load_state("networkidle")
-    broken = page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).length")
-    assert broken == 0
+    upload(page, picture)
+    expect(tiles(page)).to_have_count(60)
+    page.get_by_role("button", name="Compare").click()
+    expect(columns(page).first.locator(".tile")).to_have_count(20)
+    for view in ("Duplicates", "Gallery"):
+        page.get_by_role("link", name=view).click()
+        expect(page).to_have_url(re.compile(f"view={view.lower()}"))
+        page.wait_for_load_state("networkidle")
+    assert broken_pictures(page) == 0
     page.get_by_role("link", name="HTTP interface").click()
     expect(page).to_have_url(f"{address}{prefix}/docs")
     expect(page.locator(".opblock").first).to_be_visible()
@@ -313,27 +718,6 @@ def walk_through(page: Page, address: str, prefix: str, picture: Path, operation
     assert said == []
 
 
-@pytest.mark.parametrize(
-    ("status", "sentence"),
-    [
-        (413, "the upload is too large"),
-        (502, "the service is not available; try again in a moment"),
-        (504, "the service is not available; try again in a moment"),
-        (403, "a proxy answered in place of the service, with status 403"),
-        (200, "a proxy answered in place of the service, with status 200"),
-    ],
-)
-def test_a_proxys_own_answer_is_shown_as_a_sentence(page, picture, status, sentence):
-    page.route(
-        "**/v1/compare*",
-        lambda route: route.fulfill(
-            status=status, content_type="text/html", body="<html><h1>nginx</h1></html>"
-        ),
-    )
-    page.set_input_files("#file", picture)
-    expect(page.locator("#problem")).to_have_text(f"No answer: {sentence}")
-
-
 def test_page_and_documentation_work_behind_a_proxy_under_a_prefix(page, picture, gallery_folder):
     """Whether it takes the prefix off the path or leaves it there."""
     with server_of(gallery_folder, "--root-path", "/pictures") as server:
@@ -341,8 +725,8 @@ def test_page_and_documentation_work_behind_a_proxy_under_a_prefix(page, picture
             with reverse_proxy(server, "/pictures", strips=strips) as proxy:
                 walk_through(page, proxy, "/pictures", picture)
                 page.goto(f"{proxy}/pictures")  # without the slash
-                page.locator("#examples button").first.click()
-                expect(columns(page)).to_have_count(2)
+                page.locator(".strip a").first.click()
+                expect(tiles(page)).to_have_count(60)
                 page.wait_for_load_state("networkidle")
 
 

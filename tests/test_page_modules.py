@@ -1,4 +1,4 @@
-"""The pure parts of the page's modules, tested by Node."""
+"""The page's modules by themselves: their types, and their pure parts in Node."""
 
 import shutil
 import subprocess
@@ -6,13 +6,29 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
+TSC = ROOT / ".venv" / "node" / "node_modules" / ".bin" / "tsc"
+OPTIONS = (
+    "--noEmit --allowJs --checkJs --strict --target es2023 --module es2022 "
+    "--moduleResolution bundler --lib es2023,dom,dom.iterable"
+).split()
 
-def test_the_pages_modules_pass_their_own_tests():
+
+def run(*command: object) -> None:
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)  # type: ignore[call-overload]
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_the_types_that_the_modules_name_are_right():
+    if not TSC.exists():
+        pytest.skip("tsc is not in .venv/node, where .ci/run installs it")
+    run(TSC, *OPTIONS, *sorted((ROOT / "service" / "static" / "page").glob("*.js")))
+
+
+def test_the_pure_parts_pass_their_own_tests():
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node: the page's modules are not tested")
-    folder = Path(__file__).parent / "page"
-    files = sorted(folder.glob("*.test.mjs"))
+    files = sorted((ROOT / "tests" / "page").glob("*.test.mjs"))
     assert files
-    ran = subprocess.run([node, "--test", *files], capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0, ran.stdout
+    run(node, "--test", *files)

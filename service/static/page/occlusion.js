@@ -11,8 +11,8 @@ const DARKEST = 0.8; // of what decides nothing; page.css has it for what is not
 /**
  * The code of a query's picture, its size, and a picture that the service makes of it. Throws
  * Problem if the query has no picture.
- * @param {Entry} entry
- * @param {"tiny" | "occlusion"} part
+ * @param {Pick<Entry, "asked" | "picture">} entry
+ * @param {"tiny" | "preview" | "occlusion"} part
  */
 export async function encode({ asked, picture }, part) {
   let body = picture;

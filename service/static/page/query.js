@@ -3,6 +3,7 @@
 import { cropBox } from "./crop.js";
 import { byId, element } from "./dom.js";
 import { go } from "./navigation.js";
+import { encode } from "./occlusion.js";
 import { reconstruction, thumbnail } from "./service.js";
 import { understand } from "./understand.js";
 
@@ -25,7 +26,12 @@ function showPicture({ asked, picture }) {
     return;
   }
   const image = element("img", { alt: "The picture that is searched for" });
-  if (picture) shownUrl = image.src = URL.createObjectURL(picture);
+  if (picture) {
+    shownUrl = image.src = URL.createObjectURL(picture);
+    const preview = async () => (image.src = (await encode({ asked, picture }, "preview")).url);
+    // The service reads formats that a browser cannot show, such as HEIC.
+    image.addEventListener("error", () => preview().catch(() => image.remove()), { once: true });
+  }
   else if (asked.id !== null) image.src = thumbnail(asked.id);
   else {
     image.width = image.height = 32; // known before it is loaded, so that nothing below it moves

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 
 from hashsearch.closeness import MEANINGS
+from hashsearch.codes import code_to_hex
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.searcher import Searcher
 from service.routes.call import Call, Router
@@ -51,13 +52,12 @@ def _context(searcher: Searcher) -> dict[str, Any]:
         ],
         "stages": STAGES,
         "examples": _sample(searcher, _EXAMPLES),
+        "has_pictures": any(map(searcher.gallery.keeps, ("thumbnails", "pixels"))),
     }
 
 
-def _sample(searcher: Searcher, count: int) -> list[int]:
-    """Random ids of the gallery; they stay the same until it changes."""
+def _sample(searcher: Searcher, count: int) -> dict[int, str]:
+    """The codes of random images, by id; they stay the same until the gallery changes."""
     random = np.random.default_rng(searcher.generation)
-    chosen: list[int] = random.choice(
-        searcher.ids, min(count, len(searcher.ids)), replace=False
-    ).tolist()
-    return chosen
+    ids = random.choice(searcher.ids, min(count, len(searcher.ids)), replace=False)
+    return dict(zip(ids.tolist(), map(code_to_hex, searcher.codes(ids)), strict=True))

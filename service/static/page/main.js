@@ -2,7 +2,6 @@
 
 import { hasQuery, NOTHING } from "./address.js";
 import { showComparison } from "./compare.js";
-import { byId } from "./dom.js";
 import { showFound } from "./find.js";
 import { gallery } from "./facts.js";
 import { askById, askFor, begin, fail, go, searches } from "./navigation.js";
@@ -80,9 +79,10 @@ async function pictureOf(id, signal) {
 }
 
 function listen() {
-  const file = /** @type {HTMLInputElement} */ (byId("file"));
-  const camera = /** @type {HTMLInputElement} */ (byId("camera"));
-  for (const input of [file, camera]) {
+  // An empty gallery has no place to ask.
+  for (const input of /** @type {NodeListOf<HTMLInputElement>} */ (
+    document.querySelectorAll("#file, #camera")
+  )) {
     input.addEventListener("change", () => {
       const [chosen] = input.files ?? [];
       input.value = ""; // the same file may be chosen again
@@ -104,7 +104,7 @@ function listen() {
   document.addEventListener("paste", (event) => {
     if (event.clipboardData?.files.length) take(event.clipboardData);
   });
-  byId("surprise").addEventListener("click", surprise);
+  document.getElementById("surprise")?.addEventListener("click", surprise);
   document.addEventListener("click", (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return; // opens another tab
     const link = /** @type {Element} */ (event.target).closest("a[data-id], a[data-view]");

@@ -108,7 +108,7 @@ def test_with_keys_for_all_every_path_but_the_open_ones_needs_one(gallery_folder
                 assert answer.headers["www-authenticate"] == "Bearer"
         problem(client.get("/"), 401, "unauthorized")
         problem(client.get("/", headers=bearer(SECOND)), 401, "unauthorized")
-        for path in ("/livez", "/readyz", "/docs", "/openapi.json", "/static/page.js"):
+        for path in ("/livez", "/readyz", "/docs", "/openapi.json", "/static/page/main.js"):
             assert client.get(path).status_code == 200
         assert client.get("/static-offline-docs/swagger-ui.css").status_code == 200
         problem(client.get("/static/%2e%2e/v1/gallery"), 404, "not-found")

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -81,6 +80,13 @@ def address(gallery_folder):
         yield found
 
 
+@pytest.fixture(scope="module")
+def measured(measured_gallery_folder):
+    """The address of a server of the same, whose distances have words."""
+    with server_of(measured_gallery_folder) as found:
+        yield found
+
+
 @pytest.fixture
 def page(browser: Browser, address: str):
     context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -123,43 +129,42 @@ def answer_of(address: str, picture: Path, path: str = "/v1/search?k=60") -> dic
 # Ask
 
 
-def test_an_uploaded_picture_is_answered_by_what_is_close(page, picture, measured_gallery_folder):
-    with server_of(measured_gallery_folder) as address:
-        page.goto(address)
-        upload(page, picture)
-        hits = answer_of(address, picture)["hits"]
-        close = [hit for hit in hits if hit["closeness"] != "far"]
-        assert 0 < len(close) < 60
-        expect(tiles(page)).to_have_count(len(close))
-        words = tiles(page).locator(".word").all_inner_texts()
-        assert words == [CLOSENESS.word(hit["distance"]) for hit in close]
-        expect(tiles(page).first.locator(".distance")).to_have_text("0 bits")
-        expect(tiles(page).first.locator(".label")).to_have_text(picture.parent.name)
-        expect(tiles(page).first.locator(".name")).to_have_text(picture.name)
-        expect(page.locator("#found")).to_contain_text("close picture")
-        expect(page.get_by_text("Here likeness ends")).to_be_visible()
-        show_all(page)
-        expect(tiles(page).nth(59)).to_be_attached()
-        line = page.locator("#results ol > li").nth(len(close))
-        expect(line).to_have_class("end")
-        assert broken_pictures(page) == []
+def test_an_uploaded_picture_is_answered_by_what_is_close(page, picture, measured):
+    page.goto(measured)
+    upload(page, picture)
+    hits = answer_of(measured, picture)["hits"]
+    close = [hit for hit in hits if hit["closeness"] != "far"]
+    assert 0 < len(close) < 60
+    expect(tiles(page)).to_have_count(len(close))
+    words = tiles(page).locator(".word").all_inner_texts()
+    assert words == [CLOSENESS.word(hit["distance"]) for hit in close]
+    expect(tiles(page).first.locator(".distance")).to_have_text("0 bits")
+    expect(tiles(page).first.locator(".label")).to_have_text(picture.parent.name)
+    expect(tiles(page).first.locator(".name")).to_have_text(picture.name)
+    expect(page.locator("#found")).to_contain_text("close picture")
+    expect(page.get_by_text("Here likeness ends")).to_be_visible()
+    show_all(page)
+    expect(tiles(page).nth(59)).to_be_attached()
+    line = page.locator("#results ol > li").nth(len(close))
+    expect(line).to_have_class("end")
+    assert broken_pictures(page) == []
 
 
 def broken_pictures(page: Page) -> list[str]:
     page.wait_for_load_state("networkidle")
     broken: list[str] = page.evaluate(
-        "[...document.images].filter(i => i.src && i.complete && !i.naturalWidth).map(i => i.outerHTML)"
+        "[...document.images].filter(i => i.src && i.complete && !i.naturalWidth)"
+        ".map(i => i.outerHTML)"
     )
     return broken
 
 
-def test_where_nothing_is_close_the_page_says_so(page, address, measured_gallery_folder):
-    with server_of(measured_gallery_folder) as served:
-        page.goto(f"{served}/?code={'5a' * 32}")
-        expect(page.locator("#found")).to_have_text("Nothing close")
-        expect(tiles(page)).to_have_count(0)
-        show_all(page)
-        expect(tiles(page).nth(59)).to_be_attached()
+def test_where_nothing_is_close_the_page_says_so(page, measured):
+    page.goto(f"{measured}/?code={'5a' * 32}")
+    expect(page.locator("#found")).to_have_text("Nothing close")
+    expect(tiles(page)).to_have_count(0)
+    show_all(page)
+    expect(tiles(page).nth(59)).to_be_attached()
 
 
 def test_more_pictures_come_by_scrolling(page, picture, address):
@@ -408,27 +413,33 @@ def test_labels_and_folders_narrow_the_search(page, picture, address):
     expect(tiles(page)).to_have_count(60)
 
 
-def test_near_duplicates_can_be_hidden(page, picture, image_files, tmp_path):
-    (tmp_path / "pictures").mkdir()
+@pytest.fixture(scope="module")
+def copies(image_files, picture, tmp_path_factory):
+    """The address of a server of 20 pictures, of which one has two recompressed copies."""
+    folder = tmp_path_factory.mktemp("copies") / "pictures"
+    folder.mkdir()
     for number, source in enumerate(sorted(image_files.rglob("*.*"))[:20]):
-        shutil.copy(source, tmp_path / "pictures" / f"{number:02}{source.suffix}")
+        shutil.copy(source, folder / f"{number:02}{source.suffix}")
     with Image.open(picture) as image:
-        image.save(tmp_path / "pictures" / "copy.jpg", quality=85)
-        image.save(tmp_path / "pictures" / "other.jpg", quality=80)
-    gallery = GalleryFolder.create(tmp_path / "g", PRETRAINED)
-    index_sources(gallery, [Folder(tmp_path / "pictures")], workers=1)
+        image.save(folder / "=copy.png")
+        image.save(folder / "fine.jpg", quality=95)
+    gallery = GalleryFolder.create(folder.with_name("gallery"), PRETRAINED)
+    index_sources(gallery, [Folder(folder)], workers=1)
     gallery.close()
-    with server_of(tmp_path / "g") as address:
-        page.goto(address)
-        upload(page, picture)
-        copies = [
-            hit["uri"] for hit in answer_of(address, picture)["hits"] if hit["distance"] <= 12
-        ]
-        assert len(copies) >= 2
-        expect(tiles(page).nth(1)).to_be_visible()
-        page.get_by_label("Hide near-duplicates").check()
-        expect(page).to_have_url(re.compile("once"))
-        expect(page.locator("#results .word.same")).to_have_count(1)
+    with server_of(folder.with_name("gallery")) as found:
+        yield found
+
+
+def test_near_duplicates_can_be_hidden(page, picture, copies):
+    page.goto(copies)
+    upload(page, picture)
+    same = page.locator("#results .word.same")
+    expect(same).to_have_count(3)
+    page.get_by_label("Hide near-duplicates").check()
+    expect(page).to_have_url(re.compile("once"))
+    expect(same).to_have_count(1)
+    page.reload()
+    expect(same).to_have_count(1)
 
 
 # Compare
@@ -582,22 +593,24 @@ def test_selected_hits_are_exported(page, picture, address):
 # Duplicates and the gallery
 
 
-def test_duplicates_are_shown_and_exported(page, measured_gallery_folder):
-    with server_of(measured_gallery_folder) as address:
-        page.goto(address)
-        page.get_by_role("link", name="Duplicates").click()
-        expect(page).to_have_url(re.compile("view=duplicates"))
-        for _ in range(50):
-            answer = httpx2.get(f"{address}/v1/duplicates?limit=100")
-            if answer.status_code == 200:
-                break
-            time.sleep(0.2)
-        groups = answer.json()
-        if groups["total"]:
-            expect(page.locator(".group")).to_have_count(min(groups["total"], 100))
-            expect(page.locator(".group .keep")).to_have_count(min(groups["total"], 100))
-        else:
-            expect(page.get_by_text("duplicates")).not_to_have_count(0)
+def test_duplicates_are_shown_and_exported(page, copies):
+    page.goto(copies)
+    page.get_by_role("link", name="Duplicates").click()
+    group = page.locator(".group")
+    expect(group).to_have_count(1)
+    (expected,) = httpx2.get(f"{copies}/v1/duplicates").json()["groups"]
+    expect(group.locator(".tile")).to_have_count(3)
+    expect(group.locator(".tile").first.get_by_text("keep")).to_be_visible()
+    ids = group.locator(".tile").evaluate_all(
+        "all => all.map(one => Number(one.querySelector('[data-id]').dataset.id))"
+    )
+    assert ids == [file["id"] for file in expected["files"]]
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="CSV").click()
+    rows = list(csv.DictReader(saved.value.path().read_text().splitlines()))
+    assert [row["keep"] for row in rows] == ["1", "0", "0"]
+    assert [int(row["id"]) for row in rows] == ids
+    assert "pictures/%3Dcopy.png" in {row["uri"] for row in rows}
 
 
 def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, address):
@@ -635,24 +648,20 @@ AXE = resources.files("axe_playwright_python") / "axe.min.js"
 VIEWS = ("", "?id=7", "?id=7&view=compare", "?view=duplicates", "?view=gallery")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 1280])
-def test_each_view_is_accessible_and_spills_over_nowhere(
-    browser, measured_gallery_folder, width, scheme
-):
+@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (1280, "light")])
+def test_each_view_is_accessible_and_spills_over_nowhere(browser, measured, width, scheme):
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
     )
     page = context.new_page()
-    with server_of(measured_gallery_folder) as address:
-        for view in VIEWS:
-            page.goto(f"{address}/{view}")
-            page.wait_for_load_state("networkidle")
-            expect(page.locator("body")).not_to_have_class(re.compile("busy"))
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, view
-            page.add_script_tag(path=str(AXE))
-            found = page.evaluate("axe.run()")["violations"]
-            assert not found, [(one["id"], one["nodes"][0]["html"]) for one in found]
+    for view in VIEWS:
+        page.goto(f"{measured}/{view}")
+        page.wait_for_load_state("networkidle")
+        expect(page.locator("body")).not_to_have_class(re.compile("busy"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+        page.add_script_tag(path=str(AXE))
+        found = page.evaluate("axe.run()")["violations"]
+        assert not found, [(one["id"], one["nodes"][0]["html"]) for one in found]
     context.close()
 
 

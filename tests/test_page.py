@@ -549,7 +549,7 @@ def test_a_result_is_shown_large_and_closed_again_by_keyboard(page, picture, add
     expect(box.get_by_role("heading")).to_have_text(hits[1]["uri"].rpartition("/")[2])
     page.keyboard.press("ArrowRight")
     expect(box.get_by_role("heading")).to_have_text(hits[2]["uri"].rpartition("/")[2])
-    expect(box.locator("section.bits")).to_contain_text(f"{hits[2]['distance']} of 256 bits differ")
+    expect(box.locator(".differences")).to_contain_text(f"{hits[2]['distance']} of 256 bits differ")
     page.keyboard.press("Escape")
     expect(box).to_have_count(0)
     expect(tiles(page).nth(2).locator(".picture")).to_be_focused()

@@ -39,8 +39,8 @@ export function openLightbox(entry, hits, hit, unit = "bits") {
   const close = button("✕", "Close", () => dialog.close());
   const asked = frame("Query");
   const found = frame("Result");
-  const facts = element("div", { className: "facts" });
-  const bits = element("section", { className: "bits" });
+  const facts = element("div", { className: "about" });
+  const bits = element("section", { className: "differences" });
   const frames = element("div", { className: "frames" }, asked.figure, found.figure);
   const dialog = element(
     "dialog",
@@ -48,7 +48,7 @@ export function openLightbox(entry, hits, hit, unit = "bits") {
     element("div", { className: "bar" }, previous, count, next, title, less, more, close),
     frames,
     facts,
-    bits,
+    element("details", { className: "which" }, element("summary", {}, "Which bits differ"), bits),
   );
   document.body.append(dialog);
   dialog.addEventListener("keydown", pressed);

@@ -5,6 +5,8 @@ import { tools } from "./picks.js";
 import { reconstruction, ROOT } from "./service.js";
 import { distanceIn, nameOf, pathOf } from "./words.js";
 
+const LATE_MS = 200; // after which a thumbnail that is seen is late
+
 /**
  * @typedef {object} Hit an image that was found, as the service describes it
  * @property {number} id
@@ -64,15 +66,19 @@ export function tile(hit, unit, actions) {
 }
 
 /**
- * An image's thumbnail; before it is there, and where the gallery keeps none, what its code
- * decodes to.
+ * An image's thumbnail; where it is late, and where the gallery keeps none, what its code decodes
+ * to.
  * @param {{id: number, thumbnail: string, code: string | null}} image
  * @returns {HTMLImageElement}
  */
 export function picture({ thumbnail, code }) {
   const image = element("img", { alt: "", loading: "lazy", decoding: "async", width: 128, height: 128 });
   if (code) {
-    image.style.backgroundImage = `url(${JSON.stringify(reconstruction(code))})`;
+    setTimeout(() => {
+      const { top, bottom } = image.getBoundingClientRect();
+      const isSeen = bottom > 0 && top < innerHeight;
+      if (!image.complete && isSeen) image.style.backgroundImage = `url("${reconstruction(code)}")`;
+    }, LATE_MS);
     image.addEventListener("error", () => (image.src = reconstruction(code)), { once: true });
   }
   image.src = thumbnail.startsWith(ROOT) ? thumbnail : ROOT + thumbnail;

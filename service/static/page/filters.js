@@ -7,16 +7,17 @@ import { go } from "./navigation.js";
 import { ask } from "./service.js";
 import { number, pathOf } from "./words.js";
 
-const SHOWN = 8; // labels and folders before "more"
+const SHOWN = 12; // labels and folders before "more"
 
 /**
  * @param {import("./navigation.js").Entry} entry
  * @returns {HTMLElement}
  */
 export function filters(entry) {
-  const chips = element("div", { className: "chips" });
+  const chips = element("div", { className: "chips labels" });
   gallery().then(({ labels }) => chips.replaceChildren(...labelChips(labels, entry.asked.label)), () => {});
-  return element("div", { className: "filters" }, chips, folders(entry), once(entry), distances(entry));
+  const others = element("div", { className: "others" }, folders(entry), once(entry));
+  return element("div", { className: "filters" }, element("div", {}, chips, others), distances(entry));
 }
 
 /**

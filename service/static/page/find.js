@@ -5,6 +5,7 @@ import { distanceOf } from "./bits.js";
 import { byId, element } from "./dom.js";
 import { gallery } from "./facts.js";
 import { filters } from "./filters.js";
+import { sums } from "./histogram.js";
 import { openLightbox } from "./lightbox.js";
 import { codeIsKnown } from "./navigation.js";
 import { examples } from "./picks.js";
@@ -38,37 +39,37 @@ export async function showFound(entry, signal) {
     codeIsKnown(entry, answer.code);
   }
   const { answer } = entry;
+  const { closeness } = await gallery();
+  signal.throwIfAborted();
   byId("results").replaceChildren(
-    element("h2", { id: "found", tabIndex: -1 }, headline(answer)),
+    element("h2", { id: "found", tabIndex: -1 }, headline(answer, closeness)),
     examples(asked) || "",
     filters(entry),
-    await hits(entry, signal),
+    hits(entry, closeness, signal),
   );
 }
 
 /**
  * How many pictures are close.
  * @param {any} answer
+ * @param {{alike: number} | null} closeness
  */
-function headline({ hits, asked: { radius } }) {
+function headline({ hits, histogram, asked: { radius } }, closeness) {
   if (!hits.length) return radius === null ? "No picture to be found" : "No picture is this close";
-  if (!hits[0].closeness) return `The ${counted(hits.length, "nearest picture")}`;
-  const close = hits.filter(isClose).length;
-  if (!close) return "Nothing close";
-  return `${close === PAGE ? "More than " : ""}${counted(close, "close picture")}`;
+  if (!histogram || !closeness) return "The nearest pictures";
+  const close = sums(histogram)[Math.min(closeness.alike, radius ?? Infinity)];
+  return close ? counted(close, "close picture") : "Nothing close";
 }
-
-/** @param {Hit} hit */
-const isClose = (hit) => hit.closeness !== null && hit.closeness !== "far";
 
 /**
  * The hits as tiles: those that are close, then a line, and on demand the others.
  * @param {Entry} entry
+ * @param {{same: number} | null} closeness
  * @param {AbortSignal} signal
  */
-async function hits(entry, signal) {
+function hits(entry, closeness, signal) {
   const { answer, asked } = entry;
-  const same = asked.once ? ((await gallery()).closeness?.same ?? 0) : -1;
+  const same = asked.once ? (closeness?.same ?? 0) : -1;
   const list = element("ol", { className: "tiles" });
   const rest = element("div", { className: "rest" });
   const open = (/** @type {Hit} */ hit) => openLightbox(entry, answer.hits, hit);
@@ -85,7 +86,8 @@ async function hits(entry, signal) {
       /** @type {Hit} */
       const hit = answer.hits[place];
       if (hit.closeness === "far" && !hasLine) {
-        if (!answer.showsFar) return end(shown.length > 0);
+        // Who sets a distance beyond the line wants to see what lies there.
+        if (!answer.showsFar && asked.radius === null) return end(shown.length > 0);
         if (shown.length) list.append(element("li", { className: "end" }, LINE));
         hasLine = true;
       }

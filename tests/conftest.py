@@ -270,3 +270,12 @@ def open_searcher(folder: Path) -> Searcher:
     """A searcher of a gallery folder that does not change."""
     gallery = GalleryFolder(folder)
     return Searcher(gallery)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real Chromium, one for all tests: Playwright can be started once in a process."""
+    from tests.browsing import started_browser  # which few tests need
+
+    with started_browser() as started:
+        yield started

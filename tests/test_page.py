@@ -4,12 +4,8 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -17,60 +13,18 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
+from tests.browsing import server_of
 from tests.conftest import CLOSENESS
 from tests.reverse_proxy import reverse_proxy
 
 pytestmark = pytest.mark.browser
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Chromium must not contact its own servers; root needs --no-sandbox.
-_SWITCHES = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    found = next(filter(None, map(shutil.which, _NAMES)), None)
-    with sync_playwright() as playwright:
-        path = found or playwright.chromium.executable_path
-        if not Path(path).exists():
-            message = f"no Chromium: none of {', '.join(_NAMES)} is on the PATH"
-            pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-        launched = playwright.chromium.launch(executable_path=path, args=list(_SWITCHES))
-        yield launched
-        launched.close()
-
-
-@contextmanager
-def server_of(gallery: Path, *arguments: str, **environment: str):
-    """Run a server process; yields its address."""
-    command = Path(sys.executable).with_name("hashsearch")
-    with subprocess.Popen(
-        [command, "serve", "--gallery", gallery, "--port", "0", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, **environment},
-    ) as server:
-        try:
-            yield re.search(r"http://[\d.:]+", server.stdout.readline())[0]
-        finally:
-            server.terminate()
-        assert server.wait(timeout=15) in (0, -15)
 
 
 @pytest.fixture(scope="module")
@@ -689,8 +643,9 @@ def walk_through(page: Page, address: str, prefix: str, picture: Path, operation
     """Use the page and the documentation, as shown at an address under a prefix.
 
     Everything that the browser asks for lies under the prefix, and nothing is refused.
-    operations: how many are opened in the documentation, beside /livez.
+    operations: how many are opened in the documentation, beside /livez; 0 leaves it out.
     """
+    page.goto("about:blank")  # ends what a former address still asks for
     asked, refused, said = [], [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("response", lambda answer: answer.status < 400 or refused.append(answer.url))
@@ -709,8 +664,18 @@ def walk_through(page: Page, address: str, prefix: str, picture: Path, operation
         expect(page).to_have_url(re.compile(f"view={view.lower()}"))
         page.wait_for_load_state("networkidle")
     assert broken_pictures(page) == []
+    if operations:
+        read_documentation(page, f"{address}{prefix}", operations)
+        assert f"{address}{prefix}/livez" in asked
+    within = (f"{address}{prefix}/", "blob:", "data:")
+    assert [url for url in asked if not url.startswith(within)] == []
+    assert refused == []
+    assert said == []
+
+
+def read_documentation(page: Page, service: str, operations: int) -> None:
     page.get_by_role("link", name="HTTP interface").click()
-    expect(page).to_have_url(f"{address}{prefix}/docs")
+    expect(page).to_have_url(f"{service}/docs")
     expect(page.locator(".opblock").first).to_be_visible()
     expect(page.locator(".info .title")).to_contain_text("HashSearch")
     for operation in page.locator(".opblock-summary-control").all()[:operations]:
@@ -722,10 +687,6 @@ def walk_through(page: Page, address: str, prefix: str, picture: Path, operation
     status = livez.locator(".live-responses-table td.response-col_status").last
     expect(status).to_contain_text("200")
     page.wait_for_load_state("networkidle")
-    assert f"{address}{prefix}/livez" in asked
-    assert all(url.startswith((f"{address}{prefix}/", "blob:", "data:")) for url in asked)
-    assert refused == []
-    assert said == []
 
 
 def test_page_and_documentation_work_behind_a_proxy_under_a_prefix(page, picture, gallery_folder):
@@ -733,7 +694,7 @@ def test_page_and_documentation_work_behind_a_proxy_under_a_prefix(page, picture
     with server_of(gallery_folder, "--root-path", "/pictures") as server:
         for strips in (True, False):
             with reverse_proxy(server, "/pictures", strips=strips) as proxy:
-                walk_through(page, proxy, "/pictures", picture)
+                walk_through(page, proxy, "/pictures", picture, operations=int(strips))
                 page.goto(f"{proxy}/pictures")  # without the slash
                 page.locator(".strip a").first.click()
                 expect(tiles(page)).to_have_count(60)
@@ -744,7 +705,7 @@ def test_two_proxies_show_one_service_under_two_prefixes(page, picture, address)
     for prefix in ("/pictures", "/a/b"):
         headers = {"X-Forwarded-Prefix": prefix}
         with reverse_proxy(address, prefix, strips=True, headers=headers) as proxy:
-            walk_through(page, proxy, prefix, picture)
+            walk_through(page, proxy, prefix, picture, operations=int(prefix == "/a/b"))
 
 
 def test_page_and_documentation_live_within_their_content_policy(page, address, picture):

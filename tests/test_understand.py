@@ -11,10 +11,9 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
-from tests.test_page import browser, server_of
+from tests.browsing import server_of
 
 pytestmark = pytest.mark.browser
-__all__ = ["browser"]  # a fixture
 
 CODE = "/static/page/code.js"
 HISTOGRAM = "/static/page/histogram.js"

@@ -1,0 +1,57 @@
+"""A real Chromium, and servers of their own processes for it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Chromium must not contact its own servers; root needs --no-sandbox.
+_SWITCHES = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def started_browser() -> Iterator[Browser]:
+    """Skips the tests that need it where there is none, but fails them in CI."""
+    found = next(filter(None, map(shutil.which, _NAMES)), None)
+    with sync_playwright() as playwright:
+        path = found or playwright.chromium.executable_path
+        if not Path(path).exists():
+            message = f"no Chromium: none of {', '.join(_NAMES)} is on the PATH"
+            pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        launched = playwright.chromium.launch(executable_path=path, args=list(_SWITCHES))
+        yield launched
+        launched.close()
+
+
+@contextmanager
+def server_of(gallery: Path, *arguments: str, **environment: str):
+    """Run a server process; yields its address."""
+    command = Path(sys.executable).with_name("hashsearch")
+    with subprocess.Popen(
+        [command, "serve", "--gallery", gallery, "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **environment},
+    ) as server:
+        try:
+            yield re.search(r"http://[\d.:]+", server.stdout.readline())[0]
+        finally:
+            server.terminate()
+        assert server.wait(timeout=15) in (0, -15)

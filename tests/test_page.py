@@ -209,6 +209,14 @@ def test_a_file_that_is_not_an_image_shows_a_problem_and_the_page_stays_usable(
     expect(page.locator("#problem")).to_be_hidden()
 
 
+def test_a_drop_of_nothing_leaves_what_is_shown(page, picture, tmp_path):
+    upload(page, picture)
+    (tmp_path / "empty.jpg").touch()
+    page.set_input_files("#file", tmp_path / "empty.jpg")
+    expect(page.locator("#problem")).to_have_text("The file is empty.")
+    expect(tiles(page)).to_have_count(60)
+
+
 def test_a_service_that_stops_midway_is_explained(page, picture, gallery_folder):
     with server_of(gallery_folder) as address:
         page.goto(address)
@@ -216,6 +224,7 @@ def test_a_service_that_stops_midway_is_explained(page, picture, gallery_folder)
     page.locator("#results .from").first.click()
     expect(page.locator("#problem")).to_have_text("The service cannot be reached.")
     expect(tiles(page)).to_have_count(0)
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
 
 
 @pytest.mark.parametrize(
@@ -348,6 +357,20 @@ def test_a_part_is_chosen_by_the_mouse(page, picture):
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
     page.mouse.up()
     expect(page).to_have_url(re.compile(r"crop=0,0,0\.[45]\d*,0\.[45]\d*"))
+
+
+def test_a_part_of_an_image_of_the_gallery_does_not_find_it(page, address):
+    page.goto(f"{address}/?id=7&crop=0,0,0.8,0.8")
+    expect(tiles(page)).to_have_count(59)
+    ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
+    assert 7 not in ids
+    corner = page.get_by_role("button", name="Lower right corner of the part")
+    corner.focus()
+    for key in ("ArrowRight", "ArrowDown") * 4:
+        page.keyboard.press(key)
+    expect(page).to_have_url(f"{address}/?id=7")
+    expect(tiles(page)).to_have_count(60)
+    expect(corner).to_be_focused()
 
 
 def test_labels_and_folders_narrow_the_search(page, picture, address):
@@ -487,8 +510,12 @@ def test_a_gallery_without_thumbnails_shows_what_the_codes_decode_to(
     with server_of(tmp_path / "g") as address:
         page.goto(address)
         upload(page, picture)
-        first = tiles(page).first.locator("img")
-        expect(first).to_have_attribute("src", re.compile(r"/v1/codes/[0-9a-f]{64}/reconstruction"))
+        decoded = re.compile(r"/v1/codes/[0-9a-f]{64}/reconstruction")
+        expect(tiles(page).first.locator("img")).to_have_attribute("src", decoded)
+        assert broken_pictures(page) == []
+        page.goto(f"{address}/?id=7")
+        expect(page.locator("#query-picture img")).to_have_attribute("src", decoded)
+        expect(page.locator(".crop")).to_have_count(0)
         assert broken_pictures(page) == []
 
 
@@ -584,6 +611,8 @@ def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, addr
 def test_the_page_can_be_used_by_keyboard_alone(page):
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the results")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#results")).to_be_focused()
     page.locator(".strip a").first.focus()
     page.keyboard.press("Enter")
     expect(tiles(page)).to_have_count(60)
@@ -595,6 +624,12 @@ def test_the_page_can_be_used_by_keyboard_alone(page):
         assert focused.startswith(name)
     page.keyboard.press("Tab")
     expect(first.locator(".from")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#found")).to_be_focused()  # the link that had the focus is gone
+    page.get_by_label("Hide near-duplicates").focus()
+    page.keyboard.press("Space")
+    expect(page).to_have_url(re.compile("once"))
+    expect(page.get_by_label("Hide near-duplicates")).to_be_focused()
 
 
 # The engine alone is used, within pages whose content policy is lifted for it.
@@ -732,6 +767,6 @@ def test_a_script_that_is_injected_does_not_run(page, address, path):
         }"""
     )
     page.wait_for_timeout(300)
-    assert page.title().startswith("HashSearch")
+    assert page.title().endswith("HashSearch")
     assert page.evaluate("document.baseURI") == address + path
     assert sum("Content Security Policy" in text for text in said) >= 3

@@ -42,5 +42,11 @@ export function differing(first, second) {
  * @param {string} second
  */
 export function distanceOf(first, second) {
-  return differing(first, second).size;
+  let sum = 0;
+  for (let place = 0; place < BITS / 4; place++) {
+    sum += ONES[parseInt(first[place], 16) ^ parseInt(second[place], 16)];
+  }
+  return sum;
 }
+
+const ONES = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4]; // of each hexadecimal digit

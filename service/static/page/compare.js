@@ -3,10 +3,11 @@
 import { hasQuery } from "./address.js";
 import { byId, element } from "./dom.js";
 import { gallery } from "./facts.js";
+import { narrowing } from "./filters.js";
 import { openLightbox } from "./lightbox.js";
 import { codeIsKnown, go } from "./navigation.js";
 import { examples } from "./picks.js";
-import { comparisonOf, hasPixels } from "./question.js";
+import { comparisonOf, hasPixels, others } from "./question.js";
 import { ask, askTimed } from "./service.js";
 import { tile } from "./tiles.js";
 import { milliseconds, timing } from "./timing.js";
@@ -61,6 +62,7 @@ export async function showComparison(entry, signal) {
   const focused = document.activeElement?.id;
   byId("results").replaceChildren(
     chooser(chosen),
+    narrowing(entry),
     examples(asked) || "",
     element(
       "div",
@@ -93,7 +95,8 @@ async function answered(entry, methods, facts, signal) {
     askTimed(path, { method: "POST", signal, ...request }),
     labelOf(entry, facts, signal),
   ]);
-  return { ...answer, stages, label };
+  const found = answer.methods.map((/** @type {any} */ one) => ({ ...one, hits: others(entry, one.hits) }));
+  return { ...answer, methods: found, stages, label };
 }
 
 /**
@@ -125,7 +128,7 @@ function whyEmpty({ name, of_pixels }, { asked, picture }, { methods }) {
   if (!of_pixels || hasPixels(asked, picture)) return "";
   return picture
     ? "Together with examples, the query's code alone is asked; remove the examples to compare pixels."
-    : "A link holds the query's code alone; choose the picture again to compare pixels.";
+    : "This is a code without a picture; choose the picture again to compare pixels.";
 }
 
 /**

@@ -2,6 +2,9 @@
 
 import { ask } from "./service.js";
 
+/** Whether the gallery keeps pictures of its images, not their codes alone. */
+export const HAS_PICTURES = document.documentElement.dataset.pictures === "true";
+
 /** @type {Promise<any> | null} */
 let asked = null;
 

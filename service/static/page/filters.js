@@ -10,14 +10,23 @@ import { number, pathOf } from "./words.js";
 const SHOWN = 12; // labels and folders before "more"
 
 /**
+ * Labels and folders.
  * @param {import("./navigation.js").Entry} entry
+ * @param {...Node} others
  * @returns {HTMLElement}
  */
-export function filters(entry) {
+export function narrowing(entry, ...others) {
   const chips = element("div", { className: "chips labels" });
   gallery().then(({ labels }) => chips.replaceChildren(...labelChips(labels, entry.asked.label)), () => {});
-  const others = element("div", { className: "others" }, folders(entry), once(entry));
-  return element("div", { className: "filters" }, element("div", {}, chips, others), distances(entry));
+  return element("div", {}, chips, element("div", { className: "others" }, folders(entry), ...others));
+}
+
+/**
+ * Everything that narrows a search by code.
+ * @param {import("./navigation.js").Entry} entry
+ */
+export function filters(entry) {
+  return element("div", { className: "filters" }, narrowing(entry, once(entry)), distances(entry));
 }
 
 /**
@@ -92,7 +101,7 @@ function labelChip(one, chosen) {
 function chip({ label, images }, chosen, press) {
   const button = element(
     "button",
-    { type: "button", className: "chip", "aria-pressed": String(chosen) },
+    { type: "button", className: "chip", id: `chip ${label}`, "aria-pressed": String(chosen) },
     label,
     images !== null && element("span", { className: "count" }, number(images)),
   );

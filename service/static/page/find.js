@@ -9,9 +9,9 @@ import { sums } from "./histogram.js";
 import { openLightbox } from "./lightbox.js";
 import { codeIsKnown } from "./navigation.js";
 import { examples } from "./picks.js";
-import { searchOf } from "./question.js";
+import { others, searchOf } from "./question.js";
 import { ask } from "./service.js";
-import { trouble, whenSeen } from "./states.js";
+import { replace, trouble, whenSeen } from "./states.js";
 import { tile } from "./tiles.js";
 import { counted } from "./words.js";
 
@@ -35,15 +35,18 @@ export async function showFound(entry, signal) {
     entry.question = searchOf(asked, picture, { k: PAGE, histogram: true });
     const { path, ...request } = entry.question;
     const answer = await ask(path, { method: "POST", signal, ...request });
-    entry.answer = { ...answer, whole: answer.hits.length < PAGE };
+    entry.answer = { ...answer, hits: others(entry, answer.hits), whole: answer.hits.length < PAGE };
     codeIsKnown(entry, answer.code);
   }
   const { answer } = entry;
   const { closeness } = await gallery();
   signal.throwIfAborted();
-  byId("results").replaceChildren(
-    element("h2", { id: "found", tabIndex: -1 }, headline(answer, closeness)),
-    examples(asked) || "",
+  const title = headline(answer, closeness);
+  byId("status").textContent = title;
+  replace(
+    byId("results"),
+    element("h2", { id: "found", tabIndex: -1 }, title),
+    examples(asked) || element("span"),
     filters(entry),
     hits(entry, closeness, signal),
   );
@@ -72,7 +75,7 @@ function hits(entry, closeness, signal) {
   const same = asked.once ? (closeness?.same ?? 0) : -1;
   const list = element("ol", { className: "tiles" });
   const rest = element("div", { className: "rest" });
-  const open = (/** @type {Hit} */ hit) => openLightbox(entry, answer.hits, hit);
+  const open = (/** @type {Hit} */ hit) => openLightbox(entry, shown, hit);
   /** @type {Hit[]} */
   const shown = [];
   let place = 0; // of the first hit that is not looked at
@@ -143,9 +146,11 @@ const NOTHING_CLOSE =
  * @param {Entry} entry
  * @param {AbortSignal} signal
  */
-async function loadMore({ asked, picture, answer }, signal) {
-  const { path, ...request } = searchOf(asked, picture, { k: PAGE, offset: answer.hits.length });
+async function loadMore(entry, signal) {
+  const { asked, picture, answer } = entry;
+  answer.offset = (answer.offset ?? 0) + PAGE;
+  const { path, ...request } = searchOf(asked, picture, { k: PAGE, offset: answer.offset });
   const next = await ask(path, { method: "POST", signal, ...request });
-  answer.hits.push(...next.hits);
+  answer.hits.push(...others(entry, next.hits));
   answer.whole = next.hits.length < PAGE;
 }

@@ -4,7 +4,7 @@ import { hasQuery, NOTHING } from "./address.js";
 import { showComparison } from "./compare.js";
 import { showFound } from "./find.js";
 import { gallery } from "./facts.js";
-import { askById, askFor, begin, fail, go, searches } from "./navigation.js";
+import { askById, askFor, begin, fail, go, searches, shown } from "./navigation.js";
 import { fileOf } from "./pictures.js";
 import { keepSelection } from "./picks.js";
 import { searchOf } from "./question.js";
@@ -15,6 +15,8 @@ import { showTools } from "./tools.js";
 /** @typedef {import("./navigation.js").Entry} Entry */
 
 const MOST_SKIPPED = 10_000; // images, by the service
+
+const TITLES = { find: "Search", compare: "Compare", duplicates: "Duplicates", gallery: "Gallery" };
 
 const VIEWS = {
   find: showFound,
@@ -49,6 +51,7 @@ async function draw(entry, signal) {
   const { asked } = entry;
   const isSearch = searches(asked.view) === asked.view;
   document.body.dataset.view = asked.view;
+  document.title = `${TITLES[asked.view]} · HashSearch`;
   document.body.classList.toggle("asked", isSearch && (hasQuery(asked) || entry.picture !== null));
   for (const link of document.querySelectorAll("nav a")) {
     const view = link instanceof HTMLElement ? link.dataset.view : "";
@@ -105,6 +108,10 @@ function listen() {
     if (event.clipboardData?.files.length) take(event.clipboardData);
   });
   document.getElementById("surprise")?.addEventListener("click", surprise);
+  document.querySelector(".skip")?.addEventListener("click", (event) => {
+    event.preventDefault(); // a fragment in the address would be an entry of the history
+    document.getElementById("results")?.focus();
+  });
   document.addEventListener("click", (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return; // opens another tab
     const link = /** @type {Element} */ (event.target).closest("a[data-id], a[data-view]");
@@ -113,7 +120,9 @@ function listen() {
     if (link.dataset.id) askById(Number(link.dataset.id));
     else {
       const view = /** @type {import("./address.js").View} */ (link.dataset.view);
-      go({ view, radius: null }); // a radius of duplicates is none of a search
+      // A radius of duplicates is none of a search, and a list of the gallery no filter.
+      const lists = shown().asked.view === "gallery" && { label: null, folder: null };
+      go({ view, radius: null, ...lists });
     }
   });
 }
@@ -130,6 +139,7 @@ function take(given) {
 /** Search from an image that chance chooses: one of those around a random code. */
 async function surprise() {
   try {
+    const before = shown();
     const { images } = await gallery();
     const code = [...crypto.getRandomValues(new Uint8Array(32))]
       .map((byte) => byte.toString(16).padStart(2, "0"))
@@ -137,7 +147,7 @@ async function surprise() {
     const offset = Math.floor(Math.random() * Math.min(images, MOST_SKIPPED));
     const { path, ...request } = searchOf({ ...NOTHING, code }, null, { k: 1, offset });
     const { hits } = await ask(path, { method: "POST", ...request });
-    if (hits.length) askById(hits[0].id);
+    if (hits.length && shown() === before) askById(hits[0].id);
   } catch (error) {
     fail(error);
   }

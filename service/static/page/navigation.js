@@ -1,7 +1,7 @@
 /** What is shown, what was shown before, and how the page comes from one to the other. */
 
 import { addressOf, askedOf, NOTHING } from "./address.js";
-import { byId } from "./dom.js";
+import { byId, element } from "./dom.js";
 import { prepared } from "./pictures.js";
 import { Problem } from "./service.js";
 
@@ -21,6 +21,7 @@ const entries = new Map();
 /** @type {Entry} */
 let current;
 let controller = new AbortController();
+let turns = 0; // pictures that were given
 /** @type {(entry: Entry, signal: AbortSignal) => Promise<void>} */
 let draw;
 
@@ -65,9 +66,11 @@ export function go(changes, { picture = current.picture, replace = false, stay =
  * @param {Blob} file
  */
 export async function askFor(file) {
+  const turn = ++turns;
   try {
     busy(true);
-    const picture = await prepared(file);
+    const [before, picture] = [current, await prepared(file)];
+    if (turn !== turns || before !== current) return; // something else is asked meanwhile
     const { view, label, folder, methods, once } = current.asked;
     const asked = { ...NOTHING, view: searches(view), label, folder, methods, once };
     await go(asked, { picture });
@@ -117,7 +120,11 @@ async function show(entry) {
     await draw(entry, signal);
     if (entry.scroll !== null) scrollTo({ top: entry.scroll });
   } catch (error) {
-    if (!signal.aborted) fail(error);
+    if (!signal.aborted) {
+      // so that an older answer is not taken for this query's
+      byId("results").replaceChildren(again(() => show(entry)));
+      fail(error);
+    }
   } finally {
     if (!signal.aborted) busy(false);
   }
@@ -150,11 +157,17 @@ export function fail(error) {
   byId("problem").textContent =
     error instanceof Problem ? error.message : "The page failed; reload it to go on.";
   byId("problem").hidden = false;
-  byId("results").replaceChildren(); // so that an older answer is not taken for this query's
 }
 
 /** @param {boolean} whether */
 function busy(whether) {
   document.body.classList.toggle("busy", whether);
   byId("results").setAttribute("aria-busy", String(whether));
+}
+
+/** @param {() => void} retry */
+function again(retry) {
+  const button = element("button", { type: "button" }, "Try again");
+  button.addEventListener("click", retry);
+  return button;
 }

@@ -38,7 +38,10 @@ export async function showOcclusion(entry, signal) {
   const { crop, url, changed_bits: changed, ...size } = await encode(entry, "occlusion");
   const image = element("img", { src: url });
   await image.decode();
-  if (!signal.aborted) byId("query-picture").append(drawn(image, squareOf(crop, size)));
+  if (!signal.aborted) {
+    byId("query-picture").append(drawn(image, squareOf(crop, size)));
+    byId("query-picture").scrollIntoView({ block: "nearest" });
+  }
   const [least, most] = [Math.min(...changed.flat()), Math.max(...changed.flat())];
   return (
     "The brighter a part, the more bits change when it alone is hidden: " +

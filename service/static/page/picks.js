@@ -67,7 +67,8 @@ function pick(id, kind) {
       return [one, one === kind && !asked[one].includes(id) ? [...others, id] : others];
     }),
   );
-  go({ ...changes, view: searches(asked.view) });
+  // To the sums that examples are ranked by, there is no greatest distance.
+  go({ ...changes, radius: null, view: searches(asked.view) });
   byId("results").focus();
 }
 

@@ -2,9 +2,11 @@
 
 import { cropBox } from "./crop.js";
 import { byId, element } from "./dom.js";
+import { HAS_PICTURES } from "./facts.js";
 import { go } from "./navigation.js";
 import { encode } from "./occlusion.js";
-import { reconstruction, thumbnail } from "./service.js";
+import { hasExamples } from "./question.js";
+import { ask, reconstruction, thumbnail } from "./service.js";
 import { understand } from "./understand.js";
 
 /** @type {string | null} */
@@ -21,27 +23,40 @@ function showPicture({ asked, picture }) {
   if (shownUrl) URL.revokeObjectURL(shownUrl);
   shownUrl = null;
   const frame = byId("query-picture");
-  if (!picture && asked.id === null && asked.code === null) {
-    frame.replaceChildren();
-    return;
-  }
+  const held = frame.contains(document.activeElement) && document.activeElement;
   const image = element("img", { alt: "The picture that is searched for" });
   if (picture) {
     shownUrl = image.src = URL.createObjectURL(picture);
-    const preview = async () => (image.src = (await encode({ asked, picture }, "preview")).url);
     // The service reads formats that a browser cannot show, such as HEIC.
+    const preview = async () => (image.src = (await encode({ asked, picture }, "preview")).url);
     image.addEventListener("error", () => preview().catch(() => image.remove()), { once: true });
-  }
-  else if (asked.id !== null) image.src = thumbnail(asked.id);
-  else {
+  } else if (asked.id !== null && HAS_PICTURES) {
+    image.src = thumbnail(asked.id);
+  } else if (asked.id !== null || asked.code !== null) {
     image.width = image.height = 32; // known before it is loaded, so that nothing below it moves
-    image.src = reconstruction(asked.code ?? "");
+    codeOf(asked).then((code) => (image.src = reconstruction(code)), () => image.remove());
+  } else {
+    frame.replaceChildren();
+    return;
   }
   image.addEventListener("load", () => {
     frame.style.setProperty("--ratio", String(image.naturalWidth / image.naturalHeight));
   });
   frame.replaceChildren(image);
-  if (picture || asked.id !== null) {
-    frame.append(cropBox(asked.crop, (crop) => go({ crop, ...(picture && { code: null }) })));
+  // With examples, the query's code is sent, and not a part of its picture.
+  if (hasExamples(asked) || !(picture || (asked.id !== null && HAS_PICTURES))) return;
+  frame.append(cropBox(asked.crop, (crop) => cropTo(crop)));
+  const again = held && frame.getElementsByClassName(held.className)[0];
+  if (again instanceof HTMLElement) again.focus({ preventScroll: true });
+
+  /** @param {string | null} crop */
+  function cropTo(crop) {
+    const isWhole = crop === null && asked.id !== null;
+    go({ crop, ...(asked.id === null && { code: null }) }, isWhole ? { picture: null } : {});
   }
+}
+
+/** @param {import("./address.js").Asked} asked */
+async function codeOf({ id, code }) {
+  return code ?? (await ask(`/v1/images/${id}`)).code;
 }

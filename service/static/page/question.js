@@ -21,6 +21,13 @@ export function searchOf(asked, picture, { k, offset = 0, histogram = false }) {
 }
 
 /**
+ * The hits without the image of the gallery that is the query, of which a part may be sent.
+ * @param {{asked: Asked}} entry
+ * @param {import("./tiles.js").Hit[]} hits
+ */
+export const others = ({ asked }, hits) => hits.filter(({ id }) => id !== asked.id);
+
+/**
  * The request of a comparison.
  * @param {Asked} asked
  * @param {Blob | null} picture

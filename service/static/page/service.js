@@ -53,7 +53,7 @@ export async function askTimed(path, sent = {}) {
     const response = await reach(ROOT + path, { method, headers, body, signal });
     const isJson = /json/.test(response.headers.get("Content-Type") ?? "");
     if (!isJson) throw new Problem(withoutJson(response.status));
-    const answer = await response.json();
+    const answer = await response.json().catch(unreachable);
     if (response.ok) return { answer, stages: stagesOf(response.headers.get("Server-Timing")) };
     const wait = Number(response.headers.get("Retry-After"));
     if (response.status !== 503 || !wait || wait > 5 || attempt === patience) {
@@ -71,9 +71,17 @@ async function reach(url, request) {
   try {
     return await fetch(url, request);
   } catch (error) {
-    if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new Problem("the service cannot be reached");
+    return unreachable(error);
   }
+}
+
+/**
+ * @param {unknown} error
+ * @returns {never}
+ */
+function unreachable(error) {
+  if (error instanceof DOMException && error.name === "AbortError") throw error;
+  throw new Problem("the service cannot be reached");
 }
 
 /**

@@ -7,6 +7,17 @@ import { distanceIn, nameOf, pathOf } from "./words.js";
 
 const LATE_MS = 200; // after which a thumbnail that is seen is late
 
+const seen = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (!isIntersecting || !(target instanceof HTMLImageElement)) continue;
+    seen.unobserve(target);
+    setTimeout(() => {
+      const url = reconstruction(target.dataset.code ?? "");
+      if (!target.complete) target.style.backgroundImage = `url("${url}")`;
+    }, LATE_MS);
+  }
+});
+
 /**
  * @typedef {object} Hit an image that was found, as the service describes it
  * @property {number} id
@@ -74,11 +85,8 @@ export function tile(hit, unit, actions) {
 export function picture({ thumbnail, code }) {
   const image = element("img", { alt: "", loading: "lazy", decoding: "async", width: 128, height: 128 });
   if (code) {
-    setTimeout(() => {
-      const { top, bottom } = image.getBoundingClientRect();
-      const isSeen = bottom > 0 && top < innerHeight;
-      if (!image.complete && isSeen) image.style.backgroundImage = `url("${reconstruction(code)}")`;
-    }, LATE_MS);
+    image.dataset.code = code;
+    seen.observe(image);
     image.addEventListener("error", () => (image.src = reconstruction(code)), { once: true });
   }
   image.src = thumbnail.startsWith(ROOT) ? thumbnail : ROOT + thumbnail;

@@ -3,7 +3,7 @@
 import { BITS, differing, flipped } from "./bits.js";
 import { differenceIn, squares } from "./code.js";
 import { byId, element } from "./dom.js";
-import { gallery } from "./facts.js";
+import { gallery, HAS_PICTURES } from "./facts.js";
 import { go } from "./navigation.js";
 import { encode, hideOcclusion, showOcclusion } from "./occlusion.js";
 import { ask, Problem, reconstruction } from "./service.js";
@@ -75,7 +75,8 @@ async function refresh() {
 }
 
 /** @param {Entry} entry */
-const hasPicture = ({ asked, picture }) => picture !== null || asked.id !== null;
+const hasPicture = ({ asked, picture }) =>
+  picture !== null || (asked.id !== null && HAS_PICTURES);
 
 /** @param {Entry} entry */
 function knownOf(entry) {

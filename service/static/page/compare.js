@@ -62,7 +62,12 @@ export async function showComparison(entry, signal) {
   const focused = document.activeElement?.id;
   byId("results").replaceChildren(
     chooser(chosen),
-    narrowing(entry),
+    element(
+      "details",
+      { className: "narrowing", open: asked.label !== null || asked.folder !== null },
+      element("summary", {}, "Narrow the search"),
+      narrowing(entry),
+    ),
     examples(asked) || "",
     element(
       "div",

@@ -182,6 +182,8 @@ def test_every_link_under_a_prefix_leads_to_an_answer(gallery_folder, left):
             ]
         assert len(links) > 10
         for link in links:
+            if link == "#results":  # a place within the page
+                continue
             assert link.startswith("/pictures/")
             assert client.get(left + link.removeprefix("/pictures")).status_code == 200
         document = client.get(f"{left}/openapi.json").json()

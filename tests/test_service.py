@@ -298,7 +298,7 @@ def test_every_parameter_is_described(client):
 def test_the_page_shows_the_gallerys_size_and_examples(client):
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
-    assert "<strong>300</strong> images" in page.text
+    assert "<p>300 pictures</p>" in page.text
     assert page.text.count("data-id=") == 12
     for path in ("/static/page/main.js", "/static/page.css", "/static/icon.svg"):
         assert client.get(path).status_code == 200
@@ -540,15 +540,15 @@ def test_a_gallery_without_images_answers_with_none(model_folder, tmp_path, pict
     with serving(tmp_path / "g") as client:
         answer = client.post("/v1/compare", content=picture).json()
         assert [method["hits"] for method in answer["methods"]] == [[], []]
-        assert "<strong>0</strong> images" in client.get("/").text
+        assert "This gallery is empty" in client.get("/").text
 
 
 def test_the_page_of_a_gallery_of_one_image_says_so(gallery, gallery_folder):
     with serving(gallery_folder) as client:
-        assert "<strong>300</strong> images, by" in client.get("/").text
+        assert "<p>300 pictures</p>" in client.get("/").text
     remove(gallery.catalog, Selection(ids=gallery.catalog.rows().ids[1:].tolist()))
     with serving(gallery.folder) as client:
-        assert "<strong>1</strong> image, by" in client.get("/").text
+        assert "<p>1 picture</p>" in client.get("/").text
 
 
 def test_settings_come_from_the_environment(monkeypatch, tmp_path):

@@ -2,7 +2,7 @@
 
 import { hasQuery } from "./address.js";
 import { byId, element } from "./dom.js";
-import { gallery } from "./facts.js";
+import { gallery, METHODS } from "./facts.js";
 import { narrowing } from "./filters.js";
 import { openLightbox } from "./lightbox.js";
 import { codeIsKnown, go } from "./navigation.js";
@@ -14,16 +14,8 @@ import { milliseconds, timing } from "./timing.js";
 import { counted, number, size } from "./words.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
+/** @typedef {import("./facts.js").Method} Method */
 /** @typedef {import("./tiles.js").Hit} Hit */
-
-/**
- * @typedef {object} Method a way to compare images
- * @property {string} name
- * @property {string} title
- * @property {number} image_bytes that are compared of each image
- * @property {boolean} of_pixels whether it compares pixels, which gallery and query must have
- * @property {boolean} compared unless others are chosen
- */
 
 /** @typedef {{unit: string, latency_ms: number, hits: Hit[]}} Found what a method answered */
 
@@ -33,8 +25,6 @@ const K = 20; // hits of each method
 const LEAST = 2; // columns
 const MOST = 3;
 
-/** @type {Method[]} */
-const METHODS = JSON.parse(document.documentElement.dataset.methods ?? "[]");
 const USUAL = METHODS.filter(({ compared }) => compared).slice(0, MOST);
 
 /**

@@ -2,6 +2,18 @@
 
 import { ask } from "./service.js";
 
+/**
+ * @typedef {object} Method a way to compare images
+ * @property {string} name
+ * @property {string} title
+ * @property {number} image_bytes that are compared of each image
+ * @property {boolean} of_pixels whether it compares pixels, which gallery and query must have
+ * @property {boolean} compared unless others are chosen
+ */
+
+/** @type {Method[]} */
+export const METHODS = JSON.parse(document.documentElement.dataset.methods ?? "[]");
+
 /** Whether the gallery keeps pictures of its images, not their codes alone. */
 export const HAS_PICTURES = document.documentElement.dataset.pictures === "true";
 

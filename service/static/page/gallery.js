@@ -2,7 +2,7 @@
 
 import { browser, linkTo } from "./browse.js";
 import { byId, element } from "./dom.js";
-import { gallery } from "./facts.js";
+import { gallery, METHODS } from "./facts.js";
 import { crumbsOf, folderName, memory } from "./holdings.js";
 import { ask, pause, Problem, ROOT } from "./service.js";
 import { code, emptyGallery, replace, skeleton, trouble } from "./states.js";
@@ -46,7 +46,7 @@ async function overview({ asked }, described, signal) {
   const cards = [
     labels.length && card("Labels", ...labelBars(asked, labels, n_labels)),
     card("Folders", await folders(asked, signal)),
-    card("Memory", bars(memory(described))),
+    card("Memory", bars(memory(described, keepsPixels(described)))),
     job(described.job, signal),
     card("Model", ...model(described)),
     card(
@@ -319,3 +319,7 @@ function failures(keys, signal) {
   if (key) load();
   return made;
 }
+
+/** @param {{methods: string[]}} described */
+const keepsPixels = ({ methods }) =>
+  METHODS.some(({ name, of_pixels }) => of_pixels && methods.includes(name));

@@ -25,14 +25,15 @@ export const folderName = (name) => (name === "+" ? "added without a file" : nam
 /**
  * The memory that the gallery takes in each of its forms.
  * @param {any} described
+ * @param {boolean} keepsPixels
  * @returns {Bar[]}
  */
-export function memory({ images, methods, indexes }) {
+export function memory({ images, indexes }, keepsPixels) {
   const forms = [{ name: "Codes", bytes: CODE_BYTES }];
   for (const { kind, loaded, image_bytes } of indexes) {
     if (loaded) forms.push({ name: `Index ${kind}, beside the codes`, bytes: image_bytes });
   }
-  if (methods.includes("pixels")) forms.push({ name: "Pixels", bytes: PIXEL_BYTES });
+  if (keepsPixels) forms.push({ name: "Pixels", bytes: PIXEL_BYTES });
   const most = Math.max(...forms.map(({ bytes }) => bytes));
   return forms.map(({ name, bytes }) => ({
     name: `${name}: ${counted(Math.round(bytes * 10) / 10, "byte")} a picture`,

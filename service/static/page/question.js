@@ -57,11 +57,10 @@ export const hasExamples = ({ like, unlike }) => like.length + unlike.length > 0
  * @param {Blob | null} picture
  */
 function chosen(asked, picture) {
-  const said = new URLSearchParams();
+  const said = new URLSearchParams({ codes: "true" }); // drawn where pictures are late
   if (asked.label !== null) said.set("label", asked.label);
   if (asked.folder !== null) said.set("uri_prefix", asked.folder);
   if (asked.crop !== null && isSent(asked, picture)) said.set("crop", asked.crop);
-  said.set("codes", "true"); // they are drawn until pictures are there
   return said;
 }
 

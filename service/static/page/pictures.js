@@ -3,7 +3,8 @@
 import { Problem } from "./service.js";
 
 const LARGE_BYTES = 1_000_000; // smaller files are sent as they are, since their code is then exact
-const LARGE_SIDE = 1024; // of what is sent instead, which crops of a quarter still fill
+const LARGE_SIDE = 1024; // of what is sent instead
+const LEAST_SIDE = 256; // of a panorama; the code is of 32×32 pixels, and a crop may be a quarter
 
 /**
  * The picture to send for a file: a large one is made smaller, if the browser can read it.
@@ -19,11 +20,12 @@ export async function prepared(file) {
   } catch {
     return file; // such as HEIC, which the service reads
   }
-  const scale = LARGE_SIDE / Math.max(bitmap.width, bitmap.height);
+  const { width, height } = bitmap;
+  const scale = Math.max(LARGE_SIDE / Math.max(width, height), LEAST_SIDE / Math.min(width, height));
   if (scale >= 1) return file;
   const canvas = new OffscreenCanvas(
-    Math.max(1, Math.round(bitmap.width * scale)),
-    Math.max(1, Math.round(bitmap.height * scale)),
+    Math.round(width * scale),
+    Math.round(height * scale),
   );
   const context = canvas.getContext("2d");
   if (!context) return file;

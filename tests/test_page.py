@@ -121,10 +121,12 @@ def test_where_nothing_is_close_the_page_says_so(page, measured):
     expect(tiles(page).nth(59)).to_be_attached()
 
 
-def test_more_pictures_come_by_scrolling(page, picture, address):
+def test_more_pictures_come_by_scrolling_also_after_a_failure(page, picture, address):
     upload(page, picture)
     expect(tiles(page)).to_have_count(60)
+    page.route("**/v1/search?*offset=60*", lambda route: route.abort(), times=1)
     page.mouse.wheel(0, 10**5)
+    page.get_by_role("button", name="Try again").click()
     expect(tiles(page).nth(119)).to_be_attached()
     ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
     expected = answer_of(address, picture, f"/v1/search?k={len(ids)}")["hits"]

@@ -148,9 +148,10 @@ const NOTHING_CLOSE =
  */
 async function loadMore(entry, signal) {
   const { asked, picture, answer } = entry;
-  answer.offset = (answer.offset ?? 0) + PAGE;
-  const { path, ...request } = searchOf(asked, picture, { k: PAGE, offset: answer.offset });
+  const offset = (answer.offset ?? 0) + PAGE;
+  const { path, ...request } = searchOf(asked, picture, { k: PAGE, offset });
   const next = await ask(path, { method: "POST", signal, ...request });
+  answer.offset = offset; // not before, since what failed is tried again
   answer.hits.push(...others(entry, next.hits));
   answer.whole = next.hits.length < PAGE;
 }

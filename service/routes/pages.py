@@ -1,4 +1,4 @@
-"""The page that compares methods, and the one that describes the HTTP interface."""
+"""The page, and the one that describes the HTTP interface."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ _templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
 
 @router.get("/")
 async def index(request: Request) -> HTMLResponse:
-    """The comparison page, with some images of the gallery to start from."""
+    """The page, with some images of the gallery to start from."""
     call = Call(request)
     context = await call.quick(lambda: call.engine.ask(_context))
     context["root"] = call.context.root_path

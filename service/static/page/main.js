@@ -9,7 +9,7 @@ import { fileOf } from "./pictures.js";
 import { keepSelection } from "./picks.js";
 import { searchOf } from "./question.js";
 import { showQuery } from "./query.js";
-import { ask, Problem, thumbnail } from "./service.js";
+import { ask, pictureOf, Problem } from "./service.js";
 import { showTools } from "./tools.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
@@ -68,17 +68,6 @@ async function draw(entry, signal) {
   }
   await VIEWS[asked.view](entry, signal);
   if (isSearch) showTools();
-}
-
-/**
- * The picture of an image of the gallery, of which a part is searched for.
- * @param {number} id
- * @param {AbortSignal} signal
- */
-async function pictureOf(id, signal) {
-  const response = await fetch(thumbnail(id), { signal });
-  if (!response.ok) throw new Problem("the gallery has no picture of this image to crop");
-  return response.blob();
 }
 
 function listen() {

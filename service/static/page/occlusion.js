@@ -2,7 +2,7 @@
 
 import { boxOf } from "./crop.js";
 import { byId, element } from "./dom.js";
-import { ask, Problem, thumbnail } from "./service.js";
+import { ask, pictureOf } from "./service.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
 
@@ -15,12 +15,7 @@ const DARKEST = 0.8; // of what decides nothing; page.css has it for what is not
  * @param {"tiny" | "preview" | "occlusion"} part
  */
 export async function encode({ asked, picture }, part) {
-  let body = picture;
-  if (!body) {
-    const response = await fetch(thumbnail(asked.id ?? 0));
-    if (!response.ok) throw new Problem("the gallery keeps no picture of this image");
-    body = await response.blob();
-  }
+  const body = picture ?? (await pictureOf(asked.id ?? 0));
   const crop = picture && asked.crop;
   const said = new URLSearchParams({ parts: part, ...(crop && { crop }) });
   const type = "application/octet-stream";

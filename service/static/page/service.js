@@ -101,5 +101,17 @@ export function pause(milliseconds, signal) {
 /** @param {number} id */
 export const thumbnail = (id) => `${ROOT}/v1/images/${id}/thumbnail`;
 
+/**
+ * The thumbnail of an image, to be sent as a query. Throws Problem.
+ * @param {number} id
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Blob>}
+ */
+export async function pictureOf(id, signal) {
+  const response = await reach(thumbnail(id), { signal });
+  if (!response.ok) throw new Problem("the gallery keeps no picture of this image");
+  return response.blob().catch(unreachable);
+}
+
 /** @param {string} code */
 export const reconstruction = (code) => `${ROOT}/v1/codes/${code}/reconstruction.png`;

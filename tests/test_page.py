@@ -538,6 +538,50 @@ def test_a_result_is_shown_large_and_closed_again_by_keyboard(page, picture, add
     expect(tiles(page).nth(2).locator(".picture")).to_be_focused()
 
 
+def open_lightbox(page: Page, place: int):
+    tiles(page).nth(place).locator(".picture").click()
+    box = page.get_by_role("dialog")
+    expect(box).to_be_visible()
+    return box
+
+
+def test_back_closes_a_large_picture_and_closing_it_leaves_no_entry(page, picture, address):
+    page.locator(".strip a").first.click()
+    expect(tiles(page)).to_have_count(60)
+    upload(page, picture)
+    expect(page).to_have_url(re.compile("code="))
+    link, entries = page.url, page.evaluate("history.length")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    tiles(page).first.evaluate("tile => (tile.isOfBefore = true)")
+    cross = page.get_by_role("dialog").get_by_role("button", name="Close")
+    for close in (page.go_back, lambda: page.keyboard.press("Escape"), cross.click):
+        box = open_lightbox(page, 1)
+        page.keyboard.press("ArrowRight")
+        assert page.url == link
+        assert page.evaluate("history.length") == entries + 1
+        close()
+        expect(box).to_have_count(0)
+        assert page.url == link
+        assert tiles(page).first.evaluate("tile => tile.isOfBefore")
+    page.go_forward()  # to where nothing is any more
+    page.wait_for_function("!history.state.over")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert not any("/v1/search" in url for url in asked)
+    # What is searched for from a large picture takes its place in the history.
+    open_lightbox(page, 1).get_by_role("link", name="Search from this").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page).to_have_url(re.compile(r"\?id="))
+    page.go_back()
+    expect(page).to_have_url(link)
+    open_lightbox(page, 1)
+    page.reload()
+    page.wait_for_function("!history.state.over")
+    expect(page).to_have_url(link)
+    page.go_back()
+    expect(page).to_have_url(re.compile(r"\?id="))
+
+
 def test_examples_are_added_and_removed(page, picture, address):
     upload(page, picture)
     second = tiles(page).nth(1)

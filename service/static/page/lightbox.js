@@ -2,6 +2,7 @@
 
 import { copyButton } from "./clipboard.js";
 import { byId, element } from "./dom.js";
+import { layOver, shown as current } from "./navigation.js";
 import { ask, reconstruction, ROOT, thumbnail } from "./service.js";
 import { describeBits } from "./understand.js";
 import { distanceIn, nameOf, number, pathOf, size } from "./words.js";
@@ -24,6 +25,7 @@ const MEANINGS = JSON.parse(document.documentElement.dataset.meanings ?? "{}");
  */
 export function openLightbox(entry, hits, hit, unit = "bits") {
   const opener = document.activeElement;
+  const under = current();
   let place = hits.indexOf(hit);
   /** @type {Readonly<Zoom>} */
   let zoom = WHOLE;
@@ -36,7 +38,7 @@ export function openLightbox(entry, hits, hit, unit = "bits") {
   next.className = "next";
   const less = button("−", "Zoom out", () => change((now) => zoomed(now, 1 / STEP)));
   const more = button("+", "Zoom in", () => change((now) => zoomed(now, STEP)));
-  const close = button("✕", "Close", () => dialog.close());
+  const close = button("✕", "Close", () => leave());
   const asked = frame("Query");
   const found = frame("Result");
   const facts = element("div", { className: "about" });
@@ -52,18 +54,21 @@ export function openLightbox(entry, hits, hit, unit = "bits") {
   );
   document.body.append(dialog);
   dialog.addEventListener("keydown", pressed);
-  dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
-  const leave = () => dialog.close();
-  addEventListener("popstate", leave);
+  dialog.addEventListener("click", ({ target }) => target === dialog && leave());
+  dialog.addEventListener("cancel", (event) => {
+    event.preventDefault(); // it closes once its entry of the history is left
+    leave();
+  });
   dialog.addEventListener("close", () => {
+    leave(); // where the browser did not wait
     controller.abort();
-    removeEventListener("popstate", leave);
     dialog.remove();
-    returnTo(opener, hits[place].id);
+    if (current() === under) returnTo(opener, hits[place].id);
   });
   showQuery();
   show();
   dialog.showModal();
+  const leave = layOver(() => dialog.close());
   next.focus();
 
   /** @param {string} caption */
@@ -166,7 +171,6 @@ const originalOf = (id) => `${ROOT}/v1/images/${id}/original`;
 function described(hit, unit, known) {
   const { closeness, label, missing, uri } = hit;
   const from = element("a", { className: "button", href: `?id=${hit.id}`, data: { id: String(hit.id) } }, "Search from this");
-  from.addEventListener("click", () => from.closest("dialog")?.close());
   return [
     element(
       "p",

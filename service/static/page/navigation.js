@@ -22,6 +22,7 @@ const entries = new Map();
 let current;
 let controller = new AbortController();
 let turns = 0; // pictures that were given
+let uncover = () => {}; // takes away what lies over the results
 /** @type {(entry: Entry, signal: AbortSignal) => Promise<void>} */
 let draw;
 
@@ -35,9 +36,17 @@ export const shown = () => current;
 export function begin(drawing) {
   draw = drawing;
   addEventListener("popstate", () => {
-    current.scroll = scrollY;
-    showAddress();
+    uncover();
+    if (history.state?.over) history.back(); // what lay there is gone
+    else if (entries.get(history.state?.key) === current) {
+      // It may have got its address while something lay over it.
+      history.replaceState(history.state, "", location.pathname + addressOf(current.asked));
+    } else {
+      current.scroll = scrollY;
+      showAddress();
+    }
   });
+  if (history.state?.over) history.back(); // the page was loaded again
   return showAddress();
 }
 
@@ -50,15 +59,32 @@ history.scrollRestoration = "manual";
  *   what is shown now; stay: do not scroll
  */
 export function go(changes, { picture = current.picture, replace = false, stay = false } = {}) {
+  uncover();
   const asked = { ...current.asked, ...changes };
   current.scroll = scrollY;
   const key = replace ? history.state.key : crypto.randomUUID?.() ?? String(Math.random());
   current = { asked, picture, answer: null, scroll: stay ? null : 0 };
   entries.set(key, current);
   const address = location.pathname + addressOf(asked);
-  if (replace) history.replaceState({ key }, "", address);
+  if (replace || history.state.over) history.replaceState({ key }, "", address);
   else history.pushState({ key }, "", address);
   return show(current);
+}
+
+/**
+ * Lay something over the results, as an entry of the history: Back takes it away, and so does what
+ * is shown next, which takes the place of that entry.
+ * @param {() => void} close takes it away
+ * @returns {() => void} does what Back does
+ */
+export function layOver(close) {
+  uncover = close;
+  history.pushState({ ...history.state, over: true }, "");
+  let isLeft = false;
+  return () => {
+    if (!isLeft && history.state.over) history.back();
+    isLeft = true;
+  };
 }
 
 /**
@@ -139,10 +165,10 @@ function showAddress() {
     answer: null,
     scroll: 0,
   };
-  if (!key || !entries.has(key)) {
+  if (!entries.has(key)) {
     const made = key ?? String(Math.random());
     entries.set(made, current);
-    history.replaceState({ key: made }, "");
+    if (!key) history.replaceState({ key: made }, "");
   }
   return show(current);
 }

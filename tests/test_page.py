@@ -541,7 +541,7 @@ def test_a_result_is_shown_large_and_closed_again_by_keyboard(page, picture, add
 def open_lightbox(page: Page, place: int):
     tiles(page).nth(place).locator(".picture").click()
     box = page.get_by_role("dialog")
-    expect(box).to_be_visible()
+    expect(box.locator(".differences")).to_have_attribute("aria-busy", "false")
     return box
 
 
@@ -580,6 +580,43 @@ def test_back_closes_a_large_picture_and_closing_it_leaves_no_entry(page, pictur
     expect(page).to_have_url(link)
     page.go_back()
     expect(page).to_have_url(re.compile(r"\?id="))
+
+
+def test_a_large_picture_is_selected_and_made_an_example_by_keys(page, address):
+    page.goto(f"{address}/?id=7")
+    box = open_lightbox(page, 1)
+    select = box.get_by_role("checkbox", name="Select")
+    page.keyboard.press("s")
+    expect(select).to_be_checked()
+    expect(box.get_by_role("status")).to_have_text("1 selected")
+    select.focus()
+    page.keyboard.press("ArrowRight")
+    expect(select).not_to_be_checked()
+    expect(select).to_be_focused()
+    summary = box.locator("summary")
+    summary.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(select).to_be_checked()
+    expect(box.locator(".differences")).to_have_attribute("aria-busy", "false")
+    expect(summary).to_be_focused()
+    box.get_by_text("Keys: ").click()  # takes the focus away
+    page.keyboard.press("ArrowRight")
+    expect(select).not_to_be_checked()
+    page.keyboard.press("Escape")
+    expect(box).to_have_count(0)
+    expect(tiles(page).nth(1).get_by_role("checkbox")).to_be_checked()
+    for key, words, name in (("m", "More like this", "like"), ("l", "Less like this", "unlike")):
+        chosen = tiles(page).nth(2).get_attribute("data-id")
+        expect(open_lightbox(page, 2).get_by_role("button", name=words)).to_be_visible()
+        page.keyboard.press(key)
+        expect(box).to_have_count(0)
+        expect(page).to_have_url(re.compile(rf"[?&]{name}={chosen}"))
+        expect(page.locator("body")).not_to_have_class(re.compile("busy"))
+        expect(page.locator("#results")).to_be_focused()
+    page.go_back()
+    expect(page).not_to_have_url(re.compile("unlike="))
+    page.go_back()
+    expect(page).to_have_url(f"{address}/?id=7")
 
 
 def test_examples_are_added_and_removed(page, picture, address):
@@ -697,6 +734,36 @@ def test_each_view_is_accessible_and_spills_over_nowhere(browser, measured, widt
         page.add_script_tag(path=str(AXE))
         found = page.evaluate("axe.run()")["violations"]
         assert not found, [(one["id"], one["nodes"][0]["html"]) for one in found]
+    context.close()
+
+
+# The controls of a box that cannot be scrolled into it whole.
+CUT_OFF = """box => [...box.querySelectorAll("a, button, label, summary")].filter((one) => {
+    one.scrollIntoView({block: "nearest"});
+    const [outer, inner] = [box, one].map((either) => either.getBoundingClientRect());
+    return inner.left < outer.left || inner.right > outer.right
+        || inner.top < outer.top || inner.bottom > outer.bottom;
+}).map((one) => one.outerHTML)"""
+
+
+def test_a_large_picture_is_accessible_and_stays_large_beside_its_bits(browser, measured):
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, bypass_csp=True)
+    page = context.new_page()
+    page.goto(f"{measured}/?id=7")
+    box = open_lightbox(page, 1)
+    box.get_by_text("Which bits differ").click()
+    expect(box.locator(".compared")).to_be_visible()
+    page.add_script_tag(path=str(AXE))
+    for width, height, scheme in ((1280, 800, "light"), (640, 400, "dark")):
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)
+        for window in box.locator(".window").all():
+            assert window.bounding_box()["height"] >= 240
+        assert box.evaluate(CUT_OFF) == []
+        found = page.evaluate("axe.run('dialog')")["violations"]
+        assert not found, [(one["id"], one["nodes"][0]["html"]) for one in found]
+    page.set_viewport_size({"width": 320, "height": 640})
+    assert box.evaluate(CUT_OFF) == []
     context.close()
 
 

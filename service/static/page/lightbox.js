@@ -3,6 +3,7 @@
 import { copyButton } from "./clipboard.js";
 import { byId, element } from "./dom.js";
 import { layOver, shown as current } from "./navigation.js";
+import { toolsInWords } from "./picks.js";
 import { ask, reconstruction, ROOT, thumbnail } from "./service.js";
 import { describeBits } from "./understand.js";
 import { distanceIn, nameOf, number, pathOf, size } from "./words.js";
@@ -13,6 +14,7 @@ import { listenOn, panned, STEP, WHOLE, zoomed } from "./zoom.js";
 
 const LARGEST_BYTES = 25_000_000; // of an original that is shown
 const PANS = 0.1; // of the frame, by an arrow key
+const KEYS = "Keys: ← and → turn to other pictures, + and − zoom, Shift with arrows moves, 0 shows the whole picture, Esc closes.";
 
 /** @type {Record<string, string>} */
 const MEANINGS = JSON.parse(document.documentElement.dataset.meanings ?? "{}");
@@ -33,12 +35,12 @@ export function openLightbox(entry, hits, hit, unit = "bits") {
 
   const title = element("h2", { id: "lightbox-name" });
   const count = element("p", { className: "count", "aria-live": "polite" });
-  const previous = button("‹", "Previous picture", () => turn(-1));
-  const next = button("›", "Next picture", () => turn(1));
+  const previous = button("‹", "Previous picture", "←", () => turn(-1));
+  const next = button("›", "Next picture", "→", () => turn(1));
   next.className = "next";
-  const less = button("−", "Zoom out", () => change((now) => zoomed(now, 1 / STEP)));
-  const more = button("+", "Zoom in", () => change((now) => zoomed(now, STEP)));
-  const close = button("✕", "Close", () => leave());
+  const less = button("−", "Zoom out", "-", () => change((now) => zoomed(now, 1 / STEP)));
+  const more = button("+", "Zoom in", "+", () => change((now) => zoomed(now, STEP)));
+  const close = button("✕", "Close", "Esc", () => leave());
   const asked = frame("Query");
   const found = frame("Result");
   const facts = element("div", { className: "about" });
@@ -48,12 +50,17 @@ export function openLightbox(entry, hits, hit, unit = "bits") {
     "dialog",
     { className: "lightbox", "aria-labelledby": title.id },
     element("div", { className: "bar" }, previous, count, next, title, less, more, close),
-    frames,
-    facts,
-    element("details", { className: "which" }, element("summary", {}, "Which bits differ"), bits),
+    element(
+      "div",
+      { className: "sheet" },
+      frames,
+      facts,
+      element("p", { className: "keys" }, KEYS),
+      element("details", { className: "which" }, element("summary", {}, "Which bits differ"), bits),
+    ),
   );
   document.body.append(dialog);
-  dialog.addEventListener("keydown", pressed);
+  addEventListener("keydown", pressed); // a click on a text takes the focus out of the dialog
   dialog.addEventListener("click", ({ target }) => target === dialog && leave());
   dialog.addEventListener("cancel", (event) => {
     event.preventDefault(); // it closes once its entry of the history is left
@@ -61,6 +68,7 @@ export function openLightbox(entry, hits, hit, unit = "bits") {
   });
   dialog.addEventListener("close", () => {
     leave(); // where the browser did not wait
+    removeEventListener("keydown", pressed);
     controller.abort();
     dialog.remove();
     if (current() === under) returnTo(opener, hits[place].id);
@@ -99,7 +107,11 @@ export function openLightbox(entry, hits, hit, unit = "bits") {
     else if (key === "+" || key === "=") change((now) => zoomed(now, STEP));
     else if (key === "-") change((now) => zoomed(now, 1 / STEP));
     else if (key === "0") change(() => WHOLE);
-    else return;
+    else {
+      const tool = dialog.querySelector(`[aria-keyshortcuts="${CSS.escape(key.toUpperCase())}"]`);
+      if (!(tool instanceof HTMLElement)) return;
+      tool.click();
+    }
     event.preventDefault();
   }
 
@@ -132,16 +144,31 @@ export function openLightbox(entry, hits, hit, unit = "bits") {
     next.ariaDisabled = String(place === hits.length - 1);
     const image = element("img", { src: thumbnail(shown.id), alt: title.textContent });
     found.content.replaceChildren(image);
-    facts.replaceChildren(...described(shown, unit, null));
-    bits.replaceChildren();
+    renew(...described(shown, unit, null));
+    bits.ariaBusy = "true"; // it is not emptied, so that its summary keeps the focus
     try {
       const known = await ask(`/v1/images/${shown.id}`, { signal });
-      facts.replaceChildren(...described(shown, unit, known));
+      renew(...described(shown, unit, known));
       describeBits(bits, entry.answer?.code ?? entry.asked.code, { ...shown, code: known.code });
+      bits.ariaBusy = "false";
       enlarge(image, known);
     } catch (error) {
-      if (!signal.aborted) facts.append(element("p", { className: "gone" }, String(error)));
+      if (signal.aborted) return;
+      bits.replaceChildren();
+      facts.append(element("p", { className: "gone" }, String(error)));
     }
+  }
+
+  /**
+   * Show other facts; the focus stays on the control of the same name.
+   * @param {...Node} described
+   */
+  function renew(...described) {
+    const held = facts.contains(document.activeElement) && document.activeElement;
+    facts.replaceChildren(...described);
+    if (!held) return;
+    const controls = /** @type {NodeListOf<HTMLElement>} */ (facts.querySelectorAll("a, button, input"));
+    ([...controls].find((one) => one.textContent === held.textContent) ?? next).focus();
   }
 }
 
@@ -190,6 +217,7 @@ function described(hit, unit, known) {
     element(
       "p",
       { className: "ways" },
+      ...toolsInWords(hit, unit),
       from,
       known?.original && element("a", { className: "button", href: originalOf(hit.id), target: "_blank" }, "Open the original"),
       known?.original && element("a", { className: "button", href: originalOf(hit.id), download: nameOf(uri) }, "Download"),
@@ -201,10 +229,11 @@ function described(hit, unit, known) {
 /**
  * @param {string} sign
  * @param {string} name
+ * @param {string} key
  * @param {() => void} press
  */
-function button(sign, name, press) {
-  const made = element("button", { type: "button", "aria-label": name, title: name }, sign);
+function button(sign, name, key, press) {
+  const made = element("button", { type: "button", "aria-label": name, title: `${name} (${key})` }, sign);
   made.addEventListener("click", press);
   return made;
 }

@@ -9,11 +9,12 @@ import { nameOf, number } from "./words.js";
 /** @typedef {import("./tiles.js").Hit} Hit */
 /** @typedef {import("./navigation.js").Entry} Entry */
 
-/** @type {["like" | "unlike", string, string][]} */
+/** @type {["like" | "unlike", string, string, string][]} kind, sign, words and key */
 const SIGNS = [
-  ["like", "+", "More like"],
-  ["unlike", "−", "Less like"],
+  ["like", "+", "More like", "M"],
+  ["unlike", "−", "Less like", "L"],
 ];
+const SELECTS = "S"; // the key
 
 /** @typedef {{hit: Hit, unit: string}} Picked */
 
@@ -29,29 +30,58 @@ let ofPicture = null;
  * @param {string} unit
  */
 export function tools(hit, unit) {
-  const { asked } = shown();
   const name = nameOf(hit.uri);
-  const signs = SIGNS.map(([kind, sign, words]) => {
-    const button = element(
-      "button",
-      {
-        type: "button",
-        "aria-label": `${words} ${name}`,
-        "aria-pressed": String(asked[kind].includes(hit.id)),
-        title: `${words} this`,
-      },
-      sign,
-    );
-    button.addEventListener("click", () => pick(hit.id, kind));
-    return button;
-  });
-  const box = element("input", { type: "checkbox", checked: selected.has(hit.id), "aria-label": `Select ${name}` });
+  const signs = SIGNS.map(([kind, sign, words]) =>
+    picker(hit, kind, { "aria-label": `${words} ${name}`, title: `${words} this` }, sign),
+  );
+  const box = selector(hit, unit, { "aria-label": `Select ${name}` });
+  return element("div", { className: "tools" }, ...signs, element("label", { title: "Select" }, box));
+}
+
+/**
+ * The same in words, each with its key.
+ * @param {Hit} hit
+ * @param {string} unit
+ */
+export function toolsInWords(hit, unit) {
+  const signs = SIGNS.map(([kind, sign, words, key]) =>
+    picker(hit, kind, { "aria-keyshortcuts": key }, `${sign} ${words} this`, keyed(key)),
+  );
+  const box = selector(hit, unit, { "aria-keyshortcuts": SELECTS });
+  const said = element("span", { className: "spoken", role: "status" });
+  box.addEventListener("change", () => (said.textContent = count.value));
+  return [...signs, element("label", { className: "button" }, box, "Select", keyed(SELECTS)), said];
+}
+
+/** @param {string} key */
+const keyed = (key) => element("kbd", { "aria-hidden": "true" }, key);
+
+/**
+ * @param {Hit} hit
+ * @param {"like" | "unlike"} kind
+ * @param {Record<string, string>} properties
+ * @param {...(Node | string)} children
+ */
+function picker(hit, kind, properties, ...children) {
+  const pressed = String(shown().asked[kind].includes(hit.id));
+  const button = element("button", { type: "button", "aria-pressed": pressed, ...properties }, ...children);
+  button.addEventListener("click", () => pick(hit.id, kind));
+  return button;
+}
+
+/**
+ * @param {Hit} hit
+ * @param {string} unit
+ * @param {Record<string, string>} properties
+ */
+function selector(hit, unit, properties) {
+  const box = element("input", { type: "checkbox", checked: selected.has(hit.id), ...properties });
   box.addEventListener("change", () => {
     if (box.checked) selected.set(hit.id, { hit, unit });
     else selected.delete(hit.id);
     showBar();
   });
-  return element("div", { className: "tools" }, ...signs, element("label", { title: "Select" }, box));
+  return box;
 }
 
 /**

@@ -582,6 +582,59 @@ def test_back_closes_a_large_picture_and_closing_it_leaves_no_entry(page, pictur
     expect(page).to_have_url(re.compile(r"\?id="))
 
 
+def test_fingers_turn_and_zoom_large_pictures(browser, address):
+    size = {"width": 390, "height": 700}
+    context = browser.new_context(viewport=size, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{address}/?id=7")
+    box = open_lightbox(page, 1)
+    count, contents = box.locator(".count"), box.locator(".content")
+    session = context.new_cdp_session(page)
+    middle = centre(box.locator(".window").last)
+
+    def touch(*ways) -> None:
+        """Move fingers, each from one offset of the picture's middle to another."""
+        for kind, part in [("Start", 0), *(("Move", n / 8) for n in range(1, 9)), ("End", None)]:
+            points = [
+                {
+                    "id": number,
+                    **{a: middle[a] + way[0][a] + part * (way[1][a] - way[0][a]) for a in "xy"},
+                }
+                for number, way in enumerate(ways)
+                if part is not None
+            ]
+            session.send(
+                "Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points}
+            )
+
+    def at(x: int, y: int = 0) -> dict[str, int]:
+        return {"x": x, "y": y}
+
+    def scales() -> list[float]:
+        read = "all => all.map(one => new DOMMatrix(getComputedStyle(one).transform).a)"
+        return contents.evaluate_all(read)
+
+    touch((at(70), at(-70)))
+    expect(count).to_have_text("3 of 60")
+    touch((at(-70), at(70, 20)))
+    expect(count).to_have_text("2 of 60")
+    touch((at(-20, -20), at(-60, -60)), (at(20, 20), at(60, 60)))
+    assert scales() == pytest.approx([3, 3], rel=0.01)
+    touch((at(70), at(-70)))  # moves what is zoomed
+    expect(count).to_have_text("2 of 60")
+    touch((at(-60, -60), at(-10, -10)), (at(60, 60), at(10, 10)))
+    assert scales() == [1, 1]
+    touch((at(0, 50), at(10, -90)))  # scrolls to the rest
+    page.wait_for_function("document.querySelector('.sheet').scrollTop > 20")
+    expect(count).to_have_text("2 of 60")
+    context.close()
+
+
+def centre(place) -> dict[str, float]:
+    box = place.bounding_box()
+    return {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+
+
 def test_a_large_picture_is_selected_and_made_an_example_by_keys(page, address):
     page.goto(f"{address}/?id=7")
     box = open_lightbox(page, 1)

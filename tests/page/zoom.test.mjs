@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { panned, WHOLE, zoomed } from "../../service/static/page/zoom.js";
+import { followed, panned, WHOLE, zoomed } from "../../service/static/page/zoom.js";
 
 test("the point under the pointer stays where it is", () => {
   const [cx, cy] = [0.25, 0.75];
@@ -19,4 +19,24 @@ test("the frame stays full", () => {
 
 test("a picture is enlarged at most sixteen times", () => {
   assert.equal(zoomed(WHOLE, 1000).scale, 16);
+});
+
+test("what lies under two fingers stays under them", () => {
+  const frame = { width: 200, height: 100 };
+  const before = zoomed(WHOLE, 4);
+  const from = [[60, 40], [120, 50]];
+  const to = [[40, 45], [150, 50]];
+  const now = followed(before, from, to, frame);
+  assert.ok(now.scale > before.scale);
+  /** Where in the picture the middle of two points lies. */
+  const under = ({ scale, x, y }, [[ax, ay], [bx, by]]) => [
+    ((ax + bx) / 2 / frame.width - x) / scale,
+    ((ay + by) / 2 / frame.height - y) / scale,
+  ];
+  for (const axis of [0, 1]) {
+    assert.ok(Math.abs(under(now, to)[axis] - under(before, from)[axis]) < 1e-9);
+  }
+  const stretched = Math.hypot(110, 5) / Math.hypot(60, 10);
+  assert.ok(Math.abs(now.scale / before.scale - stretched) < 1e-9);
+  assert.deepEqual(followed(before, [[60, 40]], [[70, 40]], frame), panned(before, 0.05, 0));
 });

@@ -83,7 +83,7 @@ export function openLightbox(entry, hits, hit, unit = "bits") {
   function frame(caption) {
     const content = element("div", { className: "content" });
     const window = element("div", { className: "window" }, content);
-    listenOn(window, change);
+    listenOn(window, change, (by) => zoom.scale === 1 && turn(by));
     return { content, figure: element("figure", {}, window, element("figcaption", {}, caption)) };
   }
 

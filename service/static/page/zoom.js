@@ -11,6 +11,9 @@
 export const WHOLE = Object.freeze({ scale: 1, x: 0, y: 0 });
 const MOST = 16;
 export const STEP = 1.25;
+const SWIPE = 40; // pixels
+
+/** @typedef {readonly [x: number, y: number]} Point in pixels from the frame's upper left corner */
 
 /**
  * @param {Readonly<Zoom>} zoom
@@ -32,6 +35,27 @@ export function zoomed({ scale, x, y }, factor, cx = 0.5, cy = 0.5) {
 export const panned = ({ scale, x, y }, dx, dy) => within({ scale, x: x + dx, y: y + dy });
 
 /**
+ * Keeps what lies under a pointer or under two fingers there while they move.
+ * @param {Readonly<Zoom>} zoom
+ * @param {Point[]} from
+ * @param {Point[]} to
+ * @param {{width: number, height: number}} frame
+ */
+export function followed(zoom, from, to, { width, height }) {
+  const [[x, y], [nowX, nowY]] = [middle(from), middle(to)];
+  const larger = zoomed(zoom, spread(to) / spread(from), x / width, y / height);
+  return panned(larger, (nowX - x) / width, (nowY - y) / height);
+}
+
+/** @param {Point[]} points */
+const middle = (points) =>
+  [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
+
+/** @param {Point[]} points */
+const spread = ([first, second = first]) =>
+  Math.hypot(second[0] - first[0], second[1] - first[1]) || 1;
+
+/**
  * Keeps the frame full.
  * @param {Zoom} zoom
  * @returns {Zoom}
@@ -42,28 +66,48 @@ function within({ scale, x, y }) {
 }
 
 /**
- * Wheel and drag on a frame.
+ * Wheel, drag, pinch and swipe on a frame.
  * @param {HTMLElement} frame
  * @param {(change: (zoom: Zoom) => Zoom) => void} change
+ * @param {(by: number) => void} swiped called with 1 for the next, with -1 for the one before
  */
-export function listenOn(frame, change) {
+export function listenOn(frame, change, swiped) {
+  /** @type {Map<number, Point>} */
+  const held = new Map(); // by pointer
+  /** @type {Point | null} */
+  let start = null; // of a swipe
+  const pointOf = (/** @type {MouseEvent} */ { clientX, clientY }) => {
+    const { left, top } = frame.getBoundingClientRect();
+    return /** @type {Point} */ ([clientX - left, clientY - top]);
+  };
   frame.addEventListener(
     "wheel",
     (event) => {
       event.preventDefault();
-      const { left, top, width, height } = frame.getBoundingClientRect();
-      const [cx, cy] = [(event.clientX - left) / width, (event.clientY - top) / height];
-      change((zoom) => zoomed(zoom, event.deltaY < 0 ? STEP : 1 / STEP, cx, cy));
+      const { width, height } = frame.getBoundingClientRect();
+      const [x, y] = pointOf(event);
+      change((zoom) => zoomed(zoom, event.deltaY < 0 ? STEP : 1 / STEP, x / width, y / height));
     },
     { passive: false },
   );
   frame.addEventListener("pointerdown", (event) => {
     event.preventDefault(); // the browser would drag the picture itself
     frame.setPointerCapture(event.pointerId);
+    held.set(event.pointerId, pointOf(event));
+    start = held.size === 1 && event.pointerType !== "mouse" ? pointOf(event) : null;
   });
   frame.addEventListener("pointermove", (event) => {
-    if (!frame.hasPointerCapture(event.pointerId)) return;
-    const { width, height } = frame.getBoundingClientRect();
-    change((zoom) => panned(zoom, event.movementX / width, event.movementY / height));
+    if (!held.has(event.pointerId)) return;
+    const from = [...held.values()];
+    held.set(event.pointerId, pointOf(event));
+    change((zoom) => followed(zoom, from, [...held.values()], frame.getBoundingClientRect()));
   });
+  frame.addEventListener("pointerup", (event) => {
+    held.delete(event.pointerId);
+    if (!start) return;
+    const [x, y] = pointOf(event);
+    const [dx, dy] = [x - start[0], y - start[1]];
+    if (Math.abs(dx) > Math.max(SWIPE, 2 * Math.abs(dy))) swiped(-Math.sign(dx));
+  });
+  frame.addEventListener("pointercancel", (event) => held.delete(event.pointerId)); // it scrolls
 }

@@ -351,14 +351,56 @@ def test_a_part_of_the_picture_is_searched_for_by_arrow_keys(page, picture, addr
     expect(page).not_to_have_url(re.compile("crop"))
 
 
-def test_a_part_is_chosen_by_the_mouse(page, picture):
+def drag(page: Page, handle: str, dx: float, dy: float) -> list[float]:
+    """Move a handle of the box on the query; returns the part that is searched for then."""
+    box = page.locator(f".handle.{handle}").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    with page.expect_request("**/v1/search?*") as sent:
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + dx, y + dy, steps=4)
+        page.mouse.up()
+    expect(page.locator("body")).not_to_have_class(re.compile("busy"))
+    crop = parse_qs(urlsplit(sent.value.url).query)["crop"][0]
+    return [float(side) for side in crop.split(",")]
+
+
+def test_a_part_is_chosen_by_the_mouse_and_follows_it(page, picture):
     upload(page, picture)
     box = page.locator("#query-picture").bounding_box()
-    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
-    page.mouse.up()
-    expect(page).to_have_url(re.compile(r"crop=0,0,0\.[45]\d*,0\.[45]\d*"))
+    width, height = box["width"], box["height"]
+    assert drag(page, "se", -width / 2, -height / 4) == pytest.approx([0, 0, 0.5, 0.75], abs=0.01)
+    assert drag(page, "move", width / 4, 0) == pytest.approx([0.25, 0, 0.75, 0.75], abs=0.01)
+
+
+@pytest.mark.parametrize("size", [(1600, 80), (80, 1600)])
+def test_the_handles_of_a_panorama_can_be_used_at_any_width(page, tmp_path, size):
+    long = size.index(1600)
+    Image.effect_noise(size, 60).save(tmp_path / "panorama.png")
+    upload(page, tmp_path / "panorama.png")
+    for width in (1280, 320):
+        page.set_viewport_size({"width": width, "height": 900})
+        handles_are_apart(page)
+    side = page.locator("#query-picture .whole").bounding_box()[("width", "height")[long]]
+    part = drag(page, "se", *(-0.9 * side if axis == long else 0 for axis in (0, 1)))
+    assert part[2 + long] == pytest.approx(0.1, abs=0.02)
+    assert part[3 - long] == 1
+    part = drag(page, "move", *(side / 2 if axis == long else 0 for axis in (0, 1)))
+    assert part[long] == pytest.approx(0.5, abs=0.02)
+    handles_are_apart(page)
+
+
+def handles_are_apart(page: Page) -> None:
+    """Each handle is where it can be pressed, and large enough."""
+    pressed = page.locator(".handle").evaluate_all(
+        """all => all.map(one => {
+            const { x, y, width, height } = one.getBoundingClientRect();
+            const shares = one.matches(".move") ? [0.5] : [0.15, 0.5, 0.85];
+            return Math.round(Math.min(width, height)) >= 24 && shares.every(
+                share => one === document.elementFromPoint(x + share * width, y + share * height));
+        })"""
+    )
+    assert pressed == [True] * 5
 
 
 def test_a_part_of_an_image_of_the_gallery_does_not_find_it(page, address):

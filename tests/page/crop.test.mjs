@@ -4,7 +4,7 @@ import test from "node:test";
 import { boxOf, moved, textOf } from "../../service/static/page/crop.js";
 
 test("a box that is none is the whole picture, which needs no text", () => {
-  for (const text of [null, "", "0,0,1", "0.5,0,0.5,1", "0,0,2,1"]) {
+  for (const text of [null, "", "0,0,1", "0.5,0,0.5,1", "0.5,0,0.5001,1", "0,0,2,1"]) {
     assert.deepEqual(boxOf(text), [0, 0, 1, 1]);
   }
   assert.equal(textOf([0, 0, 1, 1]), null);

@@ -16,7 +16,7 @@ const WHOLE = [0, 0, 1, 1];
  * @returns {Box}
  */
 export function boxOf(text) {
-  const box = (text ?? "").split(",").map(Number);
+  const box = (text ?? "").split(",").map((side) => rounded(Number(side)));
   const [left, top, right, bottom] = box;
   const fits = box.length === 4 && 0 <= left && left < right && right <= 1;
   return fits && 0 <= top && top < bottom && bottom <= 1
@@ -29,9 +29,12 @@ export function boxOf(text) {
  * @returns {string | null} null for the whole picture
  */
 export function textOf(box) {
-  const rounded = box.map((side) => Number(side.toFixed(3)));
-  return rounded.every((side, place) => side === WHOLE[place]) ? null : rounded.join(",");
+  const sides = box.map(rounded);
+  return sides.every((side, place) => side === WHOLE[place]) ? null : sides.join(",");
 }
+
+/** @param {number} side */
+const rounded = (side) => Number(side.toFixed(3));
 
 /**
  * The box moved, or with one of its corners moved, and kept within the picture.
@@ -63,13 +66,15 @@ const ARROWS = {
 };
 
 /**
- * A box over a picture that fills its parent.
+ * A box over a picture that fills its parent. Its handles are usable however thin picture and box
+ * are: page.css puts them beside a box that has no room for them.
  * @param {string | null} crop
  * @param {(crop: string | null) => void} settled called when the box has come to rest
  * @returns {HTMLElement}
  */
 export function cropBox(crop, settled) {
   let box = boxOf(crop);
+  let said = textOf(box);
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const frame = element("div", { className: "crop" });
@@ -89,6 +94,14 @@ export function cropBox(crop, settled) {
     for (const [name, value] of Object.entries({ left, top, right, bottom })) {
       frame.style.setProperty(`--${name}`, value);
     }
+    // The whole picture cannot be moved, so that touching it scrolls the page.
+    body.style.touchAction = textOf(box) === null ? "auto" : "none";
+  }
+
+  function settle() {
+    if (textOf(box) === said || !frame.isConnected) return;
+    said = textOf(box);
+    settled(said);
   }
 
   /**
@@ -108,7 +121,7 @@ export function cropBox(crop, settled) {
       box = moved(box, part, ...arrow);
       draw();
       clearTimeout(timer);
-      timer = setTimeout(() => settled(textOf(box)), SETTLES_MS);
+      timer = setTimeout(settle, SETTLES_MS);
     });
     button.addEventListener("pointerdown", (down) => {
       down.preventDefault();
@@ -125,10 +138,9 @@ export function cropBox(crop, settled) {
       button.addEventListener("pointermove", follow);
       const end = () => {
         button.removeEventListener("pointermove", follow);
-        if (box !== start) settled(textOf(box));
+        settle();
       };
-      button.addEventListener("pointerup", end, { once: true });
-      button.addEventListener("pointercancel", end, { once: true });
+      button.addEventListener("lostpointercapture", end, { once: true });
     });
     return button;
   }

@@ -34,7 +34,7 @@ export async function showOcclusion(entry, signal) {
   const image = element("img", { src: url });
   await image.decode();
   if (!signal.aborted) {
-    byId("query-picture").append(drawn(image, squareOf(crop, size)));
+    document.querySelector("#query-picture .whole")?.append(drawn(image, squareOf(crop, size)));
     byId("query-picture").scrollIntoView({ block: "nearest" });
   }
   const [least, most] = [Math.min(...changed.flat()), Math.max(...changed.flat())];

@@ -342,13 +342,13 @@ def test_a_part_of_the_picture_is_searched_for_by_arrow_keys(page, picture, addr
     corner.focus()
     for _ in range(6):
         page.keyboard.press("ArrowLeft")
-    expect(page).to_have_url(re.compile("crop=0,0,0.7,1"))
     expected = answer_of(address, picture, "/v1/search?crop=0,0,0.7,1&k=60")
     expect(page).to_have_url(re.compile(f"code={expected['code']}"))
     ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
     assert ids == [hit["id"] for hit in expected["hits"]]
+    assert "crop" not in page.url  # the code is that of the part
     page.go_back()
-    expect(page).not_to_have_url(re.compile("crop"))
+    expect(page).not_to_have_url(re.compile(expected["code"]))
 
 
 def drag(page: Page, handle: str, dx: float, dy: float) -> list[float]:
@@ -401,6 +401,13 @@ def handles_are_apart(page: Page) -> None:
         })"""
     )
     assert pressed == [True] * 5
+
+
+def test_an_address_is_cleaned_of_what_means_nothing(page, address):
+    page.goto(f"{address}/?id=7&crop=0,0,5,5&method=x&radius=999&utm=1")
+    expect(tiles(page)).to_have_count(60)
+    expect(page).to_have_url(f"{address}/?id=7")
+    expect(page.locator("#problem")).to_be_hidden()
 
 
 def test_a_part_of_an_image_of_the_gallery_does_not_find_it(page, address):

@@ -1,5 +1,8 @@
 /** What the page shows, and the address that says so. */
 
+import { BITS } from "./bits.js";
+import { boxOf, textOf } from "./crop.js";
+
 /**
  * @typedef {"find" | "compare" | "duplicates" | "gallery"} View
  *
@@ -19,6 +22,8 @@
 
 const VIEWS = ["find", "compare", "duplicates", "gallery"];
 
+export const LEAST_METHODS = 2; // that are compared
+
 /** @type {Readonly<Asked>} */
 export const NOTHING = Object.freeze({
   view: "find",
@@ -35,36 +40,65 @@ export const NOTHING = Object.freeze({
 });
 
 /**
- * What an address's query string asks for; what it says wrongly is left out.
+ * What an address's query string asks for; what it says wrongly, or what means nothing beside the
+ * rest, is left out.
  * @param {string} query such as ?id=7&label=cat
+ * @param {string[]} methods that the service has
+ * @param {boolean} hasPictures whether the gallery has any, of which a part can be searched for
  * @returns {Asked}
  */
-export function askedOf(query) {
+export function askedOf(query, methods, hasPictures) {
   const given = new URLSearchParams(query);
   const view = given.get("view") ?? "find";
-  return {
+  const named = methods.filter((method) => given.getAll("method").includes(method));
+  const like = wholes(given.get("like"));
+  const radius = whole(given.get("radius"));
+  return meant({
     view: /** @type {View} */ (VIEWS.includes(view) ? view : "find"),
     id: whole(given.get("id")),
-    code: matching(given.get("code"), /^[0-9a-f]{64}$/),
-    crop: matching(given.get("crop"), /^[\d.]+(,[\d.]+){3}$/),
-    label: given.get("label"),
-    folder: given.get("folder"),
-    radius: whole(given.get("radius")),
-    methods: given.getAll("method"),
-    like: wholes(given.get("like")),
-    unlike: wholes(given.get("unlike")),
+    code: /^[0-9a-f]{64}$/i.exec(given.get("code") ?? "")?.[0].toLowerCase() ?? null,
+    crop: hasPictures ? textOf(boxOf(given.get("crop"))) : null,
+    label: given.get("label") || null,
+    folder: given.get("folder") || null,
+    radius: radius !== null && radius <= BITS ? radius : null,
+    methods: named.length < LEAST_METHODS ? [] : named,
+    like,
+    unlike: wholes(given.get("unlike")).filter((id) => !like.includes(id)),
     once: given.has("once"),
-  };
+  });
 }
 
 /**
- * The query string that asks for the same again; empty for nothing.
+ * The same without what means nothing beside the rest.
  * @param {Asked} asked
+ * @returns {Asked}
  */
-export function addressOf(asked) {
+function meant(asked) {
+  const { view, id, code } = asked;
+  const hasExamples = asked.like.length + asked.unlike.length > 0;
+  // A code is that of the part already, and examples are compared with whole pictures.
+  const hasPart = id !== null && !hasExamples;
+  // Duplicates have a radius of their own, and sums of distances to examples have none.
+  const hasRadius = view === "duplicates" || (view !== "gallery" && !hasExamples && hasQuery(asked));
+  return {
+    ...asked,
+    code: id === null ? code : null,
+    crop: hasPart ? asked.crop : null,
+    radius: hasRadius ? asked.radius : null,
+  };
+}
+
+const TEXTS = /** @type {const} */ (["id", "code", "crop", "label", "folder", "radius"]);
+
+/**
+ * The query string that asks for the same again; empty for nothing.
+ * @param {Asked} shown
+ */
+export function addressOf(shown) {
+  const asked = meant(shown);
   const said = new URLSearchParams();
   if (asked.view !== "find") said.set("view", asked.view);
-  for (const name of /** @type {const} */ (["id", "code", "crop", "label", "folder", "radius"])) {
+  for (const name of TEXTS) {
     const value = asked[name];
     if (value !== null) said.set(name, String(value));
   }
@@ -90,15 +124,11 @@ function whole(text) {
   return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : null;
 }
 
-/** @param {string | null} text */
-function wholes(text) {
-  return (text ?? "").split(",").map(whole).filter((value) => value !== null);
-}
-
 /**
+ * Different whole numbers.
  * @param {string | null} text
- * @param {RegExp} form
  */
-function matching(text, form) {
-  return text !== null && form.test(text) ? text : null;
+function wholes(text) {
+  const values = (text ?? "").split(",").map(whole).filter((value) => value !== null);
+  return [...new Set(values)];
 }

@@ -1,6 +1,6 @@
 /** The same query answered by several methods, side by side. */
 
-import { hasQuery } from "./address.js";
+import { hasQuery, LEAST_METHODS } from "./address.js";
 import { byId, element } from "./dom.js";
 import { gallery, METHODS } from "./facts.js";
 import { narrowing } from "./filters.js";
@@ -22,8 +22,7 @@ import { counted, number, size } from "./words.js";
 /** @typedef {{method: Method, found: Found | null, why: string}} Column why: it is empty */
 
 const K = 20; // hits of each method
-const LEAST = 2; // columns
-const MOST = 3;
+const MOST = 3; // columns
 
 const USUAL = METHODS.filter(({ compared }) => compared).slice(0, MOST);
 
@@ -133,7 +132,7 @@ function whyEmpty({ name, of_pixels }, { asked, picture }, { methods }) {
 function chooser(chosen) {
   const boxes = METHODS.map((method) => {
     const checked = chosen.includes(method);
-    const isFixed = chosen.length === (checked ? LEAST : MOST);
+    const isFixed = chosen.length === (checked ? LEAST_METHODS : MOST);
     const box = element("input", { type: "checkbox", id: `method-${method.name}`, checked, "aria-disabled": String(isFixed) });
     box.addEventListener("click", (event) => isFixed && event.preventDefault());
     box.addEventListener("change", () => {
@@ -200,7 +199,7 @@ function precision(hits, label) {
  */
 function agreement(columns) {
   const most = Math.max(...columns.map(({ found }) => found?.hits.length ?? 0));
-  if (columns.length <= LEAST) return `They agree on ${shared(columns)} of ${most}.`;
+  if (columns.length <= LEAST_METHODS) return `They agree on ${shared(columns)} of ${most}.`;
   const [first, second, third] = columns;
   const pairs = [[first, second], [first, third], [second, third]];
   const said = pairs.map((pair) => `${pair.map(inSentence).join(" and ")} on ${shared(pair)}`);

@@ -2,6 +2,7 @@
 
 import { addressOf, askedOf, NOTHING } from "./address.js";
 import { byId, element } from "./dom.js";
+import { HAS_PICTURES, METHODS } from "./facts.js";
 import { prepared } from "./pictures.js";
 import { Problem } from "./service.js";
 
@@ -160,7 +161,7 @@ async function show(entry) {
 function showAddress() {
   const key = history.state?.key;
   current = entries.get(key) ?? {
-    asked: askedOf(location.search),
+    asked: askedOf(location.search, METHODS.map(({ name }) => name), HAS_PICTURES),
     picture: null,
     answer: null,
     scroll: 0,
@@ -168,7 +169,8 @@ function showAddress() {
   if (!entries.has(key)) {
     const made = key ?? String(Math.random());
     entries.set(made, current);
-    if (!key) history.replaceState({ key: made }, "");
+    const address = location.pathname + addressOf(current.asked);
+    history.replaceState({ ...history.state, key: made }, "", address);
   }
   return show(current);
 }

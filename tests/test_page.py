@@ -512,6 +512,32 @@ def test_hits_of_the_querys_label_are_marked_and_counted(page, address):
         expect(column.get_by_role("img", name="Same label as the query")).to_have_count(right)
 
 
+def test_what_a_given_picture_shows_can_be_said_so_that_matches_are_counted(page, picture, address):
+    compare(page, picture)
+    shows = page.get_by_label("The query shows")
+    expect(page.locator(".precision")).to_have_count(0)
+    shows.focus()
+    label = picture.parent.name
+    shows.select_option(label)
+    expect(page).to_have_url(re.compile(f"code=[0-9a-f]+&shows={label}$"))
+    right = columns(page).first.locator(".label").all_inner_texts().count(label)
+    assert right > 0
+    said = columns(page).first.locator(".precision")
+    expect(said).to_have_text(f"precision@20: {right / 20:.2f}")
+    expect(columns(page).nth(1).locator(".precision")).to_be_visible()
+    expect(shows).to_be_focused()
+    columns(page).first.locator(".from").nth(1).click()
+    expect(page).to_have_url(re.compile(r"\?view=compare&id=\d+$"))
+    expect(shows).to_have_count(0)
+    page.go_back()
+    expect(shows).to_have_value(label)
+    page.reload()
+    expect(said).to_have_text(f"precision@20: {right / 20:.2f}")
+    page.goto(f"{page.url}&label={label}")
+    expect(columns(page).first.locator(".tile").first).to_be_visible()
+    expect(shows).to_have_count(0)
+
+
 def test_a_gallery_without_pixels_is_searched_by_code_only_and_the_page_says_so(
     page, picture, model_folder, image_files, tmp_path
 ):

@@ -13,7 +13,7 @@ test("what is asked is read back from its address", () => {
   const filters = { label: "a & b", folder: "photos/é", once: true };
   for (const asked of [
     { ...NOTHING, ...filters, view: "compare", id: 7, crop: "0,0.25,0.5,1", radius: 0 },
-    { ...NOTHING, code: CODE, radius: 256, methods: ["codes", "thumbs"] },
+    { ...NOTHING, code: CODE, shows: "cat", radius: 256, methods: ["codes", "thumbs"] },
     { ...NOTHING, ...filters, id: 0, like: [1, 2], unlike: [3] },
     { ...NOTHING, view: "duplicates", radius: 9 },
   ]) {
@@ -24,7 +24,7 @@ test("what is asked is read back from its address", () => {
 });
 
 test("what an address says wrongly is left out", () => {
-  const wrong = "?view=x&id=-1&code=zz&crop=a,b&radius=257&like=1,x,,2,1&unlike=2&label=&folder=&x=1";
+  const wrong = "?view=x&id=-1&code=zz&crop=a,b&radius=257&like=1,x,,2,1&unlike=2&label=&folder=&shows=&x=1";
   assert.deepEqual(read(wrong), { ...NOTHING, like: [1, 2] });
   for (const crop of ["0,0,5,5", "0,0,1,1", "0.5,0.5,0.5001,1", "1.2.3,0,1,1"]) {
     assert.equal(addressOf(read(`?id=7&crop=${crop}`)), "?id=7");
@@ -37,11 +37,12 @@ test("what an address says wrongly is left out", () => {
 test("what means nothing beside the rest is neither read nor written", () => {
   const part = "crop=0,0,0.5,0.5";
   for (const [said, meant] of [
-    [`?${part}&radius=40`, ""],
+    [`?${part}&radius=40&shows=cat`, ""],
     [`?code=${CODE}&${part}`, `?code=${CODE}`],
-    [`?id=7&code=${CODE}`, "?id=7"],
+    [`?id=7&code=${CODE}&shows=cat`, "?id=7"],
     [`?id=7&${part}&radius=40&like=3`, "?id=7&like=3"],
-    ["?radius=9&unlike=3", "?unlike=3"],
+    [`?code=${CODE}&shows=cat&label=dog`, `?code=${CODE}&label=dog`],
+    [`?code=${CODE}&shows=cat&unlike=3`, `?code=${CODE}&unlike=3`],
     ["?view=gallery&id=7&radius=40", "?view=gallery&id=7"],
     ["?view=duplicates&like=3&radius=40", "?view=duplicates&radius=40&like=3"],
   ]) {

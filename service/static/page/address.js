@@ -11,6 +11,7 @@ import { boxOf, textOf } from "./crop.js";
  * @property {number | null} id of the gallery's image that is the query
  * @property {string | null} code the query's code, 64 hexadecimal digits
  * @property {string | null} crop left,top,right,bottom of the query, in fractions
+ * @property {string | null} shows label of a query that is no image of the gallery
  * @property {string | null} label that images must have
  * @property {string | null} folder beginning of the images' uris
  * @property {number | null} radius greatest distance in bits
@@ -30,6 +31,7 @@ export const NOTHING = Object.freeze({
   id: null,
   code: null,
   crop: null,
+  shows: null,
   label: null,
   folder: null,
   radius: null,
@@ -58,6 +60,7 @@ export function askedOf(query, methods, hasPictures) {
     id: whole(given.get("id")),
     code: /^[0-9a-f]{64}$/i.exec(given.get("code") ?? "")?.[0].toLowerCase() ?? null,
     crop: hasPictures ? textOf(boxOf(given.get("crop"))) : null,
+    shows: given.get("shows") || null,
     label: given.get("label") || null,
     folder: given.get("folder") || null,
     radius: radius !== null && radius <= BITS ? radius : null,
@@ -74,21 +77,24 @@ export function askedOf(query, methods, hasPictures) {
  * @returns {Asked}
  */
 function meant(asked) {
-  const { view, id, code } = asked;
+  const { view, id, code, label } = asked;
   const hasExamples = asked.like.length + asked.unlike.length > 0;
   // A code is that of the part already, and examples are compared with whole pictures.
   const hasPart = id !== null && !hasExamples;
+  // What an image of the gallery shows is known; with a label or examples, it counts no matches.
+  const canShow = id === null && code !== null && label === null && !hasExamples;
   // Duplicates have a radius of their own, and sums of distances to examples have none.
   const hasRadius = view === "duplicates" || (view !== "gallery" && !hasExamples && hasQuery(asked));
   return {
     ...asked,
     code: id === null ? code : null,
     crop: hasPart ? asked.crop : null,
+    shows: canShow ? asked.shows : null,
     radius: hasRadius ? asked.radius : null,
   };
 }
 
-const TEXTS = /** @type {const} */ (["id", "code", "crop", "label", "folder", "radius"]);
+const TEXTS = /** @type {const} */ (["id", "code", "crop", "shows", "label", "folder", "radius"]);
 
 /**
  * The query string that asks for the same again; empty for nothing.

@@ -7,8 +7,9 @@ import { narrowing } from "./filters.js";
 import { openLightbox } from "./lightbox.js";
 import { codeIsKnown, go } from "./navigation.js";
 import { examples } from "./picks.js";
-import { comparisonOf, hasPixels, others } from "./question.js";
+import { comparisonOf, hasExamples, hasPixels, others } from "./question.js";
 import { ask, askTimed } from "./service.js";
+import { replace } from "./states.js";
 import { tile } from "./tiles.js";
 import { milliseconds, timing } from "./timing.js";
 import { counted, number, size } from "./words.js";
@@ -41,15 +42,18 @@ export async function showComparison(entry, signal) {
   const chosen = chosenOf(asked);
   const reasons = chosen.map((method) => whyEmpty(method, entry, facts));
   entry.answer ??= await answered(entry, chosen.filter((_, place) => !reasons[place]), facts, signal);
-  const { methods, label, code, stages } = entry.answer;
+  const { methods, code, stages } = entry.answer;
+  const canSay = asked.id === null && hasUse(entry, facts);
+  const said = canSay ? labelIn(facts, asked.shows) : null;
+  const label = entry.answer.label ?? said;
   codeIsKnown(entry, code);
   const columns = chosen.map((method, place) => ({
     method,
     found: methods.find((/** @type {any} */ one) => one.method === method.name) ?? null,
     why: reasons[place],
   }));
-  const focused = document.activeElement?.id;
-  byId("results").replaceChildren(
+  replace(
+    byId("results"),
     chooser(chosen),
     element(
       "details",
@@ -57,11 +61,12 @@ export async function showComparison(entry, signal) {
       element("summary", {}, "Narrow the search"),
       narrowing(entry),
     ),
-    examples(asked) || "",
+    examples(asked) || element("span"),
     element(
       "div",
       { className: "agreement" },
       columns.every(({ found }) => found) && element("p", {}, agreement(columns)),
+      canSay && sayer(said, facts.labels),
       Object.keys(stages).length > 0 && timing(stages),
     ),
     element(
@@ -70,7 +75,6 @@ export async function showComparison(entry, signal) {
       ...columns.map((one) => column(one, columns, entry, label, facts.images)),
     ),
   );
-  if (focused?.startsWith("method-")) document.getElementById(focused)?.focus();
 }
 
 /**
@@ -94,16 +98,56 @@ async function answered(entry, methods, facts, signal) {
 }
 
 /**
- * The label of the query, where it is known and not all results have it.
+ * Whether the query's label tells results apart: not if all have it, or are like the examples.
+ * @param {Entry} entry
+ * @param {any} facts
+ */
+const hasUse = ({ asked }, { n_labels }) => n_labels > 0 && asked.label === null && !hasExamples(asked);
+
+/**
+ * The label of the query, where it is known.
  * @param {Entry} entry
  * @param {any} facts
  * @param {AbortSignal} signal
  * @returns {Promise<string | null>}
  */
-async function labelOf({ asked: { id, label, like, unlike } }, { n_labels }, signal) {
-  if (id === null || label !== null || !n_labels || like.length + unlike.length) return null;
+async function labelOf(entry, facts, signal) {
+  const { id } = entry.asked;
+  if (id === null || !hasUse(entry, facts)) return null;
   return (await ask(`/v1/images/${id}`, { signal })).label;
 }
+
+/**
+ * A label that was said, if the gallery may have it.
+ * @param {any} facts
+ * @param {string | null} said
+ */
+function labelIn({ labels, n_labels }, said) {
+  const isListed = labels.some((/** @type {any} */ { label }) => label === said);
+  return isListed || n_labels > labels.length ? said : null;
+}
+
+/**
+ * A list of labels, to say what a query shows that is no image of the gallery.
+ * @param {string | null} shows
+ * @param {{label: string}[]} labels the most frequent of the gallery
+ */
+function sayer(shows, labels) {
+  const names = new Set([...labels.map(({ label }) => label), ...(shows === null ? [] : [shows])]);
+  const select = element(
+    "select",
+    { id: "shows" },
+    element("option", { value: "" }, "choose a label to count matches"),
+    ...[...names].sort(alphabetically).map((name) => element("option", { value: name }, name)),
+  );
+  select.value = shows ?? "";
+  select.addEventListener("change", () => {
+    go({ shows: select.value || null }, { replace: true, stay: true });
+  });
+  return element("label", { className: "shows" }, "The query shows ", select);
+}
+
+const { compare: alphabetically } = new Intl.Collator("en", { numeric: true });
 
 /** @param {import("./address.js").Asked} asked */
 function chosenOf({ methods }) {

@@ -121,6 +121,16 @@ def test_where_nothing_is_close_the_page_says_so(page, measured):
     expect(tiles(page).nth(59)).to_be_attached()
 
 
+def test_where_likeness_was_not_measured_no_bar_looks_like_a_hit(page, address):
+    page.goto(f"{address}/?id=7")
+    bars = page.locator(".distances path")
+    expect(page.locator(".distances")).to_contain_text("Each bar counts the pictures")
+    expect(page.locator(".distances")).to_contain_text("was not measured")
+    assert [bool(bars.nth(n).get_attribute("d")) for n in (0, 1)] == [False, True]
+    page.goto(f"{address}/?id=7&radius=120")
+    expect(bars.first).to_have_attribute("d", re.compile("^M"))
+
+
 def test_more_pictures_come_by_scrolling_also_after_a_failure(page, picture, address):
     upload(page, picture)
     expect(tiles(page)).to_have_count(60)

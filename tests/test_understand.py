@@ -158,6 +158,7 @@ def test_the_slider_sets_the_radius_and_says_how_many_pictures_are_within(page, 
         f"{sum(counts)} pictures, {np.flatnonzero(counts)[0]} to {np.flatnonzero(counts)[-1]} bits "
         f"away; {sum(counts[: alike + 1])} within {alike} bits, beyond which chance begins."
     )
+    expect(distances).to_contain_text("right of the dashed line, pictures with nothing in common")
     slider.focus()
     for _ in range(60):
         page.keyboard.press("ArrowLeft")

@@ -9,6 +9,10 @@ const HEIGHT = 64; // of the drawing, in units of which a bit is one wide
 const REACH = 160; // bits that are drawn at least; chance hardly brings pictures farther apart
 const SETTLES_MS = 350; // after the last key
 
+const BARS = "Each bar counts the pictures at one distance, the most alike at the left";
+const CHANCE = "right of the dashed line, pictures with nothing in common come as near by chance";
+const UNMEASURED = "how near pictures with nothing in common come by chance was not measured for this gallery’s model";
+
 /**
  * The histogram of an answer with a slider beneath it, which sets the radius.
  * @param {import("./navigation.js").Entry} entry
@@ -20,14 +24,14 @@ export function distances({ asked, answer }) {
   if (!counts) return null;
   const within = sums(counts);
   const last = Math.max(REACH, counts.findLastIndex(Boolean));
-  let close = last; // greatest distance of likeness
+  let close = -1; // greatest distance of likeness; none where it was not measured
   const plot = element("div", { className: "plot", "aria-hidden": "true" });
   plot.innerHTML =
     `<svg viewBox="0 0 ${last + 1} ${HEIGHT}" preserveAspectRatio="none">` +
     '<path class="within"/><path class="far"/></svg>';
   const [near, far] = plot.querySelectorAll("path");
   const output = element("output");
-  const summary = element("p", {}, summaryOf(counts, null));
+  const [summary, meaning] = [element("p", {}, summaryOf(counts, null)), element("p")];
   const input = element("input", {
     type: "range",
     min: "0",
@@ -37,6 +41,7 @@ export function distances({ asked, answer }) {
   });
   show();
   gallery().then(({ closeness }) => {
+    meaning.textContent = `${BARS}; ${closeness ? CHANCE : UNMEASURED}.`;
     if (!closeness) return;
     close = closeness.alike;
     const line = element("span", { className: "chance" }, "chance begins");
@@ -69,7 +74,7 @@ export function distances({ asked, answer }) {
     queueMicrotask(() => input.focus({ preventScroll: true })); // as the slider that it replaces
   }
   const label = element("label", {}, "Within ", output);
-  return element("div", { className: "distances" }, plot, input, label, summary);
+  return element("div", { className: "distances" }, plot, input, label, summary, meaning);
 
   function settle() {
     plot.removeEventListener("pointermove", follow);

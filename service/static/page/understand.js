@@ -202,12 +202,13 @@ const small = (alt) => element("img", { alt, width: 32, height: 32 });
  */
 function sentences(pictureBits) {
   const about =
-    pictureBits === null ? "" : `: ${pictureBits} on how it looks, ${BITS - pictureBits} on what it shows`;
+    pictureBits === null ? "" : `: ${pictureBits} about how it looks, ${BITS - pictureBits} about what it shows`;
   return (
-    "The model shrinks a picture to 32×32 pixels and answers 256 questions about it with yes or " +
-    `no, a full square for each yes${about}. These 32 bytes are its code, and all that a search ` +
-    "compares: the fewer squares differ, the more alike are two pictures. The code can be read " +
-    "back, which gives a rough picture again."
+    "The picture is shrunk to 32×32 pixels, and a trained model answers 256 questions about it " +
+    `with yes or no${about}. Each square is one answer, full for yes; together they are the ` +
+    "picture’s code, and a search compares nothing else: the fewer squares differ, the more " +
+    "alike are two pictures. From the code alone, the model can draw a rough picture again, " +
+    "which shows what the code has kept."
   );
 }
 

@@ -1,8 +1,11 @@
 """Groups of duplicates on their way to clients, page by page."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
+from hashsearch.codes import code_to_hex
 from hashsearch.errors import InvalidQuery
 from hashsearch.retrieval.duplicates import DuplicateGroup, Groups, described
 from hashsearch.retrieval.searcher import Searcher
@@ -39,7 +42,13 @@ def duplicates_answer(
         radius=groups.radius,
         total=len(groups),
         groups=[
-            _group(group, groups.file_counts(number), context) for number, group in found.items()
+            _group(
+                group,
+                groups.file_counts(number),
+                _codes_of(groups, number) if parameters.codes else {},
+                context,
+            )
+            for number, group in found.items()
         ],
         next=cursor_of(_NAME, groups.generation, groups.radius, last) if more else None,
         generation=groups.generation,
@@ -90,8 +99,18 @@ def _last(groups: Groups, first: int, limit: int) -> int:
     return last
 
 
+def _codes_of(groups: Groups, number: int) -> dict[int, str]:
+    """The codes of a group's images by id, hexadecimal."""
+    images = slice(*groups.starts[number : number + 2].tolist())
+    codes = map(code_to_hex, groups.codes[images])
+    return dict(zip(groups.ids[images].tolist(), codes, strict=True))
+
+
 def _group(
-    group: DuplicateGroup, file_counts: NDArray[np.int64], context: Context
+    group: DuplicateGroup,
+    file_counts: NDArray[np.int64],
+    codes: Mapping[int, str],
+    context: Context,
 ) -> DuplicateGroupAnswer:
     return DuplicateGroupAnswer(
         diameter=group.diameter,
@@ -110,6 +129,7 @@ def _group(
                 keep=file.keep,
                 missing=file.missing,
                 thumbnail=context.thumbnail(file.id),
+                code=codes.get(file.id),
             )
             for file in group.files
         ],

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from hashsearch.codes import code_to_hex
 from hashsearch.errors import NotInGallery
 from hashsearch.gallery.gallery_folder import GalleryFolder
@@ -34,8 +36,13 @@ def list_answer(searcher: Searcher, parameters: ListParameters, context: Context
     found = searcher.ids_after(after, parameters.limit + 1, chosen_by)
     shown, following = page_of(found, parameters.limit, _NAME, int)
     catalog = searcher.gallery.catalog
+    images = present(catalog, catalog.records(shown))
+    codes: Sequence[str | None] = [None] * len(images)
+    if parameters.codes:
+        ids = np.array([image.id for image in images], np.int64)
+        codes = [code_to_hex(code) for code in searcher.codes(ids)]
     return ListAnswer(
-        images=[_image(one, context) for one in present(catalog, catalog.records(shown))],
+        images=[_image(one, code, context) for one, code in zip(images, codes, strict=True)],
         next=following,
         generation=catalog.generation(),  # of labels and uris; the searcher may be a former one
     )
@@ -50,8 +57,7 @@ def described_image(
     has_file = not image.missing and added_path(image.uri) is None
     size, _ = gallery.catalog.sizes_and_times([image_id])[image_id]
     return DescribedImageAnswer(
-        **dict(_image(image, context)),
-        code=code_to_hex(gallery.code(image_id)),
+        **dict(_image(image, code_to_hex(gallery.code(image_id)), context)),
         key=gallery.catalog.key(image_id).hex(),
         size=size,
         original=context.original(image_id) if originals and has_file else None,
@@ -97,7 +103,7 @@ def picture_of(gallery: GalleryFolder, image_id: int) -> tuple[bytes, str] | Non
     return None if tiny is None else (encode_png(tiny), "image/png")
 
 
-def _image(image: ImageRecord, context: Context) -> ImageAnswer:
+def _image(image: ImageRecord, code: str | None, context: Context) -> ImageAnswer:
     return ImageAnswer(
         id=image.id,
         label=image.label,
@@ -106,4 +112,5 @@ def _image(image: ImageRecord, context: Context) -> ImageAnswer:
         height=image.height,
         missing=image.missing,
         thumbnail=context.thumbnail(image.id),
+        code=code,
     )

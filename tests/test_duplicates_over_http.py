@@ -99,6 +99,7 @@ def on_the_wire(groups: list[DuplicateGroup]) -> list[dict]:
                     "keep": file.keep,
                     "missing": file.missing,
                     "thumbnail": f"/v1/images/{file.id}/thumbnail",
+                    "code": None,
                 }
                 for file in group.files
             ],

@@ -1,4 +1,6 @@
-"""The codes of hits over HTTP, beside those that the images' own descriptions give."""
+"""The codes of images over HTTP, beside those that the images' own descriptions give."""
+
+import time
 
 import pytest
 
@@ -14,7 +16,7 @@ def client(gallery_folder):
 
 
 def described(client, hits: list[dict]) -> list[str]:
-    """The code of each hit by GET /v1/images/{id}."""
+    """The code of each image by GET /v1/images/{id}."""
     return [client.get(f"/v1/images/{hit['id']}").json()["code"] for hit in hits]
 
 
@@ -71,6 +73,24 @@ def test_codes_are_null_and_the_search_is_plain_unless_they_are_asked_for(client
     assert [hit["id"] for hit in with_codes["hits"]] == [hit["id"] for hit in answer["hits"]]
     methods = client.post("/v1/compare", json={"id": 12}).json()["methods"]
     assert {hit["code"] for method in methods for hit in method["hits"]} == {None}
+
+
+def listed(client, query: str = "") -> list[dict]:
+    """The images of GET /v1/images, and the files of GET /v1/duplicates."""
+    images = client.get(f"/v1/images?limit=20&{query}").json()["images"]
+    address = f"/v1/duplicates?radius=32&{query}"
+    while (response := client.get(address)).status_code == 503:  # being computed
+        time.sleep(0.05)
+    files = [file for group in response.json()["groups"] for file in group["files"]]
+    assert len(images) == 20
+    assert len(files) > 5
+    return images + files
+
+
+def test_each_listed_image_and_duplicate_carries_its_code_if_codes_are_asked_for(client):
+    images = listed(client, "codes=true")
+    assert [image["code"] for image in images] == described(client, images)
+    assert {image["code"] for image in listed(client)} == {None}
 
 
 def test_an_image_that_was_just_added_is_found_with_its_code(image_files, gallery):

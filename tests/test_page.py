@@ -604,6 +604,14 @@ def test_a_gallery_without_thumbnails_shows_what_the_codes_decode_to(
         expect(page.locator("#query-picture img")).to_have_attribute("src", decoded)
         expect(page.locator(".crop")).to_have_count(0)
         assert broken_pictures(page) == []
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{address}/?view=gallery&folder=pictures")
+        expect(tiles(page).first.locator("img")).to_have_attribute("src", decoded)
+        upload(page, picture)
+        expect(tiles(page)).to_have_count(60)
+        assert broken_pictures(page) == []
+        assert not [url for url in asked if re.search(r"/v1/images/\d", url)]
 
 
 def test_a_result_is_shown_large_and_closed_again_by_keyboard(page, picture, address):

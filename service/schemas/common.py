@@ -57,6 +57,7 @@ After = Annotated[
     str | None,
     Field(max_length=MAX_CURSOR, description="`next` of the previous page"),
 ]
+Codes = Annotated[bool, Field(description="give the code of each image too")]
 Next = Annotated[
     str | None, Field(description="the parameter after of the next page; null on the last")
 ]
@@ -106,3 +107,7 @@ IsMissing = Annotated[
     bool, Field(description="whether the file is gone from its place, with all copies")
 ]
 Thumbnail = Annotated[str, Field(description="address of its picture, relative to this server")]
+AskedCode = Annotated[
+    str | None,
+    Field(description="its code, 64 hexadecimal digits; null unless codes were asked for"),
+]

@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field
 from hashsearch.codes import CODE_BITS
 from service.schemas.common import (
     After,
+    AskedCode,
+    Codes,
     ImageId,
     ImageLabel,
     ImageUri,
@@ -35,6 +37,7 @@ class DuplicatesParameters(Strict):
     ] = None
     limit: Limit = 100
     after: After = None
+    codes: Codes = False
 
 
 class DuplicateFileAnswer(BaseModel):
@@ -50,6 +53,7 @@ class DuplicateFileAnswer(BaseModel):
     keep: bool = Field(description="whether it is the one that is suggested to be kept")
     missing: IsMissing
     thumbnail: Thumbnail
+    code: AskedCode
 
 
 class DuplicateGroupAnswer(BaseModel):

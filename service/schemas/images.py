@@ -8,6 +8,8 @@ from pydantic import BaseModel, Field
 from service.schemas.common import (
     MAX_TEXT,
     After,
+    AskedCode,
+    Codes,
     Id,
     ImageBase64,
     ImageId,
@@ -33,6 +35,7 @@ class ListParameters(Strict):
     after: After = None
     label: Label = None
     uri_prefix: UriPrefix = None
+    codes: Codes = False
 
 
 class ImageAnswer(BaseModel):
@@ -45,6 +48,7 @@ class ImageAnswer(BaseModel):
     height: int = Field(description="of the original, in pixels")
     missing: IsMissing
     thumbnail: Thumbnail
+    code: AskedCode
 
 
 class ListAnswer(BaseModel):

@@ -12,6 +12,8 @@ from hashsearch.retrieval.searcher import DEFAULT_K
 from service.schemas.common import (
     MAX_IDS,
     MAX_K,
+    AskedCode,
+    Codes,
     ImageBase64,
     ImageId,
     ImageLabel,
@@ -73,9 +75,7 @@ class ChoiceParameters(Strict):
             "distance is the least of all"
         ),
     ] = False
-    codes: Annotated[
-        bool, Field(description="give the code of each hit, to show which bits differ")
-    ] = False
+    codes: Codes = False
 
 
 class SearchParameters(ChoiceParameters):
@@ -195,9 +195,7 @@ class HitAnswer(BaseModel):
     uri: ImageUri
     missing: IsMissing
     thumbnail: Thumbnail
-    code: str | None = Field(
-        description="its code, 64 hexadecimal digits; null unless codes were asked for"
-    )
+    code: AskedCode
 
 
 class MethodAnswer(BaseModel):

@@ -3,7 +3,7 @@
 import { addressOf } from "./address.js";
 import { element } from "./dom.js";
 import { go } from "./navigation.js";
-import { ask, reconstruction } from "./service.js";
+import { ask } from "./service.js";
 import { empty, skeleton, trouble, whenSeen } from "./states.js";
 import { picture } from "./tiles.js";
 import { nameOf, pathOf } from "./words.js";
@@ -17,6 +17,7 @@ import { nameOf, pathOf } from "./words.js";
  * @property {string | null} label
  * @property {boolean} missing
  * @property {string} thumbnail
+ * @property {string} code
  */
 
 const PAGE = 60; // images of a request
@@ -39,19 +40,11 @@ export function linkTo(asked, changes, ...children) {
 }
 
 /**
- * A picture as a link that searches from it. Without a thumbnail it is what the code decodes to,
- * and without that an empty square.
+ * A picture as a link that searches from it.
  * @param {Stored} image
  */
-export function opener({ id, uri, thumbnail }) {
-  const shown = picture({ id, thumbnail, code: null });
-  let failed = false;
-  shown.addEventListener("error", async () => {
-    const described = !failed && (await ask(`/v1/images/${id}`).catch(() => null));
-    failed = true;
-    if (described) shown.src = reconstruction(described.code);
-    else shown.removeAttribute("src");
-  });
+export function opener(image) {
+  const { id, uri } = image;
   return element(
     "a",
     {
@@ -61,7 +54,7 @@ export function opener({ id, uri, thumbnail }) {
       "aria-label": `Search from ${nameOf(uri)}`,
       data: { id: String(id) },
     },
-    shown,
+    picture(image),
   );
 }
 
@@ -93,7 +86,7 @@ export function browser(entry, signal) {
   const rest = element("div", {});
   /** @type {{images: Stored[], next: string | null}} */
   const answer = (entry.answer ??= { images: [], next: "" });
-  const said = new URLSearchParams({ limit: String(PAGE) });
+  const said = new URLSearchParams({ limit: String(PAGE), codes: "true" });
   if (label !== null) said.set("label", label);
   if (folder) said.set("uri_prefix", folder);
 

@@ -144,7 +144,7 @@ function slider(radius, most, closeness, signal) {
  * @param {AbortSignal} signal
  */
 async function pageOf(radius, after, limit, signal) {
-  const said = new URLSearchParams({ radius: String(radius), limit: String(limit) });
+  const said = new URLSearchParams({ radius: String(radius), limit: String(limit), codes: "true" });
   if (after) said.set("after", after);
   for (let attempt = 0; ; attempt++) {
     try {

@@ -1,6 +1,7 @@
 /** Pictures that were found, as tiles that never change their size. */
 
 import { element } from "./dom.js";
+import { HAS_PICTURES } from "./facts.js";
 import { tools } from "./picks.js";
 import { reconstruction, ROOT } from "./service.js";
 import { distanceIn, nameOf, pathOf } from "./words.js";
@@ -79,11 +80,15 @@ export function tile(hit, unit, actions) {
 /**
  * An image's thumbnail; where it is late, and where the gallery keeps none, what its code decodes
  * to.
- * @param {{id: number, thumbnail: string, code: string | null}} image
+ * @param {{thumbnail: string, code: string | null}} image
  * @returns {HTMLImageElement}
  */
 export function picture({ thumbnail, code }) {
   const image = element("img", { alt: "", loading: "lazy", decoding: "async", width: 128, height: 128 });
+  if (code && !HAS_PICTURES) {
+    image.src = reconstruction(code);
+    return image;
+  }
   if (code) {
     image.dataset.code = code;
     seen.observe(image);

@@ -116,8 +116,14 @@ def broken_pictures(page: Page) -> list[str]:
 def test_where_nothing_is_close_the_page_says_so(page, measured):
     page.goto(f"{measured}/?code={'5a' * 32}")
     expect(page.locator("#found")).to_have_text("Nothing close")
-    expect(tiles(page)).to_have_count(0)
-    show_all(page)
+    expect(page.get_by_text("No picture of this gallery is closer")).to_be_visible()
+    expect(page.get_by_role("heading", name="all unlike yours")).to_be_visible()
+    expect(tiles(page)).to_have_count(8)
+    assert set(tiles(page).locator(".word").all_inner_texts()) == {"far"}
+    opacity = "one => Number(getComputedStyle(one).opacity)"
+    assert tiles(page).first.locator("img").evaluate(opacity) < 0.7
+    page.get_by_role("button", name="Show more of the others").press("Enter")
+    expect(tiles(page).nth(8).locator(".picture")).to_be_focused()
     expect(tiles(page).nth(59)).to_be_attached()
 
 
@@ -129,6 +135,47 @@ def test_where_likeness_was_not_measured_no_bar_looks_like_a_hit(page, address):
     assert [bool(bars.nth(n).get_attribute("d")) for n in (0, 1)] == [False, True]
     page.goto(f"{address}/?id=7&radius=120")
     expect(bars.first).to_have_attribute("d", re.compile("^M"))
+
+
+def test_a_late_answer_is_awaited_by_empty_tiles_and_a_fast_one_is_not(page, address):
+    held: list = []
+    page.clock.install(time=0)
+    page.goto(address)
+    page.clock.pause_at(60_000)
+    page.route(re.compile(r"/v1/(search|compare)"), lambda route: held.append(route))
+    empty, hits = page.locator("#results > .skeleton"), page.locator("#results .distance")
+
+    def become_late(until: int) -> None:
+        """The search that was asked for."""
+        while len(held) < until:
+            page.wait_for_timeout(10)
+        page.clock.run_for(140)
+        expect(empty).to_have_count(0)
+        page.clock.run_for(20)
+        expect(empty).to_be_visible()
+        expect(hits).to_have_count(0)
+
+    page.locator(".strip a").first.click()
+    become_late(until=1)
+    expect(page.locator("#status")).to_have_text("Searching…")
+    assert empty.evaluate("one => one.getAnimations().length") == 1
+    page.emulate_media(reduced_motion="reduce")
+    assert empty.evaluate("one => one.getAnimations().length") == 0
+    held[0].continue_()
+    expect(hits).to_have_count(60)
+    page.get_by_label("Hide near-duplicates").focus()
+    page.keyboard.press("Space")
+    become_late(until=2)
+    expect(page.get_by_label("Hide near-duplicates")).to_be_focused()
+    held[1].continue_()
+    expect(hits.first).to_be_visible()
+    page.get_by_role("button", name="Compare").click()
+    become_late(until=3)
+    expect(page.get_by_label("Hide near-duplicates")).to_have_count(0)
+    held[2].continue_()
+    expect(columns(page)).to_have_count(2)
+    page.clock.run_for(1000)
+    expect(empty).to_have_count(0)
 
 
 def test_more_pictures_come_by_scrolling_also_after_a_failure(page, picture, address):

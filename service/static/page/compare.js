@@ -9,7 +9,7 @@ import { codeIsKnown, go } from "./navigation.js";
 import { examples } from "./picks.js";
 import { comparisonOf, hasExamples, hasPixels, others } from "./question.js";
 import { ask, askTimed } from "./service.js";
-import { replace } from "./states.js";
+import { awaited, replace } from "./states.js";
 import { tile } from "./tiles.js";
 import { milliseconds, timing } from "./timing.js";
 import { counted, number, size } from "./words.js";
@@ -31,7 +31,14 @@ const USUAL = METHODS.filter(({ compared }) => compared).slice(0, MOST);
  * @param {Entry} entry
  * @param {AbortSignal} signal
  */
-export async function showComparison(entry, signal) {
+export const showComparison = (entry, signal) =>
+  awaited(show(entry, signal), ".chooser, .narrowing", signal);
+
+/**
+ * @param {Entry} entry
+ * @param {AbortSignal} signal
+ */
+async function show(entry, signal) {
   const { asked, picture } = entry;
   if (!picture && !hasQuery(asked)) {
     byId("results").replaceChildren();
@@ -52,6 +59,8 @@ export async function showComparison(entry, signal) {
     found: methods.find((/** @type {any} */ one) => one.method === method.name) ?? null,
     why: reasons[place],
   }));
+  const agreed = columns.every(({ found }) => found) ? agreement(columns) : "";
+  byId("status").textContent = agreed;
   replace(
     byId("results"),
     chooser(chosen),
@@ -65,7 +74,7 @@ export async function showComparison(entry, signal) {
     element(
       "div",
       { className: "agreement" },
-      columns.every(({ found }) => found) && element("p", {}, agreement(columns)),
+      agreed && element("p", {}, agreed),
       canSay && sayer(said, facts.labels),
       Object.keys(stages).length > 0 && timing(stages),
     ),

@@ -11,7 +11,7 @@ import { codeIsKnown } from "./navigation.js";
 import { examples } from "./picks.js";
 import { others, searchOf } from "./question.js";
 import { ask } from "./service.js";
-import { replace, trouble, whenSeen } from "./states.js";
+import { awaited, replace, trouble, whenSeen } from "./states.js";
 import { tile } from "./tiles.js";
 import { counted } from "./words.js";
 
@@ -20,12 +20,19 @@ import { counted } from "./words.js";
 
 const PAGE = 60; // hits of a request
 const MOST = 10_000; // hits that the service skips at most
+const FEW = 8; // hits that are shown where none is close
 
 /**
  * @param {Entry} entry
  * @param {AbortSignal} signal
  */
-export async function showFound(entry, signal) {
+export const showFound = (entry, signal) => awaited(show(entry, signal), ".filters", signal);
+
+/**
+ * @param {Entry} entry
+ * @param {AbortSignal} signal
+ */
+async function show(entry, signal) {
   const { asked, picture } = entry;
   if (!picture && !hasQuery(asked)) {
     byId("results").replaceChildren();
@@ -59,13 +66,17 @@ export async function showFound(entry, signal) {
  */
 function headline({ hits, histogram, asked: { radius } }, closeness) {
   if (!hits.length) return radius === null ? "No picture to be found" : "No picture is this close";
+  if (isFar(hits[0])) return "Nothing close";
   if (!histogram || !closeness) return "The nearest pictures";
-  const close = sums(histogram)[Math.min(closeness.alike, radius ?? Infinity)];
-  return close ? counted(close, "close picture") : "Nothing close";
+  return counted(sums(histogram)[Math.min(closeness.alike, radius ?? Infinity)], "close picture");
 }
 
+/** @param {Hit} hit */
+const isFar = ({ closeness }) => closeness === "far";
+
 /**
- * The hits as tiles: those that are close, then a line, and on demand the others.
+ * The hits as tiles: those that are close, then a line, and on demand the others. If none is close,
+ * a few of the others.
  * @param {Entry} entry
  * @param {{same: number} | null} closeness
  * @param {AbortSignal} signal
@@ -73,28 +84,38 @@ function headline({ hits, histogram, asked: { radius } }, closeness) {
 function hits(entry, closeness, signal) {
   const { answer, asked } = entry;
   const same = asked.once ? (closeness?.same ?? 0) : -1;
+  const hasClose = answer.hits.length > 0 && !isFar(answer.hits[0]);
   const list = element("ol", { className: "tiles" });
   const rest = element("div", { className: "rest" });
   const open = (/** @type {Hit} */ hit) => openLightbox(entry, shown, hit);
   /** @type {Hit[]} */
   const shown = [];
   let place = 0; // of the first hit that is not looked at
-  let hasLine = false;
-  show();
-  return element("div", {}, list, rest);
+  let far = 0; // of the hits that are shown
+  add();
+  if (hasClose || !shown.length) return element("div", {}, list, rest);
+  return element(
+    "section",
+    { className: "unlike" },
+    element("p", { className: "end" }, NOTHING_CLOSE),
+    element("h3", {}, "The nearest pictures, all unlike yours"),
+    list,
+    rest,
+  );
 
   /** Add tiles for the hits that came since, up to the line. */
-  function show() {
+  function add() {
     for (; place < answer.hits.length; place++) {
       /** @type {Hit} */
       const hit = answer.hits[place];
-      if (hit.closeness === "far" && !hasLine) {
-        // Who sets a distance beyond the line wants to see what lies there.
-        if (!answer.showsFar && asked.radius === null) return end(shown.length > 0);
-        if (shown.length) list.append(element("li", { className: "end" }, LINE));
-        hasLine = true;
-      }
       if (shown.some((one) => isCopy(one, hit, same))) continue;
+      if (isFar(hit)) {
+        // Who sets a distance beyond the line wants to see what lies there.
+        const most = answer.showsFar || asked.radius !== null ? Infinity : hasClose ? 0 : FEW;
+        if (far >= most) return end();
+        if (hasClose && !far) list.append(element("li", { className: "end" }, LINE));
+        far++;
+      }
       shown.push(hit);
       list.append(tile(hit, answer.unit, { open }));
     }
@@ -102,16 +123,17 @@ function hits(entry, closeness, signal) {
     else loadOnScrolling();
   }
 
-  /** @param {boolean} hasClose */
-  function end(hasClose) {
-    const more = element("button", { type: "button" }, "Show the nearest of the others");
+  function end() {
+    const title = hasClose ? "Show the nearest of the others" : "Show more of the others";
+    const more = element("button", { type: "button" }, title);
     more.addEventListener("click", () => {
       answer.showsFar = true;
-      const next = list.children.length;
-      show();
-      list.children[next]?.querySelector("button")?.focus();
+      const next = shown.length;
+      add();
+      const pictures = list.querySelectorAll(".picture");
+      /** @type {HTMLElement | undefined} */ (pictures[next])?.focus();
     });
-    rest.replaceChildren(element("p", { className: "end" }, hasClose ? LINE : NOTHING_CLOSE), more);
+    rest.replaceChildren(...(hasClose ? [element("p", { className: "end" }, LINE)] : []), more);
   }
 
   function loadOnScrolling() {
@@ -120,7 +142,7 @@ function hits(entry, closeness, signal) {
     const next = async () => {
       try {
         await loadMore(entry, signal);
-        show();
+        add();
       } catch (error) {
         if (!signal.aborted) rest.replaceChildren(trouble(error, loadOnScrolling));
       }

@@ -1,7 +1,43 @@
 /** What a view shows while it loads, when it has nothing to show, and when it failed. */
 
-import { element } from "./dom.js";
+import { byId, element } from "./dom.js";
 import { Problem } from "./service.js";
+
+const LATE_MS = 150; // after which an answer is late; sooner, empty tiles would only flash
+const LATE_TILES = 18;
+const SEARCHING = "Searching…";
+
+/**
+ * Wait until an answer is shown. If it is late, empty tiles take the place of the former results,
+ * which would be taken for it.
+ * @param {Promise<void>} showing
+ * @param {string} kept a selector of the parts of the results that are kept: what it is asked with
+ * @param {AbortSignal} signal
+ */
+export async function awaited(showing, kept, signal) {
+  const timer = setTimeout(() => showLate(kept), LATE_MS);
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  try {
+    await showing;
+  } finally {
+    clearTimeout(timer);
+    const status = byId("status");
+    if (status.textContent === SEARCHING) status.textContent = "";
+  }
+}
+
+/** @param {string} kept */
+function showLate(kept) {
+  const results = byId("results");
+  const held = results.contains(document.activeElement) && document.activeElement;
+  const former = [...results.children].filter((part) => !part.matches(kept));
+  const title = element("h2", { tabIndex: -1 }, SEARCHING);
+  results.insertBefore(title, former[0] ?? null);
+  for (const part of former) part.remove();
+  results.append(skeleton(LATE_TILES));
+  if (held && !held.isConnected) title.focus({ preventScroll: true });
+  byId("status").textContent = SEARCHING;
+}
 
 /**
  * Replace what is shown. A focus that was in it goes to what has the same id now, or else to the

@@ -567,6 +567,8 @@ def test_hits_of_the_querys_label_are_marked_and_counted(page, address):
         right = column.locator(".label").all_inner_texts().count(label)
         expect(column.locator(".precision")).to_have_text(f"precision@20: {right / 20:.2f}")
         expect(column.get_by_role("img", name="Same label as the query")).to_have_count(right)
+    marks = page.get_by_role("list", name="What the marks mean").get_by_role("listitem")
+    expect(marks).to_have_text(["found by both", f"✓same label as the query, {label}"])
 
 
 def test_what_a_given_picture_shows_can_be_said_so_that_matches_are_counted(page, picture, address):

@@ -78,6 +78,7 @@ async function show(entry, signal) {
       canSay && sayer(said, facts.labels),
       Object.keys(stages).length > 0 && timing(stages),
     ),
+    key(columns, label),
     element(
       "div",
       { className: "columns" },
@@ -235,6 +236,22 @@ function column({ method, found, why }, columns, entry, label, images) {
     return made;
   });
   return element("section", { className: "column" }, head, element("ol", { className: "tiles" }, ...tiles));
+}
+
+/**
+ * What the marks on the pictures mean, of those that there are.
+ * @param {Column[]} columns
+ * @param {string | null} label of the query
+ */
+function key(columns, label) {
+  const answered = columns.filter(({ found }) => found).length;
+  const shared = answered > LEAST ? "found by more than one" : "found by both";
+  return element(
+    "ul",
+    { className: "marks", "aria-label": "What the marks mean" },
+    answered >= LEAST && element("li", {}, element("span", { className: "outline" }), shared),
+    label !== null && element("li", {}, element("span", { className: "tick" }, "✓"), `same label as the query, ${label}`),
+  );
 }
 
 /**

@@ -979,6 +979,17 @@ def test_the_page_weighs_less_than_100_kb(page, address):
     assert sum(sizes.values()) < 100_000
 
 
+def test_the_modules_are_announced_and_not_found_one_by_one(page):
+    page.wait_for_load_state("networkidle")
+    announced = page.locator("link[rel=modulepreload]").evaluate_all("all => all.map(a => a.href)")
+    loaded = page.evaluate(
+        "performance.getEntriesByType('resource').map(one => one.name)"
+        ".filter(name => name.includes('/page/'))"
+    )
+    assert {url for url in loaded if not url.endswith("/main.js")} == set(announced)
+    assert len(announced) > 20
+
+
 # Under a prefix, and within the content policy
 
 

@@ -1,5 +1,7 @@
 """The page, and the one that describes the HTTP interface."""
 
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from service.stages import STAGES
 router = Router(include_in_schema=False)
 
 _EXAMPLES = 12
-_templates = Jinja2Templates(Path(__file__).parents[1] / "templates")
+_SERVICE = Path(__file__).parents[1]
+_IMPORTED = re.compile(r'^(?:import|export)\b[^;]*?"\./([^"]+)"', re.MULTILINE)
+_templates = Jinja2Templates(_SERVICE / "templates")
 
 
 @router.get("/")
@@ -51,9 +55,20 @@ def _context(searcher: Searcher) -> dict[str, Any]:
             for name, method in SERVED.items()
         ],
         "stages": STAGES,
+        "modules": _modules(),
         "examples": _sample(searcher, _EXAMPLES),
         "has_pictures": any(map(searcher.gallery.keeps, ("thumbnails", "pixels"))),
     }
+
+
+@cache
+def _modules() -> tuple[str, ...]:
+    """The modules that the page's first one imports, and those that they import in turn."""
+    found = ["main.js"]
+    for name in found:  # which grows meanwhile
+        text = (_SERVICE / "static" / "page" / name).read_text(encoding="utf-8")
+        found += [one for one in dict.fromkeys(_IMPORTED.findall(text)) if one not in found]
+    return tuple(found[1:])
 
 
 def _sample(searcher: Searcher, count: int) -> dict[int, str]:

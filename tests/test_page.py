@@ -979,6 +979,16 @@ def test_the_page_weighs_less_than_100_kb(page, address):
     assert sum(sizes.values()) < 100_000
 
 
+def test_the_start_fills_a_wide_screen_and_is_not_shown_first_where_an_image_is_asked(
+    page, address
+):
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    box = page.locator("#ask").bounding_box()
+    assert 850 < box["y"] + box["height"] < 1080
+    assert 'class="asked"' not in httpx2.get(address).text
+    assert 'class="asked"' in httpx2.get(f"{address}/?id=7").text
+
+
 def test_the_modules_are_announced_and_not_found_one_by_one(page):
     page.wait_for_load_state("networkidle")
     announced = page.locator("link[rel=modulepreload]").evaluate_all("all => all.map(a => a.href)")

@@ -89,7 +89,8 @@ def test_the_squares_are_the_bits_of_the_code_and_the_picture_is_read_back_from_
     expect(second.first).to_have_attribute("aria-label", "Bit 1 of its meaning")
     read_back = page.get_by_alt_text("What the code decodes to")
     expect(read_back).to_have_attribute("src", f"/v1/codes/{code}/reconstruction.png")
-    page.wait_for_function("[...document.images].every(one => one.complete && one.naturalWidth)")
+    for image in page.locator(".understand img").all():
+        expect(image).not_to_have_js_property("naturalWidth", 0)
 
 
 def test_a_bit_is_flipped_by_the_keyboard_and_the_changed_code_searched_for_at_once(page, address):

@@ -19,7 +19,7 @@ from service.stages import STAGES
 
 router = Router(include_in_schema=False)
 
-_EXAMPLES = 12
+_EXAMPLES = 25
 _SERVICE = Path(__file__).parents[1]
 _IMPORTED = re.compile(r'^(?:import|export)\b[^;]*?"\./([^"]+)"', re.MULTILINE)
 _templates = Jinja2Templates(_SERVICE / "templates")

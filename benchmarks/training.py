@@ -78,7 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     device = choose_device(options.device)
     teacher = replace(PRESETS["teacher"], width=options.width, batch=options.batch)
-    student = replace(PRESETS["conv256"], batch=options.batch // 2)
+    student = replace(PRESETS["conv256"], batch=options.batch)
     rate = product_rate(device)
     print(
         f"{describe(device)}, PyTorch {torch.__version__}; {rate / 1e12:.3g} TFLOP/s in products\n"
@@ -87,7 +87,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     rows: list[tuple[str, Learn, Any, int]] = [
         (f"teacher of width {options.width}", learn_pretext, teacher, 2),
-        ("conv256 of a teacher", learn_likeness, student, 1),
+        ("conv256 of a teacher", learn_likeness, student, 2),
     ]
     for name, learn, preset, views in rows:
         watch = Stopwatch(device, seconds=options.seconds)

@@ -82,6 +82,17 @@ def test_outputs_as_alike_as_the_targets_diverge_by_nothing(student, targets, ba
     assert found["code"].item() == pytest.approx(0, abs=1e-5)
 
 
+def test_pairs_of_one_image_are_compared_with_nothing(student, batch):
+    """Two views of each image: what the other view of an image gives does not matter to it."""
+    rows, features, outputs = batch
+    code = outputs["code"]
+    one = student.terms(rows, features, {"code": code}, drawn())["code"]
+    two = student.terms(
+        rows.repeat(2), features.repeat(2, 1), {"code": code.repeat(2, 1)}, drawn()
+    )["code"]
+    assert two.item() == pytest.approx(one.item(), rel=1e-4)
+
+
 def test_the_loss_teaches_outputs_map_and_features(student, batch):
     rows, features, outputs = batch
     outputs["code"].requires_grad_()

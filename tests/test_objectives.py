@@ -1,12 +1,15 @@
 import colorsys
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from training.augment import Views, random_views, turn_hue
 from training.families import PRESETS
+from training.jpeg import recompressed
 from training.objectives import coding_rate, contrastive, variance_lost
 from training.schedule import cosine, plateau
 
@@ -124,6 +127,39 @@ def test_strong_views_are_of_small_crops_and_turned_hues(tiny_images):
     )
     assert (strong.hue, strong.jitter, strong.grey, strong.solarise) == (0.1, 0.8, 0.2, 0.0)
     assert PRESETS["teacher"].other_views == replace(strong, solarise=0.2)
+
+
+def test_noise_is_of_any_strength_up_to_its_largest():
+    grey = torch.full((400, 32, 32, 3), 128, dtype=torch.uint8)
+    noisy = Views(smallest=1.0, jitter=0.0, grey=0.0, noise=10.0)
+    strengths = random_views(grey, noisy, torch.Generator().manual_seed(0)).std(dim=(1, 2, 3))
+    assert strengths.min() < 1
+    assert 9 < strengths.max() < 11
+    assert strengths.mean().item() == pytest.approx(5, abs=0.5)
+
+
+@pytest.mark.parametrize("quality", [30, 60, 95])
+def test_recompressed_pixels_are_those_of_pillow(tiny_images, quality):
+    """Up to rounding and to how chroma is enlarged."""
+    pixels = torch.from_numpy(tiny_images).permute(0, 3, 1, 2).float()
+    found = recompressed(pixels, torch.full((len(pixels),), float(quality)))
+    expected = []
+    for image in tiny_images:
+        buffer = BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+        expected.append(np.asarray(Image.open(buffer).convert("RGB")))
+    wanted = torch.from_numpy(np.stack(expected)).permute(0, 3, 1, 2).float()
+    apart = (found - wanted).abs().mean()
+    assert apart < 1.3
+    if quality < 90:
+        assert apart < (wanted - pixels).abs().mean() / 4
+
+
+def test_each_image_is_recompressed_at_its_own_quality(tiny_images):
+    pixels = torch.from_numpy(tiny_images[:3]).permute(0, 3, 1, 2).float()
+    qualities = torch.tensor([30.0, 60.0, 90.0])
+    alone = [recompressed(pixels[i : i + 1], qualities[i : i + 1]) for i in range(3)]
+    assert torch.equal(recompressed(pixels, qualities), torch.cat(alone))
 
 
 @pytest.mark.parametrize("shape", [cosine, plateau])

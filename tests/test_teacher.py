@@ -351,17 +351,27 @@ def test_a_student_learns_from_the_targets_and_its_card_says_from_whom(
     read_model(tmp_path / "model")
 
 
-def test_a_students_logits_are_spread_by_a_rate_of_their_own(teacher, tiny_images, tmp_path):
+def test_a_students_terms_have_weights_of_their_own(teacher, tiny_images, tmp_path):
     """By the first step's terms, which no training has changed yet."""
-    settings = {"own": {}, "rate": {"rate": 1.0}, "student": {"student_rate": 0.1}}
-    found = {}
+    settings = {
+        "own": {},
+        "rate": {"rate": 1.0},
+        "student": {"student_rate": 0.1},
+        "alike": {"student_invariance": 11.0},
+    }
+    head, code, address = {}, {}, {}
     for name, changed in settings.items():
         preset = replace(STUDENT, steps=1, decoder_steps=1, **changed)
         train(tiny_images, tmp_path / name, preset, teacher=teacher)
         with (tmp_path / name / "report" / "log.csv").open(newline="") as log:
-            found[name] = float(next(csv.DictReader(log))["head"])
-    assert found["rate"] == found["own"]
-    assert found["student"] < found["own"] - 0.1
+            row = next(csv.DictReader(log))
+        head[name], code[name], address[name] = (
+            float(row[what]) for what in ("head", "code", "address")
+        )
+    assert head["rate"] == head["own"]
+    assert head["student"] < head["own"] - 0.1
+    assert code["alike"] > code["own"] + 0.1  # two views have not the same code yet
+    assert address["alike"] == address["own"]
 
 
 @pytest.mark.parametrize("steps", [1, 8, 10])

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.jpeg import recompressed
+
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 
 
@@ -19,7 +21,8 @@ class Views:
     1 - x and 1 + x. hue: largest rotation in either direction, as a share of the circle.
     tint: each channel is multiplied by a factor between 1 - x and 1 + x, a cheap substitute
     for hue. grey: probability of a conversion to grey. solarise: probability that levels
-    of 128 and above are inverted.
+    of 128 and above are inverted. noise: largest standard deviation of Gaussian noise, in
+    levels. recompress: probability of JPEG compression, of quality 30 to 95.
     """
 
     smallest: float = 0.25
@@ -31,6 +34,8 @@ class Views:
     tint: float = 0.1
     grey: float = 0.2
     solarise: float = 0.0
+    noise: float = 0.0
+    recompress: float = 0.0
 
 
 def random_views(tiny: Tensor, views: Views, random: torch.Generator) -> Tensor:
@@ -43,10 +48,20 @@ def random_views(tiny: Tensor, views: Views, random: torch.Generator) -> Tensor:
     """
     images = tiny.permute(0, 3, 1, 2).float()
     images = _recoloured(_cropped(images, views, random), views, random).clamp_(0, 255)
+
+    def uniform() -> Tensor:
+        return torch.rand(len(images), 1, 1, 1, generator=random, device=images.device)
+
     if views.solarise:
-        drawn = torch.rand(len(images), 1, 1, 1, generator=random, device=images.device)
-        chosen = (drawn < views.solarise) & (images >= 128)
+        chosen = (uniform() < views.solarise) & (images >= 128)
         images = torch.where(chosen, 255 - images, images)
+    if views.noise:
+        deviation = views.noise * uniform()
+        drawn = torch.randn(images.shape, generator=random, device=images.device)
+        images = (images + deviation * drawn).clamp(0, 255)
+    if views.recompress:
+        compressed = recompressed(images, quality=30 + 65 * uniform().flatten())
+        images = torch.where(uniform() < views.recompress, compressed, images)
     return images
 
 

@@ -38,8 +38,9 @@ class Likeness(nn.Module):
         the anchors. For each output, by its name: KL divergence, in nats, between the
         similarities of the targets and of the output within the batch.
 
-        rows: (batch,) int64 indices of distinct images; features: (batch, features) float;
-        outputs: (batch, width) float each, compared by cosine similarity.
+        rows: (batch,) int64 indices of images; pairs of views of one image are ignored.
+        features: (batch, features) float; outputs: (batch, width) float each, compared by
+        cosine similarity.
         """
         wanted = self.targets[rows]
         mapped = F.normalize(self.bridge(features))
@@ -54,7 +55,7 @@ class Likeness(nn.Module):
             ),
         }
         target_similarities = wanted @ wanted.T
-        itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+        itself = rows[:, None] == rows
         for name, output in outputs.items():
             directions = F.normalize(output)
             losses[name] = divergence(

@@ -15,7 +15,7 @@ from training.device import autocast
 from training.families.base import AutoencoderPreset, Start, Work
 from training.likeness import Likeness, sharpness, soft_bits
 from training.muon import Muon
-from training.objectives import coding_rate, mean_log_error, spread_and_alike
+from training.objectives import coding_rate, mean_log_error, spread_and_alike, variance_lost
 from training.optimizers import adam, descend, descend_sum, kernels_and_others, muon
 from training.sharpen import choose_code, make_code
 from training.transform_coding import fit_transform
@@ -24,17 +24,21 @@ VIEWS, _DECODER = 3, 4  # random streams, see Work.stage
 _ENCODER_SHARE = 0.85  # of a time budget; the decoder gets the rest
 
 
+# What happens to pictures that are passed on, and mild crops.
+_COPIES = Views(smallest=0.6, jitter=0.5, grey=0.0, noise=15.0, recompress=0.7)
+
+
 @dataclass(frozen=True)
 class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
     """Settings of a convolutional autoencoder.
 
     widths, blocks, depths: see ConvolutionalAutoencoder. steps: updates on `batch` images
-    with two views each, or with a teacher on twice as many images with one view each.
+    with two views each; with a teacher, the second views are `other_views`.
     kernel_rate, kernel_decay: Muon's learning rate and weight decay, for the kernels;
     learning_rate, weight_decay: AdamW's, for the encoder's other weights.
     Weights of the loss terms: invariance, rate and contrast (see objectives.py) on the head;
     address, of the sum of the three on the address. With a teacher (see likeness.py):
-    student_rate, in place of rate, and address.
+    student_rate on head, code and address, student_invariance on head and code, and address.
     directions: see sharpen.py, which then computes the code from the head. decoder_steps:
     final updates of the decoder alone, on the codes of `decoder_batch` uncropped images,
     mirrored at random; decoder_rate: AdamW's learning rate in them.
@@ -55,10 +59,12 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
     contrast: float = 0.5
     address: float = 0.1
     student_rate: float = 1 / 500
+    student_invariance: float = 1.0
     directions: float = 60.0
     decoder_batch: int = 128
     decoder_rate: float = 1e-3
     views: Views = field(default_factory=Views)
+    other_views: Views = field(default_factory=lambda: _COPIES)
 
     terms = (
         *("invariance", "rate", "contrast"),
@@ -161,7 +167,7 @@ def learn_views(model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, wo
 def learn_likeness(
     model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, work: Work
 ) -> None:
-    """Train trunk, head, code and address on one view of each image and a teacher's targets."""
+    """Train trunk, head, code and address on two views of each image and a teacher's targets."""
     assert work.targets is not None
     images = work.resident()
     heads = {"head": model.head, "code": model.code, "address": model.address}
@@ -170,15 +176,19 @@ def learn_likeness(
     sharp = torch.ones((), device=work.device)
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        views = random_views(images[rows], preset.views, random)
+        drawn = (preset.views, preset.other_views)
+        views = torch.cat([random_views(images[rows], views, random) for views in drawn])
         with autocast(work.device):
             features = model.features(model.standardize(views.permute(0, 2, 3, 1)))
             logits = {name: head(features).float() for name, head in heads.items()}
         bits = {name: soft_bits(logits[name], sharp) for name in ("code", "address")}
         outputs = {"head": logits["head"], **bits}
-        terms = likeness.terms(rows, features.float(), outputs, random)
+        terms = likeness.terms(rows.repeat(2), features.float(), outputs, random)
         for name in heads:
             terms[name] = terms[name] - preset.student_rate * coding_rate(logits[name])
+        for name in ("head", "code"):  # the few bits of an address would become equal
+            one, two = outputs[name].chunk(2)
+            terms[name] = terms[name] + preset.student_invariance * variance_lost(one, two)
         terms["address"] = preset.address * terms["address"]
         return descend_sum([kernels, others], terms)
 
@@ -190,7 +200,7 @@ def learn_likeness(
         {"model": model, "likeness": likeness},
         {"muon": (kernels, preset.kernel_rate), "adam": (others, preset.learning_rate)},
         compute,
-        batch=min(2 * preset.batch, len(images)),
+        batch=preset.batch,
         steps=preset.steps,
         part=VIEWS,
         at=at,

@@ -12,7 +12,7 @@ from hashsearch.models.storage import save_model
 from training import targets
 from training.data import fit_standardization
 from training.resnet import Teacher
-from training.targets import FILE, MILD, make_targets, read_targets, write_targets
+from training.targets import FILE, make_targets, read_targets, write_targets
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def teacher(tiny_images):
 
 @pytest.fixture(scope="module")
 def rows(teacher, tiny_images):
-    return make_targets(teacher, tiny_images, MILD, seed=0, device="cpu")
+    return make_targets(teacher, tiny_images, seed=0, device="cpu")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_without_crops_they_are_the_features_along_their_main_directions(
     monkeypatch.setattr(
         targets, "random_views", lambda tiny, *given: tiny.permute(0, 3, 1, 2).float()
     )
-    found = make_targets(teacher, tiny_images, MILD, seed=0, device="cpu").astype(float)
+    found = make_targets(teacher, tiny_images, seed=0, device="cpu").astype(float)
     with torch.no_grad():
         features = teacher.features(teacher.standardize(torch.from_numpy(tiny_images)))
     centred = unit(features.double().numpy())
@@ -66,12 +66,12 @@ def test_they_are_whole_numbers_of_one_length(rows):
 
 
 def test_they_repeat_with_their_seed(teacher, tiny_images, rows):
-    assert_array_equal(make_targets(teacher, tiny_images, MILD, seed=0, device="cpu"), rows)
-    assert (make_targets(teacher, tiny_images, MILD, seed=1, device="cpu") != rows).any()
+    assert_array_equal(make_targets(teacher, tiny_images, seed=0, device="cpu"), rows)
+    assert (make_targets(teacher, tiny_images, seed=1, device="cpu") != rows).any()
 
 
 def test_crops_of_an_image_hardly_move_its_target(teacher, tiny_images, rows):
-    other = make_targets(teacher, tiny_images, MILD, seed=1, device="cpu")
+    other = make_targets(teacher, tiny_images, seed=1, device="cpu")
     # The signs of the directions are free, so cosines between images are compared.
     ours, theirs = (unit(part.astype(float)) for part in (rows, other))
     assert np.corrcoef((ours @ ours.T).ravel(), (theirs @ theirs.T).ravel())[0, 1] > 0.95
@@ -141,4 +141,4 @@ def test_features_that_are_alike_or_not_numbers_are_refused(tiny_images, teacher
         for weights in broken.parameters():
             weights.data.fill_(value)
         with pytest.raises(TrainingError, match="features are not finite, or equal for all"):
-            make_targets(broken, tiny_images, MILD, seed=0, device="cpu")
+            make_targets(broken, tiny_images, seed=0, device="cpu")

@@ -16,7 +16,7 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 class Views:
     """Strengths and probabilities of the augmentations.
 
-    smallest, largest: crops, as shares of the image's area. jitter: probability of a
+    smallest: smallest crop, as a share of the image's area. jitter: probability of a
     colour change. brightness, contrast, saturation: each is multiplied by a factor between
     1 - x and 1 + x. hue: largest rotation in either direction, as a share of the circle.
     tint: each channel is multiplied by a factor between 1 - x and 1 + x, a cheap substitute
@@ -26,7 +26,6 @@ class Views:
     """
 
     smallest: float = 0.25
-    largest: float = 1.0
     jitter: float = 0.8
     brightness: float = 0.4
     contrast: float = 0.4
@@ -99,10 +98,7 @@ def _cropped(images: Tensor, views: Views, random: torch.Generator) -> Tensor:
         drawn = torch.rand(len(images), generator=random, device=images.device)
         return low + (high - low) * drawn
 
-    area, aspect = (
-        uniform(views.smallest, views.largest),
-        uniform(math.log(3 / 4), math.log(4 / 3)).exp(),
-    )
+    area, aspect = uniform(views.smallest, 1), uniform(math.log(3 / 4), math.log(4 / 3)).exp()
     width = (area * aspect).sqrt().clamp(max=1)
     height = (area / aspect).sqrt().clamp(max=1)
     mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)

@@ -29,11 +29,8 @@ def coding_rate(logits: Tensor, distortion: float = 0.2) -> Tensor:
     """
     count, bits = logits.shape
     directions = F.normalize(logits)
-    if count < bits:  # Z·Zᵀ gives the same determinant
-        directions = directions.T
-    products = directions.T @ directions
-    scaled = torch.eye(len(products), device=logits.device)
-    scaled = scaled + products * (bits / (count * distortion))
+    covariance = directions.T @ directions
+    scaled = torch.eye(bits, device=logits.device) + covariance * (bits / (count * distortion))
     factor, failed = torch.linalg.cholesky_ex(scaled)  # does not raise; the job reports NaN
     return torch.where(failed == 0, factor.diagonal().log().sum(), torch.nan)
 

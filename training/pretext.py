@@ -1,4 +1,4 @@
-"""Self-supervised objectives of the teacher: views agree, and features do not collapse.
+"""Self-supervised objectives of the teacher: two views agree, and features do not collapse.
 
 Each objective is one subclass of `Pretext`.
 """
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hashsearch.errors import TrainingError
-from training.objectives import coding_rate, variance_lost
+from training.objectives import variance_lost
 from training.resnet import Teacher
 
 _HIDDEN = 64  # hidden units of projector and predictor per unit of width: 4,096 at full width
@@ -37,8 +37,8 @@ class Pretext(nn.Module, ABC):
         self.projector.requires_grad_(False)
 
     @abstractmethod
-    def terms(self, views: Tensor) -> dict[str, Tensor]:
-        """The loss terms for the standardised pixels of views, (views, n, 3, 32, 32)."""
+    def terms(self, one: Tensor, two: Tensor) -> dict[str, Tensor]:
+        """The loss terms for two views' standardised pixels, (n, 3, 32, 32) each."""
 
     def learners(self) -> list[nn.Parameter]:
         """The weights trained by gradient descent."""
@@ -97,12 +97,10 @@ class Byol(Pretext):
         super().__init__(width, embedding)
         self.predictor = perceptron(embedding, _HIDDEN * width, embedding)
 
-    def terms(self, views: Tensor) -> dict[str, Tensor]:
+    def terms(self, one: Tensor, two: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            targets = [
-                self.projector(self.teacher.features(view)).float() for view in views.flip(0)
-            ]
-        predicted = [self.predictor(self._online(view)).float() for view in views]
+            targets = [self.projector(self.teacher.features(view)).float() for view in (two, one)]
+        predicted = [self.predictor(self._online(view)).float() for view in (one, two)]
         lost = [variance_lost(*pair) for pair in zip(predicted, targets, strict=True)]
         return {"invariance": 2 * (lost[0] + lost[1])}
 
@@ -115,36 +113,17 @@ class VicReg(Pretext):
     Source: Bardes et al. 2022, arXiv:2105.04906, with its weights 25, 25 and 1.
     """
 
-    def terms(self, views: Tensor) -> dict[str, Tensor]:
+    def terms(self, one: Tensor, two: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():  # updates the slow copy's batch-norm statistics
-            self.projector(self.teacher.features(views[0]))
-        embedded = [self._online(view).float() for view in views]
-        with torch.autocast(views.device.type, enabled=False):  # covariances need float32
+            self.projector(self.teacher.features(one))
+        embedded = [self._online(view).float() for view in (one, two)]
+        with torch.autocast(one.device.type, enabled=False):  # covariances need float32
             variances, covariances = zip(*map(_variance_and_covariance, embedded), strict=True)
         return {
             "invariance": 25 * F.mse_loss(embedded[0], embedded[1]),
             "variance": 25 * (variances[0] + variances[1]),
             "covariance": covariances[0] + covariances[1],
         }
-
-
-class MultiPatch(Pretext):
-    """Many small patches of an image agree with their mean, and the images' rows spread.
-
-    The slow copy only averages weights. The features are those before the projector, which
-    has two layers; the source has three, and takes the features after its first.
-    Source: Tong et al. 2023, arXiv:2304.03977 (EMP-SSL), with its weights 200 and 1.
-    """
-
-    def terms(self, views: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():  # updates the slow copy's batch-norm statistics
-            self.projector(self.teacher.features(views[:2].flatten(0, 1)))
-        embedded = self._online(views.flatten(0, 1)).float().unflatten(0, views.shape[:2])
-        directions = F.normalize(embedded, dim=2)
-        similarity = F.cosine_similarity(directions, directions.mean(dim=0, keepdim=True), dim=2)
-        with torch.autocast(views.device.type, enabled=False):  # covariances need float32
-            rates = [coding_rate(rows) for rows in embedded]
-        return {"invariance": 200 * (1 - similarity.mean()), "rate": -torch.stack(rates).mean()}
 
 
 def _variance_and_covariance(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,7 +144,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-PRETEXTS: dict[str, type[Pretext]] = {"byol": Byol, "patches": MultiPatch, "vicreg": VicReg}
+PRETEXTS: dict[str, type[Pretext]] = {"byol": Byol, "vicreg": VicReg}
 
 
 def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

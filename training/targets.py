@@ -23,7 +23,7 @@ from training.resnet import Teacher
 FILE = "targets.safetensors"
 DIRECTIONS = 128
 CROPS = 16
-MILD = Views(smallest=0.5, jitter=0.0, grey=0.0)
+_MILD = Views(smallest=0.5, jitter=0.0, grey=0.0)
 CHUNK = 250  # images per batch, each with all its crops
 _PARTS = "keys", "targets"
 
@@ -63,38 +63,37 @@ def content_keys(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def make_targets(
-    teacher: Teacher, images: NDArray[np.uint8], crops: Views, *, seed: int, device: str
+    teacher: Teacher, images: NDArray[np.uint8], *, seed: int, device: str
 ) -> NDArray[np.int8]:
     """Compute the images' targets: averaged features, reduced to 128 principal components.
 
-    images: (n, 32, 32, 3) uint8. crops: see averaged_features. Returns (n, 128) int8,
-    normalised to 127 before rounding. Features with fewer than 128 dimensions are padded with
-    zeros.
+    images: (n, 32, 32, 3) uint8. Returns (n, 128) int8, normalised to 127 before rounding.
+    Features with fewer than 128 dimensions are padded with zeros.
     """
+    return _reduced(averaged_features(teacher, images, seed=seed, device=device))
+
+
+@torch.no_grad()
+def averaged_features(
+    teacher: Teacher, images: NDArray[np.uint8], *, seed: int, device: str
+) -> Tensor:
+    """Average each image's normalised features over 16 mild random crops, mirrored at random.
+
+    images: (n, 32, 32, 3) uint8. Returns (n, features) float32 on the device.
+    """
+    teacher.eval()
     means = []
     with progress_report("targets", len(images)) as report:
         for start in range(0, len(images), CHUNK):
             tiny = torch.from_numpy(images[start : start + CHUNK]).to(device)
             random = generator(device, seed, start)
-            means.append(averaged_features(teacher, tiny, crops, random))
+            views = random_views(tiny.repeat(CROPS, 1, 1, 1), _MILD, random)
+            with autocast(device):
+                features = teacher.features(teacher.standardize(views.permute(0, 2, 3, 1)))
+            directions = F.normalize(features.float()).unflatten(0, (CROPS, len(tiny)))
+            means.append(directions.mean(dim=0))
             report.advance(len(tiny))
-    return _reduced(torch.cat(means))
-
-
-@torch.no_grad()
-def averaged_features(
-    teacher: Teacher, tiny: Tensor, crops: Views, random: torch.Generator
-) -> Tensor:
-    """Average each image's normalised features over 16 random crops, mirrored at random.
-
-    tiny: (n, 32, 32, 3) uint8; random: a generator on its device. Returns (n, features)
-    float32 on the device.
-    """
-    teacher.eval()
-    views = random_views(tiny.repeat(CROPS, 1, 1, 1), crops, random)
-    with autocast(str(tiny.device)):
-        features = teacher.features(teacher.standardize(views.permute(0, 2, 3, 1)))
-    return F.normalize(features.float()).unflatten(0, (CROPS, len(tiny))).mean(dim=0)
+    return torch.cat(means)
 
 
 def _reduced(features: Tensor) -> NDArray[np.int8]:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from hashsearch.errors import TrainingError
 from hashsearch.models.autoencoder import StoredModel
 from hashsearch.models.card import read_card
 from training.augment import Views, random_views
-from training.device import autocast, generator, seed_of
+from training.device import autocast, seed_of
 from training.families.base import Preset, Start, Work
 from training.measure import seconds_of
 from training.optimizers import adam, descend_sum, kernels_and_others, muon
@@ -30,10 +30,10 @@ from training.pretext import PRETEXTS, Pretext, shapes_of
 from training.resnet import Teacher
 from training.run import PORTABLE
 from training.schedule import falling, plateau
-from training.targets import CHUNK, FILE, MILD, averaged_features, make_targets, write_targets
+from training.targets import CHUNK, FILE, averaged_features, make_targets, write_targets
 from training.training_report import Drawing, filter_drawing
 
-_VIEWS, _TARGETS, _DESCRIBED = range(3)  # random streams, see Work.stage
+_VIEWS, _TARGETS = range(2)  # random streams, see Work.stage
 # SimCLR's and BYOL's published augmentations, for small images.
 _STRONG = Views(smallest=0.08, saturation=0.2, hue=0.1, tint=0.0)
 
@@ -43,12 +43,11 @@ class TeacherPreset(Preset[Pretext]):
     """Settings of a teacher.
 
     width: see Teacher. pretext: the objective, a name in PRETEXTS; embedding: see Pretext.
-    steps: updates on `batch` images. views: augmentations, each drawn `copies` times per image
-    and step. momentum: of the slow copy's
+    steps: updates on `batch` images with two views each. momentum: of the slow copy's
     moving average, per step; it rises to 1 as the learning rate falls. optimizer: "muon" for
     the kernels with AdamW for the other weights, or "sgd" for all weights, with Nesterov
     momentum 0.9. rate, decay: learning rate and weight decay of Muon or SGD; other_rate:
-    AdamW's learning rate. crops: see averaged_features.
+    AdamW's learning rate. views, other_views: augmentations of the first and second view.
     """
 
     width: int = 64
@@ -61,11 +60,10 @@ class TeacherPreset(Preset[Pretext]):
     rate: float = 5e-3
     decay: float = 0.02
     other_rate: float = 2e-3
-    views: tuple[Views, ...] = (_STRONG, replace(_STRONG, solarise=0.2))
-    copies: int = 1
-    crops: Views = MILD
+    views: Views = field(default_factory=lambda: _STRONG)
+    other_views: Views = field(default_factory=lambda: replace(_STRONG, solarise=0.2))
 
-    terms = ("invariance", "variance", "covariance", "rate")
+    terms = ("invariance", "variance", "covariance")
 
     def build(self) -> Pretext:
         model = PRETEXTS[self.pretext](self.width, self.embedding)
@@ -107,8 +105,8 @@ class TeacherPreset(Preset[Pretext]):
         learn_pretext(model, self, work)
 
     def describe(self, model: Pretext, tiny: Tensor) -> dict[str, Tensor]:
-        random = generator(str(tiny.device), _DESCRIBED)
-        return {"features": averaged_features(model.teacher, tiny, self.crops, random)}
+        teacher = model.teacher
+        return {"features": teacher.features(teacher.standardize(tiny))}
 
     def draw(self, model: Pretext, sample: NDArray[np.uint8]) -> list[Drawing]:
         kernels = next(model.teacher.trunk.parameters()).detach().permute(0, 2, 3, 1)
@@ -116,16 +114,17 @@ class TeacherPreset(Preset[Pretext]):
         return [filter_drawing(weights.repeat(8, axis=1).repeat(8, axis=2))]
 
     def seconds_to_finish(self, model: Pretext, work: Work) -> float:
-        sample = torch.from_numpy(work.images[:CHUNK]).to(work.device)
-        random = generator(work.device, 0)
-        spent = seconds_of(lambda: averaged_features(model.teacher, sample, self.crops, random))
+        sample = work.images[:CHUNK]
+        spent = seconds_of(
+            lambda: averaged_features(model.teacher, sample, seed=0, device=work.device)
+        )
         return spent * (len(work.images) + len(work.held_out)) / len(sample)
 
     def finish(self, model: Pretext, work: Work, folder: Path) -> None:
         """Write the targets, and the portable checkpoint that a longer training can start from."""
         images = np.concatenate((work.images, work.held_out))
         seed = seed_of(work.seed, _TARGETS)
-        rows = make_targets(model.teacher, images, self.crops, seed=seed, device=work.device)
+        rows = make_targets(model.teacher, images, seed=seed, device=work.device)
         write_targets(folder / FILE, images, rows)
         if has_portable(work.run.portable_folder):
             shutil.copytree(work.run.portable_folder, folder / PORTABLE)
@@ -134,18 +133,19 @@ class TeacherPreset(Preset[Pretext]):
 
 
 def learn_pretext(model: Pretext, preset: TeacherPreset, work: Work) -> None:
-    """Train the online network on views of images; the slow copy follows."""
+    """Train the online network on two views of each image; the slow copy follows."""
     images = work.resident()
     optimizers = dict(_optimizers(model, preset, work.device))
     share = torch.zeros((), device=work.device)  # see Pretext.follow
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
         tiny = images[rows]
-        repeated = tiny.repeat(preset.copies, 1, 1, 1)
-        views = torch.cat([random_views(repeated, views, random) for views in preset.views])
-        pixels = model.teacher.standardize(views.permute(0, 2, 3, 1))
+        one, two = (
+            model.teacher.standardize(random_views(tiny, views, random).permute(0, 2, 3, 1))
+            for views in (preset.views, preset.other_views)
+        )
         with autocast(work.device):
-            terms = model.terms(pixels.unflatten(0, (-1, len(tiny))))
+            terms = model.terms(one, two)
         measured = descend_sum([optimizer for optimizer, _ in optimizers.values()], terms)
         model.follow(share)
         return measured
@@ -207,25 +207,12 @@ def _optimizers(
     yield "sgd", (sgd, preset.rate)
 
 
-# EMP-SSL's published patches, without blur.
-_PATCH = Views(smallest=0.25, largest=0.25, saturation=0.4, hue=0.2, tint=0.0, solarise=0.1)
-
 _TEACHER = TeacherPreset()
-_PATCHES = replace(
-    _TEACHER,
-    pretext="patches",
-    embedding=1024,
-    batch=128,
-    views=(_PATCH,),
-    copies=16,
-    crops=replace(_PATCH, jitter=0.0, grey=0.0, solarise=0.0),
-)
 _BYOL = replace(_TEACHER, pretext="byol", embedding=256)
 
 PRESETS = {
     "teacher": _TEACHER,
     # For two cores and for experiments.
-    "teacher-patches": _PATCHES,
     "teacher-half": replace(_TEACHER, width=32),
     "teacher-quarter": replace(_TEACHER, width=16, batch=256),
     # Alternatives to VICReg and to Muon. SGD's rate is lightly's 0.06 for 128 images, scaled.

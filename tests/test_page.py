@@ -24,7 +24,8 @@ from tests.browsing import server_of
 from tests.conftest import CLOSENESS
 from tests.reverse_proxy import reverse_proxy
 
-pytestmark = pytest.mark.browser
+# One browser and one server of each gallery, and not one in each worker.
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 @pytest.fixture(scope="module")
@@ -492,6 +493,10 @@ def test_labels_and_folders_narrow_the_search(page, picture, address):
     assert set(tiles(page).locator(".label").all_inner_texts()) == {label}
     page.locator(".chip[aria-pressed=true]", has_text=label).click()
     expect(page).not_to_have_url(re.compile("label="))
+    page.goto(f"{address}/?id=7&label=of%20no%20picture")
+    page.get_by_role("button", name="of no picture").click()
+    expect(page).not_to_have_url(re.compile("label="))
+    expect(tiles(page).first).to_be_visible()
     page.get_by_text("Folder: all folders").click()
     page.locator(".filters details .chip", has_text="pictures").click()
     expect(page).to_have_url(re.compile("folder=pictures"))

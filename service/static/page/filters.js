@@ -67,10 +67,13 @@ function once({ asked }) {
 }
 
 /**
- * @param {{label: string, images: number}[]} labels
+ * Those that the service lists, and the chosen one, which an address may name.
+ * @param {{label: string, images: number | null}[]} listed
  * @param {string | null} chosen
  */
-function labelChips(labels, chosen) {
+function labelChips(listed, chosen) {
+  const isListed = chosen === null || listed.some(({ label }) => label === chosen);
+  const labels = isListed ? listed : [{ label: chosen, images: null }, ...listed];
   const shown = labels.filter(({ label }, place) => place < SHOWN || label === chosen);
   const hidden = labels.filter((one) => !shown.includes(one));
   const chips = shown.map((one) => labelChip(one, chosen));
@@ -85,7 +88,7 @@ function labelChips(labels, chosen) {
 }
 
 /**
- * @param {{label: string, images: number}} one
+ * @param {{label: string, images: number | null}} one
  * @param {string | null} chosen
  */
 function labelChip(one, chosen) {

@@ -245,11 +245,11 @@ function column({ method, found, why }, columns, entry, label, images) {
  */
 function key(columns, label) {
   const answered = columns.filter(({ found }) => found).length;
-  const shared = answered > LEAST ? "found by more than one" : "found by both";
+  const shared = answered > LEAST_METHODS ? "found by more than one" : "found by both";
   return element(
     "ul",
     { className: "marks", "aria-label": "What the marks mean" },
-    answered >= LEAST && element("li", {}, element("span", { className: "outline" }), shared),
+    answered >= LEAST_METHODS && element("li", {}, element("span", { className: "outline" }), shared),
     label !== null && element("li", {}, element("span", { className: "tick" }, "✓"), `same label as the query, ${label}`),
   );
 }

@@ -657,6 +657,9 @@ def test_a_gallery_without_thumbnails_shows_what_the_codes_decode_to(
         page.goto(f"{address}/?id=7")
         expect(page.locator("#query-picture img")).to_have_attribute("src", decoded)
         expect(page.locator(".crop")).to_have_count(0)
+        page.get_by_text("What the code knows").click()
+        expect(page.locator(".understand .bit.one").first).to_be_visible()
+        expect(page.get_by_alt_text("The query in 32×32 pixels")).to_be_hidden()
         assert broken_pictures(page) == []
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))

@@ -39,8 +39,9 @@ export function understand(entry) {
   panel ??= made();
   const tools = byId("query-tools");
   if (panel.root.parentElement !== tools) tools.append(panel.root);
+  const { id, code } = entry.asked;
   panel.parts.hidden = !hasPicture(entry);
-  panel.root.hidden = panel.parts.hidden && entry.asked.code === null;
+  panel.root.hidden = panel.parts.hidden && id === null && code === null;
   endOcclusion();
   refresh();
 }
@@ -63,7 +64,7 @@ async function refresh() {
     grid.show(code, marked);
     panel.decoded.src = reconstruction(code);
     panel.tiny.hidden = tiny === null;
-    panel.pixels.src = tiny ?? "";
+    if (tiny !== null) panel.pixels.src = tiny;
     panel.name.textContent = origin ? "What you came from" : "What the model sees";
     panel.steps.textContent = origin
       ? `${counted(marked.size, "bit")} flipped.`
@@ -95,7 +96,7 @@ function knownOf(entry) {
  */
 async function learnt(entry) {
   const { asked, picture } = entry;
-  if (!hasPicture(entry)) {
+  if (!picture && asked.id === null) {
     const origin = origins.get(asked.code ?? "") ?? null;
     return { code: asked.code ?? "", tiny: origin && origin.tiny, origin };
   }
@@ -103,9 +104,10 @@ async function learnt(entry) {
     const { code, url } = await encode(entry, "tiny");
     return { code, tiny: url, origin: null };
   }
+  const unknown = { url: null }; // if no picture is kept, or the gallery has earlier image rules
   const [{ code }, { url }] = await Promise.all([
     ask(`/v1/images/${asked.id}`),
-    encode(entry, "tiny").catch(() => ({ url: null })), // none is kept, or the gallery has earlier image rules
+    HAS_PICTURES ? encode(entry, "tiny").catch(() => unknown) : unknown,
   ]);
   return { code, tiny: url, origin: null };
 }

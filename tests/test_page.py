@@ -185,6 +185,7 @@ def test_more_pictures_come_by_scrolling_also_after_a_failure(page, picture, add
     page.route("**/v1/search?*offset=60*", lambda route: route.abort(), times=1)
     page.mouse.wheel(0, 10**5)
     page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#results")).to_be_focused()
     expect(tiles(page).nth(119)).to_be_attached()
     ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
     expected = answer_of(address, picture, f"/v1/search?k={len(ids)}")["hits"]
@@ -501,6 +502,30 @@ def test_labels_and_folders_narrow_the_search(page, picture, address):
     page.locator(".filters details .chip", has_text="pictures").click()
     expect(page).to_have_url(re.compile("folder=pictures"))
     expect(tiles(page)).to_have_count(60)
+    page.get_by_text("Folder: pictures").click()
+    page.locator(".filters details .chip", has_text=label).click()  # a folder of the same name
+    expect(page).to_have_url(re.compile(f"folder=pictures%2F{label}$"))
+    expect(page.locator("#found")).to_be_focused()
+    page.get_by_text(f"Folder: pictures/{label}").click()
+    page.get_by_role("button", name="pictures", exact=True).click()
+    expect(page).to_have_url(re.compile("folder=pictures$"))
+
+
+def test_folders_come_by_the_page(page, address):
+    def answer(route) -> None:
+        name, following = ("z", None) if "after=" in route.request.url else ("+", "cursor")
+        folders = [{"prefix": name, "name": name, "images": 3}]
+        route.fulfill(json={"folders": folders, "next": following})
+
+    page.route("**/v1/gallery/folders*", answer)
+    page.goto(f"{address}/?id=7")
+    page.get_by_text("Folder: all folders").click()
+    chips = page.locator(".filters .others .chip")
+    expect(chips).to_have_text(["all folders", "added without a file3"])
+    page.get_by_role("button", name="Show more").press("Enter")
+    expect(chips.nth(2)).to_have_text("z3")
+    expect(chips.nth(2)).to_be_focused()
+    expect(page.get_by_role("button", name="Show more")).to_have_count(0)
 
 
 @pytest.fixture(scope="module")
@@ -916,6 +941,17 @@ def test_the_page_can_be_used_by_keyboard_alone(page):
     page.keyboard.press("Space")
     expect(page).to_have_url(re.compile("once"))
     expect(page.get_by_label("Hide near-duplicates")).to_be_focused()
+    chip = page.locator(".chips.labels .chip").first
+    chip.press("Enter")
+    expect(chip).to_have_attribute("aria-pressed", "true")
+    expect(chip).to_be_focused()
+    page.get_by_role("button", name="Compare").press("Enter")
+    expect(columns(page)).to_have_count(2)
+    chip.press("Enter")
+    expect(chip).to_have_attribute("aria-pressed", "false")
+    expect(chip).to_be_focused()
+    columns(page).first.locator(".from").nth(1).press("Enter")
+    expect(columns(page).first.locator("h2")).to_be_focused()
 
 
 # The engine alone is used, within pages whose content policy is lifted for it.

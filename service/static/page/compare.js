@@ -61,14 +61,15 @@ async function show(entry, signal) {
   }));
   const agreed = columns.every(({ found }) => found) ? agreement(columns) : "";
   byId("status").textContent = agreed;
+  const wasOpen = document.querySelector(".narrowing[open]") !== null; // a chip may have the focus
   replace(
     byId("results"),
     chooser(chosen),
     element(
       "details",
-      { className: "narrowing", open: asked.label !== null || asked.folder !== null },
+      { className: "narrowing", open: asked.label !== null || asked.folder !== null || wasOpen },
       element("summary", {}, "Narrow the search"),
-      narrowing(entry),
+      narrowing(entry, facts.labels),
     ),
     examples(asked) || element("span"),
     element(
@@ -217,7 +218,7 @@ function column({ method, found, why }, columns, entry, label, images) {
   const head = element(
     "div",
     { className: "head" },
-    element("h2", {}, method.title),
+    element("h2", { tabIndex: -1 }, method.title),
     found && label !== null && found.hits.length > 0 && element("p", { className: "precision" }, precision(found.hits, label)),
     element("p", { className: "cost" }, bytes),
     found && element("p", { className: "cost" }, `Found in ${milliseconds(found.latency_ms)}`),

@@ -1,60 +1,72 @@
 /** What narrows a search: labels, folders, and the greatest distance. */
 
 import { element } from "./dom.js";
-import { gallery } from "./facts.js";
 import { distances } from "./histogram.js";
+import { crumbsOf, folderName } from "./holdings.js";
 import { go } from "./navigation.js";
 import { ask } from "./service.js";
+import { fill } from "./states.js";
 import { number, pathOf } from "./words.js";
 
-const SHOWN = 12; // labels and folders before "more"
+const SHOWN = 12; // labels before "more"
+
+/** @typedef {{label: string, images: number | null}} Label images: how many have it; null: unknown */
 
 /**
  * Labels and folders.
  * @param {import("./navigation.js").Entry} entry
+ * @param {Label[]} labels of the gallery
  * @param {...Node} others
  * @returns {HTMLElement}
  */
-export function narrowing(entry, ...others) {
-  const chips = element("div", { className: "chips labels" });
-  gallery().then(({ labels }) => chips.replaceChildren(...labelChips(labels, entry.asked.label)), () => {});
+export function narrowing(entry, labels, ...others) {
+  const chips = element("div", { className: "chips labels" }, ...labelChips(labels, entry.asked.label));
   return element("div", {}, chips, element("div", { className: "others" }, folders(entry), ...others));
 }
 
 /**
  * Everything that narrows a search by code.
  * @param {import("./navigation.js").Entry} entry
+ * @param {Label[]} labels
  */
-export function filters(entry) {
-  return element("div", { className: "filters" }, narrowing(entry, once(entry)), distances(entry));
+export function filters(entry, labels) {
+  return element("div", { className: "filters" }, narrowing(entry, labels, once(entry)), distances(entry));
 }
 
 /**
- * The folder that is searched, and those within it.
+ * The folder that is searched, those that it lies in, and those within it.
  * @param {import("./navigation.js").Entry} entry
  */
 function folders({ asked: { folder } }) {
   const chips = element("div", { className: "chips" });
-  const path = folder === null ? "all folders" : pathOf(folder);
+  const path = folder === null ? "all folders" : folderName(pathOf(folder));
   const list = element("details", {}, element("summary", {}, `Folder: ${path}`), chips);
-  list.addEventListener("toggle", async () => {
-    if (!list.open || chips.childElementCount) return;
-    const query = folder === null ? "" : `?prefix=${encodeURIComponent(folder)}`;
-    try {
-      const { folders } = await ask(`/v1/gallery/folders${query}`);
-      const all = chip({ label: "all folders", images: null }, folder === null, () => go({ folder: null }));
-      chips.replaceChildren(
-        all,
-        ...folders.map((/** @type {any} */ { prefix, name, images }) =>
-          chip({ label: name, images }, false, () => go({ folder: prefix })),
-        ),
-      );
-    } catch (error) {
-      chips.replaceChildren(element("span", { role: "alert" }, error instanceof Error ? error.message : ""));
-    }
-  });
+  /** @param {string | null} after */
+  const within = async (after) => {
+    const said = new URLSearchParams({ prefix: folder ?? "", ...(after && { after }) });
+    const { folders, next } = await ask(`/v1/gallery/folders?${said}`);
+    const shown = folders.map((/** @type {any} */ { prefix, name, images }) => folderChip(prefix, name, images));
+    return { shown, next };
+  };
+  const show = () => {
+    chips.append(
+      folderChip(null, "all folders", null, folder === null),
+      ...crumbsOf(folder ?? "").slice(0, -1).map((one) => folderChip(one.folder, one.name, null)),
+    );
+    fill(chips, within);
+  };
+  list.addEventListener("toggle", show, { once: true });
   return list;
 }
+
+/**
+ * @param {string | null} folder
+ * @param {string} name
+ * @param {number | null} images in it
+ * @param {boolean} chosen
+ */
+const folderChip = (folder, name, images, chosen = false) =>
+  chip(`folder ${folder ?? ""}`, folderName(name), images, chosen, () => go({ folder }));
 
 /**
  * Whether pictures that are nearly equal are shown once.
@@ -68,7 +80,7 @@ function once({ asked }) {
 
 /**
  * Those that the service lists, and the chosen one, which an address may name.
- * @param {{label: string, images: number | null}[]} listed
+ * @param {Label[]} listed
  * @param {string | null} chosen
  */
 function labelChips(listed, chosen) {
@@ -88,24 +100,26 @@ function labelChips(listed, chosen) {
 }
 
 /**
- * @param {{label: string, images: number | null}} one
+ * @param {Label} one
  * @param {string | null} chosen
  */
-function labelChip(one, chosen) {
-  const isChosen = one.label === chosen;
-  return chip(one, isChosen, () => go({ label: isChosen ? null : one.label }));
+function labelChip({ label, images }, chosen) {
+  const isChosen = label === chosen;
+  return chip(`label ${label}`, label, images, isChosen, () => go({ label: isChosen ? null : label }));
 }
 
 /**
- * @param {{label: string, images: number | null}} one
+ * @param {string} id
+ * @param {string} name
+ * @param {number | null} images
  * @param {boolean} chosen
  * @param {() => void} press
  */
-function chip({ label, images }, chosen, press) {
+function chip(id, name, images, chosen, press) {
   const button = element(
     "button",
-    { type: "button", className: "chip", id: `chip ${label}`, "aria-pressed": String(chosen) },
-    label,
+    { type: "button", className: "chip", id, "aria-pressed": String(chosen) },
+    name,
     images !== null && element("span", { className: "count" }, number(images)),
   );
   button.addEventListener("click", press);

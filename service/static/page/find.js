@@ -46,7 +46,7 @@ async function show(entry, signal) {
     codeIsKnown(entry, answer.code);
   }
   const { answer } = entry;
-  const { closeness } = await gallery();
+  const { closeness, labels } = await gallery();
   signal.throwIfAborted();
   const title = headline(answer, closeness);
   byId("status").textContent = title;
@@ -54,7 +54,7 @@ async function show(entry, signal) {
     byId("results"),
     element("h2", { id: "found", tabIndex: -1 }, title),
     examples(asked) || element("span"),
-    filters(entry),
+    filters(entry, labels),
     hits(entry, closeness, signal),
   );
 }

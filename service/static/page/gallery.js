@@ -5,7 +5,7 @@ import { byId, element } from "./dom.js";
 import { gallery, METHODS } from "./facts.js";
 import { crumbsOf, folderName, memory } from "./holdings.js";
 import { ask, pause, Problem, ROOT } from "./service.js";
-import { code, emptyGallery, replace, skeleton, trouble } from "./states.js";
+import { code, emptyGallery, fill, moreButton, replace, skeleton, trouble } from "./states.js";
 import { counted, number, pathOf, sentence } from "./words.js";
 
 /** @typedef {import("./address.js").Asked} Asked */
@@ -138,33 +138,20 @@ function labelBars(asked, labels, all) {
  */
 async function folders(asked, signal, count) {
   const place = element("div", { className: "folders" });
-  const said = new URLSearchParams({ prefix: asked.folder ?? "" });
-  const load = async () => {
-    try {
-      const answer = await ask(`/v1/gallery/folders?${said}`, { signal });
-      if (count) count.textContent = counted(answer.images, "picture");
-      const rows = answer.folders.map((/** @type {any} */ one) => ({
-        name: linkTo(asked, { folder: one.prefix, label: null }, folderName(one.name)),
-        amount: number(one.images),
-        share: one.images / answer.images,
-      }));
-      place.lastElementChild?.remove(); // the button, or what went wrong
-      if (rows.length) place.append(bars(rows));
-      if (answer.next) place.append(more(load));
-      said.set("after", answer.next ?? "");
-    } catch (error) {
-      if (!signal.aborted) place.replaceChildren(trouble(error, load));
-    }
+  /** @param {string | null} after */
+  const page = async (after) => {
+    const said = new URLSearchParams({ prefix: asked.folder ?? "", ...(after && { after }) });
+    const answer = await ask(`/v1/gallery/folders?${said}`, { signal });
+    if (count) count.textContent = counted(answer.images, "picture");
+    const rows = answer.folders.map((/** @type {any} */ one) => ({
+      name: linkTo(asked, { folder: one.prefix, label: null }, folderName(one.name)),
+      amount: number(one.images),
+      share: one.images / answer.images,
+    }));
+    return { shown: rows.length ? [bars(rows)] : [], next: answer.next };
   };
-  await load();
+  await fill(place, page, signal);
   return place;
-}
-
-/** @param {() => void} load */
-function more(load) {
-  const button = element("button", {}, "Show more");
-  button.addEventListener("click", load);
-  return button;
 }
 
 /** @type {Record<string, string>} */
@@ -284,7 +271,9 @@ function failures(keys, signal) {
   const list = element("ul", { className: "failures" });
   const rest = element("div");
   const said = new URLSearchParams();
+  made.tabIndex = -1;
   const load = async () => {
+    const held = made.contains(document.activeElement);
     try {
       if (/[^!-~]/.test(key)) throw new Problem("an API key has only visible ASCII characters");
       const answer = await ask(`/v1/gallery/failures?${said}`, { key, signal });
@@ -295,8 +284,9 @@ function failures(keys, signal) {
       said.set("after", answer.next ?? "");
       form.remove();
       rest.replaceChildren(
-        answer.next ? more(load) : list.childElementCount ? "" : "All files could be read.",
+        answer.next ? moreButton(load) : list.childElementCount ? "" : "All files could be read.",
       );
+      if (held) made.focus({ preventScroll: true });
     } catch (error) {
       if (!signal.aborted) rest.replaceChildren(trouble(error, load));
     }

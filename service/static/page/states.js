@@ -40,8 +40,8 @@ function showLate(kept) {
 }
 
 /**
- * Replace what is shown. A focus that was in it goes to what has the same id now, or else to the
- * heading.
+ * Replace what is shown. A focus that was in it goes to what has the same id now; to the heading, if
+ * nothing has, or if it is folded up; or else to the place.
  * @param {HTMLElement} place
  * @param {...Node} children
  */
@@ -49,8 +49,10 @@ export function replace(place, ...children) {
   const held = place.contains(document.activeElement) && document.activeElement;
   place.replaceChildren(...children);
   if (!held) return;
-  const target = (held.id && document.getElementById(held.id)) || place.querySelector("h2");
-  if (target instanceof HTMLElement) target.focus({ preventScroll: true });
+  for (const target of [document.getElementById(held.id), place.querySelector("h2"), place]) {
+    target?.focus({ preventScroll: true });
+    if (target && target === document.activeElement) return;
+  }
 }
 
 /**
@@ -101,8 +103,52 @@ export function trouble(error, again) {
   if (!(error instanceof Problem)) console.error(error);
   const said = error instanceof Problem ? error.message : "The page failed.";
   const button = element("button", {}, "Try again");
-  button.addEventListener("click", again);
+  button.addEventListener("click", () => {
+    byId("results").focus({ preventScroll: true }); // the button goes
+    again();
+  });
   return element("div", { className: "trouble", role: "alert" }, element("p", {}, said), button);
+}
+
+/**
+ * Fill a place with the pages of a list: the first at once, each further one by a button.
+ * @param {HTMLElement} place
+ * @param {(after: string | null) => Promise<{shown: Node[], next: string | null}>} page the one
+ *   after another's `next`; null: the first
+ * @param {AbortSignal} [signal]
+ */
+export async function fill(place, page, signal) {
+  /** @type {string | null} */
+  let after = null;
+  /** @type {HTMLElement | null} */
+  let rest = null; // last in the place: the button, or what went wrong
+  const load = async () => {
+    try {
+      const { shown, next } = await page(after);
+      const first = place.querySelectorAll(CONTROLS).length - 1; // of those that come now
+      const isHeld = rest?.contains(document.activeElement);
+      rest?.remove();
+      place.append(...shown);
+      rest = next ? moreButton(load) : null;
+      after = next;
+      if (isHeld) /** @type {HTMLElement} */ (place.querySelectorAll(CONTROLS)[first])?.focus();
+    } catch (error) {
+      if (signal?.aborted) return;
+      rest?.remove();
+      rest = trouble(error, load);
+    }
+    if (rest) place.append(rest);
+  };
+  await load();
+}
+
+const CONTROLS = "a, button";
+
+/** @param {() => void} load */
+export function moreButton(load) {
+  const button = element("button", { type: "button" }, "Show more");
+  button.addEventListener("click", load, { once: true }); // another takes its place
+  return button;
 }
 
 /**

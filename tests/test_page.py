@@ -472,6 +472,8 @@ def test_an_address_is_cleaned_of_what_means_nothing(page, address):
 def test_a_part_of_an_image_of_the_gallery_does_not_find_it(page, address):
     page.goto(f"{address}/?id=7&crop=0,0,0.8,0.8")
     expect(tiles(page)).to_have_count(59)
+    images = httpx2.get(f"{address}/v1/gallery").json()["images"]
+    expect(page.locator(".distances")).to_contain_text(f"{images - 1} pictures, ")
     ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
     assert 7 not in ids
     corner = page.get_by_role("button", name="Lower right corner of the part")
@@ -553,6 +555,9 @@ def test_near_duplicates_can_be_hidden(page, picture, copies):
     page.get_by_label("Hide near-duplicates").check()
     expect(page).to_have_url(re.compile("once"))
     expect(same).to_have_count(1)
+    expect(page.locator("#found")).to_have_text(
+        re.compile("close pictures, 2 near-duplicates hidden")
+    )
     page.reload()
     expect(same).to_have_count(1)
 

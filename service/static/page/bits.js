@@ -37,16 +37,29 @@ export function differing(first, second) {
 }
 
 /**
- * The number of bits in which two codes differ.
- * @param {string} first
- * @param {string} second
+ * A code as numbers of 32 bits, which are compared fast.
+ * @param {string} hex
  */
-export function distanceOf(first, second) {
+export const numbersOf = (hex) => Uint32Array.from(hex.match(/.{8}/g) ?? [], (part) => parseInt(part, 16));
+
+/**
+ * Whether two codes differ in no more than some bits.
+ * @param {Uint32Array} first
+ * @param {Uint32Array} second
+ * @param {number} most
+ */
+export function isWithin(first, second, most) {
   let sum = 0;
-  for (let place = 0; place < BITS / 4; place++) {
-    sum += ONES[parseInt(first[place], 16) ^ parseInt(second[place], 16)];
-  }
-  return sum;
+  for (let place = 0; place < first.length && sum <= most; place++) sum += ones(first[place] ^ second[place]);
+  return sum <= most;
 }
 
-const ONES = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4]; // of each hexadecimal digit
+/**
+ * The number of ones among 32 bits, summed up in ever wider groups.
+ * @param {number} bits
+ */
+function ones(bits) {
+  const pairs = bits - ((bits >>> 1) & 0x55555555);
+  const fours = (pairs & 0x33333333) + ((pairs >>> 2) & 0x33333333);
+  return Math.imul((fours + (fours >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
+}

@@ -1,7 +1,7 @@
 /** The pictures that are close to the query, the nearest first, up to where likeness ends. */
 
 import { hasQuery } from "./address.js";
-import { distanceOf } from "./bits.js";
+import { isWithin, numbersOf } from "./bits.js";
 import { byId, element } from "./dom.js";
 import { gallery } from "./facts.js";
 import { filters } from "./filters.js";
@@ -42,20 +42,46 @@ async function show(entry, signal) {
     entry.question = searchOf(asked, picture, { k: PAGE, histogram: true });
     const { path, ...request } = entry.question;
     const answer = await ask(path, { method: "POST", signal, ...request });
-    entry.answer = { ...answer, hits: others(entry, answer.hits), whole: answer.hits.length < PAGE };
+    entry.answer = {
+      ...answer,
+      hits: others(entry, answer.hits),
+      histogram: await countsOf(entry, answer, signal),
+      whole: answer.hits.length < PAGE,
+    };
     codeIsKnown(entry, answer.code);
   }
   const { answer } = entry;
   const { closeness, labels } = await gallery();
   signal.throwIfAborted();
-  const title = headline(answer, closeness);
-  byId("status").textContent = title;
+  const title = element("h2", { id: "found", tabIndex: -1 });
+  const said = headline(answer, closeness);
+  const shown = hits(entry, closeness, signal, (hidden) => {
+    title.textContent = hidden ? `${said}, ${counted(hidden, "near-duplicate")} hidden` : said;
+  });
+  byId("status").textContent = title.textContent;
   replace(
     byId("results"),
-    element("h2", { id: "found", tabIndex: -1 }, title),
+    title,
     examples(asked) || element("span"),
     filters(entry, labels),
-    hits(entry, closeness, signal),
+    shown,
+  );
+}
+
+/**
+ * The number of pictures at each distance, without the image of which a part is searched for.
+ * @param {Entry} entry
+ * @param {any} answer of the service
+ * @param {AbortSignal} signal
+ * @returns {Promise<number[] | null>}
+ */
+async function countsOf({ asked, picture }, { code, histogram }, signal) {
+  if (!histogram || !picture || asked.id === null) return histogram;
+  const { path, type } = searchOf({ ...asked, code, radius: null }, null, { k: 1 });
+  const body = JSON.stringify({ code, ids: [asked.id] });
+  const { hits: own } = await ask(path, { method: "POST", signal, type, body });
+  return histogram.map((/** @type {number} */ count, /** @type {number} */ bits) =>
+    own[0]?.distance === bits ? count - 1 : count,
   );
 }
 
@@ -80,16 +106,20 @@ const isFar = ({ closeness }) => closeness === "far";
  * @param {Entry} entry
  * @param {{same: number} | null} closeness
  * @param {AbortSignal} signal
+ * @param {(hidden: number) => void} say how many near-duplicates of close pictures are hidden
  */
-function hits(entry, closeness, signal) {
+function hits(entry, closeness, signal, say) {
   const { answer, asked } = entry;
-  const same = asked.once ? (closeness?.same ?? 0) : -1;
+  const same = closeness?.same ?? 0; // greatest distance of copies
   const hasClose = answer.hits.length > 0 && !isFar(answer.hits[0]);
   const list = element("ol", { className: "tiles" });
   const rest = element("div", { className: "rest" });
   const open = (/** @type {Hit} */ hit) => openLightbox(entry, shown, hit);
   /** @type {Hit[]} */
   const shown = [];
+  /** @type {Uint32Array[]} */
+  const codes = []; // of these, if copies are hidden
+  let hidden = 0;
   let place = 0; // of the first hit that is not looked at
   let far = 0; // of the hits that are shown
   add();
@@ -108,18 +138,25 @@ function hits(entry, closeness, signal) {
     for (; place < answer.hits.length; place++) {
       /** @type {Hit} */
       const hit = answer.hits[place];
-      if (shown.some((one) => isCopy(one, hit, same))) continue;
+      const code = asked.once && hit.code ? numbersOf(hit.code) : null;
+      if (code && codes.some((one) => isWithin(one, code, same))) {
+        if (!isFar(hit)) hidden++;
+        continue;
+      }
       if (isFar(hit)) {
         // Who sets a distance beyond the line wants to see what lies there.
         const most = answer.showsFar || asked.radius !== null ? Infinity : hasClose ? 0 : FEW;
-        if (far >= most) return end();
+        if (far >= most) break;
         if (hasClose && !far) list.append(element("li", { className: "end" }, LINE));
         far++;
       }
       shown.push(hit);
+      if (code) codes.push(code);
       list.append(tile(hit, answer.unit, { open }));
     }
-    if (answer.whole || answer.hits.length >= MOST) rest.replaceChildren();
+    say(hidden);
+    if (place < answer.hits.length) end();
+    else if (answer.whole || answer.hits.length >= MOST) rest.replaceChildren();
     else loadOnScrolling();
   }
 
@@ -150,15 +187,6 @@ function hits(entry, closeness, signal) {
     whenSeen(sentinel, next, signal);
   }
 }
-
-/**
- * Whether a picture is a near-duplicate of another.
- * @param {Hit} first
- * @param {Hit} second
- * @param {number} same greatest distance of copies; negative if copies are not looked for
- */
-const isCopy = (first, second, same) =>
-  same >= 0 && first.code !== null && second.code !== null && distanceOf(first.code, second.code) <= same;
 
 const LINE = "Here likeness ends: unlike pictures may be as near as those that follow.";
 const NOTHING_CLOSE =

@@ -887,6 +887,40 @@ def test_selected_hits_are_exported(page, picture, address):
     assert [row["distance"] for row in rows] == [hits[0]["distance"], hits[2]["distance"]]
 
 
+def exported(page: Page) -> list[dict]:
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Export JSON").click()
+    rows: list[dict] = json.loads(saved.value.path().read_text())
+    return rows
+
+
+def test_a_selection_outlives_examples_and_their_sums_are_shown_as_no_distance(page, address):
+    page.goto(f"{address}/?id=7")
+    tiles(page).nth(1).hover()
+    tiles(page).nth(1).get_by_role("checkbox").check()
+    before = exported(page)
+    tiles(page).nth(2).get_by_role("button", name=re.compile("Less like")).click()
+    expect(page.locator(".example")).to_have_count(1)
+    nothing = {"distance": None, "unit": None, "closeness": None}
+    assert exported(page) == [{**before[0], **nothing}]
+    expect(page.locator("#results .distance")).to_have_count(0)
+    page.get_by_role("button", name="Compare").click()
+    expect(columns(page).nth(1).locator(".tile")).to_have_count(20)
+    expect(page.locator("#results .distance")).to_have_count(0)
+    columns(page).nth(1).locator(".picture").first.click()
+    expect(page.locator(".about")).to_contain_text("pixels, ")
+    expect(page.locator(".about")).not_to_contain_text(re.compile("NaN|bit|grey"))
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("link", name="Duplicates").click()
+    expect(page.get_by_text("1 selected")).to_be_hidden()
+    page.get_by_role("link", name="Search", exact=True).click()
+    page.locator(".example").click()
+    expect(page).to_have_url(f"{address}/?id=7")
+    expect(page.locator("#results .distance").first).to_be_visible()
+    assert exported(page) == before
+
+
 # Duplicates and the gallery
 
 

@@ -108,7 +108,7 @@ def test_a_bit_is_flipped_by_the_keyboard_and_the_changed_code_searched_for_at_o
         "aria-label", "Bit 18 of the picture, flipped"
     )
     expect(page.locator(".tile").first).to_have_attribute("data-id", "3")
-    expect(page.locator(".tile .distance").first).to_have_text("1 bits")
+    expect(page.locator(".tile .distance").first).to_have_text("1 bit")
     for _ in range(10):
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")

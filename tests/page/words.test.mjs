@@ -13,6 +13,12 @@ test("uris are shown as paths, and what is not UTF-8 as it is", () => {
 test("distances of squared units are shown by their roots", () => {
   assert.equal(distanceIn(40, "bits"), "40 bits");
   assert.equal(distanceIn(1_000_000, "squared grey levels"), "1,000 grey levels");
+  assert.equal(distanceIn(1, "bits"), "1 bit");
+  assert.equal(distanceIn(2, "squared grey levels"), "1 grey level");
+});
+
+test("sums of distances are none, and may be negative", () => {
+  assert.equal(distanceIn(-56, ""), "");
 });
 
 test("sizes and numbers are written as people write them", () => {

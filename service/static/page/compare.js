@@ -104,7 +104,11 @@ async function answered(entry, methods, facts, signal) {
     askTimed(path, { method: "POST", signal, ...request }),
     labelOf(entry, facts, signal),
   ]);
-  const found = answer.methods.map((/** @type {any} */ one) => ({ ...one, hits: others(entry, one.hits) }));
+  const found = answer.methods.map((/** @type {any} */ one) => ({
+    ...one,
+    unit: hasExamples(asked) ? "" : one.unit, // to examples, there are sums of distances
+    hits: others(entry, one.hits),
+  }));
   return { ...answer, methods: found, stages, label };
 }
 

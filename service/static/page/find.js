@@ -9,7 +9,7 @@ import { sums } from "./histogram.js";
 import { openLightbox } from "./lightbox.js";
 import { codeIsKnown } from "./navigation.js";
 import { examples } from "./picks.js";
-import { others, searchOf } from "./question.js";
+import { hasExamples, others, searchOf } from "./question.js";
 import { ask } from "./service.js";
 import { awaited, replace, trouble, whenSeen } from "./states.js";
 import { tile } from "./tiles.js";
@@ -44,6 +44,7 @@ async function show(entry, signal) {
     const answer = await ask(path, { method: "POST", signal, ...request });
     entry.answer = {
       ...answer,
+      unit: hasExamples(asked) ? "" : answer.unit, // to examples, there are sums of distances
       hits: others(entry, answer.hits),
       histogram: await countsOf(entry, answer, signal),
       whole: answer.hits.length < PAGE,
@@ -114,7 +115,7 @@ function hits(entry, closeness, signal, say) {
   const hasClose = answer.hits.length > 0 && !isFar(answer.hits[0]);
   const list = element("ol", { className: "tiles" });
   const rest = element("div", { className: "rest" });
-  const open = (/** @type {Hit} */ hit) => openLightbox(entry, shown, hit);
+  const open = (/** @type {Hit} */ hit) => openLightbox(entry, shown, hit, answer.unit);
   /** @type {Hit[]} */
   const shown = [];
   /** @type {Uint32Array[]} */

@@ -84,7 +84,7 @@ export function distances({ asked, answer }) {
 
   function show() {
     const bits = input.valueAsNumber;
-    output.value = bits === last ? "any distance" : `${bits} bits: ${counted(within[bits], "picture")}`;
+    output.value = bits === last ? "any distance" : `${counted(bits, "bit")}: ${counted(within[bits], "picture")}`;
     input.setAttribute("aria-valuetext", output.value);
     const end = bits === last ? close : bits;
     near.setAttribute("d", outline(counts, 0, end));

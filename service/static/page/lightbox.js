@@ -23,9 +23,9 @@ const MEANINGS = JSON.parse(document.documentElement.dataset.meanings ?? "{}");
  * @param {import("./navigation.js").Entry} entry
  * @param {Hit[]} hits
  * @param {Hit} hit of them, that is shown first
- * @param {string} [unit] of their distances
+ * @param {string} unit of their distances
  */
-export function openLightbox(entry, hits, hit, unit = "bits") {
+export function openLightbox(entry, hits, hit, unit) {
   const opener = document.activeElement;
   const under = current();
   let place = hits.indexOf(hit);

@@ -16,13 +16,13 @@ const SIGNS = [
 ];
 const SELECTS = "S"; // the key
 
-/** @typedef {{hit: Hit, unit: string}} Picked */
+/** @typedef {{hit: Hit, unit: string}} Picked unit: of its distance; empty if it has none */
 
 /** @type {Map<number, Picked>} */
 const selected = new Map();
-let ofQuery = ""; // to which the distances of the selected pictures are
-/** @type {Blob | null} */
-let ofPicture = null;
+/** @type {number | Blob | string | null} */
+let ofQuery = null; // in whose results they were selected
+let ofPart = ""; // and examples, to which their distances are
 
 /**
  * The tools of a tile.
@@ -75,7 +75,9 @@ function picker(hit, kind, properties, ...children) {
  * @param {Record<string, string>} properties
  */
 function selector(hit, unit, properties) {
-  const box = element("input", { type: "checkbox", checked: selected.has(hit.id), ...properties });
+  const checked = selected.has(hit.id);
+  if (selected.get(hit.id)?.unit === "") selected.set(hit.id, { hit, unit });
+  const box = element("input", { type: "checkbox", checked, ...properties });
   box.addEventListener("change", () => {
     if (box.checked) selected.set(hit.id, { hit, unit });
     else selected.delete(hit.id);
@@ -126,13 +128,18 @@ export function examples(asked) {
 }
 
 /**
- * Forget what was selected of another query's results.
+ * Forget what was selected of another query's results, and what is no distance to another part of
+ * the query, or with other examples.
  * @param {Entry} entry
  */
 export function keepSelection({ asked: { id, code, crop, like, unlike }, picture }) {
-  const query = JSON.stringify([id, picture ? null : code, crop, like, unlike]);
-  if (query !== ofQuery || picture !== ofPicture) selected.clear();
-  [ofQuery, ofPicture] = [query, picture];
+  const query = id ?? picture ?? code;
+  const part = JSON.stringify([crop, like, unlike]);
+  if (query !== ofQuery) selected.clear();
+  if (part !== ofPart) {
+    for (const [one, { hit }] of selected) selected.set(one, { hit: { ...hit, closeness: null }, unit: "" });
+  }
+  [ofQuery, ofPart] = [query, part];
   showBar();
 }
 
@@ -152,7 +159,8 @@ const bar = element(
 
 function showBar() {
   if (!bar.isConnected) byId("answer").after(bar);
-  bar.hidden = !selected.size;
+  const { view } = shown().asked;
+  bar.hidden = !selected.size || searches(view) !== view;
   count.value = `${number(selected.size)} selected`;
   for (const tile of document.querySelectorAll(".tile")) {
     const box = tile.querySelector(".tools input");
@@ -177,8 +185,8 @@ function rows() {
     id,
     uri,
     label,
-    distance,
-    unit,
+    distance: unit ? distance : null,
+    unit: unit || null,
     closeness,
   }));
 }

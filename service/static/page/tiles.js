@@ -39,7 +39,7 @@ const seen = new IntersectionObserver((entries) => {
 
 /**
  * @param {Hit} hit
- * @param {string} unit of its distance
+ * @param {string} unit of its distance; empty for a sum of distances, which is not shown
  * @param {Actions} actions
  * @returns {HTMLLIElement}
  */
@@ -65,7 +65,7 @@ export function tile(hit, unit, actions) {
       "p",
       { className: "said" },
       hit.closeness && element("span", { className: `word ${hit.closeness}` }, hit.closeness),
-      element("span", { className: "distance" }, distance),
+      distance && element("span", { className: "distance" }, distance),
       hit.label && element("span", { className: "label" }, hit.label),
       hit.missing && element("span", { className: "gone" }, "file gone"),
     ),

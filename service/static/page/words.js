@@ -52,12 +52,16 @@ export function size(bytes) {
 const SQUARED = "squared "; // distances of such units are shown by their roots
 
 /**
+ * A distance with its unit; empty for a sum of distances, which has none and may be negative.
  * @param {number} distance
- * @param {string} unit of the method
+ * @param {string} unit of the method, in the plural
  */
 export function distanceIn(distance, unit) {
-  const shown = unit.startsWith(SQUARED) ? Math.round(Math.sqrt(distance)) : distance;
-  return `${number(shown)} ${unit.startsWith(SQUARED) ? unit.slice(SQUARED.length) : unit}`;
+  if (!unit) return "";
+  const isSquared = unit.startsWith(SQUARED);
+  const several = isSquared ? unit.slice(SQUARED.length) : unit;
+  const shown = isSquared ? Math.round(Math.sqrt(distance)) : distance;
+  return counted(shown, several.replace(/s$/, ""), several);
 }
 
 /**

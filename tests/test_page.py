@@ -335,6 +335,7 @@ def test_an_empty_gallery_names_the_command_that_fills_it(page, model_folder, tm
         page.goto(address)
         expect(page.get_by_text("This gallery is empty")).to_be_visible()
         expect(page.get_by_text("hashsearch index PICTURES")).to_be_visible()
+        expect(page.get_by_text("; then reload this page.")).to_be_visible()
 
 
 # The address
@@ -949,6 +950,7 @@ def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, addr
     facts = httpx2.get(f"{address}/v1/gallery").json()
     main = page.locator("#results")
     expect(main).to_contain_text(f"{facts['images']}")
+    expect(main).to_contain_text(facts["fingerprint"])
     label = facts["labels"][0]
     main.get_by_role("link", name=label["label"]).first.click()
     expect(page).to_have_url(re.compile(f"label={label['label']}"))

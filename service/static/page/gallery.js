@@ -1,6 +1,7 @@
 /** What the gallery holds, the job at work, and the files that could not be read. */
 
 import { browser, linkTo } from "./browse.js";
+import { copyButton } from "./clipboard.js";
 import { byId, element } from "./dom.js";
 import { gallery, METHODS } from "./facts.js";
 import { crumbsOf, folderName, memory } from "./holdings.js";
@@ -230,22 +231,14 @@ const time = (iso) =>
 
 /** @param {any} described */
 function model({ fingerprint, generation, closeness }) {
-  const short = code(`${fingerprint.slice(0, 12)}…`);
-  const copy = element("button", { className: "small", "aria-label": "Copy the fingerprint" }, "Copy");
-  copy.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(fingerprint);
-      copy.textContent = "Copied";
-    } catch {
-      short.textContent = fingerprint; // the browser allows no copying; by hand it can be copied
-    }
-  });
+  const copy = copyButton("Copy the fingerprint", () => fingerprint);
+  copy.className = "small";
   const meaning = closeness
     ? `Of a code's 256 bits, at most ${closeness.same} differ between copies of a picture (same), ` +
       `and at most ${closeness.near} after a crop or mirroring (near). Up to ${closeness.alike}, ` +
       "pictures are alike; beyond, they are as far apart as chance brings unlike pictures."
     : "It was not measured what distances between this model's codes mean.";
-  const named = element("span", {}, short, " ", copy);
+  const named = element("span", {}, code(fingerprint), " ", copy);
   return [facts([["fingerprint", named], ["generation", number(generation)]]), p(meaning)];
 }
 

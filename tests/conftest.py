@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import re
 import shutil
 import socket
 import tarfile
@@ -32,7 +33,7 @@ from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index import committing, reading
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.removing import remove
-from hashsearch.models.card import CARD_FILE, read_card
+from hashsearch.models.card import CARD_FILE, PRETRAINED, read_card
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources import DataFolders
 from hashsearch.sources.archive import TarArchive
@@ -61,6 +62,17 @@ def cifar_archive() -> Path | None:
     data = os.environ.get("HASHSEARCH_DATA")
     path = Path(data) / "cifar10.tar.gz" if data else None
     return path if path is not None and path.is_file() else None
+
+
+def is_of_a_bundled_model(fingerprint: str) -> bool:
+    """Whether it is the bundled model's, or that of the one before, whose network is the same.
+
+    Half an hour of benchmarks need not be repeated for other weights; what they wrote names the
+    model.
+    """
+    text = (Path(__file__).parents[1] / "docs/experiments.md").read_text()
+    (former,) = re.findall(r"is the former one \((\w{8})\)", text)
+    return fingerprint[:8] in (read_card(PRETRAINED).fingerprint[:8], former)
 
 
 def pytest_report_header() -> str:

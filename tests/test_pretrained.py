@@ -44,7 +44,7 @@ def test_it_is_small_and_of_256_bits_with_an_address():
 
 def test_it_was_trained_on_training_images_alone():
     _, card = read_model(PRETRAINED)
-    assert set(card.training["data"].split(" + ")) <= {"cifar10", "tinyimagenet32"}
+    assert set(card.training["data"].split(" + ")) <= {"cifar10", "cifar100", "tinyimagenet32"}
 
 
 def test_its_codes_find_images_of_a_kind_more_often_than_pixels_do(some):

@@ -398,10 +398,12 @@ def test_an_uploaded_querys_link_holds_its_code(page, picture):
 
 def test_a_part_of_the_picture_is_searched_for_by_arrow_keys(page, picture, address):
     upload(page, picture)
-    corner = page.get_by_role("button", name="Lower right corner of the part")
+    corner = page.get_by_role("slider", name="Lower right corner of the part")
     corner.focus()
     for _ in range(6):
         page.keyboard.press("ArrowLeft")
+    where = "70% from the left, 100% from the top"
+    expect(corner).to_have_attribute("aria-valuetext", where)
     expected = answer_of(address, picture, "/v1/search?crop=0,0,0.7,1&k=60")
     expect(page).to_have_url(re.compile(f"code={expected['code']}"))
     ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
@@ -477,7 +479,7 @@ def test_a_part_of_an_image_of_the_gallery_does_not_find_it(page, address):
     expect(page.locator(".distances")).to_contain_text(f"{images - 1} pictures, ")
     ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
     assert 7 not in ids
-    corner = page.get_by_role("button", name="Lower right corner of the part")
+    corner = page.get_by_role("slider", name="Lower right corner of the part")
     corner.focus()
     for key in ("ArrowRight", "ArrowDown") * 4:
         page.keyboard.press(key)

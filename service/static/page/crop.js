@@ -8,6 +8,17 @@ const SETTLES_MS = 350; // after the last key
 
 /** @typedef {[left: number, top: number, right: number, bottom: number]} Box in fractions */
 
+/** @typedef {"move" | "nw" | "ne" | "sw" | "se"} Part of a box that is moved */
+
+/** @type {[Part, string][]} */
+const HANDLES = [
+  ["move", "The part that is searched for; arrow keys move it"],
+  ["nw", "Upper left corner of the part"],
+  ["ne", "Upper right corner of the part"],
+  ["sw", "Lower left corner of the part"],
+  ["se", "Lower right corner of the part"],
+];
+
 /** @type {Readonly<Box>} */
 const WHOLE = [0, 0, 1, 1];
 
@@ -39,7 +50,7 @@ const rounded = (side) => Number(side.toFixed(3));
 /**
  * The box moved, or with one of its corners moved, and kept within the picture.
  * @param {Readonly<Box>} box
- * @param {"move" | "nw" | "ne" | "sw" | "se"} part
+ * @param {Part} part
  * @param {number} dx by how much to the right, in fractions
  * @param {number} dy by how much down
  * @returns {Box}
@@ -55,6 +66,22 @@ export function moved([left, top, right, bottom], part, dx, dy) {
   if (part.startsWith("n")) top = Math.min(Math.max(top + dy, 0), bottom - LEAST);
   else bottom = Math.max(Math.min(bottom + dy, 1), top + LEAST);
   return [left, top, right, bottom];
+}
+
+/**
+ * Where the box or a corner of it is, for screen readers: in percent from the left, and in words.
+ * @param {Readonly<Box>} box
+ * @param {Part} part
+ */
+export function placeOf(box, part) {
+  const [left, top, right, bottom] = box.map((side) => Math.round(side * 100));
+  if (part === "move") {
+    const text = `${left}% to ${right}% from the left, ${top}% to ${bottom}% from the top`;
+    return { now: left, text };
+  }
+  const x = part.endsWith("e") ? right : left;
+  const y = part.startsWith("s") ? bottom : top;
+  return { now: x, text: `${x}% from the left, ${y}% from the top` };
 }
 
 /** @type {Record<string, [number, number]>} */
@@ -78,14 +105,8 @@ export function cropBox(crop, settled) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const frame = element("div", { className: "crop" });
-  const body = handle("move", "The part that is searched for; arrow keys move it");
-  const corners = [
-    handle("nw", "Upper left corner of the part"),
-    handle("ne", "Upper right corner of the part"),
-    handle("sw", "Lower left corner of the part"),
-    handle("se", "Lower right corner of the part"),
-  ];
-  frame.append(body, ...corners);
+  const handles = HANDLES.map(([part, label]) => handle(part, label));
+  frame.append(...handles);
   draw();
   return frame;
 
@@ -94,8 +115,13 @@ export function cropBox(crop, settled) {
     for (const [name, value] of Object.entries({ left, top, right, bottom })) {
       frame.style.setProperty(`--${name}`, value);
     }
+    for (const [place, [part]] of HANDLES.entries()) {
+      const { now, text } = placeOf(box, part);
+      handles[place].setAttribute("aria-valuenow", String(now));
+      handles[place].setAttribute("aria-valuetext", text);
+    }
     // The whole picture cannot be moved, so that touching it scrolls the page.
-    body.style.touchAction = textOf(box) === null ? "auto" : "none";
+    handles[0].style.touchAction = textOf(box) === null ? "auto" : "none";
   }
 
   function settle() {
@@ -105,13 +131,14 @@ export function cropBox(crop, settled) {
   }
 
   /**
-   * @param {"move" | "nw" | "ne" | "sw" | "se"} part
+   * @param {Part} part
    * @param {string} label
    */
   function handle(part, label) {
     const button = element("button", {
       type: "button",
       className: `handle ${part}`,
+      role: "slider", // so that screen readers pass arrow keys on, and say where it is then
       "aria-label": label,
     });
     button.addEventListener("keydown", (event) => {

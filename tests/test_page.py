@@ -957,6 +957,15 @@ def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, addr
     main.get_by_role("link", name=label["label"]).first.click()
     expect(page).to_have_url(re.compile(f"label={label['label']}"))
     expect(tiles(page)).to_have_count(label["images"])
+    picture = tiles(page).first.locator("a")
+    number = picture.get_attribute("data-id")
+    picture.click()
+    expect(page).to_have_url(f"{address}/?id={number}")  # the list does not narrow the search
+    page.locator(".chips .chip").first.click()
+    expect(page).to_have_url(re.compile("label="))
+    page.get_by_role("link", name="Gallery").click()
+    expect(page).to_have_url(f"{address}/?view=gallery&id={number}")
+    expect(main.get_by_role("heading", name="Labels")).to_be_visible()
 
 
 # Everyone

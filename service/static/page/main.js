@@ -110,7 +110,7 @@ function listen() {
     else {
       const view = /** @type {import("./address.js").View} */ (link.dataset.view);
       // A radius of duplicates is none of a search, and a list of the gallery no filter.
-      const lists = shown().asked.view === "gallery" && { label: null, folder: null };
+      const lists = [view, shown().asked.view].includes("gallery") && { label: null, folder: null };
       go({ view, radius: null, ...lists });
     }
   });

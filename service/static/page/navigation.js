@@ -98,9 +98,7 @@ export async function askFor(file) {
     busy(true);
     const [before, picture] = [current, await prepared(file)];
     if (turn !== turns || before !== current) return; // something else is asked meanwhile
-    const { view, label, folder, methods, once } = current.asked;
-    const asked = { ...NOTHING, view: searches(view), label, folder, methods, once };
-    await go(asked, { picture });
+    await go(kept(), { picture });
   } catch (error) {
     fail(error);
   }
@@ -111,11 +109,19 @@ export async function askFor(file) {
  * @param {number} id
  */
 export function askById(id) {
-  const { view, label, folder, methods, once } = current.asked;
-  const asked = { ...NOTHING, view: searches(view), id, label, folder, methods, once };
-  const shown = go(asked, { picture: null }); // keeps how far was scrolled, for Back
+  const shown = go({ ...kept(), id }, { picture: null }); // keeps how far was scrolled, for Back
   scrollTo({ top: 0 });
   return shown;
+}
+
+/**
+ * What a new query keeps of what is shown. The label or folder that the gallery lists is no filter.
+ * @returns {Asked}
+ */
+function kept() {
+  const { view, label, folder, methods, once } = current.asked;
+  const filters = view !== "gallery" && { label, folder };
+  return { ...NOTHING, view: searches(view), ...filters, methods, once };
 }
 
 /**

@@ -155,7 +155,7 @@ export function openLightbox(entry, hits, hit, unit) {
     } catch (error) {
       if (signal.aborted) return;
       bits.replaceChildren();
-      facts.append(element("p", { className: "gone" }, String(error)));
+      facts.append(element("p", { className: "gone" }, error instanceof Error ? error.message : ""));
     }
   }
 

@@ -154,8 +154,7 @@ async function show(entry) {
     if (entry.scroll !== null) scrollTo({ top: entry.scroll });
   } catch (error) {
     if (!signal.aborted) {
-      // so that an older answer is not taken for this query's
-      byId("results").replaceChildren(again(() => show(entry)));
+      clear(error instanceof Problem && error.mayPass && again(() => show(entry)));
       fail(error);
     }
   } finally {
@@ -191,6 +190,18 @@ export function fail(error) {
   byId("problem").textContent =
     error instanceof Problem ? error.message : "The page failed; reload it to go on.";
   byId("problem").hidden = false;
+}
+
+/**
+ * Take the results away, so that an older answer is not taken for this query's. A focus that was
+ * on them stays there.
+ * @param {HTMLElement | false} instead is shown in their place
+ */
+function clear(instead) {
+  const results = byId("results");
+  const hadFocus = results.contains(document.activeElement);
+  results.replaceChildren(...(instead ? [instead] : []));
+  if (hadFocus) (instead || results).focus({ preventScroll: true });
 }
 
 /** @param {boolean} whether */

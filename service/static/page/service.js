@@ -7,16 +7,19 @@ import { sentence, withoutJson } from "./words.js";
 export const ROOT = document.documentElement.dataset.root ?? "";
 
 const PATIENCE = 3; // times that a request is repeated which the service is too busy for
+const PASSING = [408, 429]; // the body came too slowly, or requests too often
 
 /** What went wrong, in a sentence. */
 export class Problem extends Error {
   /**
    * @param {string} detail
-   * @param {string | null} code of the service's problem; null if it gave none
+   * @param {string | null} [code] of the service's problem; null if it gave none
+   * @param {boolean} [mayPass] whether the same request may be answered later
    */
-  constructor(detail, code = null) {
+  constructor(detail, code = null, mayPass = false) {
     super(sentence(detail));
     this.code = code;
+    this.mayPass = mayPass;
   }
 }
 
@@ -52,15 +55,27 @@ export async function askTimed(path, sent = {}) {
   for (let attempt = 0; ; attempt++) {
     const response = await reach(ROOT + path, { method, headers, body, signal });
     const isJson = /json/.test(response.headers.get("Content-Type") ?? "");
-    if (!isJson) throw new Problem(withoutJson(response.status));
-    const answer = await response.json().catch(unreachable);
-    if (response.ok) return { answer, stages: stagesOf(response.headers.get("Server-Timing")) };
+    if (response.ok && isJson) {
+      const answer = await response.json().catch(unreachable);
+      return { answer, stages: stagesOf(response.headers.get("Server-Timing")) };
+    }
     const wait = Number(response.headers.get("Retry-After"));
     if (response.status !== 503 || !wait || wait > 5 || attempt === patience) {
-      throw new Problem(answer.detail, answer.code);
+      throw await problemOf(response);
     }
     await pause(wait * 1000, signal);
   }
+}
+
+/**
+ * What the service says went wrong, or else what the status means: a proxy has no `detail`.
+ * @param {Response} response
+ */
+async function problemOf(response) {
+  const { status } = response;
+  const { detail, code } = (await response.json().catch(() => null)) ?? {};
+  const said = typeof detail === "string" ? detail : withoutJson(status);
+  return new Problem(said, code, status >= 500 || PASSING.includes(status));
 }
 
 /**
@@ -81,7 +96,7 @@ async function reach(url, request) {
  */
 function unreachable(error) {
   if (error instanceof DOMException && error.name === "AbortError") throw error;
-  throw new Problem("the service cannot be reached");
+  throw new Problem("the service cannot be reached", null, true);
 }
 
 /**
@@ -109,7 +124,7 @@ export const thumbnail = (id) => `${ROOT}/v1/images/${id}/thumbnail`;
  */
 export async function pictureOf(id, signal) {
   const response = await reach(thumbnail(id), { signal });
-  if (!response.ok) throw new Problem("the gallery keeps no picture of this image");
+  if (!response.ok) throw await problemOf(response);
   return response.blob().catch(unreachable);
 }
 

@@ -3,6 +3,7 @@ import test from "node:test";
 
 globalThis.document = { documentElement: { dataset: {} } };
 const { ask, Problem } = await import("../../service/static/page/service.js");
+const { prepared } = await import("../../service/static/page/pictures.js");
 
 /** @param {() => Promise<Response>} answer */
 async function problemOf(answer) {
@@ -25,4 +26,13 @@ test("a problem is said in words, and whether it may pass", async () => {
   }
   const error = await problemOf(() => Promise.reject(new TypeError("Failed to fetch")));
   assert.deepEqual([error.message, error.mayPass], ["The service cannot be reached.", true]);
+});
+
+test("a file is read before it is sent, and one that cannot be read is a problem of its own", async () => {
+  const file = new Blob(["bytes"], { type: "image/png" });
+  const read = await prepared(file);
+  assert.notEqual(read, file);
+  assert.deepEqual([await read.text(), read.type], ["bytes", "image/png"]);
+  file.arrayBuffer = () => Promise.reject(new DOMException("gone", "NotReadableError"));
+  await assert.rejects(prepared(file), { message: /^The file cannot be read; / });
 });

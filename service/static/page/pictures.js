@@ -7,34 +7,45 @@ const LARGE_SIDE = 1024; // of what is sent instead
 const LEAST_SIDE = 256; // of a panorama; the code is of 32×32 pixels, and a crop may be a quarter
 
 /**
- * The picture to send for a file: a large one is made smaller, if the browser can read it.
+ * The picture to send for a file: a large one is made smaller, if the browser can show it. Throws
+ * Problem if the file cannot be read.
  * @param {Blob} file
- * @returns {Promise<Blob>}
+ * @returns {Promise<Blob>} that stays as it is, whatever happens to the file
  */
 export async function prepared(file) {
-  if (file.size === 0) throw new Problem("the file is empty");
-  if (file.size < LARGE_BYTES) return file;
+  const read = await copyOf(file);
+  if (read.size === 0) throw new Problem("the file is empty");
+  if (read.size < LARGE_BYTES) return read;
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file);
+    bitmap = await createImageBitmap(read);
   } catch {
-    return file; // such as HEIC, which the service reads
+    return read; // such as HEIC, which the service reads
   }
   const { width, height } = bitmap;
   const scale = Math.max(LARGE_SIDE / Math.max(width, height), LEAST_SIDE / Math.min(width, height));
-  if (scale >= 1) return file;
+  if (scale >= 1) return read;
   const canvas = new OffscreenCanvas(
     Math.round(width * scale),
     Math.round(height * scale),
   );
   const context = canvas.getContext("2d");
-  if (!context) return file;
+  if (!context) return read;
   context.imageSmoothingQuality = "high";
   context.fillStyle = "#fff"; // as the service shows what is transparent
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
   return canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 });
+}
+
+/** @param {Blob} file */
+async function copyOf(file) {
+  try {
+    return new Blob([await file.arrayBuffer()], { type: file.type });
+  } catch {
+    throw new Problem("the file cannot be read; it may be a folder, or have changed since it was chosen");
+  }
 }
 
 /**

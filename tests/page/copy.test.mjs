@@ -50,3 +50,32 @@ test("examples alone are searched for without a query", () => {
   const question = { path: "/v1/search?k=60", body: '{"like":[3]}', type: "application/json" };
   assert.match(pythonOf(SERVICE, question), /client\.search\(k=60, like=\[3\]\)/);
 });
+
+test("the thumbnail of which a part is searched for is fetched first", () => {
+  const question = {
+    path: "/v1/search?crop=0%2C0%2C0.5%2C1&k=60",
+    body: blob,
+    type: "application/octet-stream",
+    thumbnail: "/v1/images/7/thumbnail",
+  };
+  assert.equal(
+    curlOf(SERVICE, question),
+    `curl --silent 'https://pictures.example/search/v1/images/7/thumbnail' |
+curl 'https://pictures.example/search/v1/search?crop=0%2C0%2C0.5%2C1&k=60' \\
+  -H 'Content-Type: application/octet-stream' \\
+  --data-binary @-`,
+  );
+  assert.equal(
+    pythonOf(SERVICE, question),
+    `import urllib.request
+
+import hashsearch as hs
+
+with urllib.request.urlopen("https://pictures.example/search/v1/images/7/thumbnail") as response:
+    picture = response.read()
+
+with hs.Client("https://pictures.example/search") as client:
+    for hit in client.search(picture, k=60, crop="0,0,0.5,1"):
+        print(hit.distance, hit.closeness, hit.label, hit.uri)`,
+  );
+});

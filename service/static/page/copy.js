@@ -9,9 +9,11 @@ const FILE = "picture.jpg"; // stands for the picture that was given
  * @param {string} service its address
  * @param {Question} question
  */
-export function curlOf(service, { path, body, type }) {
-  const data = typeof body === "string" ? `--data ${quoted(body)}` : `--data-binary @${FILE}`;
-  return `curl ${quoted(service + path)} \\\n  -H ${quoted(`Content-Type: ${type}`)} \\\n  ${data}`;
+export function curlOf(service, { path, body, type, thumbnail }) {
+  const fetched = thumbnail ? `curl --silent ${quoted(service + thumbnail)} |\n` : "";
+  const file = thumbnail ? "-" : FILE;
+  const data = typeof body === "string" ? `--data ${quoted(body)}` : `--data-binary @${file}`;
+  return `${fetched}curl ${quoted(service + path)} \\\n  -H ${quoted(`Content-Type: ${type}`)} \\\n  ${data}`;
 }
 
 /** @param {string} text */
@@ -21,7 +23,7 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`; // for a POSIX sh
  * @param {string} service
  * @param {Question} question
  */
-export function pythonOf(service, { path, body }) {
+export function pythonOf(service, { path, body, thumbnail }) {
   const given = new URL(path, "http://localhost").searchParams;
   const asked = typeof body === "string" ? JSON.parse(body) : {};
   const query = typeof body === "string" ? asked.id ?? asked.code : FILE;
@@ -33,7 +35,8 @@ export function pythonOf(service, { path, body }) {
   ].filter(([, value]) => value !== null && value !== undefined);
   const said = options.map(([name, value]) => `${name}=${JSON.stringify(value)}`);
   if (methods.length) said.push("method=method");
-  if (query !== undefined) said.unshift(JSON.stringify(query));
+  if (thumbnail) said.unshift("picture");
+  else if (query !== undefined) said.unshift(JSON.stringify(query));
   const loop = [
     `for hit in client.search(${said.join(", ")}):`,
     `    print(${methods.length ? "method, " : ""}hit.distance, hit.closeness, hit.label, hit.uri)`,
@@ -41,9 +44,16 @@ export function pythonOf(service, { path, body }) {
   const lines = methods.length
     ? [`for method in ${JSON.stringify(methods)}:`, ...loop.map((line) => `    ${line}`)]
     : loop;
+  const fetching = [
+    `with urllib.request.urlopen(${JSON.stringify(service + thumbnail)}) as response:`,
+    "    picture = response.read()",
+    "",
+  ];
   return [
+    ...(thumbnail ? ["import urllib.request", ""] : []),
     "import hashsearch as hs",
     "",
+    ...(thumbnail ? fetching : []),
     `with hs.Client(${JSON.stringify(service)}) as client:`,
     ...lines.map((line) => `    ${line}`),
   ].join("\n");

@@ -2,22 +2,29 @@
 
 /** @typedef {import("./address.js").Asked} Asked */
 
-/** @typedef {{path: string, body: BodyInit, type: string}} Question */
+/**
+ * @typedef {object} Question
+ * @property {string} path
+ * @property {BodyInit} body
+ * @property {string} type of the body
+ * @property {string} [thumbnail] path of the gallery's thumbnail that the body is
+ */
 
 /**
- * The request of a search by code.
+ * The request of a search by code. A picture is sent as long as its code is not known.
  * @param {Asked} asked
  * @param {Blob | null} picture the query, if it is no image of the gallery
  * @param {{k: number, offset?: number, histogram?: boolean}} page
  * @returns {Question}
  */
 export function searchOf(asked, picture, { k, offset = 0, histogram = false }) {
-  const said = chosen(asked, picture);
+  const sent = asked.code === null ? picture : null;
+  const said = chosen(asked, sent);
   said.set("k", String(k));
   if (offset) said.set("offset", String(offset));
   if (asked.radius !== null && !hasExamples(asked)) said.set("radius", String(asked.radius));
   if (histogram && !hasExamples(asked)) said.set("histogram", "true");
-  return { path: `/v1/search?${said}`, ...bodyOf(asked, picture) };
+  return { path: `/v1/search?${said}`, ...bodyOf(asked, sent) };
 }
 
 /**
@@ -77,9 +84,13 @@ function isSent(asked, picture) {
 /**
  * @param {Asked} asked
  * @param {Blob | null} picture
+ * @returns {Omit<Question, "path">}
  */
 function bodyOf(asked, picture) {
-  if (isSent(asked, picture)) return { body: picture, type: "application/octet-stream" };
+  if (isSent(asked, picture)) {
+    const thumbnail = asked.id !== null ? `/v1/images/${asked.id}/thumbnail` : undefined;
+    return { body: picture, type: "application/octet-stream", thumbnail };
+  }
   const body = {
     ...(asked.id !== null ? { id: asked.id } : asked.code !== null && { code: asked.code }),
     ...(asked.like.length && { like: asked.like }),

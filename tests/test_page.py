@@ -249,10 +249,17 @@ def test_a_format_that_the_browser_cannot_show_is_searched_for(page, picture, tm
     upload(page, tmp_path / "x.tiff")
     expect(tiles(page)).to_have_count(60)
     # the service's own preview is shown
-    expect(page.locator("#query-picture img")).to_have_attribute(
-        "src", re.compile("^data:image/png")
-    )
+    preview = page.locator("#query-picture img")
+    expect(preview).to_have_attribute("src", re.compile("^data:image/png"))
     assert broken_pictures(page) == []
+    sent = []
+    page.on("request", lambda request: request.method == "POST" and sent.append(request))
+    page.get_by_label("Hide near-duplicates").check()
+    expect(page).to_have_url(re.compile("once"))
+    expect(page.locator("body")).not_to_have_class(re.compile("busy"))
+    expect(preview).to_have_attribute("src", re.compile("^data:image/png"))
+    # Neither the search nor the preview needs the picture again.
+    assert [request.post_data_json.keys() for request in sent] == [{"code"}]
 
 
 # Problems
@@ -265,9 +272,28 @@ def test_a_file_that_is_not_an_image_shows_a_problem_and_the_page_stays_usable(
     page.set_input_files("#file", tmp_path / "notes.txt")
     expect(page.locator("#problem")).to_contain_text("not an image in an accepted format")
     expect(tiles(page)).to_have_count(0)
+    query_is_shown_by_nothing(page)
     upload(page, picture)
     expect(tiles(page)).to_have_count(60)
     expect(page.locator("#problem")).to_be_hidden()
+
+
+def query_is_shown_by_nothing(page: Page) -> None:
+    expect(page.locator("#query-picture img, .crop")).to_have_count(0)
+    expect(page.locator(".understand")).to_be_hidden()
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)  # it would not help
+
+
+def test_an_image_that_the_gallery_does_not_hold_or_show_leaves_no_broken_picture(page, address):
+    page.goto(f"{address}/?id=999999")
+    expect(page.locator("#problem")).to_have_text("The gallery holds no image with this id.")
+    query_is_shown_by_nothing(page)
+    page.route("**/v1/images/7/thumbnail", lambda route: route.fulfill(status=404))
+    page.goto(f"{address}/?id=7")
+    decoded = re.compile("/v1/codes/[0-9a-f]{64}/reconstruction")
+    expect(page.locator("#query-picture img")).to_have_attribute("src", decoded)
+    expect(page.locator(".crop")).to_have_count(0)
+    expect(page.locator(".understand")).to_be_visible()
 
 
 def test_a_drop_of_nothing_leaves_what_is_shown(page, picture, tmp_path):

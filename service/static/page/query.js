@@ -1,5 +1,6 @@
 /** The query beside its results: the picture with the part that is searched for, and its code. */
 
+import { NOTHING } from "./address.js";
 import { cropBox } from "./crop.js";
 import { byId, element } from "./dom.js";
 import { HAS_PICTURES } from "./facts.js";
@@ -7,52 +8,69 @@ import { go } from "./navigation.js";
 import { encode } from "./occlusion.js";
 import { hasExamples } from "./question.js";
 import { ask, reconstruction, thumbnail } from "./service.js";
-import { understand } from "./understand.js";
+import { hideUnderstanding, understand } from "./understand.js";
+
+/** @typedef {import("./navigation.js").Entry} Entry */
 
 const PANORAMA = 2.5; // times as long as it is high, or as high as it is long
 
 /** @type {string | null} */
 let shownUrl = null; // of a picture that was given
+/** @type {WeakMap<Blob, string>} */
+const previews = new WeakMap(); // addresses, by the pictures that the browser cannot show
 
-/** @param {import("./navigation.js").Entry} entry */
+/** @param {Entry} entry */
 export function showQuery(entry) {
   showPicture(entry);
   understand(entry);
 }
 
-/** @param {import("./navigation.js").Entry} entry */
-function showPicture({ asked, picture }) {
+/** @param {Entry} entry */
+function showPicture(entry) {
+  const { asked, picture } = entry;
   if (shownUrl) URL.revokeObjectURL(shownUrl);
   shownUrl = null;
   const frame = byId("query-picture");
   const held = frame.contains(document.activeElement) && document.activeElement;
+  const sources = sourcesOf(entry);
+  if (!sources.length) return frame.replaceChildren();
+  const hasPicture = picture !== null || (asked.id !== null && HAS_PICTURES);
   const image = element("img", { alt: "The picture that is searched for" });
-  const whole = element("div", { className: "whole" }, image);
-  if (picture) {
-    shownUrl = image.src = URL.createObjectURL(picture);
-    // The service reads formats that a browser cannot show, such as HEIC.
-    const preview = async () => (image.src = (await encode({ asked, picture }, "preview")).url);
-    image.addEventListener("error", () => preview().catch(() => whole.remove()), { once: true });
-  } else if (asked.id !== null && HAS_PICTURES) {
-    image.src = thumbnail(asked.id);
-  } else if (asked.id !== null || asked.code !== null) {
-    image.width = image.height = 32; // known before it is loaded, so that nothing below it moves
-    codeOf(asked).then((code) => (image.src = reconstruction(code)), () => whole.remove());
-  } else {
-    frame.replaceChildren();
-    return;
-  }
+  // Known before it is loaded, so that nothing below it moves.
+  if (!hasPicture) image.width = image.height = 32;
   image.addEventListener("load", () => {
     const ratio = image.naturalWidth / image.naturalHeight;
     frame.style.setProperty("--ratio", String(ratio));
     frame.classList.toggle("panorama", Math.max(ratio, 1 / ratio) > PANORAMA);
   });
+  image.addEventListener("error", () => {
+    if (!picture) whole.querySelector(".crop")?.remove(); // no picture is kept to take a part of
+    showNext();
+  });
+  const whole = element("div", { className: "whole" }, image);
   frame.replaceChildren(whole);
+  showNext();
   // With examples, the query's code is sent, and not a part of its picture.
-  if (hasExamples(asked) || !(picture || (asked.id !== null && HAS_PICTURES))) return;
-  whole.append(cropBox(asked.crop, (crop) => cropTo(crop)));
+  if (hasExamples(asked) || !hasPicture) return;
+  whole.append(cropBox(asked.crop, cropTo));
   const again = held && frame.getElementsByClassName(held.className)[0];
   if (again instanceof HTMLElement) again.focus({ preventScroll: true });
+
+  /** Show what the next source gives; after the last one, the query is shown by nothing. */
+  async function showNext() {
+    if (!whole.isConnected) return;
+    const source = sources.shift();
+    if (source) {
+      try {
+        image.src = await source();
+      } catch {
+        showNext();
+      }
+    } else {
+      whole.remove();
+      if (asked.code === null) hideUnderstanding();
+    }
+  }
 
   /** @param {string | null} crop */
   function cropTo(crop) {
@@ -61,7 +79,27 @@ function showPicture({ asked, picture }) {
   }
 }
 
-/** @param {import("./address.js").Asked} asked */
-async function codeOf({ id, code }) {
-  return code ?? (await ask(`/v1/images/${id}`)).code;
+/**
+ * What gives the address of a picture of the query, the best first.
+ * @param {Entry} entry
+ * @returns {(() => string | Promise<string>)[]}
+ */
+function sourcesOf({ asked: { id, code }, picture }) {
+  if (picture) {
+    const own = () => previews.get(picture) ?? (shownUrl = URL.createObjectURL(picture));
+    return [own, () => previewOf(picture)];
+  }
+  const decoded = async () => reconstruction(code ?? (await ask(`/v1/images/${id}`)).code);
+  if (id !== null && HAS_PICTURES) return [() => thumbnail(id), decoded];
+  return id !== null || code !== null ? [decoded] : [];
+}
+
+/**
+ * The service's picture of one that the browser cannot show, such as HEIC.
+ * @param {Blob} picture
+ */
+async function previewOf(picture) {
+  const { url } = await encode({ asked: NOTHING, picture }, "preview");
+  previews.set(picture, url);
+  return url;
 }

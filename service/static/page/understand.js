@@ -46,6 +46,11 @@ export function understand(entry) {
   refresh();
 }
 
+/** Hide it: the query that is shown has no code. */
+export function hideUnderstanding() {
+  panel.root.hidden = true;
+}
+
 /** Draw the query that is shown, if anyone looks. */
 async function refresh() {
   const entry = shown;

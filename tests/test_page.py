@@ -498,6 +498,30 @@ def handles_are_apart(page: Page) -> None:
     assert pressed == [True] * 5
 
 
+def test_what_has_not_come_to_rest_changes_nothing_elsewhere(page, address):
+    page.goto(f"{address}/?id=7")
+    page.locator("#results .from").nth(1).click()
+    expect(page).not_to_have_url(re.compile("id=7$"))
+    expect(page.locator("body")).not_to_have_class(re.compile("busy"))
+    slider = page.get_by_label("Greatest distance in bits")
+    slider.press("ArrowLeft")
+    page.go_back()
+    page.wait_for_timeout(400)  # longer than a slider or a box waits for the next key
+    expect(page).to_have_url(f"{address}/?id=7")
+    page.get_by_role("slider", name="Lower right corner of the part").press("ArrowLeft")
+    page.get_by_role("link", name="Duplicates").click()
+    page.wait_for_timeout(400)
+    expect(page).to_have_url(f"{address}/?view=duplicates&id=7")
+    page.go_back()
+    page.route("**/v1/search*", lambda route: None)
+    slider.press("ArrowLeft")
+    expect(page).to_have_url(re.compile("radius="))
+    former = page.url
+    slider.press("ArrowLeft")  # while the answer is awaited
+    expect(page).not_to_have_url(former)
+    expect(page).to_have_url(re.compile("id=7&radius="))
+
+
 def test_an_address_is_cleaned_of_what_means_nothing(page, address):
     page.goto(f"{address}/?id=7&crop=0,0,5,5&method=x&radius=999&utm=1")
     expect(tiles(page)).to_have_count(60)

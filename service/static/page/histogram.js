@@ -2,7 +2,7 @@
 
 import { element } from "./dom.js";
 import { gallery } from "./facts.js";
-import { go } from "./navigation.js";
+import { go, shown } from "./navigation.js";
 import { counted, number } from "./words.js";
 
 const HEIGHT = 64; // of the drawing, in units of which a bit is one wide
@@ -18,7 +18,8 @@ const UNMEASURED = "how near pictures with nothing in common come by chance was 
  * @param {import("./navigation.js").Entry} entry
  * @returns {HTMLElement | null} null if distances were not counted
  */
-export function distances({ asked, answer }) {
+export function distances(entry) {
+  const { asked, answer } = entry;
   /** @type {number[]} */
   const counts = answer.histogram;
   if (!counts) return null;
@@ -51,6 +52,7 @@ export function distances({ asked, answer }) {
     show();
   }, () => {});
 
+  let own = entry; // whose radius is set
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   input.addEventListener("input", () => {
@@ -79,7 +81,9 @@ export function distances({ asked, answer }) {
   function settle() {
     plot.removeEventListener("pointermove", follow);
     const radius = input.valueAsNumber === last ? null : input.valueAsNumber;
-    if (radius !== asked.radius) go({ radius }, { replace: true, stay: true });
+    if (shown() !== own) return; // something else is asked since
+    if (radius !== own.asked.radius) go({ radius }, { replace: true, stay: true });
+    own = shown();
   }
 
   function show() {

@@ -4,7 +4,7 @@ import { NOTHING } from "./address.js";
 import { cropBox } from "./crop.js";
 import { byId, element } from "./dom.js";
 import { HAS_PICTURES } from "./facts.js";
-import { go } from "./navigation.js";
+import { go, shown } from "./navigation.js";
 import { encode } from "./occlusion.js";
 import { hasExamples } from "./question.js";
 import { ask, reconstruction, thumbnail } from "./service.js";
@@ -52,6 +52,7 @@ function showPicture(entry) {
   showNext();
   // With examples, the query's code is sent, and not a part of its picture.
   if (hasExamples(asked) || !hasPicture) return;
+  let own = entry; // that the box is of
   whole.append(cropBox(asked.crop, cropTo));
   const again = held && frame.getElementsByClassName(held.className)[0];
   if (again instanceof HTMLElement) again.focus({ preventScroll: true });
@@ -74,8 +75,10 @@ function showPicture(entry) {
 
   /** @param {string | null} crop */
   function cropTo(crop) {
+    if (shown() !== own) return; // something else is asked since
     const isWhole = crop === null && asked.id !== null;
     go({ crop, ...(asked.id === null && { code: null }) }, isWhole ? { picture: null } : {});
+    own = shown();
   }
 }
 

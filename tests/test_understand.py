@@ -1,6 +1,7 @@
 """What the page shows of codes and distances, in a real Chromium, beside the service's answers."""
 
 import json
+import re
 import urllib.request
 
 import numpy as np
@@ -167,6 +168,7 @@ def test_the_slider_sets_the_radius_and_says_how_many_pictures_are_within(page, 
     expect(page).to_have_url(f"{address}/?id=3&radius=100")
     expect(distances.locator("output")).to_have_text(f"100 bits: {sum(counts[:101])} pictures")
     expect(slider).to_be_focused()
+    expect(page.locator("body")).not_to_have_class(re.compile("busy"))  # the answer has come
     plot = distances.locator(".plot").bounding_box()
     across = plot["width"] / 161
     page.mouse.move(plot["x"] + 20.5 * across, plot["y"] + 30)

@@ -15,7 +15,7 @@ endif
 demo: .venv/demo ## index a sample gallery, print one search, serve the page (ARGS=--no-serve skips the page)
 	$(BIN)/hashsearch demo $(ARGS)
 
-test: .venv/dev ## check format, lint and types, and run the tests
+test: .venv/dev .venv/node/done ## check format, lint and types, and run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -44,6 +44,15 @@ venv: .venv/dev ## install everything into .venv
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[demo,heic$(if $(filter-out demo,$*),$(comma)$*)]'
 	touch $@
+
+# TypeScript and a maker of clients, with which tests check the page and the OpenAPI document. Where
+# npm or its network is missing, those tests are skipped; in CI, an installation that fails is an error.
+NODE_TOOLS := openapi-typescript@7.13.0 typescript@5.9.3
+.venv/node/done: Makefile | .venv/bin/python
+	if command -v npm >/dev/null; then \
+		npm install --loglevel=error --no-fund --no-audit $(if $(CI),,--fetch-retries=0 --fetch-timeout=20000) \
+			--prefix .venv/node $(NODE_TOOLS) && touch $@ || test -z "$$CI"; \
+	fi
 
 clean: ## delete the environment and the caches of the checks
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -20,11 +20,11 @@ from service.app import create_app
 from service.openapi import DESCRIBED_HEADERS, TAGS, operations
 from service.problems import OTHERS, PROBLEMS
 from service.settings import Settings
+from tests.node_tools import node_tool
 from tests.processes import serving_process
 
 ROOT = Path(__file__).parents[1]
 OVERRIDES = ROOT / "docs" / "openapi-python-client.yaml"
-NODE_TOOLS = ROOT / ".venv" / "node" / "node_modules" / ".bin"
 KEY = "a-key-of-the-tests"
 # Fields whose names say all.
 PLAIN = {
@@ -306,10 +306,9 @@ def test_a_python_client_is_generated_that_searches(
 def test_typescript_is_generated_that_compiles(document, tmp_path):
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
-    if not (NODE_TOOLS / "openapi-typescript").exists():
-        pytest.skip("openapi-typescript is not in .venv/node, where .ci/run installs it")
+    typescript = node_tool("openapi-typescript")
     (tmp_path / "openapi.json").write_text(json.dumps(document))
-    run(NODE_TOOLS / "openapi-typescript", "openapi.json", "-o", "service.d.ts", folder=tmp_path)
+    run(typescript, "openapi.json", "-o", "service.d.ts", folder=tmp_path)
     (tmp_path / "use.ts").write_text(
         'import type { components, operations } from "./service";\n'
         'export const query: components["schemas"]["QueryBody"] =\n'
@@ -317,4 +316,4 @@ def test_typescript_is_generated_that_compiles(document, tmp_path):
         'type Search = operations["search"]["responses"][200]["content"]["application/json"];\n'
         "export const first = (answer: Search): number => answer.hits[0].distance;\n"
     )
-    run(NODE_TOOLS / "tsc", "--noEmit", "--strict", "use.ts", folder=tmp_path)
+    run(node_tool("tsc"), "--noEmit", "--strict", "use.ts", folder=tmp_path)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.node_tools import node_tool
+
 ROOT = Path(__file__).parents[1]
-TSC = ROOT / ".venv" / "node" / "node_modules" / ".bin" / "tsc"
 OPTIONS = {
     "--target": "es2023",
     "--module": "es2022",
@@ -22,11 +23,10 @@ def run(*command: object) -> None:
 
 
 def test_the_types_that_the_modules_name_are_right():
-    if not TSC.exists():
-        pytest.skip("tsc is not in .venv/node, where .ci/run installs it")
+    tsc = node_tool("tsc")
     flags = ("--noEmit", "--allowJs", "--checkJs", "--strict")
     options = [text for option in OPTIONS.items() for text in option]
-    run(TSC, *flags, *options, *sorted((ROOT / "service" / "static" / "page").glob("*.js")))
+    run(tsc, *flags, *options, *sorted((ROOT / "service" / "static" / "page").glob("*.js")))
 
 
 def test_the_pure_parts_pass_their_own_tests():

@@ -1109,6 +1109,25 @@ def test_each_view_is_accessible_and_spills_over_nowhere(browser, measured, widt
     context.close()
 
 
+def test_states_are_seen_in_the_colours_that_a_system_forces(page, measured):
+    page.emulate_media(forced_colors="active")
+    page.goto(f"{measured}/?id=7")
+    page.get_by_text("What the code knows").click()
+    page.locator(".chips.labels .chip").first.click()
+    expect(page.locator(".chip[aria-pressed=true]")).to_have_count(1)
+    ground = "one => getComputedStyle(one).backgroundColor"
+    pressed = "[aria-pressed=true]"
+    states = {
+        ".bit": ".one",
+        ".chip": pressed,
+        ".switch button": pressed,
+        "nav a": "[aria-current]",
+    }
+    for kind, state in states.items():
+        either = [page.locator(f"{kind}{one}").first for one in (state, f":not({state})")]
+        assert either[0].evaluate(ground) != either[1].evaluate(ground), kind
+
+
 # The controls of a box that cannot be scrolled into it whole.
 CUT_OFF = """box => [...box.querySelectorAll("a, button, label, summary")].filter((one) => {
     one.scrollIntoView({block: "nearest"});

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -603,7 +604,7 @@ def copies(image_files, picture, tmp_path_factory):
     gallery = GalleryFolder.create(folder.with_name("gallery"), PRETRAINED)
     index_sources(gallery, [Folder(folder)], workers=1)
     gallery.close()
-    with server_of(folder.with_name("gallery")) as found:
+    with server_of(folder.with_name("gallery"), HASHSEARCH_ORIGINALS="true") as found:
         yield found
 
 
@@ -822,6 +823,74 @@ def test_back_closes_a_large_picture_and_closing_it_leaves_no_entry(page, pictur
     expect(page).to_have_url(re.compile(r"\?id="))
 
 
+def test_large_pictures_go_on_where_the_first_results_end(page, address):
+    page.goto(f"{address}/?id=7")
+    box = open_lightbox(page, 0)
+    count, following = box.locator(".count"), box.get_by_role("button", name="Next picture")
+    expect(count).to_have_text("1 of 60+")
+    expect(box.get_by_role("heading")).to_have_attribute("aria-live", "polite")
+    page.evaluate(
+        "for (let n = 0; n < 59; n++)"
+        " dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}))"
+    )
+    expect(count).to_have_text("60 of 60+")
+    expect(following).to_have_attribute("aria-disabled", "false")
+    expect(tiles(page).nth(119)).to_be_attached()
+    page.keyboard.press("ArrowRight")
+    expect(count).to_have_text(re.compile(r"61 of (120|180)\+"))
+
+
+def test_a_large_picture_is_zoomed_by_the_wheel_beside_the_part_that_was_asked(page, address):
+    page.goto(f"{address}/?id=7&crop=0.5,0,1,0.5")
+    box = open_lightbox(page, 1)
+    part = box.get_by_role("img", name="The query")
+    expect(part).to_have_js_property("tagName", "CANVAS")
+    assert page.evaluate(
+        """([part, whole]) => {
+            const own = document.createElement("canvas");
+            [own.width, own.height] = [whole.naturalWidth / 2, whole.naturalHeight / 2];
+            own.getContext("2d").drawImage(whole, -own.width, 0);
+            return own.toDataURL() === part.toDataURL();
+        }""",
+        [part.element_handle(), page.locator("#query-picture img").element_handle()],
+    )
+    box.locator(".window").last.hover()
+    for _ in range(10):
+        page.mouse.wheel(40, 0)
+        page.mouse.wheel(0, -10)
+    read = "one => new DOMMatrix(getComputedStyle(one).transform).a"
+    page.wait_for_function(f"({read})(document.querySelector('.content')) > 1.25")
+    assert 1.25 < box.locator(".content").last.evaluate(read) < 1.35
+
+
+def test_what_is_asked_can_be_copied_and_a_large_picture_opened_and_saved(page, copies, picture):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"{copies}/?id=7")
+    page.get_by_text("Copy this request").click()
+    page.get_by_role("button", name="Copy as curl").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    command = page.evaluate("navigator.clipboard.readText()").replace("\\\n", "")
+    _, address, _, header, _, data = shlex.split(command)
+    headers = dict([header.split(": ")])
+    answer = httpx2.post(address, content=data, headers=headers).json()
+    found = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
+    assert [hit["id"] for hit in answer["hits"] if hit["id"] != 7][: len(found)] == found
+    expect(page.get_by_role("group", name="Python")).to_contain_text("client.search(7, k=60")
+    hit = next(hit for hit in answer["hits"] if hit["id"] == found[0])
+    content = httpx2.get(f"{copies}/v1/images/{hit['id']}/original").content
+    box = open_lightbox(page, 0)
+    box.get_by_role("button", name="Copy its uri").click()
+    expect(box.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == hit["uri"]
+    with page.expect_download() as saved:
+        box.get_by_role("link", name="Download").click()
+    assert saved.value.path().read_bytes() == content
+    assert saved.value.suggested_filename == hit["uri"].rpartition("/")[2]
+    with page.context.expect_page() as opened:
+        box.get_by_role("link", name="Open the original").click()
+    expect(opened.value).to_have_url(f"{copies}/v1/images/{hit['id']}/original")
+
+
 def test_fingers_turn_and_zoom_large_pictures(browser, address):
     size = {"width": 390, "height": 700}
     context = browser.new_context(viewport=size, has_touch=True, is_mobile=True)
@@ -855,18 +924,18 @@ def test_fingers_turn_and_zoom_large_pictures(browser, address):
         return contents.evaluate_all(read)
 
     touch((at(70), at(-70)))
-    expect(count).to_have_text("3 of 60")
+    expect(count).to_have_text("3 of 60+")
     touch((at(-70), at(70, 20)))
-    expect(count).to_have_text("2 of 60")
+    expect(count).to_have_text("2 of 60+")
     touch((at(-20, -20), at(-60, -60)), (at(20, 20), at(60, 60)))
     assert scales() == pytest.approx([3, 3], rel=0.01)
     touch((at(70), at(-70)))  # moves what is zoomed
-    expect(count).to_have_text("2 of 60")
+    expect(count).to_have_text("2 of 60+")
     touch((at(-60, -60), at(-10, -10)), (at(60, 60), at(10, 10)))
     assert scales() == [1, 1]
     touch((at(0, 50), at(10, -90)))  # scrolls to the rest
     page.wait_for_function("document.querySelector('.sheet').scrollTop > 20")
-    expect(count).to_have_text("2 of 60")
+    expect(count).to_have_text("2 of 60+")
     context.close()
 
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { followed, panned, WHOLE, zoomed } from "../../service/static/page/zoom.js";
+import { followed, panned, wheeled, WHOLE, zoomed } from "../../service/static/page/zoom.js";
 
 test("the point under the pointer stays where it is", () => {
   const [cx, cy] = [0.25, 0.75];
@@ -19,6 +19,15 @@ test("the frame stays full", () => {
 
 test("a picture is enlarged at most sixteen times", () => {
   assert.equal(zoomed(WHOLE, 1000).scale, 16);
+});
+
+test("a wheel zooms by how far it turns, however many events tell so", () => {
+  const factor = (deltaY, ctrlKey = false) => wheeled({ deltaY, ctrlKey });
+  assert.ok(Math.abs(factor(-2) ** 50 - factor(-100)) < 1e-9);
+  assert.ok(factor(-100) > 1.2 && factor(-100) < 1.3);
+  assert.ok(Math.abs(factor(-100) * factor(100) - 1) < 1e-9);
+  assert.equal(factor(-0), 1);
+  assert.ok(factor(-5, true) > factor(-5));
 });
 
 test("what lies under two fingers stays under them", () => {

@@ -1,9 +1,11 @@
 /** A picture large, beside the query. */
 
 import { copyButton } from "./clipboard.js";
+import { boxOf } from "./crop.js";
 import { byId, element } from "./dom.js";
 import { layOver, shown as current } from "./navigation.js";
 import { toolsInWords } from "./picks.js";
+import { hasExamples } from "./question.js";
 import { ask, reconstruction, ROOT, thumbnail } from "./service.js";
 import { describeBits } from "./understand.js";
 import { distanceIn, nameOf, number, pathOf, size } from "./words.js";
@@ -33,7 +35,7 @@ export function openLightbox(entry, hits, hit, unit) {
   let zoom = WHOLE;
   let controller = new AbortController();
 
-  const title = element("h2", { id: "lightbox-name" });
+  const title = element("h2", { id: "lightbox-name", "aria-live": "polite" });
   const count = element("p", { className: "count", "aria-live": "polite" });
   const previous = button("‹", "Previous picture", "←", () => turn(-1));
   const next = button("›", "Next picture", "→", () => turn(1));
@@ -71,7 +73,8 @@ export function openLightbox(entry, hits, hit, unit) {
     removeEventListener("keydown", pressed);
     controller.abort();
     dialog.remove();
-    if (current() === under) returnTo(opener, hits[place].id);
+    const tile = tileOf(hits[place]) ?? opener; // the focus returns to what was shown last
+    if (current() === under && tile instanceof HTMLElement) tile.focus();
   });
   showQuery();
   show();
@@ -117,19 +120,38 @@ export function openLightbox(entry, hits, hit, unit) {
 
   /** @param {number} by */
   function turn(by) {
-    if (!hits[place + by]) return;
+    if (!hits[place + by]) return sayPlace();
     place += by;
     show();
+  }
+
+  function sayPlace() {
+    // More come as the results are scrolled, which `show` does.
+    const { whole, hits: loaded } = entry.answer ?? {};
+    const mayGrow = whole === false && loaded.at(-1) === hits.at(-1);
+    count.textContent = `${number(place + 1)} of ${number(hits.length)}${mayGrow ? "+" : ""}`;
+    previous.ariaDisabled = String(place === 0); // it keeps the focus, and so the keys
+    next.ariaDisabled = String(place === hits.length - 1 && !mayGrow);
+  }
+
+  /** @param {Hit} hit */
+  function tileOf({ id }) {
+    const list = opener?.closest(".tiles") ?? byId("results");
+    return list.querySelector(`[data-id="${id}"] .picture`);
   }
 
   function showQuery() {
     const small = byId("query-picture").querySelector("img");
     asked.figure.hidden = !small;
     if (!small) return;
-    const image = element("img", { src: small.src, alt: "The query" });
-    asked.content.replaceChildren(image);
     const { id } = entry.asked;
-    if (id !== null) ask(`/v1/images/${id}`).then((known) => enlarge(image, known), () => {});
+    const crop = id !== null && hasExamples(entry.asked) ? null : entry.asked.crop; // then the whole is asked
+    const put = (/** @type {HTMLImageElement} */ picture) =>
+      asked.content.replaceChildren(crop === null ? picture : partOf(picture, crop));
+    const image = element("img", { src: small.src, alt: "The query" });
+    if (crop === null) put(image);
+    else image.decode().then(() => put(image), () => {});
+    if (id !== null) ask(`/v1/images/${id}`).then((known) => enlarge(image, known, put), () => {});
   }
 
   async function show() {
@@ -139,9 +161,8 @@ export function openLightbox(entry, hits, hit, unit) {
     const shown = hits[place];
     change(() => WHOLE);
     title.textContent = nameOf(shown.uri);
-    count.textContent = `${number(place + 1)} of ${number(hits.length)}`;
-    previous.ariaDisabled = String(place === 0); // it keeps the focus, and so the keys
-    next.ariaDisabled = String(place === hits.length - 1);
+    sayPlace();
+    tileOf(shown)?.scrollIntoView({ block: "nearest" });
     const image = element("img", { src: thumbnail(shown.id), alt: title.textContent });
     found.content.replaceChildren(image);
     renew(...described(shown, unit, null));
@@ -177,14 +198,30 @@ export function openLightbox(entry, hits, hit, unit) {
  * format; and what the code decodes to, where the gallery keeps no thumbnail.
  * @param {HTMLImageElement} image
  * @param {any} known what the service knows of it
+ * @param {(large: HTMLImageElement) => void} [put] shows the original; an image left meanwhile stays so
  */
-function enlarge(image, { id, code, original, size }) {
+function enlarge(image, { id, code, original, size }, put = (large) => image.replaceWith(large)) {
   const decode = () => (image.src = reconstruction(code));
   if (image.complete && !image.naturalWidth) decode();
   else image.addEventListener("error", decode, { once: true });
   if (!original || size > LARGEST_BYTES) return;
   const large = element("img", { src: originalOf(id), alt: image.alt });
-  large.decode().then(() => image.replaceWith(large), () => {}); // an image left meanwhile stays so
+  large.decode().then(() => put(large), () => {});
+}
+
+/**
+ * The part of a picture that was searched for.
+ * @param {HTMLImageElement} image that is loaded
+ * @param {string} crop
+ */
+function partOf(image, crop) {
+  const [left, top, right, bottom] = boxOf(crop);
+  const { naturalWidth, naturalHeight, alt } = image;
+  const width = Math.max(1, Math.round((right - left) * naturalWidth));
+  const height = Math.max(1, Math.round((bottom - top) * naturalHeight));
+  const part = element("canvas", { width, height, role: "img", "aria-label": alt });
+  part.getContext("2d")?.drawImage(image, -left * naturalWidth, -top * naturalHeight);
+  return part;
 }
 
 /** @param {number} id */
@@ -236,15 +273,4 @@ function button(sign, name, key, press) {
   const made = element("button", { type: "button", "aria-label": name, title: `${name} (${key})` }, sign);
   made.addEventListener("click", press);
   return made;
-}
-
-/**
- * The focus returns to the tile of the picture that was shown last.
- * @param {Element | null} opener
- * @param {number} id
- */
-function returnTo(opener, id) {
-  const list = opener?.closest(".tiles") ?? byId("results");
-  const tile = list.querySelector(`[data-id="${id}"] .picture`) ?? opener;
-  if (tile instanceof HTMLElement) tile.focus();
 }

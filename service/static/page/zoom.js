@@ -12,6 +12,9 @@ export const WHOLE = Object.freeze({ scale: 1, x: 0, y: 0 });
 const MOST = 16;
 export const STEP = 1.25;
 const SWIPE = 40; // pixels
+// Pixels of the wheel that zoom e times: a notch of a mouse is about 100, and an event of a trackpad few.
+const WHEEL = 400;
+const PINCH = 100; // by fingers on a trackpad, which browsers report as a wheel with Ctrl
 
 /** @typedef {readonly [x: number, y: number]} Point in pixels from the frame's upper left corner */
 
@@ -46,6 +49,12 @@ export function followed(zoom, from, to, { width, height }) {
   const larger = zoomed(zoom, spread(to) / spread(from), x / width, y / height);
   return panned(larger, (nowX - x) / width, (nowY - y) / height);
 }
+
+/**
+ * The factor of a wheel's event; 1 if it moves sideways alone.
+ * @param {{deltaY: number, ctrlKey: boolean}} event
+ */
+export const wheeled = ({ deltaY, ctrlKey }) => Math.exp(-deltaY / (ctrlKey ? PINCH : WHEEL));
 
 /** @param {Point[]} points */
 const middle = (points) =>
@@ -86,7 +95,7 @@ export function listenOn(frame, change, swiped) {
       event.preventDefault();
       const { width, height } = frame.getBoundingClientRect();
       const [x, y] = pointOf(event);
-      change((zoom) => zoomed(zoom, event.deltaY < 0 ? STEP : 1 / STEP, x / width, y / height));
+      change((zoom) => zoomed(zoom, wheeled(event), x / width, y / height));
     },
     { passive: false },
   );

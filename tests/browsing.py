@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Chromium must not contact its own servers; root needs --no-sandbox.
@@ -37,6 +37,22 @@ def started_browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=path, args=list(_SWITCHES))
         yield launched
         launched.close()
+
+
+@contextmanager
+def watched_page(browser: Browser) -> Iterator[Page]:
+    """A page that must not fail, neither by an exception nor by an error that its console shows.
+
+    There, browsers report requests that fail, too; tests let some of them fail.
+    """
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and errors.append(said.text))
+    yield page
+    context.close()
+    assert [error for error in errors if not error.startswith("Failed to load resource")] == []
 
 
 @contextmanager

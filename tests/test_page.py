@@ -14,14 +14,14 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
-from tests.browsing import server_of
+from tests.browsing import server_of, watched_page
 from tests.conftest import CLOSENESS
 from tests.reverse_proxy import reverse_proxy
 
@@ -45,14 +45,9 @@ def measured(measured_gallery_folder):
 
 @pytest.fixture
 def page(browser: Browser, address: str):
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.goto(address)
-    yield opened
-    context.close()
-    assert errors == []
+    with watched_page(browser) as opened:
+        opened.goto(address)
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -340,6 +335,13 @@ def test_a_proxys_own_answer_is_shown_as_a_sentence(page, picture, status, sente
     )
     page.set_input_files("#file", picture)
     expect(page.locator("#problem")).to_have_text(sentence)
+
+
+def test_a_file_that_is_too_large_is_refused_by_the_service_in_words(page, tmp_path):
+    with (tmp_path / "large.heic").open("wb") as file:
+        file.truncate(17 * 2**20)
+    page.set_input_files("#file", tmp_path / "large.heic")
+    expect(page.locator("#problem")).to_have_text("The upload is larger than 16 MB.")
 
 
 def test_a_busy_service_is_asked_again(page, picture):
@@ -691,6 +693,36 @@ def test_what_a_given_picture_shows_can_be_said_so_that_matches_are_counted(page
     page.goto(f"{page.url}&label={label}")
     expect(columns(page).first.locator(".tile").first).to_be_visible()
     expect(shows).to_have_count(0)
+
+
+def test_two_or_three_methods_are_chosen_and_the_stages_of_their_time_shown(page, address):
+    page.goto(f"{address}/?id=7&view=compare")
+    expect(columns(page)).to_have_count(2)
+    boxes, chosen = page.locator(".chooser input"), page.locator(".chooser input:checked")
+    fixed = page.locator(".chooser [aria-disabled=true]")
+    expect(fixed).to_have_count(2)  # there are no fewer than two
+    boxes.first.click(force=True)
+    expect(chosen).to_have_count(2)
+    third = page.locator(".chooser label", has=page.locator("input:not(:checked)")).first
+    title = third.inner_text()
+    third.click()
+    expect(columns(page)).to_have_count(3)
+    expect(columns(page).get_by_role("heading", name=title)).to_be_visible()
+    expect(page.locator(".agreement")).to_contain_text("All three agree on")
+    boxes.first.click()
+    expect(columns(page)).to_have_count(2)
+    expect(chosen.last).to_be_checked()
+    assert len(parse_qs(urlsplit(page.url).query)["method"]) == 2
+    expect(columns(page).locator("h2")).to_have_text(
+        page.locator(".chooser label:has(:checked)").all_inner_texts()
+    )
+    page.locator(".timing summary").click()
+    names = page.locator(".timing dt")
+    assert names.count() > 1
+    assert all(name.locator("span").inner_text() for name in names.all())
+    times = [float(time.split()[0]) for time in page.locator(".timing dd").all_inner_texts()]
+    whole = float(page.locator(".timing summary").inner_text().split()[0])
+    assert sum(times) == pytest.approx(whole, abs=0.06 * len(times) + 0.5)
 
 
 def test_a_gallery_without_pixels_is_searched_by_code_only_and_the_page_says_so(
@@ -1073,6 +1105,25 @@ def test_duplicates_are_shown_and_exported(page, copies):
     assert "pictures/%3Dcopy.png" in {row["uri"] for row in rows}
 
 
+def test_a_slider_sets_how_near_duplicates_are(page, copies, measured):
+    page.goto(f"{copies}/?view=duplicates")
+    shown = page.locator(".group .tile")
+    expect(shown).to_have_count(3)
+    slider = page.get_by_label("Within")
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(page.locator(".slider output")).to_have_text("0 of 256 bits: equal codes")
+    expect(page).to_have_url(f"{copies}/?view=duplicates&radius=0")
+    expect(slider).to_be_focused()
+    (expected,) = httpx2.get(f"{copies}/v1/duplicates?radius=0").json()["groups"]
+    expect(shown).to_have_count(len(expected["files"]))
+    expect(page.locator(".status")).to_have_text("1 group within 0 bits")
+    page.goto(f"{measured}/?view=duplicates&radius=0")
+    expect(page.get_by_role("heading", name="No duplicates")).to_be_visible()
+    expect(page.get_by_text("Move the slider to the right")).to_be_visible()
+    expect(page.get_by_role("button", name="Export as CSV")).to_have_count(0)
+
+
 def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, address):
     page.get_by_role("link", name="Gallery").click()
     facts = httpx2.get(f"{address}/v1/gallery").json()
@@ -1097,16 +1148,58 @@ def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, addr
 # Everyone
 
 
+def tab_to(page: Page, target: Locator, key: str = "Tab") -> None:
+    for _ in range(60):
+        if target.evaluate("one => one === document.activeElement"):
+            return
+        page.keyboard.press(key)
+    pytest.fail(f"{target} is not reached by {key}")
+
+
 def test_the_page_can_be_used_by_keyboard_alone(page):
+    tab_to(page, page.locator(".strip a").first)
+    page.keyboard.press("Enter")
+    expect(tiles(page)).to_have_count(60)
+    page.reload()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the results")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#results")).to_be_focused()
-    page.locator(".strip a").first.focus()
+    find, compare = (page.get_by_role("button", name=name) for name in ("Find", "Compare"))
+    tab_to(page, compare, "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(columns(page)).to_have_count(2)
+    tab_to(page, page.locator(".chooser input").first)
+    tab_to(page, find, "Shift+Tab")
     page.keyboard.press("Enter")
     expect(tiles(page)).to_have_count(60)
+    tab_to(page, page.locator(".handle.nw"), "Shift+Tab")
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile(r"crop=0.05,0,1,1"))
+    page.keyboard.press("ArrowLeft")
+    expect(page).not_to_have_url(re.compile("crop="))
+    chip = page.locator(".chips.labels .chip").first
+    for pressed in ("true", "false"):
+        tab_to(page, chip)
+        page.keyboard.press("Space")
+        expect(chip).to_have_attribute("aria-pressed", pressed)
+        expect(page.locator("body")).not_to_have_class(re.compile("busy"))
+    slider = page.locator(".distances input")
+    tab_to(page, slider)
+    page.keyboard.press("ArrowLeft")
+    expect(page).to_have_url(re.compile("radius="))
+    expect(slider).to_be_focused()
+    page.keyboard.press("End")
+    expect(page).not_to_have_url(re.compile("radius="))
     first = tiles(page).first
-    first.locator(".picture").focus()
+    tab_to(page, first.locator(".picture"))
+    page.keyboard.press("Enter")
+    box = page.get_by_role("dialog")
+    expect(box.get_by_role("button", name="Next picture")).to_be_focused()
+    tab_to(page, box.get_by_role("link", name="Search from this"))
+    tab_to(page, box.get_by_role("button", name="Close"), "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(first.locator(".picture")).to_be_focused()
     for name in ("More like", "Less like", "Select"):
         page.keyboard.press("Tab")
         focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
@@ -1115,7 +1208,7 @@ def test_the_page_can_be_used_by_keyboard_alone(page):
     expect(first.locator(".from")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#found")).to_be_focused()  # the link that had the focus is gone
-    page.get_by_label("Hide near-duplicates").focus()
+    tab_to(page, page.get_by_label("Hide near-duplicates"))
     page.keyboard.press("Space")
     expect(page).to_have_url(re.compile("once"))
     expect(page.get_by_label("Hide near-duplicates")).to_be_focused()
@@ -1227,21 +1320,24 @@ def test_a_large_picture_is_accessible_and_stays_large_beside_its_bits(browser, 
     context.close()
 
 
-def test_the_page_weighs_less_than_100_kb(page, address):
-    """What a browser receives of the service's own files to show results."""
-    sizes: dict[str, int] = {}
-
-    def count(response) -> None:
-        if "/static/" in response.url or response.url.rstrip("/") == address:
-            sizes[response.url] = response.request.sizes()["responseBodySize"]
-
-    page.on("response", count)
+def test_the_page_weighs_less_than_100_kb(browser, address):
+    """What a browser that keeps none of them receives of the service's own files."""
+    context = browser.new_context()
+    page = context.new_page()
+    answered = []
+    page.on("response", lambda response: answered.append(response))
     page.goto(address)
     page.locator(".strip a").first.click()
     expect(tiles(page)).to_have_count(60)
+    for view in ("Duplicates", "Gallery"):  # whose modules are loaded when they are needed
+        page.get_by_role("link", name=view).click()
+        expect(page.locator(f".{view.lower()}")).to_be_visible()
     page.wait_for_load_state("networkidle")
-    assert len(sizes) > 10
-    assert sum(sizes.values()) < 100_000
+    own = [one for one in answered if "/static/" in one.url or one.url.rstrip("/") == address]
+    assert {one.status for one in own} == {200}
+    assert len(own) > 30
+    assert sum(one.request.sizes()["responseBodySize"] for one in own) < 100_000
+    context.close()
 
 
 def test_the_start_fills_a_wide_screen_and_is_not_shown_first_where_an_image_is_asked(
@@ -1343,6 +1439,7 @@ def test_page_and_documentation_live_within_their_content_policy(page, address, 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_a_script_that_is_injected_does_not_run(page, address, path):
+    page = page.context.new_page()  # in whose console errors are expected
     page.goto(address + path)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))

@@ -12,7 +12,7 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
-from tests.browsing import server_of
+from tests.browsing import server_of, watched_page
 
 # One browser and one server of each gallery, and not one in each worker.
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -34,14 +34,9 @@ def address(image_files, tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, address):
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    yield opened
-    context.close()
-    assert errors == []
+def page(browser):
+    with watched_page(browser) as opened:
+        yield opened
 
 
 def answer(address: str, path: str, body: object = None, data: bytes | None = None):

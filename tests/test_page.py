@@ -1176,6 +1176,7 @@ def test_the_page_can_be_used_by_keyboard_alone(page):
     tab_to(page, page.locator(".handle.nw"), "Shift+Tab")
     page.keyboard.press("ArrowRight")
     expect(page).to_have_url(re.compile(r"crop=0.05,0,1,1"))
+    expect(page.locator("body")).not_to_have_class(re.compile("busy"))
     page.keyboard.press("ArrowLeft")
     expect(page).not_to_have_url(re.compile("crop="))
     chip = page.locator(".chips.labels .chip").first
@@ -1189,6 +1190,7 @@ def test_the_page_can_be_used_by_keyboard_alone(page):
     page.keyboard.press("ArrowLeft")
     expect(page).to_have_url(re.compile("radius="))
     expect(slider).to_be_focused()
+    expect(page.locator("body")).not_to_have_class(re.compile("busy"))
     page.keyboard.press("End")
     expect(page).not_to_have_url(re.compile("radius="))
     first = tiles(page).first

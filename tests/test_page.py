@@ -25,8 +25,7 @@ from tests.browsing import server_of, watched_page
 from tests.conftest import CLOSENESS
 from tests.reverse_proxy import reverse_proxy
 
-# One browser and one server of each gallery, and not one in each worker.
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
@@ -511,8 +510,12 @@ def test_what_has_not_come_to_rest_changes_nothing_elsewhere(page, address):
     page.go_back()
     page.wait_for_timeout(400)  # longer than a slider or a box waits for the next key
     expect(page).to_have_url(f"{address}/?id=7")
-    page.get_by_role("slider", name="Lower right corner of the part").press("ArrowLeft")
-    page.get_by_role("link", name="Duplicates").click()
+    page.get_by_role("slider", name="Lower right corner of the part").evaluate(
+        """corner => {
+          corner.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true }));
+          document.querySelector("nav a[href*=duplicates]").click();
+        }"""
+    )
     page.wait_for_timeout(400)
     expect(page).to_have_url(f"{address}/?view=duplicates&id=7")
     page.go_back()

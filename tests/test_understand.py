@@ -14,8 +14,7 @@ from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
 from tests.browsing import server_of, watched_page
 
-# One browser and one server of each gallery, and not one in each worker.
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 CODE = "/static/page/code.js"
 HISTOGRAM = "/static/page/histogram.js"

@@ -35,7 +35,10 @@ function showLate(kept) {
   results.insertBefore(title, former[0] ?? null);
   for (const part of former) part.remove();
   results.append(skeleton(LATE_TILES));
-  if (held && !held.isConnected) title.focus({ preventScroll: true });
+  if (held && !held.isConnected) {
+    title.id = held.id; // what has this id in the answer gets the focus
+    title.focus({ preventScroll: true });
+  }
   byId("status").textContent = SEARCHING;
 }
 

@@ -213,7 +213,7 @@ def test_an_image_is_described_with_its_code_and_the_key_of_its_file(reading, ga
     assert answer["code"] == reading.post("/v1/search", json={"id": 33}).json()["code"]
     assert answer["original"] is None  # originals are off
     (listed,) = reading.get(
-        "/v1/images", params={"limit": 1, "after": cursor_of("images", 32)}
+        "/v1/images", params={"limit": 1, "after": cursor_of("images", 32), "codes": True}
     ).json()["images"]
     assert {name: answer[name] for name in listed} == listed
     assert record.path not in str(answer)
@@ -243,7 +243,7 @@ def test_an_id_in_the_path_that_no_image_has_is_named(gallery, method, path):
 def test_operations_are_named_as_their_functions(reading):
     paths = reading.get("/openapi.json").json()["paths"]
     for method, names in (
-        ("get", ["limit", "after", "label", "uri_prefix"]),
+        ("get", ["limit", "after", "label", "uri_prefix", "codes"]),
         ("post", ["label"]),
         ("delete", ["id"]),
     ):

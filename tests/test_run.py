@@ -159,6 +159,7 @@ def test_resuming_where_there_is_nothing_begins_and_says_so(tiny_images, tmp_pat
     assert wanted in capsys.readouterr().err.splitlines()
 
 
+@pytest.mark.soak  # counts the steps of seconds, so it needs a machine without other work
 def test_minutes_fix_the_steps_at_the_start_and_a_resumed_training_keeps_them(
     tiny_images, tmp_path, monkeypatch
 ):
@@ -176,6 +177,7 @@ def test_minutes_fix_the_steps_at_the_start_and_a_resumed_training_keeps_them(
     assert set(card.training["steps"]) == {"views", "decoder"}
 
 
+@pytest.mark.soak  # counts the steps of seconds, so it needs a machine without other work
 def test_measuring_the_speed_leaves_no_trace(tiny_images, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
     monkeypatch.setattr(run, "_STEADY", 2.0)  # the machine is busy, but the plan is kept

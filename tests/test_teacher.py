@@ -202,6 +202,7 @@ def test_what_was_carried_says_after_which_step_it_is(tiny_images, tmp_path, ste
         train(tiny_images, tmp_path / "there", TEACHER, resume=True)
 
 
+@pytest.mark.soak  # counts the steps of seconds, so it needs a machine without other work
 def test_a_stretch_that_went_on_and_stopped_has_its_own_budget_still(
     tiny_images, tmp_path, monkeypatch
 ):
@@ -290,6 +291,7 @@ def test_a_gpu_with_a_compiler_runs_compiled_encoders(monkeypatch, compiler):
     assert encoder.features(pixels).shape == (1, 16)
 
 
+@pytest.mark.soak  # counts the steps of seconds, so it needs a machine without other work
 def test_a_budget_holds_for_the_whole_training(tiny_images, tmp_path):
     """Measuring and the targets included; a busy machine may need a little more."""
     labels = np.where(tiny_images.mean(axis=(1, 2, 3)) > 120, "light", "dark")

@@ -129,6 +129,26 @@ def test_a_walk_leads_back_to_a_picture_that_was_given(page, address, image_file
     expect(page.locator(".tile .distance").first).to_have_text("0 bits")
 
 
+def test_filters_ask_for_no_new_code_and_a_query_that_fails_leaves_no_other_ones_code(
+    page, address
+):
+    understand(page, address, "id=3")
+    encoded = []
+    page.on("request", lambda request: "/v1/encode" in request.url and encoded.append(request))
+    page.get_by_label("Hide near-duplicates").check()
+    expect(page).to_have_url(re.compile("once"))
+    expect(page.locator(".understand")).to_have_attribute("aria-busy", "false")
+    assert encoded == []
+    page.route("**/v1/images/*", lambda route: route.fulfill(status=500, json={"detail": "no"}))
+    page.locator("#results .from").nth(1).click()
+    expect(page.locator(".understand [role=alert]")).to_have_text("No.")
+    expect(page.locator(".understand .bit").first).to_be_hidden()
+    expect(page.locator(".understand .seen")).to_be_hidden()
+    page.go_back()
+    expect(page.locator(".understand .bit").first).to_be_visible()
+    assert squares(page) == bits_of(code_of(address, 3)).tolist()
+
+
 def test_the_part_that_decides_the_bits_is_drawn_over_the_picture(page, address):
     understand(page, address, "id=3")
     with urllib.request.urlopen(f"{address}/v1/images/3/thumbnail") as response:

@@ -22,6 +22,8 @@ import { counted } from "./words.js";
 const known = new WeakMap();
 /** @type {Map<string, NonNullable<Known["origin"]>>} by the codes that flips led to */
 const origins = new Map();
+/** @type {Entry | null} */
+let latest = null; // that was asked for
 /** @type {Entry} */
 let shown;
 /** @type {ReturnType<typeof made>} */
@@ -56,6 +58,8 @@ async function refresh() {
   const entry = shown;
   if (!panel.root.open || panel.root.hidden) return;
   panel.problem.hidden = true;
+  panel.root.ariaBusy = "true"; // what it shows may be another query's
+  panel.root.classList.remove("failed");
   try {
     const { picture_bits: pictureBits } = await gallery();
     if (!grid) {
@@ -75,8 +79,11 @@ async function refresh() {
       ? `${counted(marked.size, "bit")} flipped.`
       : "Press a square to flip its bit.";
     panel.back.hidden = !origin;
+    panel.root.ariaBusy = "false";
   } catch (error) {
-    if (entry === shown) fail(error);
+    if (entry !== shown) return;
+    panel.root.classList.add("failed");
+    fail(error);
   }
 }
 
@@ -86,14 +93,24 @@ const hasPicture = ({ asked, picture }) =>
 
 /** @param {Entry} entry */
 function knownOf(entry) {
-  let promise = known.get(entry);
-  if (!promise) {
-    promise = learnt(entry);
-    promise.catch(() => known.delete(entry));
-    known.set(entry, promise);
-  }
+  const promise = known.get(entry) ?? knownSince(entry) ?? learnt(entry);
+  promise.catch(() => known.delete(entry));
+  known.set(entry, promise);
+  latest = entry;
   return promise;
 }
+
+/**
+ * What is known of the same query with other filters.
+ * @param {Entry} entry
+ */
+function knownSince(entry) {
+  if (!latest || queryOf(latest) !== queryOf(entry) || latest.picture !== entry.picture) return;
+  return known.get(latest);
+}
+
+/** @param {Entry} entry */
+const queryOf = ({ asked: { id, code, crop }, picture }) => JSON.stringify([id, crop, picture ? "" : code]);
 
 /**
  * @param {Entry} entry

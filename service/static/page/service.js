@@ -7,7 +7,10 @@ import { sentence, withoutJson } from "./words.js";
 export const ROOT = document.documentElement.dataset.root ?? "";
 
 const PATIENCE = 3; // times that a request is repeated which the service is too busy for
+const PATIENCE_MS = 120_000; // for one answer
 const PASSING = [408, 429]; // the body came too slowly, or requests too often
+
+const NO_ANSWER = `the service has not answered within ${PATIENCE_MS / 60_000} minutes`;
 
 /** What went wrong, in a sentence. */
 export class Problem extends Error {
@@ -84,7 +87,9 @@ async function problemOf(response) {
  */
 async function reach(url, request) {
   try {
-    return await fetch(url, request);
+    const late = AbortSignal.timeout(PATIENCE_MS);
+    const signal = request.signal ? AbortSignal.any([request.signal, late]) : late;
+    return await fetch(url, { ...request, signal });
   } catch (error) {
     return unreachable(error);
   }
@@ -95,8 +100,9 @@ async function reach(url, request) {
  * @returns {never}
  */
 function unreachable(error) {
-  if (error instanceof DOMException && error.name === "AbortError") throw error;
-  throw new Problem("the service cannot be reached", null, true);
+  const name = error instanceof DOMException ? error.name : "";
+  if (name === "AbortError") throw error;
+  throw new Problem(name === "TimeoutError" ? NO_ANSWER : "the service cannot be reached", null, true);
 }
 
 /**

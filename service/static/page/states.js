@@ -98,19 +98,20 @@ export function emptyGallery() {
 export const code = (text) => element("code", {}, text);
 
 /**
- * What went wrong, and a button that tries it again.
+ * What went wrong, and a button that tries it again, where that can help.
  * @param {unknown} error
  * @param {() => void} again
  */
 export function trouble(error, again) {
   if (!(error instanceof Problem)) console.error(error);
   const said = error instanceof Problem ? error.message : "The page failed.";
+  const mayPass = error instanceof Problem && error.mayPass;
   const button = element("button", {}, "Try again");
   button.addEventListener("click", () => {
     byId("results").focus({ preventScroll: true }); // the button goes
     again();
   });
-  return element("div", { className: "trouble", role: "alert" }, element("p", {}, said), button);
+  return element("div", { className: "trouble", role: "alert" }, element("p", {}, said), mayPass && button);
 }
 
 /**

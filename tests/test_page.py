@@ -414,6 +414,12 @@ def test_back_brings_an_uploaded_query_back_without_asking_again(page, picture):
     assert tiles(page).evaluate_all("all => all.map(one => one.dataset.id)") == before
     expect(page.locator("#query-picture img")).to_have_attribute("src", re.compile("^blob:"))
     assert not any("/v1/search" in url for url in asked)
+    page.route("**/v1/gallery", lambda route: route.abort())
+    page.get_by_role("link", name="Gallery").click()
+    expect(page.locator("#problem")).to_have_text("The service cannot be reached.")
+    page.go_back()
+    expect(tiles(page)).to_have_count(60)
+    expect(page.locator("#problem")).to_be_hidden()
 
 
 def test_an_uploaded_querys_link_holds_its_code(page, picture):

@@ -25,9 +25,12 @@ let asked = null;
  * @param {{renew?: boolean}} [how] renew: ask again
  */
 export function gallery({ renew = false } = {}) {
-  if (!asked || renew) {
-    asked = ask("/v1/gallery");
-    asked.catch(() => (asked = null));
-  }
-  return asked;
+  if (asked && !renew) return asked;
+  const former = asked;
+  const now = ask("/v1/gallery");
+  asked = now;
+  now.catch(() => {
+    if (asked === now) asked = former; // what is shown already needs it
+  });
+  return now;
 }

@@ -38,6 +38,8 @@ async function show(entry, signal) {
     byId("results").replaceChildren();
     return;
   }
+  const described = gallery(); // is asked beside the search
+  described.catch(() => {});
   if (!entry.answer) {
     entry.question = searchOf(asked, picture, { k: PAGE, histogram: true });
     const { path, ...request } = entry.question;
@@ -52,7 +54,7 @@ async function show(entry, signal) {
     codeIsKnown(entry, answer.code);
   }
   const { answer } = entry;
-  const { closeness, labels } = await gallery();
+  const { closeness, labels } = await described;
   signal.throwIfAborted();
   const title = element("h2", { id: "found", tabIndex: -1 });
   const said = headline(answer, closeness);

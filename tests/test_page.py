@@ -548,6 +548,15 @@ def test_a_part_of_an_image_of_the_gallery_does_not_find_it(page, address):
     expect(page.locator(".distances")).to_contain_text(f"{images - 1} pictures, ")
     ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
     assert 7 not in ids
+    # What comes next needs no picture, since the part's code is known.
+    with page.expect_request("**/v1/search?*offset=60*") as more:
+        page.mouse.wheel(0, 10**5)
+    part = more.value.post_data_json["code"]
+    tiles(page).first.get_by_role("button", name=re.compile("More like")).press("Enter")
+    expect(page).to_have_url(re.compile(rf"\?code={part}&like={ids[0]}$"))
+    expect(page.locator(".example")).to_have_count(1)
+    page.go_back()
+    expect(page).to_have_url(f"{address}/?id=7&crop=0,0,0.8,0.8")
     corner = page.get_by_role("slider", name="Lower right corner of the part")
     corner.focus()
     for key in ("ArrowRight", "ArrowDown") * 4:

@@ -9,7 +9,8 @@ import { boxOf, textOf } from "./crop.js";
  * @typedef {object} Asked
  * @property {View} view
  * @property {number | null} id of the gallery's image that is the query
- * @property {string | null} code the query's code, 64 hexadecimal digits
+ * @property {string | null} code the query's code, 64 hexadecimal digits; beside an id, that of the
+ *   part that is searched for
  * @property {string | null} crop left,top,right,bottom of the query, in fractions
  * @property {string | null} shows label of a query that is no image of the gallery
  * @property {string | null} label that images must have

@@ -125,12 +125,14 @@ function kept() {
 }
 
 /**
- * The code of a query that was given as a picture becomes part of the address.
+ * The code of a query that was given as a picture becomes part of what is asked, so that it need
+ * not be sent again.
  * @param {Entry} entry
  * @param {string | null} code
  */
 export function codeIsKnown(entry, code) {
-  if (entry !== current || entry.asked.id !== null || code === null) return;
+  const isWhole = entry.asked.id !== null && !entry.picture; // of the gallery; its id says more
+  if (entry !== current || isWhole || code === null) return;
   entry.asked = { ...entry.asked, code };
   history.replaceState(history.state, "", location.pathname + addressOf(entry.asked));
 }

@@ -92,15 +92,19 @@ function selector(hit, unit, properties) {
  * @param {"like" | "unlike"} [kind]
  */
 function pick(id, kind) {
-  const { asked } = shown();
+  const { asked, picture } = shown();
+  if (picture && asked.code === null) return; // until it is known what they stand beside
   const changes = Object.fromEntries(
     SIGNS.map(([one]) => {
       const others = asked[one].filter((other) => other !== id);
       return [one, one === kind && !asked[one].includes(id) ? [...others, id] : others];
     }),
   );
-  // To the sums that examples are ranked by, there is no greatest distance.
-  go({ ...changes, radius: null, view: searches(asked.view) });
+  // A part of an image of the gallery becomes a query of its own, of which the code is known. To the
+  // sums that examples are ranked by, there is no greatest distance.
+  const part = asked.crop !== null && { id: null };
+  if (part) ofQuery = picture;
+  go({ ...changes, ...part, radius: null, view: searches(asked.view) });
   byId("results").focus();
 }
 

@@ -77,7 +77,7 @@ function showPicture(entry) {
   function cropTo(crop) {
     if (shown() !== own) return; // something else is asked since
     const isWhole = crop === null && asked.id !== null;
-    go({ crop, ...(asked.id === null && { code: null }) }, isWhole ? { picture: null } : {});
+    go({ crop, code: null }, isWhole ? { picture: null } : {});
     own = shown();
   }
 }

@@ -11,7 +11,8 @@
  */
 
 /**
- * The request of a search by code. A picture is sent as long as its code is not known.
+ * The request of a search by code. A picture, or a part of one, is sent as long as its code is not
+ * known.
  * @param {Asked} asked
  * @param {Blob | null} picture the query, if it is no image of the gallery
  * @param {{k: number, offset?: number, histogram?: boolean}} page
@@ -92,7 +93,7 @@ function bodyOf(asked, picture) {
     return { body: picture, type: "application/octet-stream", thumbnail };
   }
   const body = {
-    ...(asked.id !== null ? { id: asked.id } : asked.code !== null && { code: asked.code }),
+    ...(asked.code !== null ? { code: asked.code } : asked.id !== null && { id: asked.id }),
     ...(asked.like.length && { like: asked.like }),
     ...(asked.unlike.length && { unlike: asked.unlike }),
   };

@@ -693,6 +693,8 @@ def test_what_a_given_picture_shows_can_be_said_so_that_matches_are_counted(page
     expect(page.locator(".precision")).to_have_count(0)
     shows.focus()
     label = picture.parent.name
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     shows.select_option(label)
     expect(page).to_have_url(re.compile(f"code=[0-9a-f]+&shows={label}$"))
     right = columns(page).first.locator(".label").all_inner_texts().count(label)
@@ -701,6 +703,7 @@ def test_what_a_given_picture_shows_can_be_said_so_that_matches_are_counted(page
     expect(said).to_have_text(f"precision@20: {right / 20:.2f}")
     expect(columns(page).nth(1).locator(".precision")).to_be_visible()
     expect(shows).to_be_focused()
+    assert not any("/v1/compare" in url for url in asked)
     columns(page).first.locator(".from").nth(1).click()
     expect(page).to_have_url(re.compile(r"\?view=compare&id=\d+$"))
     expect(shows).to_have_count(0)

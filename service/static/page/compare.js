@@ -157,7 +157,7 @@ function sayer(shows, labels) {
   );
   select.value = shows ?? "";
   select.addEventListener("change", () => {
-    go({ shows: select.value || null }, { replace: true, stay: true });
+    go({ shows: select.value || null }, { replace: true, stay: true, same: true });
   });
   return element("label", { className: "shows" }, "The query shows ", select);
 }

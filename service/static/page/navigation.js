@@ -56,16 +56,18 @@ history.scrollRestoration = "manual";
 /**
  * Show something else; the browser's Back returns to what is shown now.
  * @param {Partial<Asked>} changes to what is asked now
- * @param {{picture?: Blob | null, replace?: boolean, stay?: boolean}} [how] replace: do not keep
- *   what is shown now; stay: do not scroll
+ * @param {{picture?: Blob | null, replace?: boolean, stay?: boolean, same?: boolean}} [how]
+ *   replace: do not keep what is shown now; stay: do not scroll; same: the answer stays the same
  */
-export function go(changes, { picture = current.picture, replace = false, stay = false } = {}) {
+export function go(changes, how = {}) {
+  const { picture = current.picture, replace = false, stay = false, same = false } = how;
   uncover();
   const asked = { ...current.asked, ...changes };
   current.scroll = scrollY;
   const key = replace ? history.state.key : crypto.randomUUID?.() ?? String(Math.random());
-  current = { asked, picture, answer: null, scroll: stay ? null : 0 };
-  entries.set(key, current);
+  const { answer, question } = current;
+  current = { asked, picture, answer: null, scroll: stay ? null : 0, ...(same && { answer, question }) };
+  keep(key, current);
   const address = location.pathname + addressOf(asked);
   if (replace || history.state.over) history.replaceState({ key }, "", address);
   else history.pushState({ key }, "", address);

@@ -214,6 +214,12 @@ def test_a_drop_of_something_else_is_explained(page):
     data = page.evaluate_handle("() => new DataTransfer()")
     page.dispatch_event("body", "drop", {"dataTransfer": data})
     expect(page.locator("#problem")).to_contain_text("save the picture first")
+    page.locator(".strip a").first.click()
+    expect(tiles(page)).to_have_count(60)
+    page.mouse.wheel(0, 2000)
+    expect(page.locator("header")).not_to_be_in_viewport()
+    page.dispatch_event("body", "drop", {"dataTransfer": data})
+    expect(page.locator("#problem")).to_be_in_viewport()
 
 
 def test_a_picture_of_chance_can_be_asked_for(page):

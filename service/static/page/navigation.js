@@ -191,9 +191,12 @@ function showAddress() {
 export function fail(error) {
   busy(false);
   if (!(error instanceof Problem)) console.error(error);
-  byId("problem").textContent =
+  const problem = byId("problem");
+  problem.textContent =
     error instanceof Problem ? error.message : "The page failed; reload it to go on.";
-  byId("problem").hidden = false;
+  problem.hidden = false;
+  uncover();
+  problem.scrollIntoView({ block: "nearest" });
 }
 
 /**

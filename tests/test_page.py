@@ -347,6 +347,10 @@ def test_a_file_that_is_too_large_is_refused_by_the_service_in_words(page, tmp_p
         file.truncate(17 * 2**20)
     page.set_input_files("#file", tmp_path / "large.heic")
     expect(page.locator("#problem")).to_have_text("The upload is larger than 16 MB.")
+    with (tmp_path / "film.mp4").open("wb") as file:
+        file.truncate(251_000_000)
+    page.set_input_files("#file", tmp_path / "film.mp4")
+    expect(page.locator("#problem")).to_have_text("The file is larger than 250 MB.")
 
 
 def test_a_busy_service_is_asked_again(page, picture):

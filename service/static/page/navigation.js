@@ -17,6 +17,8 @@ import { Problem } from "./service.js";
  * @property {import("./question.js").Question} [question] whose answer that is
  */
 
+const MOST_KEPT = 100; // entries; older ones are asked for again
+
 /** @type {Map<string, Entry>} */
 const entries = new Map();
 /** @type {Entry} */
@@ -26,6 +28,16 @@ let turns = 0; // pictures that were given
 let uncover = () => {}; // takes away what lies over the results
 /** @type {(entry: Entry, signal: AbortSignal) => Promise<void>} */
 let draw;
+
+/**
+ * @param {string} key
+ * @param {Entry} entry
+ */
+function keep(key, entry) {
+  entries.set(key, entry);
+  const [oldest] = entries.keys();
+  if (entries.size > MOST_KEPT) entries.delete(oldest);
+}
 
 /** What is shown. */
 export const shown = () => current;
@@ -177,7 +189,7 @@ function showAddress() {
   };
   if (!entries.has(key)) {
     const made = key ?? String(Math.random());
-    entries.set(made, current);
+    keep(made, current);
     const address = location.pathname + addressOf(current.asked);
     history.replaceState({ ...history.state, key: made }, "", address);
   }

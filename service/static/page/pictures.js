@@ -1,7 +1,9 @@
 /** Pictures that people give: read from files, and made smaller before they are sent. */
 
 import { Problem } from "./service.js";
+import { size } from "./words.js";
 
+const LARGEST_BYTES = 250_000_000; // of a picture that the browser makes smaller; a film is not read
 const LARGE_BYTES = 1_000_000; // smaller files are sent as they are, since their code is then exact
 const LARGE_SIDE = 1024; // of what is sent instead
 const LEAST_SIDE = 256; // of a panorama; the code is of 32×32 pixels, and a crop may be a quarter
@@ -13,6 +15,7 @@ const LEAST_SIDE = 256; // of a panorama; the code is of 32×32 pixels, and a cr
  * @returns {Promise<Blob>} that stays as it is, whatever happens to the file
  */
 export async function prepared(file) {
+  if (file.size > LARGEST_BYTES) throw new Problem(`the file is larger than ${size(LARGEST_BYTES)}`);
   const read = await copyOf(file);
   if (read.size === 0) throw new Problem("the file is empty");
   if (read.size < LARGE_BYTES) return read;
@@ -24,19 +27,25 @@ export async function prepared(file) {
   }
   const { width, height } = bitmap;
   const scale = Math.max(LARGE_SIDE / Math.max(width, height), LEAST_SIDE / Math.min(width, height));
-  if (scale >= 1) return read;
-  const canvas = new OffscreenCanvas(
-    Math.round(width * scale),
-    Math.round(height * scale),
-  );
+  const smaller = scale < 1 && drawn(bitmap, Math.round(width * scale), Math.round(height * scale));
+  bitmap.close();
+  return smaller ? smaller.convertToBlob({ type: "image/jpeg", quality: 0.95 }) : read;
+}
+
+/**
+ * @param {ImageBitmap} bitmap
+ * @param {number} width
+ * @param {number} height
+ */
+function drawn(bitmap, width, height) {
+  const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
-  if (!context) return read;
+  if (!context) return null;
   context.imageSmoothingQuality = "high";
   context.fillStyle = "#fff"; // as the service shows what is transparent
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
-  return canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 });
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0, width, height);
+  return canvas;
 }
 
 /** @param {Blob} file */

@@ -484,6 +484,11 @@ def test_a_part_is_chosen_by_the_mouse_and_follows_it(page, picture):
     width, height = box["width"], box["height"]
     assert drag(page, "se", -width / 2, -height / 4) == pytest.approx([0, 0, 0.5, 0.75], abs=0.01)
     assert drag(page, "move", width / 4, 0) == pytest.approx([0.25, 0, 0.75, 0.75], abs=0.01)
+    corner = page.get_by_role("slider", name="Lower right corner of the part")
+    corner.hover()
+    page.mouse.down(button="right")
+    page.mouse.move(box["x"], box["y"])
+    expect(corner).to_have_attribute("aria-valuetext", "75% from the left, 75% from the top")
 
 
 @pytest.mark.parametrize("size", [(1600, 80), (80, 1600)])

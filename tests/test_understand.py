@@ -193,9 +193,71 @@ def test_the_slider_sets_the_radius_and_says_how_many_pictures_are_within(page, 
     page.mouse.move(plot["x"] + 110.5 * across, plot["y"] + 30)
     page.mouse.up()
     expect(page).to_have_url(f"{address}/?id=3&radius=110")
+    page.mouse.click(plot["x"] + 20.5 * across, plot["y"] + 30, button="right")
+    expect(slider).to_have_value("110")
     slider.focus()
     page.keyboard.press("End")
     expect(page).to_have_url(f"{address}/?id=3")
+
+
+def test_the_slider_stays_under_the_hand_until_it_is_let_go(page, address):
+    held: list = []
+    page.goto(f"{address}/?id=3")
+    slider = page.locator(".distances input")
+    expect(slider).to_be_visible()
+    page.route("**/v1/search*", lambda route: held.append(route))
+    page.get_by_label("Hide near-duplicates").check()
+    box = slider.bounding_box()
+    across, y = box["width"] / int(slider.get_attribute("max")), box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 140 * across, y)
+    page.mouse.down()
+    held[0].continue_()  # the answer comes meanwhile
+    page.mouse.move(box["x"] + 120 * across, y)
+    page.wait_for_timeout(500)  # longer than after a key
+    expect(page).to_have_url(f"{address}/?id=3&once")
+    page.mouse.move(box["x"] + 90 * across, y)
+    value = slider.input_value()
+    assert 80 < int(value) < 100
+    page.mouse.up()
+    expect(page).to_have_url(f"{address}/?id=3&radius={value}&once")
+    assert len(held) == 2
+    held[1].continue_()
+    expect(page.locator("body")).not_to_have_class(re.compile("busy"))
+    expect(slider).to_have_value(value)
+
+
+def test_scrolling_over_the_histogram_by_a_finger_sets_nothing(browser, address):
+    size = {"width": 390, "height": 700}
+    context = browser.new_context(viewport=size, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{address}/?id=3")
+    plot, output = page.locator(".distances .plot"), page.locator(".distances output")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    x, y = box["x"] + box["width"] / 3, box["y"] + box["height"] / 2
+    session = context.new_cdp_session(page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        touches = [{"x": x + dx, "y": y + dy} for dx, dy in points]
+        session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches})
+
+    before = page.evaluate("scrollY")
+    touch("Start", (0, 0))
+    expect(output).to_contain_text("bits: ")
+    for step in range(1, 9):
+        touch("Move", (0, -20 * step))
+    touch("End")
+    page.wait_for_function("before => scrollY > before", arg=before)
+    expect(output).to_have_text("any distance")
+    page.wait_for_timeout(100)
+    expect(page).to_have_url(f"{address}/?id=3")
+    page.evaluate("before => scrollTo(0, before)", before)
+    touch("Start", (0, 0))
+    touch("Move", (20, 0))
+    touch("Move", (40, 0))
+    touch("End")
+    expect(page).to_have_url(re.compile("radius="))
+    context.close()
 
 
 def test_examples_have_no_histogram(page, address):

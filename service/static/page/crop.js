@@ -151,6 +151,7 @@ export function cropBox(crop, settled) {
       timer = setTimeout(settle, SETTLES_MS);
     });
     button.addEventListener("pointerdown", (down) => {
+      if (down.button) return; // not the main one
       down.preventDefault();
       button.focus();
       button.setPointerCapture(down.pointerId);

@@ -5,7 +5,7 @@ import { isWithin, numbersOf } from "./bits.js";
 import { byId, element } from "./dom.js";
 import { gallery } from "./facts.js";
 import { filters } from "./filters.js";
-import { sums } from "./histogram.js";
+import { atRest, sums } from "./histogram.js";
 import { openLightbox } from "./lightbox.js";
 import { codeIsKnown } from "./navigation.js";
 import { examples } from "./picks.js";
@@ -55,6 +55,7 @@ async function show(entry, signal) {
   }
   const { answer } = entry;
   const { closeness, labels } = await described;
+  await atRest();
   signal.throwIfAborted();
   const title = element("h2", { id: "found", tabIndex: -1 });
   const said = headline(answer, closeness);

@@ -8,10 +8,18 @@ import { counted, number } from "./words.js";
 const HEIGHT = 64; // of the drawing, in units of which a bit is one wide
 const REACH = 160; // bits that are drawn at least; chance hardly brings pictures farther apart
 const SETTLES_MS = 350; // after the last key
+const ENDS = ["pointerup", "pointercancel"];
 
 const BARS = "Each bar counts the pictures at one distance, the most alike at the left";
 const CHANCE = "right of the dashed line, pictures with nothing in common come as near by chance";
 const UNMEASURED = "how near pictures with nothing in common come by chance was not measured for this gallery’s model";
+
+/** @type {Promise<void> | null} */
+let moving = null;
+let rest = () => {}; // ends it
+
+/** Wait until nobody moves the slider: an answer that is shown replaces it. */
+export const atRest = () => moving;
 
 /**
  * The histogram of an answer with a slider beneath it, which sets the radius.
@@ -53,13 +61,15 @@ export function distances(entry) {
   }, () => {});
 
   let own = entry; // whose radius is set
+  let isHeld = false; // by a pointer
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   input.addEventListener("input", () => {
     show();
-    clearTimeout(timer);
-    timer = setTimeout(settle, SETTLES_MS);
+    move();
   });
+  input.addEventListener("pointerdown", ({ button }) => button === 0 && hold()); // the main one
+  let before = input.value; // the plot was touched
   /** @param {PointerEvent} event */
   const follow = ({ clientX }) => {
     const { left, width } = plot.getBoundingClientRect();
@@ -67,23 +77,51 @@ export function distances(entry) {
     show();
   };
   plot.addEventListener("pointerdown", (event) => {
+    if (event.button) return; // not the main one
+    before = input.value;
     plot.setPointerCapture(event.pointerId);
     plot.addEventListener("pointermove", follow);
+    hold();
     follow(event);
   });
-  plot.addEventListener("lostpointercapture", settle);
+  plot.addEventListener("pointercancel", () => {
+    input.value = before; // the finger scrolls the page
+    show();
+  });
   if (document.activeElement?.matches(".distances input")) {
     queueMicrotask(() => input.focus({ preventScroll: true })); // as the slider that it replaces
   }
   const label = element("label", {}, "Within ", output);
   return element("div", { className: "distances" }, plot, input, label, summary, meaning);
 
-  function settle() {
+  /** Begin to move the slider, or go on; without a pointer, it rests a while after the last key. */
+  function move() {
+    if (!moving) own = shown();
+    moving ??= new Promise((resolve) => (rest = resolve));
+    clearTimeout(timer);
+    if (!isHeld) timer = setTimeout(settle, SETTLES_MS);
+  }
+
+  function hold() {
+    isHeld = true;
+    move();
+    for (const end of ENDS) addEventListener(end, letGo);
+  }
+
+  function letGo() {
+    isHeld = false;
     plot.removeEventListener("pointermove", follow);
+    for (const end of ENDS) removeEventListener(end, letGo);
+    settle();
+  }
+
+  function settle() {
+    clearTimeout(timer);
     const radius = input.valueAsNumber === last ? null : input.valueAsNumber;
-    if (shown() !== own) return; // something else is asked since
-    if (radius !== own.asked.radius) go({ radius }, { replace: true, stay: true });
-    own = shown();
+    // Unless something else is asked since.
+    if (shown() === own && radius !== own.asked.radius) go({ radius }, { replace: true, stay: true });
+    moving = null;
+    rest();
   }
 
   function show() {

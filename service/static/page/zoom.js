@@ -100,6 +100,7 @@ export function listenOn(frame, change, swiped) {
     { passive: false },
   );
   frame.addEventListener("pointerdown", (event) => {
+    if (event.button) return; // not the main one
     event.preventDefault(); // the browser would drag the picture itself
     frame.setPointerCapture(event.pointerId);
     held.set(event.pointerId, pointOf(event));

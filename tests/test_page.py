@@ -761,6 +761,30 @@ def test_two_or_three_methods_are_chosen_and_the_stages_of_their_time_shown(page
     assert sum(times) == pytest.approx(whole, abs=0.06 * len(times) + 0.5)
 
 
+def test_what_is_pressed_while_an_answer_is_awaited_counts(page, address):
+    page.goto(f"{address}/?id=7&view=compare")
+    expect(columns(page)).to_have_count(2)
+    page.route(re.compile("/v1/(compare|search)"), lambda route: None)
+    boxes = page.locator(".chooser input")
+    other = page.locator(".chooser input:not(:checked)").first.get_attribute("id")
+    first = boxes.first.get_attribute("id")
+    page.locator(f"#{other}").check()
+    page.locator(f"#{first}").uncheck()
+    expect(page.locator(f"#{other}")).to_be_checked()
+    methods = parse_qs(urlsplit(page.url).query)["method"]
+    assert len(methods) == 2
+    assert other.removeprefix("method-") in methods
+    assert first.removeprefix("method-") not in methods
+    chip = page.locator(".chips.labels .chip").first
+    page.get_by_text("Narrow the search").click()
+    chip.click()
+    expect(page).to_have_url(re.compile("label="))
+    expect(chip).to_have_attribute("aria-pressed", "true")
+    chip.click()
+    expect(page).not_to_have_url(re.compile("label="))
+    expect(chip).to_have_attribute("aria-pressed", "false")
+
+
 def test_a_gallery_without_pixels_is_searched_by_code_only_and_the_page_says_so(
     page, picture, model_folder, image_files, tmp_path
 ):

@@ -5,7 +5,7 @@ import { byId, element } from "./dom.js";
 import { gallery, METHODS } from "./facts.js";
 import { narrowing } from "./filters.js";
 import { openLightbox } from "./lightbox.js";
-import { codeIsKnown, go } from "./navigation.js";
+import { codeIsKnown, go, shown as current } from "./navigation.js";
 import { examples } from "./picks.js";
 import { comparisonOf, hasExamples, hasPixels, others } from "./question.js";
 import { ask, askTimed } from "./service.js";
@@ -64,7 +64,7 @@ async function show(entry, signal) {
   const wasOpen = document.querySelector(".narrowing[open]") !== null; // a chip may have the focus
   replace(
     byId("results"),
-    chooser(chosen),
+    chooser(),
     element(
       "details",
       { className: "narrowing", open: asked.label !== null || asked.folder !== null || wasOpen },
@@ -184,30 +184,37 @@ function whyEmpty({ name, of_pixels }, { asked, picture }, { methods }) {
     : "This is a code without a picture; choose the picture again to compare pixels.";
 }
 
-/**
- * Boxes that choose the columns.
- * @param {Method[]} chosen
- */
-function chooser(chosen) {
+/** Boxes that choose the columns. They stay while an answer is awaited. */
+function chooser() {
   const boxes = METHODS.map((method) => {
-    const checked = chosen.includes(method);
-    const isFixed = chosen.length === (checked ? LEAST_METHODS : MOST);
-    const box = element("input", { type: "checkbox", id: `method-${method.name}`, checked, "aria-disabled": String(isFixed) });
-    box.addEventListener("click", (event) => isFixed && event.preventDefault());
+    const box = element("input", { type: "checkbox", id: `method-${method.name}` });
+    box.addEventListener("click", (event) => box.ariaDisabled === "true" && event.preventDefault());
     box.addEventListener("change", () => {
+      const chosen = chosenOf(current().asked);
       const now = METHODS.filter((one) => (one === method ? box.checked : chosen.includes(one)));
       const isUsual = now.length === USUAL.length && now.every((one) => USUAL.includes(one));
       go({ methods: isUsual ? [] : now.map(({ name }) => name) }, { replace: true });
+      show();
     });
-    const title = isFixed ? "Two or three methods are compared" : "";
-    return element("label", { className: "check", title }, box, method.title);
+    return { method, box, label: element("label", { className: "check" }, box, method.title) };
   });
+  show();
   return element(
     "fieldset",
     { className: "chooser" },
     element("legend", { className: "spoken" }, "Methods that are compared, two or three"),
-    ...boxes,
+    ...boxes.map(({ label }) => label),
   );
+
+  function show() {
+    const chosen = chosenOf(current().asked);
+    for (const { method, box, label } of boxes) {
+      box.checked = chosen.includes(method);
+      const isFixed = chosen.length === (box.checked ? LEAST_METHODS : MOST);
+      box.ariaDisabled = String(isFixed);
+      label.title = isFixed ? "Two or three methods are compared" : "";
+    }
+  }
 }
 
 /**

@@ -3,7 +3,7 @@
 import { element } from "./dom.js";
 import { distances } from "./histogram.js";
 import { crumbsOf, folderName } from "./holdings.js";
-import { go } from "./navigation.js";
+import { go, shown } from "./navigation.js";
 import { ask } from "./service.js";
 import { fill } from "./states.js";
 import { number, pathOf } from "./words.js";
@@ -104,8 +104,14 @@ function labelChips(listed, chosen) {
  * @param {string | null} chosen
  */
 function labelChip({ label, images }, chosen) {
-  const isChosen = label === chosen;
-  return chip(`label ${label}`, label, images, isChosen, () => go({ label: isChosen ? null : label }));
+  return chip(`label ${label}`, label, images, label === chosen, ({ currentTarget }) => {
+    const isChosen = label === shown().asked.label; // which an answer that is awaited does not show yet
+    go({ label: isChosen ? null : label });
+    const pressed = /** @type {HTMLElement} */ (currentTarget);
+    for (const one of pressed.closest(".labels")?.querySelectorAll(".chip") ?? []) {
+      one.ariaPressed = String(one === pressed && !isChosen);
+    }
+  });
 }
 
 /**
@@ -113,7 +119,7 @@ function labelChip({ label, images }, chosen) {
  * @param {string} name
  * @param {number | null} images
  * @param {boolean} chosen
- * @param {() => void} press
+ * @param {(event: MouseEvent) => void} press
  */
 function chip(id, name, images, chosen, press) {
   const button = element(

@@ -3,7 +3,7 @@
 import { element } from "./dom.js";
 import { HAS_PICTURES } from "./facts.js";
 import { tools } from "./picks.js";
-import { reconstruction, ROOT } from "./service.js";
+import { reconstruction } from "./service.js";
 import { distanceIn, nameOf, pathOf } from "./words.js";
 
 const LATE_MS = 200; // after which a thumbnail that is seen is late
@@ -57,7 +57,7 @@ export function tile(hit, unit, actions) {
   opener.addEventListener("click", () => actions.open(hit));
   return element(
     "li",
-    { className: "tile", data: { id: String(hit.id), closeness: hit.closeness ?? "" } },
+    { className: "tile", data: { id: String(hit.id) } },
     opener,
     tools(hit, unit),
     element("p", { className: "name", title: pathOf(hit.uri) }, name),
@@ -94,6 +94,6 @@ export function picture({ thumbnail, code }) {
     seen.observe(image);
     image.addEventListener("error", () => (image.src = reconstruction(code)), { once: true });
   }
-  image.src = thumbnail.startsWith(ROOT) ? thumbnail : ROOT + thumbnail;
+  image.src = thumbnail;
   return image;
 }

@@ -223,6 +223,9 @@ def test_a_drop_of_something_else_is_explained(page):
 
 
 def test_a_picture_of_chance_can_be_asked_for(page):
+    page.route("**/v1/search*", lambda route: route.fulfill(json={"hits": []}), times=1)
+    page.get_by_role("button", name="Surprise me").click()
+    expect(page.locator("#problem")).to_contain_text("No picture came;")
     page.get_by_role("button", name="Surprise me").click()
     expect(page).to_have_url(re.compile(r"\?id=\d+$"))
     expect(tiles(page)).to_have_count(60)

@@ -170,12 +170,13 @@ export function openLightbox(entry, hits, hit, unit) {
     try {
       const known = await ask(`/v1/images/${shown.id}`, { signal });
       renew(...described(shown, unit, known));
-      describeBits(bits, entry.answer?.code ?? entry.asked.code, { ...shown, code: known.code });
-      bits.ariaBusy = "false";
       enlarge(image, known);
+      await describeBits(bits, entry.answer?.code ?? entry.asked.code, { ...shown, code: known.code });
+      if (!signal.aborted) bits.ariaBusy = "false";
     } catch (error) {
       if (signal.aborted) return;
       bits.replaceChildren();
+      bits.ariaBusy = "false";
       facts.append(element("p", { className: "gone" }, error instanceof Error ? error.message : ""));
     }
   }

@@ -136,7 +136,9 @@ async function surprise() {
     const offset = Math.floor(Math.random() * Math.min(images, MOST_SKIPPED));
     const { path, ...request } = searchOf({ ...NOTHING, code }, null, { k: 1, offset });
     const { hits } = await ask(path, { method: "POST", ...request });
-    if (hits.length && shown() === before) askById(hits[0].id);
+    if (shown() !== before) return; // something else is asked since
+    if (!hits.length) throw new Problem("no picture came; the gallery may have changed, so reload this page");
+    askById(hits[0].id);
   } catch (error) {
     fail(error);
   }

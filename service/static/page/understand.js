@@ -155,7 +155,7 @@ async function flip(bit) {
 const top = () => grid?.root.getBoundingClientRect().top ?? 0;
 
 async function goBack() {
-  const { origin } = await knownOf(shown);
+  const { origin } = (await knownOf(shown).catch(fail)) ?? {};
   if (!origin) return;
   const { id, code, crop } = origin.entry.asked;
   go({ id, code, crop }, { picture: origin.entry.picture, stay: true });

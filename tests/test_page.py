@@ -150,6 +150,7 @@ def test_a_late_answer_is_awaited_by_empty_tiles_and_a_fast_one_is_not(page, add
         page.clock.run_for(20)
         expect(empty).to_be_visible()
         expect(hits).to_have_count(0)
+        expect(page.get_by_text("Copy this request")).to_be_visible()  # what is below stays
 
     page.locator(".strip a").first.click()
     become_late(until=1)

@@ -10,7 +10,7 @@ import { keepSelection } from "./picks.js";
 import { searchOf } from "./question.js";
 import { showQuery } from "./query.js";
 import { ask, pictureOf, Problem } from "./service.js";
-import { showTools } from "./tools.js";
+import { showQuestion, showTools } from "./tools.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
 
@@ -58,16 +58,19 @@ async function draw(entry, signal) {
     if (view === asked.view || (isSearch && view === "find")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (asked.crop && !entry.picture && asked.id !== null) {
-    entry.picture = await pictureOf(asked.id, signal);
+  try {
+    if (asked.crop && !entry.picture && asked.id !== null) {
+      entry.picture = await pictureOf(asked.id, signal);
+    }
+    keepSelection(entry);
+    if (isSearch) {
+      showQuery(entry);
+      showTools();
+    }
+    await VIEWS[asked.view](entry, signal);
+  } finally {
+    if (isSearch && !signal.aborted) showQuestion();
   }
-  keepSelection(entry);
-  if (isSearch) {
-    showQuery(entry);
-    showTools();
-  }
-  await VIEWS[asked.view](entry, signal);
-  if (isSearch) showTools();
 }
 
 function listen() {

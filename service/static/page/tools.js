@@ -20,7 +20,7 @@ const buttons = VIEWS.map(([view, name]) => {
 
 const requests = element("div", {});
 const copies = element("details", { className: "copies" }, element("summary", {}, "Copy this request"), requests);
-copies.addEventListener("toggle", () => showRequests());
+copies.addEventListener("toggle", showRequests);
 
 const own = element(
   "div",
@@ -29,13 +29,19 @@ const own = element(
   copies,
 );
 
-/** Show the view that is current, once it is drawn. */
+/** Show which view is current, before it is drawn. */
 export function showTools() {
   if (!own.isConnected) byId("query-tools").prepend(own);
   for (const button of buttons) {
     button.setAttribute("aria-pressed", String(button.dataset.view === shown().asked.view));
   }
-  copies.hidden = !shown().question;
+  copies.hidden = false; // so that what lies below does not move when the answer comes
+}
+
+/** Show what was asked, once the view is drawn. */
+export function showQuestion() {
+  const { question, answer } = shown();
+  copies.hidden = !question || !answer;
   showRequests();
 }
 

@@ -553,6 +553,26 @@ def test_what_has_not_come_to_rest_changes_nothing_elsewhere(page, address):
     expect(page).to_have_url(re.compile("id=7&radius="))
 
 
+def test_what_is_shown_already_is_not_asked_for_again(page, address):
+    page.goto(f"{address}/?id=7&radius=100")
+    expect(page.locator(".distances")).to_be_visible()
+    entries = page.evaluate("history.length")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for press in (
+        page.get_by_role("link", name="Search", exact=True),
+        page.get_by_text("Find", exact=True),
+    ):
+        press.click()
+    page.get_by_text("Folder: all folders").click()
+    page.get_by_role("button", name="all folders").click()
+    expect(page).to_have_url(f"{address}/?id=7&radius=100")
+    assert page.evaluate("history.length") == entries
+    assert not any("/v1/search" in url for url in asked)
+    page.get_by_role("link", name="Duplicates").click()
+    expect(page).to_have_url(f"{address}/?view=duplicates&id=7")
+
+
 def test_an_address_is_cleaned_of_what_means_nothing(page, address):
     page.goto(f"{address}/?id=7&crop=0,0,5,5&method=x&radius=999&utm=1")
     expect(tiles(page)).to_have_count(60)

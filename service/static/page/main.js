@@ -112,9 +112,11 @@ function listen() {
     if (link.dataset.id) askById(Number(link.dataset.id));
     else {
       const view = /** @type {import("./address.js").View} */ (link.dataset.view);
+      const { view: former } = shown().asked;
       // A radius of duplicates is none of a search, and a list of the gallery no filter.
-      const lists = [view, shown().asked.view].includes("gallery") && { label: null, folder: null };
-      go({ view, radius: null, ...lists });
+      const isOther = (view === "duplicates") !== (former === "duplicates");
+      const lists = [view, former].includes("gallery") && { label: null, folder: null };
+      go({ view, ...(isOther && { radius: null }), ...lists });
     }
   });
 }

@@ -66,7 +66,8 @@ export function begin(drawing) {
 history.scrollRestoration = "manual";
 
 /**
- * Show something else; the browser's Back returns to what is shown now.
+ * Show something else; the browser's Back returns to what is shown now. What is shown already is
+ * not asked for again.
  * @param {Partial<Asked>} changes to what is asked now
  * @param {{picture?: Blob | null, replace?: boolean, stay?: boolean, same?: boolean}} [how]
  *   replace: do not keep what is shown now; stay: do not scroll; same: the answer stays the same
@@ -75,6 +76,7 @@ export function go(changes, how = {}) {
   const { picture = current.picture, replace = false, stay = false, same = false } = how;
   uncover();
   const asked = { ...current.asked, ...changes };
+  if (picture === current.picture && JSON.stringify(asked) === JSON.stringify(current.asked)) return;
   current.scroll = scrollY;
   const key = replace ? history.state.key : crypto.randomUUID?.() ?? String(Math.random());
   const { answer, question } = current;

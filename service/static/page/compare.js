@@ -235,7 +235,10 @@ function column({ method, found, why }, columns, entry, label, images) {
     found && element("p", { className: "cost" }, `Found in ${milliseconds(found.latency_ms)}`),
   );
   if (!found) return element("section", { className: "column" }, head, element("p", { className: "why" }, why));
-  const open = (/** @type {Hit} */ hit) => openLightbox(entry, found.hits, hit, found.unit);
+  /** @type {import("./tiles.js").Actions["open"]} */
+  const open = (hit, opener) => {
+    openLightbox(entry, found.hits, hit, found.unit, opener);
+  };
   const tiles = found.hits.map((hit) => {
     const made = tile(hit, found.unit, { open });
     const others = columns.filter((one) => one.found !== found && holds(one, hit.id));

@@ -118,9 +118,14 @@ function hits(entry, closeness, signal, say) {
   const hasClose = answer.hits.length > 0 && !isFar(answer.hits[0]);
   const list = element("ol", { className: "tiles" });
   const rest = element("div", { className: "rest" });
-  const open = (/** @type {Hit} */ hit) => openLightbox(entry, shown, hit, answer.unit);
+  let sayMore = () => {}; // to what is shown large
+  /** @type {import("./tiles.js").Actions["open"]} */
+  const open = (hit, opener) => {
+    sayMore = openLightbox(entry, shown, hit, answer.unit, opener, () => mayGrow);
+  };
   /** @type {Hit[]} */
   const shown = [];
+  let mayGrow = false; // by scrolling
   /** @type {Uint32Array[]} */
   const codes = []; // of these, if copies are hidden
   let hidden = 0;
@@ -159,9 +164,12 @@ function hits(entry, closeness, signal, say) {
       list.append(tile(hit, answer.unit, { open }));
     }
     say(hidden);
-    if (place < answer.hits.length) end();
-    else if (answer.whole || answer.hits.length >= MOST) rest.replaceChildren();
-    else loadOnScrolling();
+    const isAll = place === answer.hits.length; // none of them is beyond the line
+    mayGrow = isAll && !answer.whole && answer.hits.length < MOST;
+    sayMore();
+    if (!isAll) end();
+    else if (mayGrow) loadOnScrolling();
+    else rest.replaceChildren();
   }
 
   function end() {

@@ -26,9 +26,12 @@ const MEANINGS = JSON.parse(document.documentElement.dataset.meanings ?? "{}");
  * @param {Hit[]} hits
  * @param {Hit} hit of them, that is shown first
  * @param {string} unit of their distances
+ * @param {HTMLElement} opener the hit's own among their list
+ * @param {() => boolean} [mayGrow] whether more hits come
+ * @returns {() => void} to be called when they have come
  */
-export function openLightbox(entry, hits, hit, unit) {
-  const opener = document.activeElement;
+export function openLightbox(entry, hits, hit, unit, opener, mayGrow = () => false) {
+  const list = opener.closest(".tiles") ?? byId("results");
   const under = current();
   let place = hits.indexOf(hit);
   /** @type {Readonly<Zoom>} */
@@ -63,7 +66,9 @@ export function openLightbox(entry, hits, hit, unit) {
   );
   document.body.append(dialog);
   addEventListener("keydown", pressed); // a click on a text takes the focus out of the dialog
-  dialog.addEventListener("click", ({ target }) => target === dialog && leave());
+  let isBeside = false; // the pointer went down there
+  dialog.addEventListener("pointerdown", (event) => (isBeside = beside(event)));
+  dialog.addEventListener("click", (event) => isBeside && beside(event) && leave());
   dialog.addEventListener("cancel", (event) => {
     event.preventDefault(); // it closes once its entry of the history is left
     leave();
@@ -73,14 +78,22 @@ export function openLightbox(entry, hits, hit, unit) {
     removeEventListener("keydown", pressed);
     controller.abort();
     dialog.remove();
-    const tile = tileOf(hits[place]) ?? opener; // the focus returns to what was shown last
-    if (current() === under && tile instanceof HTMLElement) tile.focus();
+    // The focus returns to what was shown last.
+    if (current() === under) (tileOf(hits[place]) ?? opener).focus();
   });
   showQuery();
   show();
   dialog.showModal();
   const leave = layOver(() => dialog.close());
   next.focus();
+  return sayPlace;
+
+  /** @param {MouseEvent} event */
+  function beside({ target, clientX, clientY }) {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    const isWithin = left <= clientX && clientX <= right && top <= clientY && clientY <= bottom;
+    return target === dialog && !isWithin;
+  }
 
   /** @param {string} caption */
   function frame(caption) {
@@ -126,17 +139,17 @@ export function openLightbox(entry, hits, hit, unit) {
   }
 
   function sayPlace() {
-    // More come as the results are scrolled, which `show` does.
-    const { whole, hits: loaded } = entry.answer ?? {};
-    const mayGrow = whole === false && loaded.at(-1) === hits.at(-1);
-    count.textContent = `${number(place + 1)} of ${number(hits.length)}${mayGrow ? "+" : ""}`;
+    const grows = mayGrow(); // as the results are scrolled, which `show` does
+    count.textContent = `${number(place + 1)} of ${number(hits.length)}${grows ? "+" : ""}`;
     previous.ariaDisabled = String(place === 0); // it keeps the focus, and so the keys
-    next.ariaDisabled = String(place === hits.length - 1 && !mayGrow);
+    next.ariaDisabled = String(place === hits.length - 1 && !grows);
   }
 
-  /** @param {Hit} hit */
+  /**
+   * @param {Hit} hit
+   * @returns {HTMLElement | null}
+   */
   function tileOf({ id }) {
-    const list = opener?.closest(".tiles") ?? byId("results");
     return list.querySelector(`[data-id="${id}"] .picture`);
   }
 

@@ -34,7 +34,7 @@ const seen = new IntersectionObserver((entries) => {
 /**
  * What happens to a tile's picture.
  * @typedef {object} Actions
- * @property {(hit: Hit) => void} open
+ * @property {(hit: Hit, opener: HTMLElement) => void} open
  */
 
 /**
@@ -54,7 +54,7 @@ export function tile(hit, unit, actions) {
     title: pathOf(hit.uri),
   });
   opener.append(picture(hit));
-  opener.addEventListener("click", () => actions.open(hit));
+  opener.addEventListener("click", () => actions.open(hit, opener));
   return element(
     "li",
     { className: "tile", data: { id: String(hit.id) } },

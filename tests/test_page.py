@@ -970,6 +970,20 @@ def test_large_pictures_go_on_also_where_the_last_result_is_a_hidden_copy(page, 
     expect(open_lightbox(page, 0).locator(".count")).to_have_text(re.compile(r"1 of \d+\+"))
 
 
+def test_the_list_says_where_it_ends_before_all_pictures_are_shown(page, address):
+    def most(route) -> None:
+        answer = route.fetch().json()
+        answer["hits"] = answer["hits"][:1] * 10_000
+        route.fulfill(json=answer)
+
+    page.route("**/v1/search*", most)
+    page.goto(f"{address}/?id=7&once")
+    expect(
+        page.get_by_text("The list ends here, with the 10,000 nearest pictures.")
+    ).to_be_visible()
+    expect(tiles(page)).to_have_count(1)
+
+
 def test_the_focus_returns_also_where_a_click_does_not_set_it_and_padding_closes_nothing(
     page, address
 ):

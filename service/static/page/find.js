@@ -13,7 +13,7 @@ import { hasExamples, others, searchOf } from "./question.js";
 import { ask } from "./service.js";
 import { awaited, replace, trouble, whenSeen } from "./states.js";
 import { tile } from "./tiles.js";
-import { counted } from "./words.js";
+import { counted, number } from "./words.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
 /** @typedef {import("./tiles.js").Hit} Hit */
@@ -169,7 +169,8 @@ function hits(entry, closeness, signal, say) {
     sayMore();
     if (!isAll) end();
     else if (mayGrow) loadOnScrolling();
-    else rest.replaceChildren();
+    else if (answer.whole) rest.replaceChildren();
+    else rest.replaceChildren(element("p", { className: "end" }, lastOf(answer.hits)));
   }
 
   function end() {
@@ -203,6 +204,9 @@ function hits(entry, closeness, signal, say) {
 const LINE = "Here likeness ends: unlike pictures may be as near as those that follow.";
 const NOTHING_CLOSE =
   "No picture of this gallery is closer to yours than chance brings unlike pictures.";
+
+/** @param {Hit[]} hits */
+const lastOf = ({ length }) => `The list ends here, with the ${number(length)} nearest pictures.`;
 
 /**
  * @param {Entry} entry

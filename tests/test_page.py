@@ -1,4 +1,4 @@
-"""The page in a real Chromium, with a real server process."""
+"""The page in a real Chromium, served from a socket; where processes matter, by their own."""
 
 import csv
 import hashlib
@@ -22,7 +22,7 @@ from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
 from tests.browsing import server_of, watched_page
-from tests.conftest import CLOSENESS
+from tests.conftest import CLOSENESS, listening
 from tests.reverse_proxy import reverse_proxy
 
 pytestmark = pytest.mark.browser
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def address(gallery_folder):
     """The address of a server of the session's gallery, which trusts proxies of this machine."""
-    with server_of(gallery_folder, HASHSEARCH_TRUSTED_PROXIES="127.0.0.1") as found:
+    with listening(gallery_folder, trusted_proxies="127.0.0.1") as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def measured(measured_gallery_folder):
     """The address of a server of the same, whose distances have words."""
-    with server_of(measured_gallery_folder) as found:
+    with listening(measured_gallery_folder) as found:
         yield found
 
 
@@ -383,7 +383,7 @@ def test_a_busy_service_is_asked_again(page, picture):
 
 def test_an_empty_gallery_names_the_command_that_fills_it(page, model_folder, tmp_path):
     GalleryFolder.create(tmp_path / "g", model_folder).close()
-    with server_of(tmp_path / "g") as address:
+    with listening(tmp_path / "g") as address:
         page.goto(address)
         expect(page.get_by_text("This gallery is empty")).to_be_visible()
         expect(page.get_by_text("hashsearch index PICTURES")).to_be_visible()
@@ -666,7 +666,7 @@ def copies(image_files, picture, tmp_path_factory):
     gallery = GalleryFolder.create(folder.with_name("gallery"), PRETRAINED)
     index_sources(gallery, [Folder(folder)], workers=1)
     gallery.close()
-    with server_of(folder.with_name("gallery"), HASHSEARCH_ORIGINALS="true") as found:
+    with listening(folder.with_name("gallery"), originals=True) as found:
         yield found
 
 
@@ -818,7 +818,7 @@ def test_a_gallery_without_pixels_is_searched_by_code_only_and_the_page_says_so(
     gallery = GalleryFolder.create(tmp_path / "g", model_folder, pixels=False)
     index_sources(gallery, [Folder(image_files)], workers=1)
     gallery.close()
-    with server_of(tmp_path / "g") as address:
+    with listening(tmp_path / "g") as address:
         page.goto(address)
         upload(page, picture)
         page.get_by_role("button", name="Compare").click()
@@ -839,7 +839,7 @@ def test_a_hit_whose_file_is_gone_says_so(page, picture, model_folder, tmp_path)
     add_image(gallery, gallery.encoder(), picture.read_bytes())
     gallery.close()
     (tmp_path / "pictures" / "gone.png").unlink()
-    with server_of(tmp_path / "g") as address:
+    with listening(tmp_path / "g") as address:
         page.goto(address)
         upload(page, picture)
         gone, kept, added = (
@@ -858,7 +858,7 @@ def test_a_gallery_without_thumbnails_shows_what_the_codes_decode_to(
     gallery = GalleryFolder.create(tmp_path / "g", model_folder, pixels=False, thumbnails=False)
     index_sources(gallery, [Folder(image_files)], workers=1)
     gallery.close()
-    with server_of(tmp_path / "g") as address:
+    with listening(tmp_path / "g") as address:
         page.goto(address)
         upload(page, picture)
         decoded = re.compile(r"/v1/codes/[0-9a-f]{64}/reconstruction")

@@ -12,7 +12,8 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
-from tests.browsing import server_of, watched_page
+from tests.browsing import watched_page
+from tests.conftest import listening
 
 pytestmark = pytest.mark.browser
 
@@ -28,7 +29,7 @@ def address(image_files, tmp_path_factory):
     gallery = GalleryFolder.create(folder, PRETRAINED)
     index_sources(gallery, [Folder(image_files)], workers=1)
     gallery.close()
-    with server_of(folder) as found:
+    with listening(folder) as found:
         yield found
 
 

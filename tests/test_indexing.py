@@ -279,8 +279,11 @@ def test_workers_that_are_killed_while_they_wait_are_replaced(image_files):
     with workers.Workers(2) as pool:
         assert len(pool.result(pool.submit(good))) == 3
         for child in psutil.Process().children():
-            if "spawn_main" in " ".join(child.cmdline()):  # not the resource tracker
-                child.kill()
+            if "forkserver" in " ".join(child.cmdline()):  # not the resource tracker
+                killed = child.children()
+        assert len(killed) == 2
+        for worker in killed:
+            worker.kill()
         time.sleep(1)
         for _ in range(2):
             results = pool.result(pool.submit(good))

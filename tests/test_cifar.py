@@ -283,6 +283,7 @@ def test_labels_outside_cifars_ten_are_refused(tiny_images, label):
         read_batch(binary_batch(tiny_images[:1], [label]), "data_batch_1.bin", CIFAR10)
 
 
+@pytest.mark.soak
 def test_the_data_folders_archive_is_cifar10_with_both_splits(cifar10, folders):
     for split, count in (("train", 50_000), ("test", 10_000)):
         labels = Counter(image.label for image in open_source(f"cifar10:{split}", folders))

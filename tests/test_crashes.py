@@ -38,7 +38,7 @@ def run_script(name: str, *arguments: object, prefix: tuple[str, ...] = ()) -> d
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("kills", [30, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [15, pytest.param(1000, marks=pytest.mark.soak)])
 def test_a_writer_killed_at_any_moment_neither_loses_nor_repeats_rows(kills, empty, tmp_path):
     (tmp_path / "scratch").mkdir()
     stats = run_script("die_writing", empty, tmp_path / "scratch", kills, 7)

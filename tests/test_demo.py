@@ -3,19 +3,28 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hashsearch import demo
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.sources import DataFolders, datasets
+from hashsearch.sources import DataFolders, datasets, samples
 
 
 @pytest.fixture
 def cache(tmp_path) -> Path:
     """An empty user's cache."""
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_crops() -> Iterator[None]:
+    """Of each photograph, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "CROPS", {"train": 60, "test": 20})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +50,7 @@ def test_without_cifar10_and_network_the_samples_are_used_with_a_note(cache, mon
     assert len(notes) == 1
     demo.show_search(gallery, dataset, folders)
     printed = capfd.readouterr().out
-    assert printed.startswith("Searching 4,214 ")  # 14 photographs, and 300 crops of each
+    assert printed.startswith("Searching 854 ")  # 14 photographs, and 60 crops of each
     assert len(rows_of(printed)) == 10
 
 

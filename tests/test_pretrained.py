@@ -27,9 +27,9 @@ def question(archive: Path) -> Question:
 
 @pytest.fixture(scope="module")
 def some(cifar10, tmp_path_factory) -> Question:
-    """Every tenth image of both."""
+    """2,000 training and 500 test images."""
     folder = tmp_path_factory.mktemp("part") / "data"
-    return question(part_of_cifar10(cifar10, folder, train=10, test=10) / cifar10.name)
+    return question(part_of_cifar10(cifar10, folder, train=25, test=20) / cifar10.name)
 
 
 def bits_of(images: np.ndarray) -> np.ndarray:

@@ -111,6 +111,7 @@ def test_an_archive_without_the_unseen_classes_asks_nothing(tmp_path):
     assert questions(tiny_imagenet(tmp_path / "data", OTHER_CLASSES)) == []
 
 
+@pytest.mark.soak
 def test_the_unseen_classes_are_every_tenth_of_tinyimagenets(folders):
     whole = dataset_at_hand("tinyimagenet32", "train", folders)
     if whole is None:

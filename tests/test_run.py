@@ -106,7 +106,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_its_log_repeats_no_st
     tiny_images, tmp_path, monkeypatch
 ):
     np.save(tmp_path / "images.npy", tiny_images)
-    preset = replace(DENSE, steps=800, pretraining=None)
+    preset = replace(DENSE, steps=300, pretraining=None)
     program = f"""
 import numpy as np
 from pathlib import Path
@@ -130,11 +130,11 @@ job.train("t", {preset!r}, np.load("images.npy"), Path("model"),
         killed.kill()
         killed.wait()
     taken = torch.load(checkpoint, weights_only=True)["step"]
-    assert 20 < taken < 800
+    assert 20 < taken < 300
     monkeypatch.setattr(run, "_LOG_ROWS", 4000)
     train(tiny_images, tmp_path / "model", preset, resume=True)
     steps = [step for _, step, _ in rows_of(tmp_path / "model" / "report" / "log.csv")]
-    assert steps == list(range(800))
+    assert steps == list(range(300))
     train(tiny_images, tmp_path / "unbroken", preset)
     assert_same_weights(tmp_path / "model", tmp_path / "unbroken")
 

@@ -8,6 +8,9 @@ ifneq ($(wildcard ../shared/data),)
 export HASHSEARCH_DATA ?= $(abspath ../shared/data)
 endif
 
+# Where it is set, each of the hundreds of processes of the tests compiles all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Delete a target whose recipe failed, so that an unfinished environment is built again.
 .DELETE_ON_ERROR:
 .PHONY: demo test bench format soak venv clean

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 globalThis.document = { documentElement: { dataset: {} } };
-const { ask, Problem } = await import("../../service/static/page/service.js");
+const { ask, pause, Problem } = await import("../../service/static/page/service.js");
 const { prepared } = await import("../../service/static/page/pictures.js");
 
 /** @param {() => Promise<Response>} answer */
@@ -35,4 +35,13 @@ test("a file is read before it is sent, and one that cannot be read is a problem
   assert.deepEqual([await read.text(), read.type], ["bytes", "image/png"]);
   file.arrayBuffer = () => Promise.reject(new DOMException("gone", "NotReadableError"));
   await assert.rejects(prepared(file), { message: /^The file cannot be read; / });
+});
+
+test("a pause ends when its view is left, and does not begin afterwards", async () => {
+  const controller = new AbortController();
+  await pause(1, controller.signal);
+  const late = pause(60_000, controller.signal);
+  controller.abort();
+  await assert.rejects(late, { name: "AbortError" });
+  await assert.rejects(pause(1, controller.signal), { name: "AbortError" });
 });

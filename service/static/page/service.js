@@ -107,15 +107,21 @@ function unreachable(error) {
 
 /**
  * @param {number} milliseconds
- * @param {AbortSignal} [signal]
+ * @param {AbortSignal} [signal] what it was aborted with is thrown at once
+ * @returns {Promise<void>}
  */
 export function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener("abort", () => {
+    signal?.throwIfAborted();
+    const abort = () => {
       clearTimeout(timer);
-      reject(signal.reason);
-    });
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", abort);
   });
 }
 

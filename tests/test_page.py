@@ -1232,8 +1232,17 @@ def test_duplicates_are_shown_and_exported(page, copies):
         "all => all.map(one => Number(one.querySelector('[data-id]').dataset.id))"
     )
     assert ids == [file["id"] for file in expected["files"]]
+    export = page.get_by_role("button", name="Export as CSV")
+    page.route("**/v1/duplicates?*limit=1000*", lambda route: route.fulfill(status=500, json={}))
+    export.press("Enter")
+    again = page.locator(".filters").get_by_role("button", name="Try again")
+    expect(again).to_be_visible()
+    expect(export).to_be_focused()
+    page.unroute_all()
     with page.expect_download() as saved:
-        page.get_by_role("button", name="CSV").click()
+        again.press("Enter")
+    expect(again).to_have_count(0)
+    expect(export).to_be_focused()
     rows = list(csv.DictReader(saved.value.path().read_text().splitlines()))
     assert [row["keep"] for row in rows] == ["1", "0", "0"]
     assert [int(row["id"]) for row in rows] == ids

@@ -10,8 +10,8 @@ import { ask, pause, Problem } from "./service.js";
 import { code, empty, emptyGallery, replace, skeleton, trouble, whenSeen } from "./states.js";
 import { counted, nameOf, number, pathOf, size } from "./words.js";
 
-const PAGE = 24; // groups of a request
-const MOST_ON_PAGE = 1000; // groups, by the service
+const SEEN = { limit: "24", codes: "true" }; // groups of a request, with codes for their pictures
+const EXPORTED = { limit: "1000" }; // the most that the service gives
 const SHOWN = 12; // files of a group; the others are folded up
 const UNMEASURED = 32; // greatest radius, by the service, where closeness was not measured
 const FIRST_RADIUS = 8; // that is proposed there
@@ -62,11 +62,14 @@ export async function showDuplicates(entry, signal) {
     rest.replaceChildren();
     if (answer.next) whenSeen(rest.appendChild(skeleton(6)), load, signal);
     else if (!answer.groups.length) {
-      const said = `No two of the ${counted(images, "picture")} are ${within} of each other.`;
-      const wider = radius < most && " Move the slider to the right to compare less strictly.";
+      const said =
+        images === 1
+          ? "The gallery holds one picture alone."
+          : `No two of the ${counted(images, "picture")} are ${within} of each other.`;
+      const wider = images > 1 && radius < most && " Move the slider to the right to compare less strictly.";
       rest.append(empty("No duplicates", said, wider || ""));
     }
-    if (answer.total && !tools.querySelector("button")) tools.append(exporter(radius, signal, rest));
+    if (answer.total && !tools.querySelector("button")) tools.append(exporter(radius, signal));
   };
   const load = async () => {
     const known = entry.answer;
@@ -76,7 +79,7 @@ export async function showDuplicates(entry, signal) {
         status.textContent = `Comparing ${counted(images, "picture")}…`;
         rest.replaceChildren(element("progress", { "aria-label": "Comparing" }), skeleton(12));
       }
-      const page = await pageOf(radius, known?.next, PAGE, signal);
+      const page = await pageOf(radius, known?.next, SEEN, signal);
       entry.answer = { ...page, groups: [...(known?.groups ?? []), ...page.groups] };
       show(page.groups);
     } catch (error) {
@@ -140,11 +143,11 @@ function slider(radius, most, closeness, signal) {
  * A page of the groups; waits while they are computed.
  * @param {number} radius
  * @param {string | null | undefined} after `next` of the page before
- * @param {number} limit
+ * @param {Record<string, string>} extent of the page
  * @param {AbortSignal} signal
  */
-async function pageOf(radius, after, limit, signal) {
-  const said = new URLSearchParams({ radius: String(radius), limit: String(limit), codes: "true" });
+async function pageOf(radius, after, extent, signal) {
+  const said = new URLSearchParams({ radius: String(radius), ...extent });
   if (after) said.set("after", after);
   for (let attempt = 0; ; attempt++) {
     try {
@@ -217,29 +220,34 @@ function tile(file, kept, closeness) {
 }
 
 /**
- * The button that exports all groups.
+ * The button that exports all groups; what went wrong is said beside it.
  * @param {number} radius
  * @param {AbortSignal} signal
- * @param {HTMLElement} rest where it is said what went wrong
  */
-function exporter(radius, signal, rest) {
+function exporter(radius, signal) {
   const title = "Export as CSV";
   const button = element("button", {}, title);
+  /** @type {HTMLElement | null} */
+  let failed = null;
   const work = async () => {
-    button.disabled = true;
+    if (button.ariaDisabled === "true") return; // it keeps the focus
+    button.ariaDisabled = "true";
+    button.textContent = "Exporting…";
+    button.focus();
+    failed?.remove();
     try {
       const rows = [];
       for (let group = 0, after = null; after !== undefined; ) {
-        const page = await pageOf(radius, after, MOST_ON_PAGE, signal);
+        const page = await pageOf(radius, after, EXPORTED, signal);
         for (const { files } of page.groups) rows.push(...rowsOf(++group, files));
         button.textContent = `${number(group)} of ${counted(page.total, "group")}…`;
         after = page.next ?? undefined;
       }
       save(`duplicates-${radius}-bits.csv`, csv(rows));
     } catch (error) {
-      if (!signal.aborted) rest.prepend(trouble(error, work));
+      if (!signal.aborted) button.after((failed = trouble(error, work)));
     }
-    button.disabled = false;
+    button.ariaDisabled = "false";
     button.textContent = title;
   };
   button.addEventListener("click", work);

@@ -1289,6 +1289,26 @@ def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, addr
     expect(main.get_by_role("heading", name="Labels")).to_be_visible()
 
 
+def test_files_that_could_not_be_read_are_listed_once_however_often_they_are_asked_for(
+    page, address
+):
+    described = httpx2.get(f"{address}/v1/gallery").json()
+    failed = {"uri": "pictures/a.jpg", "reason": "damaged", "time": "2026-01-01T00:00:00Z"}
+    page.route("**/v1/gallery", lambda route: route.fulfill(json={**described, "writes": True}))
+    page.route(
+        "**/v1/gallery/failures?*",
+        lambda route: route.fulfill(json={"failures": [failed], "next": None}),
+    )
+    page.get_by_role("link", name="Gallery").click()
+    page.get_by_label("API key").fill("k")
+    page.locator(".gallery form").evaluate(
+        "form => { form.requestSubmit(); form.requestSubmit(); }"
+    )
+    expect(page.locator(".gallery form")).to_have_count(0)
+    page.wait_for_load_state("networkidle")
+    expect(page.locator(".failures li")).to_have_count(1)
+
+
 # Everyone
 
 

@@ -265,7 +265,10 @@ function failures(keys, signal) {
   const rest = element("div");
   const said = new URLSearchParams();
   made.tabIndex = -1;
+  let isLoading = false;
   const load = async () => {
+    if (isLoading) return; // a page that is asked for twice would be listed twice
+    isLoading = true;
     const held = made.contains(document.activeElement);
     try {
       if (/[^!-~]/.test(key)) throw new Problem("an API key has only visible ASCII characters");
@@ -282,6 +285,8 @@ function failures(keys, signal) {
       if (held) made.focus({ preventScroll: true });
     } catch (error) {
       if (!signal.aborted) rest.replaceChildren(trouble(error, load));
+    } finally {
+      isLoading = false;
     }
   };
   const url = `${location.origin}${ROOT}/v1/gallery/failures`;

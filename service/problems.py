@@ -228,21 +228,21 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
 
 
-class _ProblemResponse(JSONResponse):
+class ProblemResponse(JSONResponse):
     """A problem; the log and the metrics find its code in the request's state."""
 
     media_type = "application/problem+json"
 
     def __init__(self, problem: Problem, headers: Mapping[str, str]):
         super().__init__(problem.model_dump(), problem.status, headers)
-        self._code = problem.code
+        self.problem = problem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"]["code"] = self._code
+        scope["state"]["code"] = self.problem.code
         await super().__call__(scope, receive, send)
 
 
-def problem_response(error: HashSearchError, request_id: str) -> JSONResponse:
+def problem_response(error: HashSearchError, request_id: str) -> ProblemResponse:
     """The answer to a known error. Raises the error itself if no row has it."""
     for row in PROBLEMS:
         if isinstance(error, row.error):
@@ -267,17 +267,17 @@ def naming(parameter: str | None) -> Iterator[None]:
         raise
 
 
-def _on_known(request: Request, error: Exception) -> JSONResponse:
+def _on_known(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HashSearchError)
     return problem_response(error, request_id_of(request))
 
 
-def _on_validation(request: Request, error: Exception) -> JSONResponse:
+def _on_validation(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)
     return _on_known(request, invalid_request(error))
 
 
-def _on_http(request: Request, error: Exception) -> JSONResponse:
+def _on_http(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     code, meaning = OTHERS.get(
@@ -306,12 +306,12 @@ def _on_disconnect(request: Request, error: Exception) -> Response:
     return Response(status_code=400)  # for the log; the client is gone
 
 
-def internal_error(request_id: str) -> JSONResponse:
+def internal_error(request_id: str) -> ProblemResponse:
     """The answer to a request during which the service failed."""
     return _respond(request_id, 500, *OTHERS[500], {})
 
 
-def stopping(request_id: str) -> JSONResponse:
+def stopping(request_id: str) -> ProblemResponse:
     """The answer to a request that was cut off since the service stops."""
     error = ServiceStopping("the service is being stopped; try again in a moment")
     return problem_response(error, request_id)
@@ -330,7 +330,7 @@ def _respond(
     headers: dict[str, str],
     *,
     parameter: str | None = None,
-) -> JSONResponse:
+) -> ProblemResponse:
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -339,4 +339,4 @@ def _respond(
         parameter=parameter,
         request_id=request_id,
     )
-    return _ProblemResponse(problem, headers)
+    return ProblemResponse(problem, headers)

@@ -381,6 +381,20 @@ def test_a_busy_service_is_asked_again(page, picture):
     assert len(answered) == 2
 
 
+def test_a_page_of_a_gallery_that_is_away_says_so_and_opens_once_it_is_back(
+    page, gallery_folder, tmp_path
+):
+    folder = tmp_path / "gallery"
+    shutil.copytree(gallery_folder, folder)
+    with server_of(folder) as service:
+        folder.rename(tmp_path / "away")
+        page.goto(f"{service}/?id=7")
+        expect(page.get_by_role("heading", name="The gallery is gone or")).to_be_visible()
+        assert page.evaluate("getComputedStyle(document.body).maxWidth") != "none"
+        (tmp_path / "away").rename(folder)
+        expect(tiles(page).first).to_be_visible()
+
+
 def test_an_empty_gallery_names_the_command_that_fills_it(page, model_folder, tmp_path):
     GalleryFolder.create(tmp_path / "g", model_folder).close()
     with listening(tmp_path / "g") as address:

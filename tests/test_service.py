@@ -304,6 +304,23 @@ def test_the_page_shows_the_gallerys_size_and_examples(client):
         assert client.get(path).status_code == 200
 
 
+def test_a_page_that_cannot_be_shown_yet_says_so_to_people_as_a_page(gallery_folder, caplog):
+    caplog.set_level("INFO", "service")
+    app = create_app(Settings(gallery=gallery_folder, root_path="/pictures"))
+    client = TestClient(app)  # not entered: nothing loads the gallery
+    program = client.get("/")
+    sentence = problem(program, 503, "gallery-loading")
+    page = client.get("/", headers={"Accept": "text/html,application/xml;q=0.9,*/*;q=0.8"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.status_code == 503
+    assert page.headers["retry-after"] == program.headers["retry-after"]
+    assert f"T{sentence[1:]}." in page.text
+    assert 'href="/pictures/static/' in page.text
+    logged = [one.fields["code"] for one in caplog.records if one.name == "service.requests"]
+    assert logged == ["gallery-loading"] * 2
+    app.state.engine.close()
+
+
 # Bad input
 
 

@@ -12,8 +12,10 @@ from fastapi.templating import Jinja2Templates
 
 from hashsearch.closeness import MEANINGS
 from hashsearch.codes import code_to_hex
+from hashsearch.errors import HashSearchError
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.searcher import Searcher
+from service.problems import problem_response, request_id_of
 from service.routes.call import Call, Router
 from service.stages import STAGES
 
@@ -29,7 +31,12 @@ _templates = Jinja2Templates(_SERVICE / "templates")
 async def index(request: Request) -> HTMLResponse:
     """The page, with some images of the gallery to start from."""
     call = Call(request)
-    context = await call.quick(lambda: call.engine.ask(_context))
+    try:
+        context = await call.quick(lambda: call.engine.ask(_context))
+    except HashSearchError as error:
+        if "text/html" in request.headers.get("Accept", ""):
+            return _refused(request, error)
+        raise
     context["root"] = call.context.root_path
     return _templates.TemplateResponse(request, "index.html", context)
 
@@ -38,6 +45,21 @@ async def index(request: Request) -> HTMLResponse:
 async def docs(request: Request) -> HTMLResponse:
     """Swagger UI for the OpenAPI document."""
     return _templates.TemplateResponse(request, "docs.html", {"root": request.scope["root_path"]})
+
+
+def _refused(request: Request, error: HashSearchError) -> HTMLResponse:
+    """A problem for people who open the page, with the status and headers that programs get."""
+    answer = problem_response(error, request_id_of(request))
+    request.state.code = answer.problem.code  # for the log and the metrics
+    detail = answer.problem.detail
+    context = {
+        "root": request.scope["root_path"],
+        "sentence": f"{detail[:1].upper()}{detail[1:]}",
+    }
+    headers = {name: value for name, value in answer.headers.items() if name == "retry-after"}
+    return _templates.TemplateResponse(
+        request, "problem.html", context, answer.status_code, headers
+    )
 
 
 def _context(searcher: Searcher) -> dict[str, Any]:

@@ -650,6 +650,38 @@ def test_labels_and_folders_narrow_the_search(page, picture, address):
     expect(page).to_have_url(re.compile("folder=pictures$"))
 
 
+def test_many_labels_and_long_names_stay_within_a_phones_width(page, address):
+    page.set_viewport_size({"width": 320, "height": 700})
+    long, facts = "n" * 90, httpx2.get(f"{address}/v1/gallery").json()
+    names = [f"pine {long}", *(f"label {number}" for number in range(999))]
+    labels = [{"label": name, "images": 1} for name in names]
+    folders = {
+        "folders": [{"prefix": f"pictures/{long}", "name": long, "images": 300}],
+        "images": 300,
+        "next": None,
+    }
+    page.route("**/v1/gallery", lambda route: route.fulfill(json={**facts, "labels": labels}))
+    page.route("**/v1/gallery/folders?*", lambda route: route.fulfill(json=folders))
+    widest = "document.documentElement.scrollWidth"
+    page.goto(f"{address}/?id=7")
+    chips = page.locator(".labels .chip")
+    expect(chips).to_have_count(12)
+    page.get_by_text("988 more").click()
+    expect(chips).to_have_count(1000)
+    page.get_by_text("Folder: all folders").click()
+    expect(page.locator(".others .chip")).to_have_count(2)
+    assert page.evaluate(widest) == 320
+    for chip in page.locator(".chip").all()[:40]:
+        assert chip.bounding_box()["x"] + chip.bounding_box()["width"] <= 320
+    page.goto(f"{address}/?id=7&folder=pictures/{long}")
+    expect(page.get_by_text(f"Folder: pictures/{long}")).to_be_visible()
+    assert page.evaluate(widest) == 320
+    for query in ("", f"&folder=pictures/{long}/{long}"):
+        page.goto(f"{address}/?view=gallery{query}")
+        expect(page.locator(".gallery .bars a").first).to_be_visible()
+        assert page.evaluate(widest) == 320
+
+
 def test_folders_come_by_the_page(page, address):
     def answer(route) -> None:
         name, following = ("z", None) if "after=" in route.request.url else ("+", "cursor")

@@ -90,12 +90,10 @@ function labelChips(listed, chosen) {
   const hidden = labels.filter((one) => !shown.includes(one));
   const chips = shown.map((one) => labelChip(one, chosen));
   if (!hidden.length) return chips;
-  const more = element(
-    "details",
-    { className: "more-labels" },
-    element("summary", {}, `${number(hidden.length)} more`),
-    element("div", { className: "chips" }, ...hidden.map((one) => labelChip(one, chosen))),
-  );
+  const others = element("div", { className: "chips" });
+  const more = element("details", {}, element("summary", {}, `${number(hidden.length)} more`), others);
+  const show = () => others.append(...hidden.map((one) => labelChip(one, chosen)));
+  more.addEventListener("toggle", show, { once: true });
   return [...chips, more];
 }
 

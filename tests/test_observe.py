@@ -26,7 +26,7 @@ from tests.conftest import run_async, serving
 
 PATHS = [
     ("GET", "/livez", 200),
-    ("GET", "/static/page.css", 200),
+    ("GET", "/static/page/base.css", 200),
     ("GET", "/static/none", 404),
     ("GET", "/none", 404),
     ("PUT", "/v1/search", 405),
@@ -131,10 +131,10 @@ def test_what_is_refused_before_it_is_routed_has_its_route(
         for path in ("/v1/gallery", "/v1/gallery", "/pictures/v1/images/5", "/none"):
             client.get(path)
         if status == 429:
-            client.get("/static/page.css")
+            client.get("/static/page/base.css")
     lines = [one.fields for one in caplog.records if one.name == "service.requests"]
     refused = {(line["path"], line["route"]) for line in lines if line["status"] == status}
-    statics = {("/static/page.css", "/static/{path}")} if status == 429 else set()
+    statics = {("/static/page/base.css", "/static/{path}")} if status == 429 else set()
     assert refused == statics | {
         ("/v1/gallery", "/v1/gallery"),
         ("/pictures/v1/images/5", "/v1/images/{image_id}"),
@@ -145,15 +145,15 @@ def test_what_is_refused_before_it_is_routed_has_its_route(
 def test_the_path_is_logged_as_it_came_and_the_route_without_a_prefix(gallery_folder, caplog):
     caplog.set_level(logging.INFO, "service")
     with serving(gallery_folder, root_path="/pictures") as client:
-        for path in ("/v1/images/5", "/static/page.css"):
+        for path in ("/v1/images/5", "/static/page/base.css"):
             for prefix in ("", "/pictures"):
                 assert client.get(prefix + path).status_code == 200
     lines = [one.fields for one in caplog.records if one.name == "service.requests"]
     assert [(line["path"], line["route"]) for line in lines] == [
         ("/v1/images/5", "/v1/images/{image_id}"),
         ("/pictures/v1/images/5", "/v1/images/{image_id}"),
-        ("/static/page.css", "/static/{path}"),
-        ("/pictures/static/page.css", "/static/{path}"),
+        ("/static/page/base.css", "/static/{path}"),
+        ("/pictures/static/page/base.css", "/static/{path}"),
     ]
 
 

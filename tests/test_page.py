@@ -1577,7 +1577,7 @@ def test_the_modules_are_announced_and_not_found_one_by_one(page):
     announced = page.locator("link[rel=modulepreload]").evaluate_all("all => all.map(a => a.href)")
     loaded = page.evaluate(
         "performance.getEntriesByType('resource').map(one => one.name)"
-        ".filter(name => name.includes('/page/'))"
+        r".filter(name => /\/page\/.*\.js$/.test(name))"
     )
     assert {url for url in loaded if not url.endswith("/main.js")} == set(announced)
     assert len(announced) > 20

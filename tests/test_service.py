@@ -300,7 +300,7 @@ def test_the_page_shows_the_gallerys_size_and_examples(client):
     assert page.headers["content-type"].startswith("text/html")
     assert "<p>300 pictures</p>" in page.text
     assert page.text.count("data-id=") == 25
-    for path in ("/static/page/main.js", "/static/page.css", "/static/icon.svg"):
+    for path in ("/static/page/main.js", "/static/page/base.css", "/static/icon.svg"):
         assert client.get(path).status_code == 200
 
 

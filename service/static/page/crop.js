@@ -94,7 +94,7 @@ const ARROWS = {
 
 /**
  * A box over a picture that fills its parent. Its handles are usable however thin picture and box
- * are: page.css puts them beside a box that has no room for them.
+ * are: ask.css puts them beside a box that has no room for them.
  * @param {string | null} crop
  * @param {(crop: string | null) => void} settled called when the box has come to rest
  * @returns {HTMLElement}

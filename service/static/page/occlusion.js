@@ -6,7 +6,7 @@ import { ask, pictureOf } from "./service.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
 
-const DARKEST = 0.8; // of what decides nothing; page.css has it for what is not encoded
+const DARKEST = 0.8; // of what decides nothing; understand.css has it for what is not encoded
 
 /**
  * The code of a query's picture, its size, and a picture that the service makes of it. Throws

@@ -1274,9 +1274,7 @@ def test_duplicates_are_shown_and_exported(page, copies):
     (expected,) = httpx2.get(f"{copies}/v1/duplicates").json()["groups"]
     expect(group.locator(".tile")).to_have_count(3)
     expect(group.locator(".tile").first.get_by_text("keep")).to_be_visible()
-    ids = group.locator(".tile").evaluate_all(
-        "all => all.map(one => Number(one.querySelector('[data-id]').dataset.id))"
-    )
+    ids = group.locator(".tile").evaluate_all("all => all.map(one => Number(one.dataset.id))")
     assert ids == [file["id"] for file in expected["files"]]
     export = page.get_by_role("button", name="Export as CSV")
     page.route("**/v1/duplicates?*limit=1000*", lambda route: route.fulfill(status=500, json={}))
@@ -1293,6 +1291,24 @@ def test_duplicates_are_shown_and_exported(page, copies):
     assert [row["keep"] for row in rows] == ["1", "0", "0"]
     assert [int(row["id"]) for row in rows] == ids
     assert "pictures/%3Dcopy.png" in {row["uri"] for row in rows}
+
+
+def test_a_duplicate_is_shown_large_beside_the_one_to_keep(page, copies):
+    page.goto(f"{copies}/?view=duplicates")
+    box = open_lightbox(page, 1)
+    files = httpx2.get(f"{copies}/v1/duplicates").json()["groups"][0]["files"]
+    for place in (0, 1):
+        size = f"{files[place]['width']} × {files[place]['height']} pixels"
+        expect(box.locator("figcaption").nth(place)).to_contain_text(size)
+    expect(box.locator(".about")).to_contain_text(f"{files[1]['distance']} bit")
+    box.get_by_text("Which bits differ").click()
+    expect(box.locator(".compared figcaption").first).to_have_text("The one to keep")
+    page.keyboard.press("ArrowLeft")
+    expect(box.locator(".frames figcaption:visible")).to_have_text([re.compile("^Keep: ")])
+    expect(box.locator(".compared")).to_have_count(0)
+    expect(box.locator(".about")).not_to_contain_text("bits")
+    page.keyboard.press("Escape")
+    expect(tiles(page).first.locator(".picture")).to_be_focused()
 
 
 def test_a_slider_sets_how_near_duplicates_are(page, copies, measured):
@@ -1324,9 +1340,15 @@ def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, addr
     main.get_by_role("link", name=label["label"]).first.click()
     expect(page).to_have_url(re.compile(f"label={label['label']}"))
     expect(tiles(page)).to_have_count(label["images"])
-    picture = tiles(page).first.locator("a")
-    number = picture.get_attribute("data-id")
-    picture.click()
+    number = tiles(page).first.get_attribute("data-id")
+    box = open_lightbox(page, 0)
+    expect(box.locator("figure:visible")).to_have_count(1)
+    expect(box.get_by_text("Which bits differ")).to_be_hidden()
+    expect(box.get_by_text("Select")).to_have_count(0)
+    page.keyboard.press("ArrowRight")
+    expect(box.locator(".count")).to_have_text(f"2 of {label['images']}")
+    page.keyboard.press("ArrowLeft")
+    box.get_by_role("link", name="Search from this").click()
     expect(page).to_have_url(f"{address}/?id={number}")  # the list does not narrow the search
     page.locator(".chips .chip").first.click()
     expect(page).to_have_url(re.compile("label="))

@@ -2,23 +2,15 @@
 
 import { addressOf } from "./address.js";
 import { element } from "./dom.js";
+import { openLightbox } from "./lightbox.js";
 import { go } from "./navigation.js";
 import { ask } from "./service.js";
 import { empty, skeleton, trouble, whenSeen } from "./states.js";
 import { picture } from "./tiles.js";
 import { nameOf, pathOf } from "./words.js";
 
-/**
- * @typedef {import("./address.js").Asked} Asked
- *
- * @typedef {object} Stored an image of the gallery, as the service lists it
- * @property {number} id
- * @property {string} uri
- * @property {string | null} label
- * @property {boolean} missing
- * @property {string} thumbnail
- * @property {string} code
- */
+/** @typedef {import("./address.js").Asked} Asked */
+/** @typedef {import("./tiles.js").Hit} Hit */
 
 const PAGE = 60; // images of a request
 
@@ -40,31 +32,27 @@ export function linkTo(asked, changes, ...children) {
 }
 
 /**
- * A picture as a link that searches from it.
- * @param {Stored} image
+ * A picture as a button that shows it large.
+ * @param {Hit} image
+ * @param {(opener: HTMLElement) => void} open
  */
-export function opener(image) {
-  const { id, uri } = image;
-  return element(
-    "a",
-    {
-      className: "picture",
-      href: `?id=${id}`,
-      title: pathOf(uri),
-      "aria-label": `Search from ${nameOf(uri)}`,
-      data: { id: String(id) },
-    },
-    picture(image),
-  );
+export function opener(image, open) {
+  const name = { title: pathOf(image.uri), "aria-label": nameOf(image.uri) };
+  const button = element("button", { type: "button", className: "picture", ...name }, picture(image));
+  button.addEventListener("click", () => open(button));
+  return button;
 }
 
-/** @param {Stored} image */
-function tile(image) {
-  const { uri, label, missing } = image;
+/**
+ * @param {Hit} image
+ * @param {(opener: HTMLElement) => void} open
+ */
+function tile(image, open) {
+  const { id, uri, label, missing } = image;
   return element(
     "li",
-    { className: "tile" },
-    opener(image),
+    { className: "tile", data: { id: String(id) } },
+    opener(image, open),
     element("p", { className: "name", title: pathOf(uri) }, nameOf(uri)),
     element(
       "p",
@@ -84,7 +72,8 @@ export function browser(entry, signal) {
   const { label, folder } = entry.asked;
   const list = element("ol", { className: "tiles" });
   const rest = element("div", {});
-  /** @type {{images: Stored[], next: string | null}} */
+  let sayMore = () => {}; // to what is shown large
+  /** @type {{images: Hit[], next: string | null}} */
   const answer = (entry.answer ??= { images: [], next: "" });
   const said = new URLSearchParams({ limit: String(PAGE), codes: "true" });
   if (label !== null) said.set("label", label);
@@ -95,16 +84,24 @@ export function browser(entry, signal) {
     rest.replaceChildren(skeleton(12));
     try {
       const page = await ask(`/v1/images?${said}`, { signal });
+      const first = answer.images.length;
       answer.images.push(...page.images);
       answer.next = page.next;
-      show(page.images);
+      show(answer.images.slice(first));
+      sayMore();
     } catch (error) {
       if (!signal.aborted) rest.replaceChildren(trouble(error, load));
     }
   };
-  /** @param {Stored[]} images */
+  /** @param {Hit} image */
+  const tileOf = (image) =>
+    tile(image, (opener) => {
+      const mayGrow = () => answer.next !== null;
+      sayMore = openLightbox(entry, answer.images, image, "", opener, mayGrow, null);
+    });
+  /** @param {Hit[]} images */
   const show = (images) => {
-    list.append(...images.map(tile));
+    list.append(...images.map(tileOf));
     if (answer.next !== null) {
       const waited = skeleton(6);
       rest.replaceChildren(waited);

@@ -5,6 +5,7 @@ import { csv, save } from "./csv.js";
 import { byId, element } from "./dom.js";
 import { gallery } from "./facts.js";
 import { rowsOf, wordOf } from "./groups.js";
+import { openLightbox } from "./lightbox.js";
 import { go } from "./navigation.js";
 import { ask, pause, Problem } from "./service.js";
 import { code, empty, emptyGallery, replace, skeleton, trouble, whenSeen } from "./states.js";
@@ -57,7 +58,7 @@ export async function showDuplicates(entry, signal) {
   const show = (groups) => {
     const { answer } = entry;
     const first = answer.groups.length - groups.length + 1;
-    list.append(...groups.map((group, place) => card(first + place, group, closeness)));
+    list.append(...groups.map((group, place) => card(first + place, group, entry, closeness)));
     status.textContent = answer.total ? `${counted(answer.total, "group")} ${within}` : "";
     rest.replaceChildren();
     if (answer.next) whenSeen(rest.appendChild(skeleton(6)), load, signal);
@@ -163,11 +164,21 @@ async function pageOf(radius, after, extent, signal) {
 /**
  * @param {number} place of the group in the list, from 1
  * @param {any} group
+ * @param {import("./navigation.js").Entry} entry
  * @param {import("./groups.js").Closeness} closeness
  */
-function card(place, { diameter, diameter_is_lower_bound, n_files, files }, closeness) {
+function card(place, { diameter, diameter_is_lower_bound, n_files, files: all }, entry, closeness) {
   const apart = `${diameter_is_lower_bound ? "at least" : "at most"} ${counted(diameter, "bit")} apart`;
-  const tiles = files.map((/** @type {any} */ file) => tile(file, files[0].id, closeness));
+  /** @type {import("./groups.js").File[]} */
+  const files = all.map((/** @type {any} */ file, /** @type {number} */ place) => {
+    return { ...file, closeness: place ? wordOf(file.distance, closeness) : null };
+  });
+  const [kept] = files;
+  const tiles = files.map((file) =>
+    tile(file, kept.id, (opener) => {
+      openLightbox(entry, files, file, "bits", opener, undefined, kept);
+    }),
+  );
   const listed = (/** @type {Node[]} */ some) => element("ul", { className: "tiles" }, ...some);
   const folded = tiles.length > SHOWN && [
     element("summary", {}, counted(tiles.length - SHOWN, "more file")),
@@ -189,17 +200,17 @@ function card(place, { diameter, diameter_is_lower_bound, n_files, files }, clos
 }
 
 /**
- * @param {any} file
+ * @param {import("./groups.js").File} file
  * @param {number} kept id of the image that is suggested to be kept
- * @param {import("./groups.js").Closeness} closeness
+ * @param {(opener: HTMLElement) => void} open
  */
-function tile(file, kept, closeness) {
+function tile(file, kept, open) {
   const { id, uri, keep, distance, width, height } = file;
-  const word = id === kept ? "same bytes" : wordOf(distance, closeness);
+  const word = id === kept ? "same bytes" : file.closeness;
   return element(
     "li",
-    { className: keep ? "tile kept" : "tile" },
-    opener(file),
+    { className: keep ? "tile kept" : "tile", data: { id: String(id) } },
+    opener(file, open),
     element("p", { className: "name", title: pathOf(uri) }, nameOf(uri)),
     element(
       "p",

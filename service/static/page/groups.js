@@ -1,6 +1,11 @@
 /** Groups of duplicates, in words and as rows of a table. */
 
-/** @typedef {{same: number, near: number, alike: number} | null} Closeness distances in bits */
+/**
+ * @typedef {{same: number, near: number, alike: number} | null} Closeness distances in bits
+ *
+ * @typedef {import("./tiles.js").Hit & {width: number, height: number, size: number, keep: boolean}} File
+ *   of a group, with its distance from the one to keep
+ */
 
 /**
  * The word for a distance; null where closeness was not measured.

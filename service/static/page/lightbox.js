@@ -1,4 +1,4 @@
-/** A picture large, beside the query. */
+/** A picture large, beside the query or another one. */
 
 import { copyButton } from "./clipboard.js";
 import { boxOf } from "./crop.js";
@@ -12,6 +12,7 @@ import { distanceIn, nameOf, number, pathOf, size } from "./words.js";
 import { listenOn, panned, STEP, WHOLE, zoomed } from "./zoom.js";
 
 /** @typedef {import("./tiles.js").Hit} Hit */
+/** @typedef {import("./groups.js").File} File */
 /** @typedef {import("./zoom.js").Zoom} Zoom */
 
 const LARGEST_BYTES = 25_000_000; // of an original that is shown
@@ -28,9 +29,11 @@ const MEANINGS = JSON.parse(document.documentElement.dataset.meanings ?? "{}");
  * @param {string} unit of their distances
  * @param {HTMLElement} opener the hit's own among their list
  * @param {() => boolean} [mayGrow] whether more hits come
+ * @param {File | null} [kept] stands beside the others in place of the query; null: nothing does
  * @returns {() => void} to be called when they have come
  */
-export function openLightbox(entry, hits, hit, unit, opener, mayGrow = () => false) {
+export function openLightbox(entry, hits, hit, unit, opener, mayGrow = () => false, kept) {
+  const isSearch = kept === undefined;
   const list = opener.closest(".tiles") ?? byId("results");
   const under = current();
   let place = hits.indexOf(hit);
@@ -46,8 +49,8 @@ export function openLightbox(entry, hits, hit, unit, opener, mayGrow = () => fal
   const less = button("−", "Zoom out", "-", () => change((now) => zoomed(now, 1 / STEP)));
   const more = button("+", "Zoom in", "+", () => change((now) => zoomed(now, STEP)));
   const close = button("✕", "Close", "Esc", () => leave());
-  const asked = frame("Query");
-  const found = frame("Result");
+  const asked = frame(kept ? `Keep: ${sizes(kept)}` : "Query");
+  const found = frame(isSearch ? "Result" : "");
   const facts = element("div", { className: "about" });
   const bits = element("section", { className: "differences" });
   const frames = element("div", { className: "frames" }, asked.figure, found.figure);
@@ -100,7 +103,8 @@ export function openLightbox(entry, hits, hit, unit, opener, mayGrow = () => fal
     const content = element("div", { className: "content" });
     const window = element("div", { className: "window" }, content);
     listenOn(window, change, (by) => zoom.scale === 1 && turn(by));
-    return { content, figure: element("figure", {}, window, element("figcaption", {}, caption)) };
+    const figcaption = element("figcaption", {}, caption);
+    return { content, figcaption, figure: element("figure", {}, window, figcaption) };
   }
 
   /** @param {(zoom: Readonly<Zoom>) => Zoom} how */
@@ -155,13 +159,20 @@ export function openLightbox(entry, hits, hit, unit, opener, mayGrow = () => fal
 
   function showQuery() {
     const small = byId("query-picture").querySelector("img");
-    asked.figure.hidden = !small;
-    if (!small) return;
+    const src = isSearch ? small?.src : kept && thumbnail(kept.id);
+    asked.figure.hidden = !src;
+    if (!src) return;
+    if (kept) {
+      const image = element("img", { src, alt: nameOf(kept.uri) });
+      asked.content.replaceChildren(image);
+      ask(`/v1/images/${kept.id}`).then((known) => enlarge(image, known), () => {});
+      return;
+    }
     const { id } = entry.asked;
     const crop = id !== null && hasExamples(entry.asked) ? null : entry.asked.crop; // then the whole is asked
     const put = (/** @type {HTMLImageElement} */ picture) =>
       asked.content.replaceChildren(crop === null ? picture : partOf(picture, crop));
-    const image = element("img", { src: small.src, alt: "The query" });
+    const image = element("img", { src, alt: "The query" });
     if (crop === null) put(image);
     else image.decode().then(() => put(image), () => {});
     if (id !== null) ask(`/v1/images/${id}`).then((known) => enlarge(image, known, put), () => {});
@@ -178,13 +189,20 @@ export function openLightbox(entry, hits, hit, unit, opener, mayGrow = () => fal
     tileOf(shown)?.scrollIntoView({ block: "nearest" });
     const image = element("img", { src: thumbnail(shown.id), alt: title.textContent });
     found.content.replaceChildren(image);
-    renew(...described(shown, unit, null));
+    if (kept) {
+      asked.figure.hidden = shown === kept;
+      found.figcaption.textContent = shown === kept ? asked.figcaption.textContent : sizes(/** @type {File} */ (shown));
+    }
+    const unitOf = shown === kept ? "" : unit; // its distance from itself says nothing
+    renew(...described(shown, unitOf, null, isSearch));
     bits.ariaBusy = "true"; // it is not emptied, so that its summary keeps the focus
     try {
       const known = await ask(`/v1/images/${shown.id}`, { signal });
-      renew(...described(shown, unit, known));
+      renew(...described(shown, unitOf, known, isSearch));
       enlarge(image, known);
-      await describeBits(bits, entry.answer?.code ?? entry.asked.code, { ...shown, code: known.code });
+      const picture = { ...shown, code: known.code };
+      if (isSearch) await describeBits(bits, entry.answer?.code ?? entry.asked.code, picture);
+      else await describeBits(bits, shown === kept ? null : kept?.code, picture, "The one to keep");
       if (!signal.aborted) bits.ariaBusy = "false";
     } catch (error) {
       if (signal.aborted) return;
@@ -241,12 +259,17 @@ function partOf(image, crop) {
 /** @param {number} id */
 const originalOf = (id) => `${ROOT}/v1/images/${id}/original`;
 
+/** @param {{width: number, height: number, size: number}} image */
+const sizes = ({ width, height, size: bytes }) =>
+  `${number(width)} × ${number(height)} pixels, ${size(bytes)}`;
+
 /**
  * @param {Hit} hit
  * @param {string} unit
  * @param {any} known what the service knows of the image; null before it has answered
+ * @param {boolean} isSearch whether it was found, and can become an example
  */
-function described(hit, unit, known) {
+function described(hit, unit, known, isSearch) {
   const { closeness, label, missing, uri } = hit;
   const from = element("a", { className: "button", href: `?id=${hit.id}`, data: { id: String(hit.id) } }, "Search from this");
   return [
@@ -261,14 +284,14 @@ function described(hit, unit, known) {
       "p",
       {},
       label && element("strong", {}, `${label}, `),
-      known && `${number(known.width)} × ${number(known.height)} pixels, ${size(known.size)}`,
+      known && sizes(known),
       missing && element("span", { className: "gone" }, " (file gone)"),
     ),
     element("p", {}, element("code", {}, pathOf(uri))),
     element(
       "p",
       { className: "ways" },
-      ...toolsInWords(hit, unit),
+      ...(isSearch ? toolsInWords(hit, unit) : []),
       from,
       known?.original && element("a", { className: "button", href: originalOf(hit.id), target: "_blank" }, "Open the original"),
       known?.original && element("a", { className: "button", href: originalOf(hit.id), download: nameOf(uri) }, "Download"),

@@ -237,17 +237,19 @@ function sentences(pictureBits) {
 }
 
 /**
- * Show which bits of a hit's code differ from the query's, and what both decode to.
+ * Show which bits of a picture's code differ from another's, such as the query's, and what both
+ * decode to.
  * @param {HTMLElement} section that is filled; it becomes empty where a code is not known
- * @param {string | null} queryCode
- * @param {{code: string | null}} hit
+ * @param {string | null | undefined} other its code
+ * @param {{code: string | null}} picture
+ * @param {string} [name] of the other
  */
-export async function describeBits(section, queryCode, { code }) {
+export async function describeBits(section, other, { code }, name = "The query") {
   section.replaceChildren();
-  if (!queryCode || !code) return;
+  if (!other || !code) return;
   const { picture_bits: pictureBits } = await gallery();
-  const differ = differing(queryCode, code);
-  const sides = [["The query", queryCode], ["This picture", code]].map(([title, one]) => {
+  const differ = differing(other, code);
+  const sides = [[name, other], ["This picture", code]].map(([title, one]) => {
     const drawing = squares(`${title}: its code`, pictureBits, null);
     drawing.show(one, differ);
     const decoded = small("What its code decodes to");

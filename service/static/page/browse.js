@@ -96,8 +96,8 @@ export function browser(entry, signal) {
   /** @param {Hit} image */
   const tileOf = (image) =>
     tile(image, (opener) => {
-      const mayGrow = () => answer.next !== null;
-      sayMore = openLightbox(entry, answer.images, image, "", opener, mayGrow, null);
+      const pictures = { hits: answer.images, hit: image, unit: "", opener, kept: null };
+      sayMore = openLightbox(entry, { ...pictures, mayGrow: () => answer.next !== null });
     });
   /** @param {Hit[]} images */
   const show = (images) => {

@@ -237,7 +237,7 @@ function column({ method, found, why }, columns, entry, label, images) {
   if (!found) return element("section", { className: "column" }, head, element("p", { className: "why" }, why));
   /** @type {import("./tiles.js").Actions["open"]} */
   const open = (hit, opener) => {
-    openLightbox(entry, found.hits, hit, found.unit, opener);
+    openLightbox(entry, { hits: found.hits, hit, unit: found.unit, opener });
   };
   const tiles = found.hits.map((hit) => {
     const made = tile(hit, found.unit, { open });

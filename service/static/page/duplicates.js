@@ -176,7 +176,7 @@ function card(place, { diameter, diameter_is_lower_bound, n_files, files: all },
   const [kept] = files;
   const tiles = files.map((file) =>
     tile(file, kept.id, (opener) => {
-      openLightbox(entry, files, file, "bits", opener, undefined, kept);
+      openLightbox(entry, { hits: files, hit: file, unit: "bits", opener, kept });
     }),
   );
   const listed = (/** @type {Node[]} */ some) => element("ul", { className: "tiles" }, ...some);

@@ -121,7 +121,7 @@ function hits(entry, closeness, signal, say) {
   let sayMore = () => {}; // to what is shown large
   /** @type {import("./tiles.js").Actions["open"]} */
   const open = (hit, opener) => {
-    sayMore = openLightbox(entry, shown, hit, answer.unit, opener, () => mayGrow);
+    sayMore = openLightbox(entry, { hits: shown, hit, unit: answer.unit, opener, mayGrow: () => mayGrow });
   };
   /** @type {Hit[]} */
   const shown = [];

@@ -5,7 +5,6 @@ import { boxOf } from "./crop.js";
 import { byId, element } from "./dom.js";
 import { layOver, shown as current } from "./navigation.js";
 import { toolsInWords } from "./picks.js";
-import { hasExamples } from "./question.js";
 import { ask, reconstruction, ROOT, thumbnail } from "./service.js";
 import { describeBits } from "./understand.js";
 import { distanceIn, nameOf, number, pathOf, size } from "./words.js";
@@ -23,16 +22,21 @@ const KEYS = "Keys: ← and → turn to other pictures, + and − zoom, Shift wi
 const MEANINGS = JSON.parse(document.documentElement.dataset.meanings ?? "{}");
 
 /**
- * @param {import("./navigation.js").Entry} entry
- * @param {Hit[]} hits
- * @param {Hit} hit of them, that is shown first
- * @param {string} unit of their distances
- * @param {HTMLElement} opener the hit's own among their list
- * @param {() => boolean} [mayGrow] whether more hits come
- * @param {File | null} [kept] stands beside the others in place of the query; null: nothing does
- * @returns {() => void} to be called when they have come
+ * @typedef {object} Pictures
+ * @property {Hit[]} hits
+ * @property {Hit} hit of them, that is shown first
+ * @property {string} unit of their distances
+ * @property {HTMLElement} opener the hit's own among their list
+ * @property {() => boolean} [mayGrow] whether more hits come
+ * @property {File | null} [kept] stands beside the others in place of the query; null: nothing does
  */
-export function openLightbox(entry, hits, hit, unit, opener, mayGrow = () => false, kept) {
+
+/**
+ * @param {import("./navigation.js").Entry} entry
+ * @param {Pictures} pictures
+ * @returns {() => void} to be called when more have come
+ */
+export function openLightbox(entry, { hits, hit, unit, opener, mayGrow = () => false, kept }) {
   const isSearch = kept === undefined;
   const list = opener.closest(".tiles") ?? byId("results");
   const under = current();
@@ -168,8 +172,7 @@ export function openLightbox(entry, hits, hit, unit, opener, mayGrow = () => fal
       ask(`/v1/images/${kept.id}`).then((known) => enlarge(image, known), () => {});
       return;
     }
-    const { id } = entry.asked;
-    const crop = id !== null && hasExamples(entry.asked) ? null : entry.asked.crop; // then the whole is asked
+    const { id, crop } = entry.asked;
     const put = (/** @type {HTMLImageElement} */ picture) =>
       asked.content.replaceChildren(crop === null ? picture : partOf(picture, crop));
     const image = element("img", { src, alt: "The query" });

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -47,12 +48,12 @@ def started_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def watched_page(browser: Browser) -> Iterator[Page]:
+def watched_page(browser: Browser, **options: Any) -> Iterator[Page]:
     """A page that must not fail, neither by an exception nor by an error that its console shows.
 
     There, browsers report requests that fail, too; tests let some of them fail.
     """
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -7,6 +7,9 @@ import json
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -26,6 +29,8 @@ from tests.conftest import CLOSENESS, listening
 from tests.reverse_proxy import reverse_proxy
 
 pytestmark = pytest.mark.browser
+
+COMMAND = Path(sys.executable).with_name("hashsearch")
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +194,15 @@ def test_more_pictures_come_by_scrolling_also_after_a_failure(page, picture, add
     ids = tiles(page).evaluate_all("all => all.map(one => Number(one.dataset.id))")
     expected = answer_of(address, picture, f"/v1/search?k={len(ids)}")["hits"]
     assert ids == [hit["id"] for hit in expected]
+
+
+def test_a_photograph_that_is_taken_is_searched_for(browser, address, picture):
+    with watched_page(browser, has_touch=True) as page:
+        page.goto(address)
+        taken = page.get_by_label("Take a photograph")
+        expect(page.locator("label", has=taken)).to_be_visible()
+        taken.set_input_files(picture)
+        expect(tiles(page)).to_have_count(60)
 
 
 def test_a_dropped_picture_is_searched_for(page, picture):
@@ -1355,6 +1369,31 @@ def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, addr
     page.get_by_role("link", name="Gallery").click()
     expect(page).to_have_url(f"{address}/?view=gallery&id={number}")
     expect(main.get_by_role("heading", name="Labels")).to_be_visible()
+
+
+def test_the_progress_of_a_job_is_shown_until_it_is_done(page, gallery, image_files, tmp_path):
+    shutil.copytree(image_files, tmp_path / "more")
+    for path in (tmp_path / "more").rglob("*.*"):
+        path.write_bytes(path.read_bytes() + b"of another file")
+    command = (COMMAND, "index", tmp_path / "more", "--gallery", gallery.folder, "--workers", "1")
+    with (
+        listening(gallery.folder) as address,
+        subprocess.Popen(command, stderr=subprocess.DEVNULL) as job,
+    ):
+        try:
+            page.wait_for_timeout(100)
+            while (httpx2.get(f"{address}/v1/gallery").json()["job"] or {})["state"] != "running":
+                page.wait_for_timeout(20)
+            job.send_signal(signal.SIGSTOP)
+            page.goto(f"{address}/?view=gallery")
+            newest = page.locator(".card", has_text="Newest job")
+            expect(newest).to_contain_text("index: at work")
+            expect(newest.get_by_role("progressbar")).to_be_visible()
+        finally:
+            job.send_signal(signal.SIGCONT)
+        expect(newest).to_contain_text("index: done", timeout=20_000)
+        expect(newest.get_by_role("progressbar")).to_have_count(0)
+        expect(page.get_by_role("heading", name="600 pictures")).to_be_visible()
 
 
 def test_files_that_could_not_be_read_are_listed_once_however_often_they_are_asked_for(

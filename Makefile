@@ -43,11 +43,11 @@ venv: .venv/dev ## install everything into .venv
 .venv/bin/python:
 	$(PYTHON) -m venv --without-pip .venv
 
-# Install again only if the files that list the packages have changed.
+# Install again only if the files that list the packages have changed. Each has what demo needs.
 .venv/demo .venv/dev .venv/bench: .venv/%: pyproject.toml constraints.txt | .venv/bin/python
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[demo,heic$(if $(filter-out demo,$*),$(comma)$*)]'
-	touch $@
+	touch .venv/demo $@
 
 # TypeScript and a maker of clients, with which tests check the page and the OpenAPI document. Where
 # npm or its network is missing, those tests are skipped.

@@ -1,5 +1,6 @@
 """Groups of duplicates over HTTP, beside the library's."""
 
+import io
 import shutil
 import threading
 import time
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
@@ -249,8 +251,10 @@ def test_a_group_of_many_files_with_the_same_bytes_is_cut_before_they_are_looked
     gallery, tmp_path, photograph, monkeypatch
 ):
     (tmp_path / "copies").mkdir()
+    with Image.open(io.BytesIO(photograph)) as image:
+        image.resize((64, 43)).save(tmp_path / "small.png")
     for number in range(1200):
-        (tmp_path / "copies" / f"{number:04}.jpg").write_bytes(photograph)
+        shutil.copy(tmp_path / "small.png", tmp_path / "copies" / f"{number:04}.png")
     index(gallery, tmp_path / "copies")
     with serving(gallery.folder) as client:
         first_page(client, "radius=0")  # computes the groups

@@ -2,8 +2,10 @@
 
 import { hasQuery, NOTHING } from "./address.js";
 import { showComparison } from "./compare.js";
+import { showDuplicates } from "./duplicates.js";
 import { showFound } from "./find.js";
 import { gallery } from "./facts.js";
+import { showGallery } from "./gallery.js";
 import { askById, askFor, begin, fail, go, searches, shown } from "./navigation.js";
 import { fileOf } from "./pictures.js";
 import { keepSelection } from "./picks.js";
@@ -21,27 +23,9 @@ const TITLES = { find: "Search", compare: "Compare", duplicates: "Duplicates", g
 const VIEWS = {
   find: showFound,
   compare: showComparison,
-  /** @type {typeof showFound} */
-  duplicates: async (entry, signal) =>
-    (await part(import("./duplicates.js"), signal)).showDuplicates(entry, signal),
-  /** @type {typeof showFound} */
-  gallery: async (entry, signal) =>
-    (await part(import("./gallery.js"), signal)).showGallery(entry, signal),
+  duplicates: showDuplicates,
+  gallery: showGallery,
 };
-
-/**
- * A module that is loaded when it is first needed.
- * @template T
- * @param {Promise<T>} loading
- * @param {AbortSignal} signal
- */
-async function part(loading, signal) {
-  const loaded = await loading.catch(() => {
-    throw new Problem("the service cannot be reached; reload this page to try again");
-  });
-  signal.throwIfAborted();
-  return loaded;
-}
 
 /**
  * @param {Entry} entry

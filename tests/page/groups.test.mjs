@@ -4,9 +4,9 @@ import { test } from "node:test";
 import { rowsOf, wordOf } from "../../service/static/page/groups.js";
 
 test("a group's rows have the columns of an exported list", () => {
-  const file = { id: 7, uri: "a.jpg", label: null, width: 4, height: 3, size: 9, distance: 0, keep: true };
+  const file = { id: 7, uri: "%C3%A4%20b.jpg", label: null, width: 4, height: 3, size: 9, distance: 0, keep: true };
   assert.deepEqual(rowsOf(2, [file]), [
-    { group: 2, keep: 1, uri: "a.jpg", id: 7, distance: 0, width: 4, height: 3, size: 9 },
+    { group: 2, keep: 1, distance: 0, path: "ä b.jpg", width: 4, height: 3, size: 9, id: 7 },
   ]);
 });
 

@@ -207,11 +207,13 @@ function card(place, { diameter, diameter_is_lower_bound, n_files, files: all },
 function tile(file, kept, open) {
   const { id, uri, keep, distance, width, height } = file;
   const word = id === kept ? "same bytes" : file.closeness;
+  const folder = pathOf(uri).slice(0, -nameOf(uri).length - 1);
   return element(
     "li",
     { className: keep ? "tile kept" : "tile", data: { id: String(id) } },
     opener(file, open),
     element("p", { className: "name", title: pathOf(uri) }, nameOf(uri)),
+    folder && element("p", { className: "folder", title: folder }, element("bdi", {}, folder)),
     element(
       "p",
       { className: "said" },

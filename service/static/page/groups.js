@@ -1,5 +1,7 @@
 /** Groups of duplicates, in words and as rows of a table. */
 
+import { pathOf } from "./words.js";
+
 /**
  * @typedef {{same: number, near: number, alike: number} | null} Closeness distances in bits
  *
@@ -25,6 +27,6 @@ export function wordOf(distance, closeness) {
  */
 export function rowsOf(group, files) {
   return files.map(({ keep, uri, id, distance, width, height, size }) => {
-    return { group, keep: Number(keep), uri, id, distance, width, height, size };
+    return { group, keep: Number(keep), distance, path: pathOf(uri), width, height, size, id };
   });
 }

@@ -4,7 +4,7 @@ import { csv, save } from "./csv.js";
 import { byId, element } from "./dom.js";
 import { go, searches, shown } from "./navigation.js";
 import { thumbnail } from "./service.js";
-import { nameOf, number } from "./words.js";
+import { nameOf, number, pathOf } from "./words.js";
 
 /** @typedef {import("./tiles.js").Hit} Hit */
 /** @typedef {import("./navigation.js").Entry} Entry */
@@ -128,7 +128,7 @@ export function examples(asked) {
       return chip;
     }),
   );
-  return chips.length > 0 && element("p", { className: "chips picked", role: "group", "aria-label": "Examples" }, ...chips);
+  return chips.length > 0 && element("p", { className: "chips picked", role: "group", "aria-label": "Examples" }, "Ranked by examples: ", ...chips);
 }
 
 /**
@@ -187,6 +187,7 @@ function action(label, press) {
 function rows() {
   return [...selected.values()].map(({ hit: { id, uri, label, distance, closeness }, unit }) => ({
     id,
+    path: pathOf(uri),
     uri,
     label,
     distance: unit ? distance : null,

@@ -25,6 +25,8 @@ const entries = new Map();
 let current;
 let controller = new AbortController();
 let turns = 0; // pictures that were given
+/** @type {Problem | null} */
+let refused = null; // why a picture was, until it is said beside what was shown before
 let uncover = () => {}; // takes away what lies over the results
 /** @type {(entry: Entry, signal: AbortSignal) => Promise<void>} */
 let draw;
@@ -105,7 +107,8 @@ export function layOver(close) {
 }
 
 /**
- * Search for a picture, of which nothing else is known.
+ * Search for a picture, of which nothing else is known. If the service refuses it, what was shown
+ * before is shown again.
  * @param {Blob} file
  */
 export async function askFor(file) {
@@ -114,7 +117,10 @@ export async function askFor(file) {
     busy(true);
     const [before, picture] = [current, await prepared(file)];
     if (turn !== turns || before !== current) return; // something else is asked meanwhile
-    await go(kept(), { picture });
+    const failed = await go(kept(), { picture });
+    if (!(failed instanceof Problem) || failed.mayPass || current.picture !== picture) return;
+    refused = failed;
+    history.back();
   } catch (error) {
     fail(error);
   }
@@ -160,7 +166,10 @@ export function codeIsKnown(entry, code) {
  */
 export const searches = (view) => (view === "compare" ? view : "find");
 
-/** @param {Entry} entry */
+/**
+ * @param {Entry} entry
+ * @returns {Promise<unknown>} what went wrong, and was said
+ */
 async function show(entry) {
   controller.abort();
   controller = new AbortController();
@@ -170,10 +179,13 @@ async function show(entry) {
   try {
     await draw(entry, signal);
     if (entry.scroll !== null) scrollTo({ top: entry.scroll });
+    if (refused) fail(refused);
+    refused = null;
   } catch (error) {
     if (!signal.aborted) {
       clear(error instanceof Problem && error.mayPass && again(() => show(entry)));
       fail(error);
+      return error;
     }
   } finally {
     if (!signal.aborted) busy(false);

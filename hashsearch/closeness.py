@@ -8,7 +8,7 @@ MEANINGS = {
     "same": "as near as 95% of recompressed and resized copies are",
     "near": "as near as 95% of slightly cropped and of mirrored pictures are",
     "alike": "nearer than all but 1 in 10,000 pairs of unlike pictures",
-    "far": "as far as unlike pictures may be",
+    "far": "no nearer than unlike pictures may be",
 }
 
 

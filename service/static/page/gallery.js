@@ -234,9 +234,9 @@ function model({ fingerprint, generation, closeness }) {
   const copy = copyButton("Copy the fingerprint", () => fingerprint);
   copy.className = "small";
   const meaning = closeness
-    ? `Of a code's 256 bits, at most ${closeness.same} differ between copies of a picture (same), ` +
-      `and at most ${closeness.near} after a crop or mirroring (near). Up to ${closeness.alike}, ` +
-      "pictures are alike; beyond, they are as far apart as chance brings unlike pictures."
+    ? `In 95 of 100 cases, at most ${closeness.same} of a code's 256 bits differ between copies of a ` +
+      `picture (same), and at most ${closeness.near} after a slight crop or mirroring (near). Up to ` +
+      `${closeness.alike}, pictures are alike; beyond, the code alone cannot tell like from unlike.`
     : "It was not measured what distances between this model's codes mean.";
   const named = element("span", {}, code(fingerprint), " ", copy);
   return [facts([["fingerprint", named], ["generation", number(generation)]]), p(meaning)];

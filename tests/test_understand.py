@@ -176,7 +176,9 @@ def test_the_slider_sets_the_radius_and_says_how_many_pictures_are_within(page, 
         f"{sum(counts)} pictures, {np.flatnonzero(counts)[0]} to {np.flatnonzero(counts)[-1]} bits "
         f"away; {sum(counts[: alike + 1])} within {alike} bits, beyond which chance begins."
     )
-    expect(distances).to_contain_text("right of the dashed line, pictures with nothing in common")
+    expect(distances).to_contain_text(
+        "right of the dashed line, unlike pictures mix with like ones"
+    )
     last = int(slider.get_attribute("max"))
     slider.focus()
     for _ in range(60):
@@ -233,6 +235,7 @@ def test_scrolling_over_the_histogram_by_a_finger_sets_nothing(browser, address)
     page = context.new_page()
     page.goto(f"{address}/?id=3")
     plot, output = page.locator(".distances .plot"), page.locator(".distances output")
+    page.get_by_text("Narrow the search").click()
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     x, y = box["x"] + box["width"] / 3, box["y"] + box["height"] / 2

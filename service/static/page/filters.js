@@ -30,7 +30,14 @@ export function narrowing(entry, labels, ...others) {
  * @param {Label[]} labels
  */
 export function filters(entry, labels) {
-  return element("div", { className: "filters" }, narrowing(entry, labels, once(entry)), distances(entry));
+  const former = document.querySelector(".in-find");
+  const isWide = matchMedia("(min-width: 36rem)").matches; // elsewhere, pictures come first
+  return element(
+    "details",
+    { className: "in-find", open: former instanceof HTMLDetailsElement ? former.open : isWide },
+    element("summary", {}, "Narrow the search"),
+    element("div", { className: "filters" }, narrowing(entry, labels, once(entry)), distances(entry)),
+  );
 }
 
 /**
@@ -40,7 +47,9 @@ export function filters(entry, labels) {
 function folders({ asked: { folder } }) {
   const chips = element("div", { className: "chips" });
   const path = folder === null ? "all folders" : folderName(pathOf(folder));
-  const list = element("details", {}, element("summary", {}, `Folder: ${path}`), chips);
+  const wasOpen = document.querySelector(".in-folders[open]") !== null;
+  const summary = element("summary", {}, `Folder: ${path}`);
+  const list = element("details", { className: "in-folders", open: wasOpen }, summary, chips);
   /** @param {string | null} after */
   const within = async (after) => {
     const said = new URLSearchParams({ prefix: folder ?? "", ...(after && { after }) });

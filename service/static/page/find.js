@@ -26,7 +26,7 @@ const FEW = 8; // hits that are shown where none is close
  * @param {Entry} entry
  * @param {AbortSignal} signal
  */
-export const showFound = (entry, signal) => awaited(show(entry, signal), ".filters", signal);
+export const showFound = (entry, signal) => awaited(show(entry, signal), ".in-find", signal);
 
 /**
  * @param {Entry} entry
@@ -58,8 +58,8 @@ async function show(entry, signal) {
   await atRest();
   signal.throwIfAborted();
   const title = element("h2", { id: "found", tabIndex: -1 });
-  const said = headline(answer, closeness);
   const shown = hits(entry, closeness, signal, (hidden) => {
+    const said = headline(answer, closeness, hidden);
     title.textContent = hidden ? `${said}, ${counted(hidden, "near-duplicate")} hidden` : said;
   });
   byId("status").textContent = title.textContent;
@@ -93,12 +93,14 @@ async function countsOf({ asked, picture }, { code, histogram }, signal) {
  * How many pictures are close.
  * @param {any} answer
  * @param {{alike: number} | null} closeness
+ * @param {number} hidden of them
  */
-function headline({ hits, histogram, asked: { radius } }, closeness) {
+function headline({ hits, histogram, asked: { radius } }, closeness, hidden) {
   if (!hits.length) return radius === null ? "No picture to be found" : "No picture is this close";
   if (isFar(hits[0])) return "Nothing close";
   if (!histogram || !closeness) return "The nearest pictures";
-  return counted(sums(histogram)[Math.min(closeness.alike, radius ?? Infinity)], "close picture");
+  const close = sums(histogram)[Math.min(closeness.alike, radius ?? Infinity)];
+  return counted(close - hidden, "close picture");
 }
 
 /** @param {Hit} hit */
@@ -136,8 +138,8 @@ function hits(entry, closeness, signal, say) {
   return element(
     "section",
     { className: "unlike" },
-    element("p", { className: "end" }, NOTHING_CLOSE),
-    element("h3", {}, "The nearest pictures, all unlike yours"),
+    element("p", { className: "end" }, nothingClose(asked)),
+    element("h3", {}, "The nearest pictures"),
     list,
     rest,
   );
@@ -201,9 +203,13 @@ function hits(entry, closeness, signal, say) {
   }
 }
 
-const LINE = "Here likeness ends: unlike pictures may be as near as those that follow.";
-const NOTHING_CLOSE =
-  "No picture of this gallery is closer to yours than chance brings unlike pictures.";
+const LINE = "Here likeness ends: from here on, the code alone cannot tell like pictures from unlike ones.";
+
+/** @param {import("./address.js").Asked} asked */
+function nothingClose({ label, folder }) {
+  const among = label === null && folder === null ? "of this gallery" : "among those chosen";
+  return `The code is not sure of any picture ${among}: unlike pictures may be as near as these.`;
+}
 
 /** @param {Hit[]} hits */
 const lastOf = ({ length }) => `The list ends here, with the ${number(length)} nearest pictures.`;

@@ -11,8 +11,8 @@ const SETTLES_MS = 350; // after the last key
 const ENDS = ["pointerup", "pointercancel"];
 
 const BARS = "Each bar counts the pictures at one distance, the most alike at the left";
-const CHANCE = "right of the dashed line, pictures with nothing in common come as near by chance";
-const UNMEASURED = "how near pictures with nothing in common come by chance was not measured for this gallery’s model";
+const CHANCE = "right of the dashed line, unlike pictures mix with like ones";
+const UNMEASURED = "how near unlike pictures come by chance was not measured for this gallery’s model";
 
 /** @type {Promise<void> | null} */
 let moving = null;
@@ -92,7 +92,8 @@ export function distances(entry) {
     queueMicrotask(() => input.focus({ preventScroll: true })); // as the slider that it replaces
   }
   const label = element("label", {}, "Within ", output);
-  return element("div", { className: "distances" }, plot, input, label, summary, meaning);
+  const about = element("details", {}, element("summary", {}, "What the bars mean"), meaning);
+  return element("div", { className: "distances" }, plot, input, label, summary, about);
 
   /** Begin to move the slider, or go on; without a pointer, it rests a while after the last key. */
   function move() {
@@ -168,7 +169,8 @@ export function summaryOf(counts, alike) {
   const all = within[within.length - 1];
   if (!all) return "There is no picture to be found.";
   const [least, most] = [counts.findIndex(Boolean), counts.findLastIndex(Boolean)];
-  const whole = `${counted(all, "picture")}, ${least} to ${most} bits away`;
+  const away = least === most ? counted(least, "bit") : `${least} to ${most} bits`;
+  const whole = `${counted(all, "picture")}, ${away} away`;
   if (alike === null) return `${whole}.`;
   return `${whole}; ${number(within[alike])} within ${alike} bits, beyond which chance begins.`;
 }

@@ -58,12 +58,13 @@ async function copyOf(file) {
 }
 
 /**
- * The first picture of a drop or a paste. Throws Problem if it holds something else.
+ * The picture of a drop or a paste. Throws Problem if it holds something else, or several.
  * @param {DataTransfer} given
  * @returns {File}
  */
 export function fileOf(given) {
-  const [file] = given.files;
+  const [file, ...others] = given.files;
   if (!file) throw new Problem("only a picture's file can be dropped; save the picture first");
+  if (others.length) throw new Problem("one picture is searched for at a time; drop one alone");
   return file;
 }

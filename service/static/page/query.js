@@ -12,6 +12,7 @@ import { hideUnderstanding, understand } from "./understand.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
 
+const REMEMBERED = "What the code remembers: a link keeps no picture.";
 const PANORAMA = 2.5; // times as long as it is high, or as high as it is long
 
 /** @type {string | null} */
@@ -48,7 +49,8 @@ function showPicture(entry) {
     showNext();
   });
   const whole = element("div", { className: "whole" }, image);
-  frame.replaceChildren(whole);
+  const isCode = !picture && asked.id === null;
+  frame.replaceChildren(whole, ...(isCode ? [element("p", {}, REMEMBERED)] : []));
   showNext();
   // With examples, the query's code is sent, and not a part of its picture.
   if (hasExamples(asked) || !hasPicture) return;

@@ -18,7 +18,9 @@ export const METHODS = JSON.parse(document.documentElement.dataset.methods ?? "[
 export const HAS_PICTURES = document.documentElement.dataset.pictures === "true";
 
 /** @type {Promise<any> | null} */
-let asked = null;
+let asked = null; // last
+/** @type {Promise<any> | null} */
+let known = null; // last that was answered
 
 /**
  * The gallery's description, asked for once while the page is open.
@@ -26,11 +28,13 @@ let asked = null;
  */
 export function gallery({ renew = false } = {}) {
   if (asked && !renew) return asked;
-  const former = asked;
   const now = ask("/v1/gallery");
   asked = now;
-  now.catch(() => {
-    if (asked === now) asked = former; // what is shown already needs it
-  });
+  now.then(
+    () => (known = now),
+    () => {
+      if (asked === now) asked = known; // what is shown already needs it
+    },
+  );
   return now;
 }

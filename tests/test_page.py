@@ -124,7 +124,7 @@ def test_where_nothing_is_close_the_page_says_so(page, measured):
     expect(page.get_by_role("heading", name="The nearest pictures")).to_be_visible()
     expect(tiles(page)).to_have_count(8)
     assert set(tiles(page).locator(".word").all_inner_texts()) == {"far"}
-    expect(page.locator("#query-picture")).to_contain_text("a link keeps no picture")
+    expect(page.locator("#query-picture")).to_contain_text("its picture is not at hand")
     page.get_by_role("button", name="Show more of the others").press("Enter")
     expect(tiles(page).nth(8).locator(".picture")).to_be_focused()
     expect(tiles(page).nth(59)).to_be_attached()
@@ -293,7 +293,7 @@ def test_a_format_that_the_browser_cannot_show_is_searched_for(page, picture, tm
 
 
 def test_a_file_that_is_not_an_image_shows_a_problem_and_the_page_stays_usable(
-    page, picture, tmp_path
+    page, picture, tmp_path, address
 ):
     (tmp_path / "notes.txt").write_text("hello")
     page.set_input_files("#file", tmp_path / "notes.txt")
@@ -308,6 +308,12 @@ def test_a_file_that_is_not_an_image_shows_a_problem_and_the_page_stays_usable(
     expect(page.locator("#problem")).to_contain_text("not an image in an accepted format")
     expect(tiles(page)).to_have_count(60)
     expect(page).to_have_url(code)
+    page.goto(f"{address}/?id=999999")
+    page.set_input_files("#file", tmp_path / "notes.txt")
+    expect(page.locator("#problem")).to_contain_text("not an image in an accepted format")
+    upload(page, picture)
+    expect(tiles(page)).to_have_count(60)
+    expect(page.locator("#problem")).to_be_hidden()
 
 
 def query_is_shown_by_nothing(page: Page) -> None:

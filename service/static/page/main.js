@@ -44,7 +44,10 @@ async function draw(entry, signal) {
   }
   try {
     if (asked.crop && !entry.picture && asked.id !== null) {
-      entry.picture = await pictureOf(asked.id, signal);
+      entry.picture = await pictureOf(asked.id, signal).catch((error) => {
+      if (!signal.aborted) showQuery(entry); // and not the former one
+      throw error;
+    });
     }
     keepSelection(entry);
     if (isSearch) {

@@ -17,7 +17,7 @@ import { Problem } from "./service.js";
  * @property {import("./question.js").Question} [question] whose answer that is
  */
 
-const MOST_KEPT = 100; // entries; older ones are asked for again
+const MOST_KEPT = 100; // entries; those not shown for longest are asked for again
 
 /** @type {Map<string, Entry>} */
 const entries = new Map();
@@ -36,7 +36,8 @@ let draw;
  * @param {Entry} entry
  */
 function keep(key, entry) {
-  entries.set(key, entry);
+  entries.delete(key);
+  entries.set(key, entry); // as the last one
   const [oldest] = entries.keys();
   if (entries.size > MOST_KEPT) entries.delete(oldest);
 }
@@ -120,6 +121,7 @@ export async function askFor(file) {
     const failed = await go(kept(), { picture });
     if (!(failed instanceof Problem) || failed.mayPass || current.picture !== picture) return;
     refused = failed;
+    entries.delete(history.state.key); // Forward does not send it again
     history.back();
   } catch (error) {
     fail(error);
@@ -174,17 +176,18 @@ async function show(entry) {
   controller.abort();
   controller = new AbortController();
   const { signal } = controller;
+  const said = refused;
+  refused = null;
   byId("problem").hidden = true;
   busy(true);
   try {
     await draw(entry, signal);
     if (entry.scroll !== null) scrollTo({ top: entry.scroll });
-    if (refused) fail(refused);
-    refused = null;
+    if (said) fail(said);
   } catch (error) {
     if (!signal.aborted) {
       clear(error instanceof Problem && error.mayPass && again(() => show(entry)));
-      fail(error);
+      fail(said ?? error);
       return error;
     }
   } finally {
@@ -194,18 +197,18 @@ async function show(entry) {
 
 /** Show what the address says: at the start, and when Back or Forward was pressed. */
 function showAddress() {
-  const key = history.state?.key;
-  current = entries.get(key) ?? {
+  const key = history.state?.key ?? String(Math.random());
+  const known = entries.get(key);
+  current = known ?? {
     asked: askedOf(location.search, METHODS.map(({ name }) => name), HAS_PICTURES),
     picture: null,
     answer: null,
     scroll: 0,
   };
-  if (!entries.has(key)) {
-    const made = key ?? String(Math.random());
-    keep(made, current);
+  keep(key, current);
+  if (!known) {
     const address = location.pathname + addressOf(current.asked);
-    history.replaceState({ ...history.state, key: made }, "", address);
+    history.replaceState({ ...history.state, key }, "", address);
   }
   return show(current);
 }

@@ -93,7 +93,8 @@ function selector(hit, unit, properties) {
  */
 function pick(id, kind) {
   const { asked, picture } = shown();
-  if (picture && asked.code === null) return; // until it is known what they stand beside
+  const isOfPicture = picture !== null || asked.crop !== null;
+  if (isOfPicture && asked.code === null) return; // until it is known what they stand beside
   const changes = Object.fromEntries(
     SIGNS.map(([one]) => {
       const others = asked[one].filter((other) => other !== id);

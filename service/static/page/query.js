@@ -12,7 +12,7 @@ import { hideUnderstanding, understand } from "./understand.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
 
-const REMEMBERED = "What the code remembers: a link keeps no picture.";
+const REMEMBERED = "What this code decodes to; its picture is not at hand.";
 const PANORAMA = 2.5; // times as long as it is high, or as high as it is long
 
 /** @type {string | null} */

@@ -31,7 +31,8 @@ from hashsearch.models.card import PRETRAINED, read_card
 from hashsearch.sources import DataFolders, open_source
 
 DOCS = Path(__file__).parents[1] / "docs/page.md"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+NAMES = ("chromium", "chromium-headless-shell", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 TIMES = 50  # that each is measured; the photographs are as many
 WIDE = 4000  # pixels, of a large photograph
 

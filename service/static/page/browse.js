@@ -73,6 +73,7 @@ export function browser(entry, signal) {
   const list = element("ol", { className: "tiles" });
   const rest = element("div", {});
   let sayMore = () => {}; // to what is shown large
+  let hasFailed = false; // what was to come next
   /** @type {{images: Hit[], next: string | null}} */
   const answer = (entry.answer ??= { images: [], next: "" });
   const said = new URLSearchParams({ limit: String(PAGE), codes: "true" });
@@ -82,6 +83,7 @@ export function browser(entry, signal) {
   const load = async () => {
     if (answer.next) said.set("after", answer.next);
     rest.replaceChildren(skeleton(12));
+    hasFailed = false;
     try {
       const page = await ask(`/v1/images?${said}`, { signal });
       const first = answer.images.length;
@@ -90,14 +92,17 @@ export function browser(entry, signal) {
       show(answer.images.slice(first));
       sayMore();
     } catch (error) {
-      if (!signal.aborted) rest.replaceChildren(trouble(error, load));
+      if (signal.aborted) return;
+      rest.replaceChildren(trouble(error, load));
+      hasFailed = true;
+      sayMore();
     }
   };
   /** @param {Hit} image */
   const tileOf = (image) =>
     tile(image, (opener) => {
       const pictures = { hits: answer.images, hit: image, unit: "", opener, kept: null };
-      sayMore = openLightbox(entry, { ...pictures, mayGrow: () => answer.next !== null });
+      sayMore = openLightbox(entry, { ...pictures, mayGrow: () => !hasFailed && answer.next !== null });
     });
   /** @param {Hit[]} images */
   const show = (images) => {

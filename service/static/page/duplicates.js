@@ -207,12 +207,13 @@ function card(place, { diameter, diameter_is_lower_bound, n_files, files: all },
 function tile(file, kept, open) {
   const { id, uri, keep, distance, width, height } = file;
   const word = id === kept ? "same bytes" : file.closeness;
-  const folder = pathOf(uri).slice(0, -nameOf(uri).length - 1);
+  const [path, name] = [pathOf(uri), nameOf(uri)];
+  const folder = path.endsWith(`/${name}`) && path.slice(0, -name.length - 1); // added files have none
   return element(
     "li",
     { className: keep ? "tile kept" : "tile", data: { id: String(id) } },
     opener(file, open),
-    element("p", { className: "name", title: pathOf(uri) }, nameOf(uri)),
+    element("p", { className: "name", title: path }, name),
     folder && element("p", { className: "folder", title: folder }, element("bdi", {}, folder)),
     element(
       "p",
@@ -258,7 +259,9 @@ function exporter(radius, signal) {
       }
       save(`duplicates-${radius}-bits.csv`, csv(rows));
     } catch (error) {
-      if (!signal.aborted) button.after((failed = trouble(error, work)));
+      const isOld = error instanceof Problem && error.code === "list-changed";
+      const why = isOld ? new Problem("the gallery has changed; export again") : error;
+      if (!signal.aborted) button.after((failed = trouble(why, work)));
     }
     button.ariaDisabled = "false";
     button.textContent = title;

@@ -196,7 +196,10 @@ function hits(entry, closeness, signal, say) {
         await loadMore(entry, signal);
         add();
       } catch (error) {
-        if (!signal.aborted) rest.replaceChildren(trouble(error, loadOnScrolling));
+        if (signal.aborted) return;
+        rest.replaceChildren(trouble(error, loadOnScrolling));
+        mayGrow = false; // before it is tried again
+        sayMore();
       }
     };
     whenSeen(sentinel, next, signal);

@@ -3,6 +3,7 @@
 import { copyButton } from "./clipboard.js";
 import { boxOf } from "./crop.js";
 import { byId, element } from "./dom.js";
+import { HAS_PICTURES } from "./facts.js";
 import { layOver, shown as current } from "./navigation.js";
 import { toolsInWords } from "./picks.js";
 import { ask, reconstruction, ROOT, thumbnail } from "./service.js";
@@ -86,7 +87,7 @@ export function openLightbox(entry, { hits, hit, unit, opener, mayGrow = () => f
     controller.abort();
     dialog.remove();
     // The focus returns to what was shown last.
-    if (current() === under) (tileOf(hits[place]) ?? opener).focus();
+    if (current() === under) (tileOf(hits[place]) ?? opener).focus({ preventScroll: true });
   });
   showQuery();
   show();
@@ -163,7 +164,7 @@ export function openLightbox(entry, { hits, hit, unit, opener, mayGrow = () => f
 
   function showQuery() {
     const small = byId("query-picture").querySelector("img");
-    const src = isSearch ? small?.src : kept && thumbnail(kept.id);
+    const src = isSearch ? small?.src : kept && smallOf(kept);
     asked.figure.hidden = !src;
     if (!src) return;
     if (kept) {
@@ -190,7 +191,7 @@ export function openLightbox(entry, { hits, hit, unit, opener, mayGrow = () => f
     title.textContent = nameOf(shown.uri);
     sayPlace();
     tileOf(shown)?.scrollIntoView({ block: "nearest" });
-    const image = element("img", { src: thumbnail(shown.id), alt: title.textContent });
+    const image = element("img", { src: smallOf(shown), alt: title.textContent });
     found.content.replaceChildren(image);
     if (kept) {
       asked.figure.hidden = shown === kept;
@@ -258,6 +259,9 @@ function partOf(image, crop) {
   part.getContext("2d")?.drawImage(image, -left * naturalWidth, -top * naturalHeight);
   return part;
 }
+
+/** @param {Hit} image */
+const smallOf = ({ id, code }) => (code && !HAS_PICTURES ? reconstruction(code) : thumbnail(id));
 
 /** @param {number} id */
 const originalOf = (id) => `${ROOT}/v1/images/${id}/original`;

@@ -83,6 +83,7 @@ async function refresh() {
   } catch (error) {
     if (entry !== shown) return;
     panel.root.classList.add("failed");
+    panel.root.ariaBusy = "false";
     fail(error);
   }
 }

@@ -92,4 +92,4 @@ def test_the_training_benchmark_times_teacher_and_student(monkeypatch, capsys):
         _, _, speed, operations, _, share, _ = line.split("|")
         assert float(speed.replace(",", "")) > 0
         assert least < float(operations) < most
-        assert 0 < float(share.strip(" %")) < 100
+        assert 0 <= float(share.strip(" %")) < 100  # a busy machine has less than 1%

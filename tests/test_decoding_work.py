@@ -18,10 +18,11 @@ from tests.image_bytes import after_start, bmp, chunk, png, progressive_jpeg, se
 
 
 def seconds(refused: bytes, match: str) -> float:
-    started = time.perf_counter()
+    """Of the processor, whatever else is at work."""
+    started = time.thread_time()
     with pytest.raises(ImageTooLarge, match=match):
         decode(refused)
-    return time.perf_counter() - started
+    return time.thread_time() - started
 
 
 def test_a_large_jpeg_of_many_scans_is_refused_at_once():

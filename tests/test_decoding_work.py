@@ -36,10 +36,10 @@ def test_the_scans_of_a_sequential_jpeg_cost_nothing_after_the_first():
     """libjpeg refuses a second scan if the first holds every component."""
     data = progressive_jpeg(8000, 500)
     at = data.index(b"\xff\xc2") + 1
-    started = time.perf_counter()
+    started = time.thread_time()
     with contextlib.suppress(InvalidImage):
         decode(data[:at] + b"\xc0" + data[at + 1 :])
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2
 
 
 @pytest.mark.parametrize(
@@ -214,10 +214,10 @@ def test_ordinary_progressive_jpegs_of_full_size_are_read():
 def test_boxes_do_not_read_what_follows_them(boxes):
     """Each of these small boxes would be read as 100 kB of the others, in minutes together."""
     meta = box(b"meta", bytes(4) + boxes + box(b"free", bytes(200_000)))
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(InvalidImage, match="damaged or cut short"):
         decode(box(b"ftyp", b"heic\0\0\0\0mif1heic") + meta)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @pytest.mark.parametrize("text", [b"\n" * 999_997 + b"zz", b"x" * 1_000_000 + b"\n" * 3 + b"z"])
@@ -225,6 +225,6 @@ def test_many_damaged_texts_of_a_png_cost_no_more_than_one(text):
     packed = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text, 9))
     xmp = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(text, 9)[:-9])
     data = png(2, 8, bytes(97 * 32), packed * 2000, xmp * 2000)
-    started = time.perf_counter()
+    started = time.thread_time()
     assert decode(data).width == 32
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1

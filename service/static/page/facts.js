@@ -20,20 +20,21 @@ export const HAS_PICTURES = document.documentElement.dataset.pictures === "true"
 /** @type {Promise<any> | null} */
 let asked = null; // last
 /** @type {Promise<any> | null} */
-let known = null; // last that was answered
+let known = null; // last that was answered; what is shown already needs no other
 
 /**
  * The gallery's description, asked for once while the page is open.
  * @param {{renew?: boolean}} [how] renew: ask again
  */
 export function gallery({ renew = false } = {}) {
-  if (asked && !renew) return asked;
+  const former = known ?? asked;
+  if (former && !renew) return former;
   const now = ask("/v1/gallery");
   asked = now;
   now.then(
     () => (known = now),
     () => {
-      if (asked === now) asked = known; // what is shown already needs it
+      if (asked === now) asked = null;
     },
   );
   return now;

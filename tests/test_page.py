@@ -867,7 +867,8 @@ def test_two_or_three_methods_are_chosen_and_the_stages_of_their_time_shown(page
     assert all(name.locator("span").inner_text() for name in names.all())
     times = [float(time.split()[0]) for time in page.locator(".timing dd").all_inner_texts()]
     whole = float(page.locator(".timing summary").inner_text().split()[0])
-    assert sum(times) == pytest.approx(whole, abs=0.06 * len(times) + 0.5)
+    rounded = sum(0.5 if time >= 10 else 0.05 for time in (*times, whole))
+    assert sum(times) == pytest.approx(whole, abs=rounded + 0.01)
 
 
 def test_what_is_pressed_while_an_answer_is_awaited_counts(page, address):
@@ -915,7 +916,8 @@ def test_a_hit_whose_file_is_gone_says_so(page, picture, model_folder, tmp_path)
     (tmp_path / "pictures").mkdir()
     for name in ("gone.png", "kept.png"):
         with Image.open(picture) as image:
-            image.rotate(90 * (name == "kept.png")).save(tmp_path / "pictures" / name)
+            turned = image.rotate(90 * (name == "kept.png"))
+            turned.save(tmp_path / "pictures" / name, compress_level=1)  # other bytes than its own
     gallery = GalleryFolder.create(tmp_path / "g", model_folder)
     index_sources(gallery, [Folder(tmp_path / "pictures")], workers=1)
     add_image(gallery, gallery.encoder(), picture.read_bytes())

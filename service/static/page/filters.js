@@ -31,10 +31,12 @@ export function narrowing(entry, labels, ...others) {
  */
 export function filters(entry, labels) {
   const former = document.querySelector(".in-find");
+  const { label, folder, radius, once: isOnce } = entry.asked;
+  const isNarrowed = label !== null || folder !== null || radius !== null || isOnce;
   const isWide = matchMedia("(min-width: 36rem)").matches; // elsewhere, pictures come first
   return element(
     "details",
-    { className: "in-find", open: former instanceof HTMLDetailsElement ? former.open : isWide },
+    { className: "in-find", open: former instanceof HTMLDetailsElement ? former.open : isWide || isNarrowed },
     element("summary", {}, "Narrow the search"),
     element("div", { className: "filters" }, narrowing(entry, labels, once(entry)), distances(entry)),
   );

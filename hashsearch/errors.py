@@ -84,6 +84,10 @@ class WorkersFailed(HashSearchError):
     """Worker processes that cannot be started."""
 
 
+class ClusterError(HashSearchError):
+    """A cluster of machines that cannot be started, reached or used."""
+
+
 class TrainingError(HashSearchError):
     """A training that cannot start, or that failed."""
 

@@ -39,6 +39,7 @@ FLOORS = (
     ("retrieval",),
     ("evaluation",),
     ("jobs",),
+    ("distributed",),
     ("search_options",),
     ("open_gallery", "client"),
     ("face",),

@@ -23,7 +23,7 @@ with cluster():
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     names = {one.name() for one in processes}
     assert {"gcs_server", "raylet"} <= names, names
-    assert not any("dashboard.py" in " ".join(one.cmdline()) for one in processes)
+    assert not ray._private.worker._global_node.webui_url, "there is a dashboard"
     for one in processes:
         for socket in one.net_connections("inet"):
             if socket.status == psutil.CONN_LISTEN:

@@ -244,7 +244,7 @@ def test_an_image_whose_decoding_never_ends_fails_alone(gallery, pictures, monke
 def limit_workers(monkeypatch):
     monkeypatch.setattr(workers, "_CHUNK_LIMIT_S", 2.0)
     monkeypatch.setattr(workers, "_PER_IMAGE_S", 0.0)
-    monkeypatch.setattr(workers, "_IMAGE_LIMIT_S", 2.0)
+    monkeypatch.setattr(workers, "IMAGE_LIMIT_S", 2.0)
 
 
 class KillsOnReceipt(bytes):

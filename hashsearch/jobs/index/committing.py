@@ -6,7 +6,6 @@ from collections.abc import Set
 from concurrent.futures import Future
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hashsearch.gallery.catalog import Catalog
 from hashsearch.gallery.changes import Changes
@@ -15,6 +14,7 @@ from hashsearch.gallery.places import has_left_its_folder, put_existing_first
 from hashsearch.gallery.shards import MAX_ROWS, ShardWriter
 from hashsearch.jobs.index import reading
 from hashsearch.jobs.index.deciding import Decider, Outcome
+from hashsearch.jobs.index.executing import Columns
 from hashsearch.sources.base import added_path
 
 COMMIT_EVERY_S = 60.0  # a killed job loses at most the work of this time
@@ -43,7 +43,7 @@ class Committer:
     def __exit__(self, *exception: object) -> None:
         self.discard()
 
-    def take(self, outcome: Outcome, encoded: Future[dict[str, NDArray[np.uint8]]] | None) -> None:
+    def take(self, outcome: Outcome, encoded: Future[Columns] | None) -> None:
         """Write an outcome's rows when they are encoded; None if it has no new image."""
         if self._stopped:
             return
@@ -87,13 +87,13 @@ class Committer:
         for place in self._waiting.found:
             self.counts["moved" if place.is_moved else "duplicates"] -= 1
 
-    def _write(self, outcome: Outcome, encoded: dict[str, NDArray[np.uint8]]) -> None:
+    def _write(self, outcome: Outcome, encoded: Columns) -> None:
         columns = dict(encoded)
         if self.gallery.keeps("pixels"):
-            columns["pixels"] = outcome.tiny.reshape(len(outcome.tiny), -1)
+            columns["pixels"] = np.stack([one.tiny.reshape(-1) for one in outcome.new])
         if self._writer is None:
             self._writer = self.gallery.new_shard(columns)
-        self._writer.append(columns, outcome.thumbnails)
+        self._writer.append(columns, [one.thumbnail for one in outcome.new])
 
 
 def _former_places(catalog: Catalog, keys: Set[bytes]) -> list[tuple[str, bytes]]:

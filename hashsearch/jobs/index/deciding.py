@@ -6,15 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hashsearch.errors import InvalidImage
 from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.places import is_gone_at, is_lost
 from hashsearch.gallery.records import Failure, FoundPlace, KnownFile, NewImage
-from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.prepare import Prepared
 from hashsearch.jobs.index.reading import Chunk, note_label
 from hashsearch.sources.base import SourceImage
@@ -24,15 +20,11 @@ from hashsearch.sources.base import SourceImage
 class Outcome:
     """Outcome of one chunk.
 
-    tiny: (n, 32, 32, 3) uint8, of the n new images in `changes`; thumbnails: n JPEG files or
-    None. counts: number of images by outcome.
+    new: as they were prepared, the new images in `changes`. counts: number of images by outcome.
     """
 
     changes: Changes = field(default_factory=Changes)
-    tiny: NDArray[np.uint8] = field(
-        default_factory=lambda: np.empty((0, TINY_SIDE, TINY_SIDE, 3), np.uint8)
-    )
-    thumbnails: list[bytes | None] = field(default_factory=list)
+    new: list[Prepared] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
 
@@ -75,7 +67,6 @@ class Decider:
         changes.labelled += chunk.labelled
         changes.readable += [uri for uri in chunk.unchanged if uri in chunk.failed]
         outcome.counts.update(unchanged=len(chunk.unchanged), skipped=chunk.skipped)
-        tiny: list[NDArray[np.uint8]] = []
         for image, uri, result in zip(chunk.images, chunk.uris, results, strict=True):
             if isinstance(result, InvalidImage):
                 changes.failures.append(Failure(uri, str(result), image.size, image.mtime))
@@ -88,11 +79,8 @@ class Decider:
                 continue
             if self._is_new(outcome, image, uri, result.key, taken, lost, chunk.known.get(uri)):
                 changes.images.append(_new_image(image, uri, result))
-                outcome.thumbnails.append(result.thumbnail)
-                tiny.append(result.tiny)
+                outcome.new.append(result)
                 taken.add(result.key)
-        if tiny:
-            outcome.tiny = np.stack(tiny)
         outcome.counts.update(indexed=len(changes.images), failed=len(changes.failures))
         self.failed += len(changes.failures)
         with self._lock:

@@ -18,15 +18,13 @@ from hashsearch.gallery.changes import Changes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import COUNTS, UPDATE_EVERY_S, JobRecord
 from hashsearch.gallery.naming import join_nested, names_of
-from hashsearch.hardware import usable_cores
 from hashsearch.jobs.index.committing import Committer
 from hashsearch.jobs.index.deciding import Decider
-from hashsearch.jobs.index.encoding import EncodingPool
+from hashsearch.jobs.index.executing import Executor, LocalExecutor, StartExecutor
 from hashsearch.jobs.index.prepare import Prepared
 from hashsearch.jobs.index.pruning import SeenSource, missing_images, remarks_on_sources_away
 from hashsearch.jobs.index.pruning import prune as prune_source
 from hashsearch.jobs.index.reading import Chunk, chunks_of_all, read_ahead
-from hashsearch.jobs.index.workers import Workers
 from hashsearch.progress import ProgressReport, progress_report
 from hashsearch.sources.base import Source, file_at, is_gone, nothing_in
 from hashsearch.sources.excluding import Excludes, RestOfSource
@@ -69,7 +67,8 @@ def index_sources(
     gallery: GalleryFolder,
     sources: Sequence[Source],
     *,
-    workers: int,
+    workers: int | None = None,
+    executor: StartExecutor = LocalExecutor,
     max_failures: int | None = None,
     retry_failed: bool = False,
     prune: bool = False,
@@ -78,14 +77,16 @@ def index_sources(
     """Add every image of the sources that the gallery does not hold yet.
 
     Images whose path matches a pattern that the gallery excludes are left out.
-    max_failures: give up after more failures. retry_failed: try files again that earlier jobs
-    could not read; otherwise they are skipped until they change. prune: at the end, remove the
-    images that are gone from these sources, but only if all were read to their ends. stop: is
-    called between chunks; once it returns True, what was read is committed and the job ends.
+    workers: how many images are decoded at the same time; one for each core by default. executor:
+    where they are decoded and encoded. max_failures: give up after more failures. retry_failed: try
+    files again that earlier jobs could not read; otherwise they are skipped until they change.
+    prune: at the end, remove the images that are gone from these sources, but only if all were read
+    to their ends. stop: is called between chunks; once it returns True, what was read is committed
+    and the job ends.
     Raises GalleryBusy if another job runs, ArtifactMismatch if the gallery's pictures were decoded
-    by earlier image rules, TooManyFailures after what was read is committed, and InvalidSource if a
-    source breaks off, after the rest of it and the other sources were taken. After an error of the
-    disk, the last commit stands.
+    by earlier image rules, TooManyFailures after what was read is committed, what the executor
+    raises, and InvalidSource if a source breaks off, after the rest of it and the other sources
+    were taken. After an error of the disk, the last commit stands.
     """
     started = time.monotonic()
     gallery.require_todays_rules()
@@ -104,12 +105,11 @@ def index_sources(
                 catalog, "index", [one.first for one in names], lambda: committer.counts
             ) as record,
             committer,
-            Workers(workers, thumbnails=gallery.keeps("thumbnails")) as pool,
-            EncodingPool(gallery.encoder, usable_cores()) as encoders,
+            executor(gallery, workers) as pool,
         ):
             # A daemon, since it may be walking through a large folder when the job ends.
             Thread(target=_estimate, args=(sources, record), name="estimate", daemon=True).start()
-            job = _Job(decider, committer, pool, encoders, stop, max_failures, record)
+            job = _Job(decider, committer, pool, stop, max_failures, record)
             job.run(chunks_of_all(catalog, names, taken, retry=retry_failed))
             job.must_end()
             committer.counts["excluded"] = sum(rest.excluded for rest in taken)
@@ -127,6 +127,7 @@ def index_sources(
                         missing |= missing_images(catalog, one)
                     remarks += remarks_on_sources_away(catalog, one)
                     _forget_failures(gallery, one, excludes, missing=retry_failed or prune)
+            remarks += pool.remarks()
     passed_over: Counter[str] = Counter()
     for source in sources:
         passed_over.update(source.passed_over)
@@ -146,8 +147,7 @@ class _Job:
 
     decider: Decider
     committer: Committer
-    workers: Workers
-    encoders: EncodingPool
+    executor: Executor
     stop: Callable[[], bool]
     max_failures: int | None
     record: JobRecord
@@ -169,7 +169,7 @@ class _Job:
                 try:
                     for chunk, results in self._prepared(chunks):
                         outcome = self.decider.decide(chunk, results)
-                        encoded = self.encoders.submit(outcome.tiny) if len(outcome.tiny) else None
+                        encoded = self.executor.encode(outcome.new) if outcome.new else None
                         taken = committing.submit(self.committer.take, outcome, encoded)
                         waiting.append((len(chunk), taken))
                         self._settle(waiting, _COMMITS_BEHIND, report)
@@ -188,10 +188,10 @@ class _Job:
     def _prepared(
         self, chunks: Iterator[Chunk]
     ) -> Iterator[tuple[Chunk, list[Prepared | InvalidImage]]]:
-        """Prepare chunks in worker processes, a few chunks ahead."""
-        submitted = ((chunk, self.workers.submit(chunk.images)) for chunk in chunks)
-        for chunk, pending in read_ahead(submitted, 2 * self.workers.count + 1):
-            yield chunk, self.workers.result(pending)
+        """Prepare chunks at other places, a few chunks ahead."""
+        submitted = ((chunk, self.executor.submit(chunk.images)) for chunk in chunks)
+        for chunk, pending in read_ahead(submitted, 2 * self.executor.count + 1):
+            yield chunk, self.executor.result(pending)
 
     def _settle(
         self, waiting: deque[tuple[int, Future[None]]], left: int, report: ProgressReport

@@ -23,12 +23,13 @@ from hashsearch.sources.loading import decode_image
 _NICE = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """A decoded image and its key.
 
     key: SHA-256 of the file's bytes; for an array, of its bytes, preceded by its
-    shape as three little-endian int64 unless it is 32×32.
+    shape as three little-endian int64 unless it is 32×32. columns: what `Encoder.columns` makes
+    of it, each (width,) uint8, if it was encoded where it was decoded.
     """
 
     key: bytes
@@ -36,6 +37,7 @@ class Prepared:
     width: int
     height: int
     thumbnail: bytes | None
+    columns: dict[str, NDArray[np.uint8]] | None = None
 
 
 def prepare(images: list[SourceImage], thumbnails: bool = True) -> list[Prepared | InvalidImage]:
@@ -53,6 +55,10 @@ def prepare_one(image: SourceImage | bytes, thumbnail: bool) -> Prepared:
     return result
 
 
+def unreadable(error: OSError) -> InvalidImage:
+    return InvalidImage(f"the file cannot be read: {error.strerror}")
+
+
 def start_worker(started: Any) -> None:
     """Set up a worker process: it leaves Ctrl-C to its parent, and ends with it.
 
@@ -60,12 +66,17 @@ def start_worker(started: Any) -> None:
     Its priority is lower than its parent's, so that decoded images are encoded and
     written at once, and the two displace each other from core and caches less often.
     """
-    os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
-    quiet_pillow()
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata; nobody reads them here
+    give_way()
     started.release()
+
+
+def give_way() -> None:
+    """Lower this process's priority, and leave out Pillow's warnings, which nobody reads here."""
+    os.nice(_NICE)
+    quiet_pillow()
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 def _end_with_parent() -> None:
@@ -82,7 +93,7 @@ def _prepare_or_error(image: SourceImage, thumbnails: bool) -> Prepared | Invali
         # Without its cause: Pillow's errors may not survive pickling between processes.
         return type(error)(str(error))
     except OSError as error:
-        return InvalidImage(f"the file cannot be read: {error.strerror}")
+        return unreadable(error)
     except MemoryError:
         return InvalidImage("there is not enough memory to decode the image")
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from hashsearch.sources.base import SourceImage
 
 _START_LIMIT_S = 60.0  # for a worker to start
 _START_PATIENCE_S = 3.0  # before a pool is stopped whose workers have not started
-_IMAGE_LIMIT_S = 60.0  # the largest images that are decoded take a few seconds
+IMAGE_LIMIT_S = 60.0  # the largest images that are decoded take a few seconds
 _CHUNK_LIMIT_S, _PER_IMAGE_S = 120.0, 2.0  # a chunk that takes longer is tried image by image
 _LOOK_EVERY_S = 1.0
 
+KILLED = "decoding it killed a process, perhaps for want of memory"
 Results = list[Prepared | InvalidImage]
 _GUARD = '`if __name__ == "__main__":`'
 _LOST = (ProcessExpired, BrokenProcessPool, CancelledError)
@@ -95,7 +97,7 @@ class Workers:
         """
         while pending.pool not in (None, self._pool) and not pending.future.done():
             pending = self.submit(pending.images)  # its pool was replaced
-        ends = time.monotonic() + _chunk_limit_s(pending.images)
+        ends = time.monotonic() + limit_s(pending.images)
         while True:
             try:
                 return pending.future.result(_LOOK_EVERY_S)
@@ -119,12 +121,12 @@ class Workers:
                 for _ in range(2):  # the first time, the machine may have been asleep
                     future = self._schedule(pool, [image])
                     try:
-                        (result,) = future.result(_IMAGE_LIMIT_S + _LOOK_EVERY_S)
+                        (result,) = future.result(IMAGE_LIMIT_S + _LOOK_EVERY_S)
                         break
                     except TimeoutError:
-                        reason = f"decoding it takes more than {_IMAGE_LIMIT_S:g} seconds"
+                        reason = took_too_long()
                     except _LOST:
-                        reason = "decoding it killed a process, perhaps for want of memory"
+                        reason = KILLED
                     pool.end()
                     pool = _started_pool()
                 results.append(result or InvalidImage(reason))
@@ -133,8 +135,7 @@ class Workers:
         return results
 
     def _schedule(self, pool: "_Pool", images: list[SourceImage]) -> "Future[Results]":
-        limit_s = _IMAGE_LIMIT_S if len(images) == 1 else _chunk_limit_s(images)
-        return pool.schedule(prepare, (images, self._thumbnails), timeout=limit_s)
+        return pool.schedule(prepare, (images, self._thumbnails), timeout=limit_s(images))
 
 
 class _Pool(ProcessPool):
@@ -178,8 +179,13 @@ def _is_script_on_stdin() -> bool:
     return getattr(sys.modules["__main__"], "__file__", None) == "<stdin>"
 
 
-def _chunk_limit_s(images: list[SourceImage]) -> float:
-    return _CHUNK_LIMIT_S + _PER_IMAGE_S * len(images)
+def limit_s(images: Sequence[SourceImage]) -> float:
+    """Seconds that preparing a chunk may take, or one image."""
+    return IMAGE_LIMIT_S if len(images) == 1 else _CHUNK_LIMIT_S + _PER_IMAGE_S * len(images)
+
+
+def took_too_long() -> str:
+    return f"decoding it takes more than {IMAGE_LIMIT_S:g} seconds"
 
 
 def _is_tiny(image: SourceImage) -> bool:

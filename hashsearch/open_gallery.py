@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from os import PathLike
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.naming import names_of
 from hashsearch.gallery.places import present, uris_named
 from hashsearch.gallery.records import Failure, ImageRecord
-from hashsearch.hardware import usable_cores
 from hashsearch.inputs import (
     PathOrName,
     checked_path,
@@ -32,6 +31,7 @@ from hashsearch.inputs import (
     whole_numbers,
 )
 from hashsearch.jobs.excluding import remarks_on_patterns
+from hashsearch.jobs.index.executing import LocalExecutor, StartExecutor
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources, require_images
 from hashsearch.jobs.index.workers import end_if_main_is_imported
 from hashsearch.jobs.relocating import Relocation, relocate
@@ -174,6 +174,8 @@ class Gallery:
         *sources: "PathOrName | Source",
         labels: "PathOrName | Labels | None" = None,
         workers: int | None = None,
+        on: Literal["ray"] | None = None,
+        ray_address: str | None = None,
         max_failures: int | None = None,
         retry_failed: bool = False,
         prune: bool = False,
@@ -187,20 +189,22 @@ class Gallery:
 
         sources: folders, archives, files of images, or names such as "cifar10:test". labels: a
         CSV file with the columns path and label. workers: processes that decode; one per core
-        by default. max_failures: give up after more unreadable images. retry_failed: try
-        files again that could not be read before. prune: at the end, remove the images that are
-        gone from these sources. exclude: patterns as in a .gitignore file, such as
-        "Screenshots/" or "*.gif"; the gallery remembers them, and leaves out what they match
-        from now on. include: remembered patterns to forget. follow_links: include image files
-        outside a folder that links in it lead to. progress: is called now and then as
-        `progress(what, done, total)`, where total may be None. stop: is called between chunks;
-        once it returns True, the job commits what was read and returns.
+        by default. on: "ray" decodes and encodes on a Ray cluster, by a worker for each of its
+        cores; on one of this machine alone, if ray_address is None. ray_address: of a running
+        cluster that this machine is a node of, "host:port" or "auto". max_failures: give up after
+        more unreadable images. retry_failed: try files again that could not be read before. prune:
+        at the end, remove the images that are gone from these sources. exclude: patterns as in a
+        .gitignore file, such as "Screenshots/" or "*.gif"; the gallery remembers them, and leaves
+        out what they match from now on. include: remembered patterns to forget. follow_links:
+        include image files outside a folder that links in it lead to. progress: is called now and
+        then as `progress(what, done, total)`, where total may be None. stop: is called between
+        chunks; once it returns True, the job commits what was read and returns.
 
         A killed job loses at most a minute's work; calling `index` again completes it.
         In a script, call it under `if __name__ == "__main__":`, since workers are processes.
 
         Returns the numbers of images by outcome. Raises InvalidSource, GalleryBusy if another
-        job runs, and TooManyFailures.
+        job runs, TooManyFailures, and ClusterError if a cluster cannot be used.
 
         >>> gallery.index("pictures", "more.tar").failed
         0
@@ -227,6 +231,7 @@ class Gallery:
         for name, call in (("progress", progress), ("stop", stop)):
             if not (call is None or callable(call)):
                 raise InvalidQuery(f"{name} is a function; got {described(call)}")
+        executor = _executor(on, ray_address)
         storage.change_excludes(exclude, include)
         unmatched = {text: pattern_of(text) for text in exclude}
         if unmatched:
@@ -236,7 +241,8 @@ class Gallery:
                 summary = index_sources(
                     storage,
                     opened,
-                    workers=usable_cores() if workers is None else whole("workers", workers, 1),
+                    workers=None if workers is None else whole("workers", workers, 1),
+                    executor=executor,
                     max_failures=(
                         None if max_failures is None else whole("max_failures", max_failures, 0)
                     ),
@@ -495,6 +501,18 @@ class Gallery:
             live = self._live
         with live.searcher(index, wish=wish) as searcher:
             yield searcher
+
+
+def _executor(on: str | None, ray_address: str | None) -> StartExecutor:
+    """Where a job decodes and encodes. Raises InvalidQuery if that cannot be."""
+    if on is None and ray_address is None:
+        return LocalExecutor
+    if on != "ray":
+        raise InvalidQuery(f"on is 'ray' or None, and ray_address goes with 'ray'; got on={on!r}")
+    from hashsearch.distributed.executor import ClusterExecutor
+
+    address = None if ray_address is None else text("ray_address", ray_address)
+    return partial(ClusterExecutor, address=address)
 
 
 def _source(source: "PathOrName | Source", folders: DataFolders, follow_links: bool) -> Source:

@@ -141,6 +141,18 @@ class _Joined(argparse.Action):
         setattr(namespace, self.dest, [*before, *(value for part in values for value in part)])
 
 
+def add_cluster(parser: argparse.ArgumentParser, task: str) -> None:
+    """Add the options that move a task to a cluster of machines."""
+    parser.add_argument(
+        "--on", choices=("ray",), help=f"{task} on a Ray cluster; one of this machine by default"
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="A",
+        help="of a running cluster that this machine is a node of: host:port, or auto",
+    )
+
+
 def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=port, default=8000, help="0: any free port")

@@ -10,6 +10,7 @@ from hashsearch.commands.arguments import (
     CONTINUES,
     SOURCES,
     Commands,
+    add_cluster,
     add_command,
     add_gallery,
     model,
@@ -18,7 +19,6 @@ from hashsearch.commands.arguments import (
 )
 from hashsearch.commands.output import escaped
 from hashsearch.extras import heic_hint
-from hashsearch.hardware import usable_cores
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.labels import Labels
 from hashsearch.stopping import stop_on_sigterm, stop_requested
@@ -51,9 +51,9 @@ def add(commands: Commands) -> None:
         "--workers",
         metavar="N",
         type=positive,
-        default=usable_cores(),
-        help="number of processes that decode images",
+        help="number of processes that decode images (default: one for each core)",
     )
+    add_cluster(index, "decode and encode")
     index.add_argument(
         "--max-failures", metavar="N", type=whole, help="stop if more images cannot be read"
     )
@@ -120,6 +120,8 @@ def _index(options: argparse.Namespace) -> int:
             *sources,
             labels=labels,
             workers=options.workers,
+            on=options.on,
+            ray_address=options.ray_address,
             max_failures=options.max_failures,
             retry_failed=options.retry_failed,
             prune=options.prune,

@@ -92,7 +92,9 @@ def _running(address: str) -> Iterator[None]:
             raise ClusterError(
                 f"no Ray cluster answers at {address}, where host:port is wanted: {error}"
             ) from error
-    with _connected(address, f"the Ray cluster {address} cannot be used"):
+    with _connected(
+        address, f"the Ray cluster {address} cannot be used, perhaps for want of its token"
+    ):
         yield
 
 

@@ -27,6 +27,7 @@ from hashsearch.gallery.records import (
     Place,
     RowChanges,
     Rows,
+    StoredImage,
 )
 from hashsearch.gallery.schema import make_tables
 from hashsearch.sources.base import added_path, encode_path, locate, split_uri
@@ -62,6 +63,18 @@ class Catalog(CatalogFile):
     def generation(self) -> int:
         """A number that increases with every change to the images."""
         return int(self.setting("generation"))
+
+    def identity(self) -> str:
+        """The gallery's own random name, 32 hexadecimal digits; copies of it have the same.
+
+        A gallery of an earlier version gets one. Raises GalleryReadOnly if it cannot.
+        """
+        if not self.settings(IDENTITY):
+            with self.transaction() as db:
+                db.execute(
+                    "INSERT OR IGNORE INTO settings VALUES (?, ?)", (IDENTITY, new_identity())
+                )
+        return self.setting(IDENTITY)
 
     def count(self) -> int:
         """Number of images, without removed ones."""
@@ -143,6 +156,29 @@ class Catalog(CatalogFile):
     def changed_ids(self, since: int) -> NDArray[np.int64]:
         """Ids of all images, also removed ones, that were changed after a generation, ascending."""
         return self._ids(f"SELECT id FROM {_BY_GENERATION} WHERE generation > ?", (since,))
+
+    def changed_until(self, since: int, most: int) -> int:
+        """The last generation up to which at most `most` images were changed after another."""
+        some = (
+            f"SELECT generation FROM {_BY_GENERATION} "
+            "WHERE generation > ? ORDER BY generation LIMIT ?"
+        )
+        query = f"SELECT count(*), max(generation) FROM ({some})"
+        ((count, last),) = self._rows(query, (since, most + 1))
+        return self.generation() if count <= most else int(last) - 1
+
+    def stored_after(self, image_id: int, most: int) -> list[StoredImage]:
+        """The images whose ids follow another's, in order of id, without removed ones."""
+        query = f"{_STORED} FROM images WHERE removed = 0 AND id > ? ORDER BY id LIMIT ?"
+        return [StoredImage(*row) for row in self._rows(query, (image_id, most))]
+
+    def stored_changes(self, since: int, until: int) -> list[StoredImage]:
+        """The images, also removed ones, that were last changed between two generations.
+
+        since: exclusive. until: inclusive. Ordered by id.
+        """
+        query = f"{_STORED} FROM {_BY_GENERATION} WHERE generation > ? AND generation <= ?"
+        return sorted(StoredImage(*row) for row in self._rows(query, (since, until)))
 
     def _ids(self, query: str, values: Sequence[Any]) -> NDArray[np.int64]:
         """The ids that a query of one column finds, (n,) int64, ascending.
@@ -431,10 +467,17 @@ class Catalog(CatalogFile):
 
 # The setting that holds the first generation from which `changes_since` is known.
 FOLLOWED_SINCE = "followed_since"
+IDENTITY = "identity"  # the setting that tells a gallery from others
 # Few images are changed at once, and SQLite might read all of them to find these.
 _BY_GENERATION = "images INDEXED BY images_by_generation"
+_STORED = "SELECT id, uri, label, key, shard, row, removed"
 _OF_SHARDS = "SELECT number, rows, checksums FROM shards"
 _SHARD_FILES = f"{_OF_SHARDS} ORDER BY number"
+
+
+def new_identity() -> str:
+    """A random value of the setting IDENTITY."""
+    return os.urandom(16).hex()
 
 
 def _places(

@@ -27,7 +27,7 @@ from hashsearch.errors import (
     NotWritable,
 )
 from hashsearch.gallery.built import drop_unnamed
-from hashsearch.gallery.catalog import Catalog
+from hashsearch.gallery.catalog import IDENTITY, Catalog, new_identity
 from hashsearch.gallery.changes import (
     Changes,
     apply,
@@ -119,6 +119,7 @@ class GalleryFolder:
         except OSError as error:
             raise NotWritable(f"{folder} cannot be made: {error.strerror}") from error
         settings = {
+            IDENTITY: new_identity(),
             "fingerprint": card.fingerprint,
             "precision": precision,
             "pixels": KEPT if pixels else LEFT_OUT,

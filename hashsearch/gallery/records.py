@@ -1,6 +1,7 @@
 """What a catalog holds: images, places, files, failures, rows, and their changes."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +106,21 @@ class ImageRecord:
     shard: int
     row: int
     missing: bool = False
+
+
+class StoredImage(NamedTuple):
+    """An image as the catalog stores it: uri and label of its first place, and its row.
+
+    key: SHA-256 of the content, 32 bytes. removed: 1 or 0.
+    """
+
+    id: int
+    uri: str
+    label: str | None
+    key: bytes
+    shard: int
+    row: int
+    removed: int
 
 
 @dataclass(frozen=True, slots=True)

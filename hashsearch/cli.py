@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from hashsearch import __version__
-from hashsearch.commands import demo, evaluate, gallery, index, model, query, serve, train
+from hashsearch.commands import demo, evaluate, export, gallery, index, model, query, serve, train
 from hashsearch.commands.arguments import Parser, UsageError
 from hashsearch.commands.console import open_report
 from hashsearch.commands.output import escaped
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="hashsearch", description="Image search in 32 bytes an image.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, train, index, query, serve, evaluate, gallery, model):
+    for command in (demo, train, index, query, serve, evaluate, gallery, export, model):
         command.add(commands)
     return parser
 

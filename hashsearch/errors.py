@@ -96,6 +96,10 @@ class EvaluationError(HashSearchError):
     """An evaluation that is not possible with the given data, methods and numbers."""
 
 
+class ExportError(HashSearchError):
+    """An export that is refused, or that a database refuses or fails to take."""
+
+
 class ServiceError(HashSearchError):
     """A service that a client cannot reach, or that refuses or fails to answer.
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidGallery, InvalidImage, InvalidQuery
+from hashsearch.exports.summary import INDEXES, ExportSummary, Wish
+from hashsearch.exports.targets import export_to
 from hashsearch.gallery.built import BuiltIndex, usable_indexes
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
@@ -228,9 +230,7 @@ class Gallery:
                 raise InvalidQuery(f"{name} is a list of patterns; got {patterns!r}")
             for pattern in patterns:
                 text("a pattern", pattern)
-        for name, call in (("progress", progress), ("stop", stop)):
-            if not (call is None or callable(call)):
-                raise InvalidQuery(f"{name} is a function; got {described(call)}")
+        _require_functions(progress=progress, stop=stop)
         executor = _executor(on, ray_address)
         storage.change_excludes(exclude, include)
         unmatched = {text: pattern_of(text) for text in exclude}
@@ -435,6 +435,46 @@ class Gallery:
             return build_index(self._storage, text("a kind of index", kind), recall)
 
     @_of_one_gallery
+    def export(
+        self,
+        to: PathOrName,
+        *,
+        table: str | None = None,
+        index: str | None = None,
+        replace: bool = False,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> ExportSummary:
+        """Write id, uri, label, code and key of every image to a Parquet file or to PostgreSQL.
+
+        to: a path that ends in .parquet, or a URL such as "postgresql://user@host/database", which
+        had better hold no password; docs/export.md describes both. A file is written anew, in one
+        state of the gallery. A table is brought up to date: what was added, changed or removed
+        since the last export is written, in transactions of at most 65,536 images. table: its
+        name, or schema.name; "hashsearch_images" by default. index: "hnsw" (by default),
+        "ivfflat" or "none", of the table's codes by pgvector. replace: whether the file may be
+        replaced whatever it is, or the table emptied, if another gallery or model was exported
+        to it. progress, stop: as of `index`.
+
+        Returns the numbers of rows, as ExportSummary. Raises ArtifactMismatch if what is there was
+        exported by another gallery or model, ExportError if it is no export and for the database's
+        errors, InvalidQuery, NotWritable, and MissingPackage without pyarrow or psycopg.
+
+        >>> summary = gallery.export("codes.parquet")
+        >>> summary.images, summary.written, summary.removed
+        (300, 300, 0)
+        """
+        _require_functions(progress=progress, stop=stop)
+        checked_path(to)
+        if index is not None and text("an index", index) not in INDEXES:
+            raise InvalidQuery(f"an index is {', '.join(INDEXES)}; got {index!r}", "index")
+        if table is not None:
+            text("a table", table)
+        wish = Wish(replace, table, index, stop or (lambda: False))
+        with reported_to(progress):
+            return export_to(self._storage, os.fspath(to), wish)
+
+    @_of_one_gallery
     def built_indexes(self) -> dict[str, BuiltIndex]:
         """The records of the indexes that were built and can be used, by kind.
 
@@ -513,6 +553,12 @@ def _executor(on: str | None, ray_address: str | None) -> StartExecutor:
 
     address = None if ray_address is None else text("ray_address", ray_address)
     return partial(ClusterExecutor, address=address)
+
+
+def _require_functions(**functions: object) -> None:
+    for name, call in functions.items():
+        if not (call is None or callable(call)):
+            raise InvalidQuery(f"{name} is a function; got {described(call)}")
 
 
 def _source(source: "PathOrName | Source", folders: DataFolders, follow_links: bool) -> Source:

@@ -95,7 +95,7 @@ def takes_a_gallery(parser: argparse.ArgumentParser) -> bool:
 )
 def test_a_variable_stands_in_for_the_gallery(words, monkeypatch):
     command = [*words, *required(COMMANDS[words])]
-    option = [] if words[0] == "gallery" else ["--gallery"]
+    option = [] if words[0] in ("gallery", "export") else ["--gallery"]
     in_front = [*words, *option, "given", *required(COMMANDS[words])]
     monkeypatch.setenv("HASHSEARCH_GALLERY", "of the variable")
     assert _parser().parse_args(command).gallery == Path("of the variable")
@@ -145,6 +145,7 @@ def test_with_json_an_error_is_json_on_stdout_beside_the_line_on_stderr(words, t
     answer = json.loads(done.stdout)
     assert done.stderr == f"hashsearch: {answer['error']}\n"
     kind = {"index": "invalid-source", "eval": "invalid-source", "model": "invalid-model"}
+    kind["export"] = "invalid-query"  # 1 is no target
     assert answer["kind"] == kind.get(words[0], "invalid-gallery")
     assert set(answer) == {"error", "kind"}
     assert run(*words, *given).stdout == ""

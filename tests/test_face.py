@@ -54,8 +54,8 @@ def folder(tmp_path, image_files, photograph, monkeypatch) -> Path:
 def test_the_face_is_this():
     assert hs.__all__ == [
         *("AsyncClient", "BuiltIndex", "Client", "DuplicateFile", "DuplicateGroup"),
-        *("Gallery", "GalleryInfo", "Hit", "ImageRecord", "IndexSummary", "ListedImage", "Ranking"),
-        *("Relocation", "SearchOptions", "ServedImage"),
+        *("ExportSummary", "Gallery", "GalleryInfo", "Hit", "ImageRecord", "IndexSummary"),
+        *("ListedImage", "Ranking", "Relocation", "SearchOptions", "ServedImage"),
         *("encode", "errors", "load_model", "open"),
     ]
     assert set(hs.__all__) <= set(dir(hs))
@@ -64,7 +64,7 @@ def test_the_face_is_this():
     public = {name for name in vars(hs.Gallery) if not name.startswith("_")}
     assert public == {
         *("add", "close", "duplicates", "failures", "get", "index", "paths", "rank", "reconstruct"),
-        *("relocate", "remove", "search", "build_index", "built_indexes"),
+        *("relocate", "remove", "search", "build_index", "built_indexes", "export"),
     }
     public = {name for name in vars(hs.Client) if not name.startswith("_")}
     assert public == {

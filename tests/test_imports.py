@@ -36,6 +36,7 @@ FLOORS = (
     ("encoder",),
     ("baselines", "search"),
     ("gallery",),
+    ("exports",),
     ("retrieval",),
     ("evaluation",),
     ("jobs",),

@@ -32,8 +32,8 @@ class Client:
     It has search, rank, get, add, remove, duplicates, reconstruct and close, is a context manager,
     has a length, iterates over the gallery's images, and `in` says whether it holds an id. `encode`
     and `info` are its own. remove takes ids alone, duplicates a radius alone, and add one image;
-    index, failures, paths, relocate, build_index and built_indexes are not there. Paths are of this
-    machine, so that `path` of hits and images is None, and uri_prefix is a uri.
+    index, failures, paths, relocate, build_index, built_indexes and export are not there. Paths are
+    of this machine, so that `path` of hits and images is None, and uri_prefix is a uri.
 
     address: of the service, such as "http://127.0.0.1:8000", with its path prefix if it has one.
     key: the API key, of at least 16 characters, which changes need; it is sent with every request,

@@ -1,0 +1,1 @@
+"""Handing a gallery's codes to files and databases of other programs."""

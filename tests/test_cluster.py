@@ -13,31 +13,47 @@ from hashsearch.errors import ClusterError
 ROOT = Path(__file__).parents[1]
 # Start a cluster with one worker, and print the addresses on which its processes listen.
 LISTENING = """
-import os, psutil
+import os, psutil, signal, stat, subprocess, sys
+import ray  # before, as in a notebook
+from pathlib import Path
 from hashsearch.distributed.cluster import cluster
 
+before, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
 with cluster():
-    import ray
     worker = ray.remote(lambda: os.getpid())
     ray.get(worker.remote())
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     names = {one.name() for one in processes}
     assert {"gcs_server", "raylet"} <= names, names
     assert not ray._private.worker._global_node.webui_url, "there is a dashboard"
+    private = Path(ray._private.worker._global_node.get_temp_dir_path()).parent
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
     for one in processes:
         for socket in one.net_connections("inet"):
             if socket.status == psutil.CONN_LISTEN:
                 print(socket.laddr.ip)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    address = ray.get_runtime_context().gcs_address
+    stranger = {**before, "RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    code = f"import ray; ray.init({address!r}, configure_logging=False)"
+    refused = subprocess.Popen([sys.executable, "-c", code], env=stranger, stderr=subprocess.PIPE)
+    line = refused.stderr.readline()
+    refused.kill()
+    assert b"Unauthenticated" in line, line
+assert dict(os.environ) == before
+assert not private.exists()
 """
 
 
-def test_a_cluster_of_this_machine_listens_on_loopback_alone_and_leaves_no_files(tmp_path):
+def test_a_cluster_of_this_machine_is_closed_to_others_and_leaves_nothing(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if "RAY" not in name}
     done = subprocess.run(
         [sys.executable, "-c", LISTENING],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "HOME": str(tmp_path)},
+        env={**environment, "HOME": str(tmp_path)},
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     addresses = set(done.stdout.split())
@@ -49,9 +65,9 @@ def test_a_cluster_of_this_machine_listens_on_loopback_alone_and_leaves_no_files
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
-        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1, where host:port is wanted: "),
-        ("somewhere", "no Ray cluster answers at somewhere, where host:port is wanted: "),
-        ("ray://127.0.0.1:10001", "ray://127.0.0.1:10001 is the address of a Ray client server; "),
+        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1; its address is host:port ("),
+        ("somewhere", "no Ray cluster answers at somewhere; its address is host:port ("),
+        ("ray://127.0.0.1:10001", "ray://127.0.0.1:10001 is the address of a Ray client server, "),
     ],
 )
 def test_an_address_without_a_cluster_is_refused_at_once(address, sentence):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Lock, Thread
 
 import numpy as np
 import psutil
@@ -128,9 +128,11 @@ def test_a_cluster_makes_the_same_gallery(three_nodes, pictures, tmp_path, monke
 def test_what_a_node_cannot_see_is_sent_and_what_kills_a_worker_fails_alone(
     three_nodes, pictures, tmp_path, monkeypatch
 ):
-    limit = executor.limit_s
-    monkeypatch.setattr(executor, "limit_s", lambda images: min(limit(images), 3.0))
-    monkeypatch.setattr(executor, "_TRIES", 1)  # each takes seconds, in which a worker starts
+
+    def limit(images) -> float:
+        return 2.0 if any(image.place == "/zz-endless.jpg" for image in images) else 60.0
+
+    monkeypatch.setattr(executor, "limit_s", limit)
     gallery = new_gallery(tmp_path / "gallery")
     summary = on_the_cluster(gallery, And(OutOfSight(pictures)), workers=1)
     assert (summary.indexed, summary.failed) == (59, 3)
@@ -148,26 +150,26 @@ def test_what_a_node_cannot_see_is_sent_and_what_kills_a_worker_fails_alone(
 def test_a_node_that_dies_costs_a_retry(three_nodes, image_files, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "CHUNK_IMAGES", 10)
     gallery, alone = new_gallery(tmp_path / "gallery"), new_gallery(tmp_path / "alone")
-    first = Event()
-    kept = ClusterExecutor._keep_sample
+    doomed = next(iter(three_nodes.worker_nodes))
+    killing, lost = Lock(), []
+    ask, replace_lost = ClusterExecutor._ask, ClusterExecutor._replace
 
-    def keep_and_tell(self, place, results):
-        kept(self, place, results)
-        if len(self._samples) == 3:  # all nodes are at work
-            first.set()
+    def ask_and_kill(self, ready, images, probe=None):
+        if ready.node.id == doomed.node_id and killing.acquire(blocking=False):
+            three_nodes.remove_node(doomed, allow_graceful=False)
+        return ask(self, ready, images, probe)
 
-    monkeypatch.setattr(ClusterExecutor, "_keep_sample", keep_and_tell)
+    def note(self, ready):
+        lost.append(ready.node.id)
+        replace_lost(self, ready)
 
-    def kill() -> None:
-        first.wait(60)
-        three_nodes.remove_node(next(iter(three_nodes.worker_nodes)), allow_graceful=False)
-
-    killer = Thread(target=kill)
-    killer.start()
-    summary = on_the_cluster(gallery, Folder(image_files))
-    killer.join()
-    three_nodes.add_node()  # for other tests
-    assert first.is_set()
+    monkeypatch.setattr(ClusterExecutor, "_ask", ask_and_kill)
+    monkeypatch.setattr(ClusterExecutor, "_replace", note)
+    try:
+        summary = on_the_cluster(gallery, Folder(image_files))
+    finally:
+        three_nodes.add_node()  # for other tests
+    assert set(lost) == {doomed.node_id}
     assert (summary.indexed, summary.failed, summary.remarks) == (300, 0, [])
     index_sources(alone, [Folder(image_files)], workers=1)
     assert everything(gallery) == everything(alone)
@@ -194,7 +196,7 @@ def test_a_stopped_job_keeps_what_was_read_and_the_command_continues_it(
 
 def test_differing_codes_of_a_node_are_counted(empty_gallery, image_files):
     """The codes of other processors may differ in a few bits; here one of each image does."""
-    place = executor.Place("1", "10.0.0.7", "cuda", "")
+    node = executor.Node("1", "10.0.0.7", "cuda", {})
     tiny = [np.full((32, 32, 3), level, np.uint8) for level in (0, 80, 160, 240)]
     columns = empty_gallery.encoder().columns(np.stack(tiny))
     columns["codes"][:, 5] ^= 1
@@ -203,18 +205,21 @@ def test_differing_codes_of_a_node_are_counted(empty_gallery, image_files):
         for row, one in enumerate(tiny)
     ]
     running = ClusterExecutor(empty_gallery, 1)
-    running._samples = {"1": (place, images)}
+    running._samples = {("1", "cuda"): (node, images)}
     (remark,) = running.remarks()
     assert remark == (
-        "codes made by the cuda of 10.0.0.7 differ from this machine's: 1.00 bits an image, of 4 "
-        "that were compared"
+        "the GPU of 10.0.0.7 makes slightly different codes: 4 bits of 4 images differ from those "
+        "that this machine makes"
     )
 
 
-def test_nodes_with_another_version_are_refused(three_nodes, image_files, tmp_path, monkeypatch):
-    monkeypatch.setattr(executor, "__version__", "99")
+def test_nodes_with_other_software_are_not_used(three_nodes, image_files, tmp_path, monkeypatch):
+    """They might decode a picture otherwise."""
+    ours = executor.software() | {"pillow": "99"}
+    monkeypatch.setattr(executor, "software", lambda: ours)
     gallery = new_gallery(tmp_path / "gallery")
-    with pytest.raises(ClusterError, match=r"127.0.0.1 has version .* and this machine 99$"):
+    wanted = r"no room for this job: 127.0.0.1 is not used: it has pillow \d.*, and here is 99$"
+    with pytest.raises(ClusterError, match=wanted):
         on_the_cluster(gallery, Folder(image_files), workers=1)
     assert len(gallery.catalog.rows().ids) == 0
 

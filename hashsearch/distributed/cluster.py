@@ -10,9 +10,10 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from hashsearch.errors import ClusterError, MissingPackage
@@ -23,57 +24,68 @@ from hashsearch.hardware import usable_cores
 _CLOSED = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
 # With "0" it listens on the loopback address alone, as it does on Windows and macOS by itself.
 _MANY_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_BREAKPOINT = "PYTHONBREAKPOINT"  # which Ray sets when it connects
 _PATIENCE_S = 5.0  # for a cluster to answer
-_OBJECT_BYTES = 2**28  # of memory for what is sent between processes, some megabytes at a time
+_OBJECT_BYTES = 2**26  # for each core, of memory for what is sent between processes
 
 
 @contextmanager
-def cluster(address: str | None = None) -> Iterator[None]:
+def cluster(address: str | None = None, cores: int | None = None) -> Iterator[None]:
     """Within the block, this process is connected to a Ray cluster.
 
     address: of a cluster that runs and that this machine is a node of, as `host:port`, or `auto`
     to look for it here. None starts a cluster of this machine alone, which ends with the block: it
-    listens on loopback, and asks for a token that only its own processes know. If this process is
-    connected to a cluster already, that one is used, and stays.
+    listens on loopback, and asks for a token that only its own processes know. cores: how many
+    that one has; all of the machine's by default. If this process is connected to a cluster
+    already, that one is used, and stays.
     Raises MissingPackage without Ray, and ClusterError if the cluster cannot be used.
     """
     if find_spec("ray") is None:
         raise MissingPackage(missing("ray", "Clusters are run by"))
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        _require_connected(address)
         yield
-        return
-    for name, value in _CLOSED.items():
-        os.environ.setdefault(name, value)
-    before = signal.getsignal(signal.SIGTERM)
-    with _own() if address is None else _running(address):
-        if signal.getsignal(signal.SIGTERM) is not before:  # Ray has set a handler that exits
-            signal.signal(signal.SIGTERM, before)
-        yield
+    elif address is None:
+        with _own(cores or usable_cores()):
+            yield
+    else:
+        with _running(address):
+            yield
+
+
+def _require_connected(address: str | None) -> None:
+    """Raise ClusterError unless an address, if there is one, is that of the present cluster."""
+    import ray
+
+    present = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", present):
+        raise ClusterError(
+            f"this process is connected to the Ray cluster {present}, and {address} is another one"
+        )
 
 
 @contextmanager
-def _own() -> Iterator[None]:
+def _own(cores: int) -> Iterator[None]:
     """A cluster of this machine alone."""
-    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ.setdefault(_MANY_NODES, "0")
-    from ray._private import ray_constants
-
-    if os.environ[_MANY_NODES] == "0":
-        ray_constants.ENABLE_RAY_CLUSTER = False  # if Ray was imported before
-    # Of Ray's sockets and logs; a longer path than that of /tmp may be too long for a socket.
-    folder = tempfile.mkdtemp(prefix="hashsearch-")
+    closed = {**_CLOSED, _MANY_NODES: "0"}
+    if not any(name in os.environ for name in _TOKENS):
+        closed["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    # Ray lets all users write into its folder, so it lies in one that others cannot enter. The
+    # paths of its sockets are long, and may have 107 characters.
+    parent = "/tmp" if Path("/tmp").is_dir() else None
+    private = tempfile.mkdtemp(prefix="hashsearch-", dir=parent)
     options: dict[str, Any] = {
-        "num_cpus": usable_cores(),
-        "object_store_memory": _OBJECT_BYTES,
+        "num_cpus": cores,
+        "object_store_memory": max(_OBJECT_BYTES * cores, 2 * _OBJECT_BYTES),
         "include_dashboard": False,
-        "_temp_dir": folder,
+        "_temp_dir": str(Path(private) / "ray"),
     }
     try:
-        with _connected("local", "no Ray cluster can be started here", **options):
+        with _settings(closed), _connected("local", "no cluster can be started here", **options):
             yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
 
 
 @contextmanager
@@ -81,8 +93,8 @@ def _running(address: str) -> Iterator[None]:
     """A cluster that runs already."""
     if "://" in address:
         raise ClusterError(
-            f"{address} is the address of a Ray client server; wanted is host:port of a cluster "
-            "that this machine is a node of (`ray start --address=host:port`), or auto"
+            f"{address} is the address of a Ray client server, and a cluster is named by host:port "
+            "of its first machine, on one of its machines"
         )
     if address != "auto":
         host, _, port = address.rpartition(":")
@@ -90,25 +102,57 @@ def _running(address: str) -> Iterator[None]:
             socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
         except (OSError, ValueError, OverflowError) as error:
             raise ClusterError(
-                f"no Ray cluster answers at {address}, where host:port is wanted: {error}"
+                f"no Ray cluster answers at {address}; its address is host:port ({error})"
             ) from error
-    with _connected(
-        address, f"the Ray cluster {address} cannot be used, perhaps for want of its token"
-    ):
+    with _settings(_CLOSED), _connected(address, f"the cluster {address} cannot be used"):
         yield
+
+
+@contextmanager
+def _settings(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables of Ray's that are not set, within the block.
+
+    Ray keeps what it has read of them, so it is made to read them again.
+    """
+    absent = [name for name in (*variables, _BREAKPOINT) if name not in os.environ]
+    os.environ.update({name: variables[name] for name in absent if name in variables})
+    try:
+        _read_settings()
+        yield
+    finally:
+        for name in absent:
+            os.environ.pop(name, None)
+        _read_settings()
+
+
+def _read_settings() -> None:
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    by_itself = not ray_constants.IS_WINDOWS_OR_OSX
+    many_nodes = ray_constants.env_bool(_MANY_NODES, by_itself)  # type: ignore
+    ray_constants.ENABLE_RAY_CLUSTER = many_nodes
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
 def _connected(address: str, otherwise: str, **options: Any) -> Iterator[None]:
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import AuthenticationError
 
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address, configure_logging=False, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
-        (first, *_) = str(error).splitlines() or [type(error).__name__]
-        raise ClusterError(f"{otherwise}: {first}") from error
-    try:
+        try:
+            ray.init(address, configure_logging=False, log_to_driver=False, **options)
+        except AuthenticationError as error:
+            raise ClusterError(f"{otherwise}: this machine does not know its token") from error
+        except Exception as error:  # of any class, also Exception itself
+            (first, *_) = str(error).splitlines() or [type(error).__name__]
+            raise ClusterError(f"{otherwise}: {first}") from error
+        finally:
+            if handler is not None and signal.getsignal(signal.SIGTERM) is not handler:
+                signal.signal(signal.SIGTERM, handler)  # Ray has set one that exits
         yield
     finally:
         ray.shutdown()

@@ -5,19 +5,26 @@ The gallery stays with the job, which commits as it does with processes of its o
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import cycle, islice
-from queue import Empty, SimpleQueue
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hashsearch import __version__
 from hashsearch.distributed.cluster import cluster
-from hashsearch.distributed.encoding import Model, NodeResults, Place, Worker, read_here
+from hashsearch.distributed.node import (
+    Answer,
+    Model,
+    Node,
+    NodeWorker,
+    is_here,
+    read_here,
+    software,
+)
 from hashsearch.errors import ClusterError, InvalidImage
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index.executing import Columns
@@ -26,68 +33,79 @@ from hashsearch.jobs.index.workers import KILLED, Results, limit_s, took_too_lon
 from hashsearch.models.card import CARD_FILE, WEIGHTS_FILE
 from hashsearch.sources.base import SourceImage
 
-_PATIENCE_S = 120.0  # without any worker, for one to start
+_PATIENCE_S = 120.0  # without any actor, for one to start
 _LOOK_EVERY_S = 1.0
-_TRIES = 2  # of an image that kills its worker, or takes too long
-_MOVES = 5  # of a chunk whose node does not answer any more
+_TRIES = 2  # of an image that kills its actor or takes too long, and of a chunk that has an error
+_MOVES = 20  # of a chunk whose nodes are lost
+_STARTS = 3  # of an actor in a row
+_WAITING = 16  # chunks that wait for actors, at most
 _COMPARED = 64  # images of each node whose codes are compared with those of this machine
 
 
 class _Lost(Exception):
-    """A worker is gone. reason: what that says of its images, or None if its node is to blame."""
+    """An actor is gone, or of no use. node: its node.
 
-    def __init__(self, reason: str | None):
-        super().__init__(reason)
-        self.reason = reason
+    blamed: the reason, if its images may be to blame. error: what it raised, if it did.
+    """
+
+    def __init__(self, node: str, blamed: str = "", error: str = ""):
+        super().__init__(blamed or error)
+        self.node, self.blamed, self.error = node, blamed, error
+
+
+class _Blamed(Exception):
+    """Images that made actors die, or hang."""
 
 
 class _Ready(NamedTuple):
-    """A worker that waits for images. handle: of the actor."""
+    """An actor that has started. options: with which another one takes its place."""
 
-    handle: Any
-    place: Place
+    actor: Any
+    node: Node
+    options: Mapping[str, Any]
 
 
 class ClusterExecutor:
     """Prepares and encodes images by one actor for each core of a cluster.
 
-    An actor has one chunk at a time, so that an image that kills it is known. Where a node cannot
-    see the files, they are read here and sent. Chunks of a worker that is lost are prepared again
-    by others, and a new worker is started for it, where the cluster has room.
+    An actor has one chunk at a time, so that an image that kills it is known. Where a node does
+    not see the files, they are read here and sent. Chunks of an actor that is lost are prepared
+    again by others, and a new one is started for it, where the cluster has room.
     """
 
     def __init__(self, gallery: GalleryFolder, workers: int | None, address: str | None = None):
-        """workers: how many; None means one for each core. address: as of `cluster`."""
-        self.count = workers or 0
+        """workers: number of actors; None means one for each core. address: as of `cluster`."""
+        self.ahead = 0
+        self._count = workers
         self._gallery, self._address = gallery, address
+        self._software = software()
         self._stack = ExitStack()
-        self._ready: SimpleQueue[_Ready] = SimpleQueue()
-        self._lock = threading.Lock()  # guards the next ones
-        self._alive = 0  # workers that have started
-        self._idle_since = time.monotonic()  # since when none has
-        self._failures = 0  # of workers to start, since one did
-        self._refusal = ""  # the reason of the last one
-        self._handles: dict[Any, dict[str, Any]] = {}  # of all workers: the options of each
-        self._sends_to = set[str]()  # nodes that do not see the files
-        self._samples: dict[str, tuple[Place, list[Prepared]]] = {}  # by node
-        self._over = threading.Event()
+        self._changed = threading.Condition()  # held for the next ones
+        self._free: list[_Ready] = []
+        self._nodes: Counter[str] = Counter()  # number of actors that have started, by node
+        self._actors = set[Any]()  # all of them, also those that start
+        self._starts: list[threading.Thread] = []  # each waits for an actor to start
+        self._seats: list[dict[str, Any]] = []  # options of the actors that are not started yet
+        self._since = 0.0  # when there was an actor last
+        self._blind = set[str]()  # nodes that do not see the files
+        self._samples: dict[tuple[str, str], tuple[Node, list[Prepared]]] = {}
+        self._remarks: dict[str, None] = {}  # in order
+        self._over = False
 
     def __enter__(self) -> "ClusterExecutor":
         with ExitStack() as stack:
-            stack.enter_context(cluster(self._address))
+            stack.enter_context(cluster(self._address, self._count))
             import ray
 
             seats = _seats(ray.nodes())
-            self.count = self.count or len(seats)
+            self._seats = list(islice(cycle(seats), self._count or len(seats)))
+            self.ahead = len(self._seats) + min(len(self._seats), _WAITING) + 1
             folder = self._gallery.model_folder
             files = {name: (folder / name).read_bytes() for name in (WEIGHTS_FILE, CARD_FILE)}
             model = ray.put(Model(files, self._gallery.precision))
             self._arguments = (model, self._gallery.keeps("thumbnails"))
-            self._threads = ThreadPoolExecutor(self.count, "cluster")
+            self._threads = ThreadPoolExecutor(len(self._seats), "cluster")
             stack.callback(self._end)
-            self._idle_since = time.monotonic()
-            for options in islice(cycle(seats), self.count):
-                self._start(options)
             self._stack = stack.pop_all()
         return self
 
@@ -95,6 +113,15 @@ class ClusterExecutor:
         self._stack.close()
 
     def submit(self, images: list[SourceImage]) -> "Future[Results]":
+        if not images:
+            done: Future[Results] = Future()
+            done.set_result([])
+            return done
+        seats, self._seats = self._seats, []
+        if seats:  # the first images
+            self._since = time.monotonic()
+            for options in seats:
+                self._start(options)
         return self._threads.submit(self._prepared, images)
 
     def result(self, pending: "Future[Results]") -> Results:
@@ -108,75 +135,104 @@ class ClusterExecutor:
         return done
 
     def remarks(self) -> list[str]:
-        """How far codes of other processors differ from those that are made here."""
-        remarks = []
-        encoder = self._gallery.encoder() if self._samples else None
-        for place, images in self._samples.values():
+        """What went otherwise than on one machine, and how far codes differ from this one's."""
+        remarks = list(self._remarks)
+        with self._changed:  # chunks that nobody asks for may still be prepared
+            samples = [(node, list(images)) for node, images in self._samples.values() if images]
+        encoder = self._gallery.encoder() if samples else None
+        for node, images in samples:
             assert encoder is not None
-            ours = encoder.columns(np.stack([one.tiny for one in images]))
-            theirs = self.encode(images).result()
-            differing = sum(_differing_bits(ours[name], theirs[name]) for name in ours)
-            if differing:
+            ours = encoder.columns(np.stack([one.tiny for one in images]))["codes"]
+            theirs = self.encode(images).result()["codes"]
+            bits = int(np.bitwise_count(ours ^ theirs).sum())
+            if bits:
+                what = "GPU" if node.device == "cuda" else "processor"
                 remarks.append(
-                    f"codes made by the {place.device} of {place.host} differ from this machine's: "
-                    f"{differing / len(images):.2f} bits an image, of {len(images)} that were "
-                    "compared"
+                    f"the {what} of {node.host} makes slightly different codes: {bits} bits of "
+                    f"{len(images)} images differ from those that this machine makes"
                 )
         return remarks
 
     def _prepared(self, images: list[SourceImage]) -> Results:
-        """Prepare a chunk, or its images one by one if it is lost with its worker."""
-        for _ in range(_MOVES):
-            try:
-                return self._by_a_worker(images)
-            except _Lost as lost:
-                if lost.reason is not None:
-                    break
-        return [self._alone(image) for image in images]
+        """Prepare a chunk, or its images one by one if it is lost with its actor."""
+        try:
+            return self._tried(images, 1)
+        except _Blamed:
+            return [self._alone(image) for image in images]
 
     def _alone(self, image: SourceImage) -> Prepared | InvalidImage:
-        tries, reason = 0, ""
-        for _ in range(_MOVES):
-            try:
-                return self._by_a_worker([image])[0]
-            except _Lost as lost:
-                tries += lost.reason is not None
-                reason = lost.reason or reason
-                if tries == _TRIES:
-                    break
-        if not reason:
-            raise ClusterError(f"{_MOVES} nodes of the cluster were lost one after the other")
-        return InvalidImage(reason)
-
-    def _by_a_worker(self, images: list[SourceImage]) -> Results:
-        """Prepare images by the next worker that is free. Raises _Lost if it dies, or hangs."""
-        worker = self._next()
-        is_kept = False
         try:
-            node = worker.place.node
-            sent = [read_here(one) for one in images] if node in self._sends_to else images
-            results = self._ask(worker, sent)
-            unseen = [number for number, one in enumerate(results) if one is None]
-            if unseen:
-                self._sends_to.add(node)
-                more = self._ask(worker, [read_here(images[number]) for number in unseen])
-                for number, result in zip(unseen, more, strict=True):
-                    results[number] = result
-            is_kept = True
-        finally:
-            if is_kept:
-                self._ready.put(worker)
-            else:
-                self._replace(worker)
+            return self._tried([image], _TRIES)[0]
+        except _Blamed as blamed:
+            return InvalidImage(str(blamed))
+
+    def _tried(self, images: list[SourceImage], tries: int) -> Results:
+        """Prepare images, on another node where an actor is lost.
+
+        Raises _Blamed if they may have been to blame so many times, and ClusterError if no actor
+        is left, or if actors of two nodes have an error.
+        """
+        avoided = set[str]()
+        blamed, errors = 0, 0
+        for _ in range(_MOVES):
+            ready = self._next(avoided)
+            try:
+                return self._by(ready, images)
+            except _Lost as lost:
+                avoided.add(lost.node)
+                blamed += bool(lost.blamed)
+                errors += bool(lost.error)
+                if lost.blamed and blamed >= tries:
+                    raise _Blamed(lost.blamed) from None
+                if errors == _TRIES:
+                    raise ClusterError(f"images cannot be prepared: {lost.error}") from None
+        raise ClusterError(f"{_MOVES} actors were lost one after the other")
+
+    def _by(self, ready: _Ready, images: list[SourceImage]) -> Results:
+        """Prepare images by an actor, which is free again afterwards. Raises _Lost."""
+        try:
+            results = self._seen_by(ready, images)
+        except BaseException:
+            self._replace(ready)
+            raise
+        with self._changed:
+            _, sample = self._samples.setdefault(
+                (ready.node.id, ready.node.device), (ready.node, [])
+            )
+            good = [one for one in results if isinstance(one, Prepared)]
+            sample += good[: _COMPARED - len(sample)]
+            self._free.append(ready)
+            self._changed.notify()
+        return results
+
+    def _seen_by(self, ready: _Ready, images: list[SourceImage]) -> Results:
+        """Prepare images by an actor that may not see the files."""
+        node = ready.node
+        files = [image for image in images if isinstance(image.content, Path)]
+        is_blind = node.id in self._blind and bool(files)
+        sent = [read_here(image) for image in images] if is_blind else images
+        answer = self._ask(ready, sent, files[0] if is_blind else None)
+        unseen = [number for number, one in enumerate(answer.results) if one is None]
+        results = answer.results
+        if unseen:
+            more = self._ask(ready, [read_here(images[number]) for number in unseen])
+            for number, result in zip(unseen, more.results, strict=True):
+                results[number] = result
+        if is_blind and answer.sees:
+            self._blind.discard(node.id)
+        elif any(is_here(images[number]) for number in unseen):  # others have changed meanwhile
+            self._blind.add(node.id)
+            self._remarks[f"{node.host} did not see all files, so that some were sent to it"] = None
         done = [one for one in results if one is not None]
         assert len(done) == len(images), "what is sent is always there"
-        self._keep_sample(worker.place, done)
         return done
 
-    def _ask(self, worker: _Ready, images: Sequence[SourceImage]) -> NodeResults:
+    def _ask(
+        self, ready: _Ready, images: Sequence[SourceImage], probe: SourceImage | None = None
+    ) -> Answer:
+        """What an actor makes of images. Raises _Lost."""
         import ray
         from ray.exceptions import (
-            ActorUnavailableError,
             GetTimeoutError,
             OutOfMemoryError,
             RayActorError,
@@ -184,125 +240,143 @@ class ClusterExecutor:
             RayTaskError,
         )
 
+        node = ready.node.id
         try:
-            call = worker.handle.run.remote(images)
-            try:
-                results: NodeResults = ray.get(call, timeout=limit_s(images))
-            except ActorUnavailableError:  # Ray does not know yet what has died
-                ray.get(worker.handle.place.remote(), timeout=_PATIENCE_S)
-                raise
-        except RayTaskError as error:
-            raise ClusterError(f"a worker at {worker.place.host} failed: {error.cause}") from error
+            call = ready.actor.run.remote(images, probe)
+            answer: Answer = ray.get(call, timeout=limit_s(images))
         except GetTimeoutError:
-            raise _Lost(took_too_long()) from None
-        except ActorUnavailableError:
-            raise _Lost(None) from None
+            raise _Lost(node, took_too_long()) from None
+        except RayTaskError as error:
+            raise _Lost(node, error=f"{ready.node.host}: {error.cause}") from None
         except (RayActorError, OutOfMemoryError):
-            raise _Lost(KILLED if _is_up(worker.place.node) else None) from None
+            raise _Lost(node, KILLED if _outlived_by_node(ready) else "") from None
         except RayError:  # an object went with its node
-            raise _Lost(None) from None
-        return results
+            raise _Lost(node) from None
+        return answer
 
-    def _next(self) -> _Ready:
-        """The next worker that is free. Raises ClusterError if there is none any more."""
-        while True:
-            with suppress(Empty):
-                return self._ready.get(timeout=_LOOK_EVERY_S)
-            with self._lock:
-                waited = 0.0 if self._alive else time.monotonic() - self._idle_since
-                given_up = self._failures > self.count + _MOVES
-            if self._over.is_set():
-                raise ClusterError("the job is over")
-            if given_up or waited > _PATIENCE_S:
-                reason = self._refusal or f"none has started for {_PATIENCE_S:g} seconds"
-                raise ClusterError(f"the cluster has no worker for this job: {reason}")
+    def _next(self, avoided: Collection[str]) -> _Ready:
+        """The next free actor, on none of the avoided nodes if there are others.
 
-    def _start(self, options: dict[str, Any]) -> None:
-        """Start a worker; it is used as soon as the cluster has room for it, and it is ready."""
-        import ray
+        Raises ClusterError if there is none any more.
+        """
+        with self._changed:
+            while True:
+                if self._over:
+                    raise ClusterError("the job is over")
+                others = self._nodes.keys() - avoided
+                for position, ready in enumerate(self._free):
+                    if not others or ready.node.id in others:
+                        return self._free.pop(position)
+                if self._nodes:
+                    self._since = time.monotonic()
+                elif not self._starts or time.monotonic() - self._since > _PATIENCE_S:
+                    reasons = "; ".join(self._remarks) or f"none started in {_PATIENCE_S:g} s"
+                    raise ClusterError(f"the cluster has no room for this job: {reasons}")
+                self._changed.wait(_LOOK_EVERY_S)
 
-        handle = ray.remote(Worker).options(**options).remote(*self._arguments)
-        with self._lock:
-            self._handles[handle] = options
-        threading.Thread(target=self._wait_for, args=(handle,), daemon=True).start()
+    def _start(self, options: Mapping[str, Any]) -> None:
+        """Start an actor, which is used as soon as the cluster has room for it."""
+        thread = threading.Thread(target=self._begin, args=(options,), daemon=True)
+        with self._changed:
+            if not self._over:
+                self._starts.append(thread)
+                thread.start()
 
-    def _wait_for(self, handle: Any) -> None:
-        import ray
-        from ray.exceptions import RayError
-
+    def _begin(self, options: Mapping[str, Any]) -> None:
+        reason = ""
         try:
-            place = ray.get(handle.place.remote())
-        except Exception as error:  # of any class, once Ray is shut down
-            if self._over.is_set():
-                return
-            with self._lock:
-                self._failures += 1
-                self._refusal = _reason(error)
-                again = self._failures <= self.count + _MOVES and isinstance(error, RayError)
-                options = self._handles.pop(handle)
-            if again:
-                time.sleep(_LOOK_EVERY_S)
-                self._start(options)
-            return
-        with self._lock:
-            if place.version != __version__:
-                self._failures = self.count + _MOVES + 1
-                self._refusal = (
-                    f"{place.host} has version {place.version} of hashsearch, and this machine "
-                    f"{__version__}"
-                )
-                return
-            self._alive += 1
-            self._failures = 0
-        self._ready.put(_Ready(handle, place))
+            for _ in range(_STARTS):
+                try:
+                    self._begin_once(options)
+                    return
+                except _Refused as refused:
+                    reason = str(refused)
+                    break
+                except Exception as error:  # of any class, once Ray is shut down
+                    reason = f"an actor cannot start: {_last_line(error)}"
+            self._remarks[reason] = None
+        finally:
+            with self._changed:
+                self._starts.remove(threading.current_thread())
+                self._changed.notify_all()
 
-    def _replace(self, worker: _Ready) -> None:
+    def _begin_once(self, options: Mapping[str, Any]) -> None:
         import ray
 
-        with self._lock:
-            self._alive -= 1
-            self._idle_since = time.monotonic()
-            options = self._handles.pop(worker.handle)
-        if not self._over.is_set():
-            ray.kill(worker.handle)
-            self._start(options)
+        with self._changed:
+            if self._over:
+                return
+            kind: Any = ray.remote(NodeWorker)
+            actor = kind.options(**options).remote(*self._arguments)
+            self._actors.add(actor)
+        node: Node = ray.get(actor.node.remote())
+        differences = [
+            f"{name} {node.software.get(name)}, and here is {ours}"
+            for name, ours in self._software.items()
+            if node.software.get(name) != ours
+        ]
+        if differences:
+            ray.kill(actor)
+            raise _Refused(f"{node.host} is not used: it has {', '.join(differences)}")
+        with self._changed:
+            self._nodes[node.id] += 1
+            self._free.append(_Ready(actor, node, options))
+            self._changed.notify()
+
+    def _replace(self, lost: _Ready) -> None:
+        """Start another actor for one that is lost, and for the free ones of a lost node."""
+        import ray
+
+        every = [lost]
+        with self._changed:
+            if self._over:
+                return
+            if not _is_up(lost.node.id):
+                every += [one for one in self._free if one.node.id == lost.node.id]
+                self._free = [one for one in self._free if one.node.id != lost.node.id]
+            self._nodes[lost.node.id] -= len(every)
+            self._nodes += Counter()  # without the nodes that have none
+            self._actors -= {one.actor for one in every}
+            self._since = time.monotonic()
+        for one in every:
+            with suppress(Exception):  # of any class, if Ray is shut down meanwhile
+                ray.kill(one.actor)
+            self._start(one.options)
 
     def _end(self) -> None:
-        """Stop all workers, and the threads that wait for them."""
+        """Stop all actors, and the threads that wait for them."""
         import ray
 
-        self._over.set()
-        with self._lock:
-            handles = list(self._handles)
-        for handle in handles:
-            ray.kill(handle)
+        with self._changed:
+            self._over = True
+            actors, starts = list(self._actors), list(self._starts)
+            self._changed.notify_all()
+        for actor in actors:
+            with suppress(Exception):  # of any class, if the cluster is gone
+                ray.kill(actor)
         self._threads.shutdown(cancel_futures=True)
+        for thread in starts:
+            thread.join(_PATIENCE_S)
 
-    def _keep_sample(self, place: Place, results: Results) -> None:
-        if place.node in self._samples:
-            return
-        good = [one for one in results if isinstance(one, Prepared)][:_COMPARED]
-        if good:
-            with self._lock:
-                self._samples.setdefault(place.node, (place, good))
+
+class _Refused(Exception):
+    """A node that would not do the same as this machine."""
 
 
 def _seats(nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Ray's options of a worker for each core: one of each node, then the next of each.
+    """Ray's options of an actor for each core: one of each node, then the next of each.
 
-    The workers of a node share its GPUs.
+    On a node with GPUs, as many actors have one each.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     rounds = []
     for node in nodes:
-        cores, gpus = (node["Resources"].get(name, 0.0) for name in ("CPU", "GPU"))
-        if not node["Alive"]:
-            continue
-        for turn in range(int(cores)):
+        cores, gpus = (int(node["Resources"].get(name, 0)) for name in ("CPU", "GPU"))
+        for turn in range(cores if node["Alive"] else 0):
             options = {
                 "num_cpus": 1,
-                "num_gpus": min(1.0, int(100 * gpus / cores) / 100),
+                "num_gpus": int(turn < gpus),
                 # Soft: if the node is lost, another may have room.
                 "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=True),
             }
@@ -312,18 +386,30 @@ def _seats(nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [options for _, options in sorted(rounds, key=lambda one: one[0])]
 
 
+def _outlived_by_node(ready: _Ready) -> bool:
+    """Whether an actor died, and its node did not. Ray may know it only after some seconds."""
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError
+
+    try:
+        ray.get(ready.actor.node.remote(), timeout=_PATIENCE_S)
+    except GetTimeoutError:
+        return False
+    except RayError:
+        return _is_up(ready.node.id)
+    return False  # it answers again
+
+
 def _is_up(node: str) -> bool:
-    """Whether Ray takes a node for alive; it notices after some seconds that one is not."""
     import ray
 
-    return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())
+    try:
+        return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())
+    except Exception:  # of any class, if the cluster's first machine is gone
+        return False
 
 
-def _reason(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     """The line of an actor's error that says what was wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-def _differing_bits(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> int:
-    return int(np.bitwise_count(ours ^ theirs).sum())

@@ -26,8 +26,8 @@ class Executor(Protocol):
     anything but the images and the gallery's model.
     """
 
-    count: int
-    """Number of images that are decoded at the same time, once the block is entered."""
+    ahead: int
+    """Number of chunks that may be submitted and not asked for, once the block is entered."""
 
     def __enter__(self) -> "Executor": ...
 
@@ -58,7 +58,8 @@ class LocalExecutor:
 
     def __init__(self, gallery: GalleryFolder, workers: int | None):
         """workers: number of processes; None means one for each core."""
-        self.count = workers or usable_cores()
+        self._count = workers or usable_cores()
+        self.ahead = 2 * self._count + 1
         self._gallery = gallery
         self._stack = ExitStack()
 
@@ -66,7 +67,7 @@ class LocalExecutor:
         gallery = self._gallery
         with ExitStack() as stack:
             thumbnails = gallery.keeps("thumbnails")
-            self._workers = stack.enter_context(Workers(self.count, thumbnails=thumbnails))
+            self._workers = stack.enter_context(Workers(self._count, thumbnails=thumbnails))
             self._encoders = stack.enter_context(EncodingPool(gallery.encoder, usable_cores()))
             self._stack = stack.pop_all()
         return self

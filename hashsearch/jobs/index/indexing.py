@@ -190,7 +190,7 @@ class _Job:
     ) -> Iterator[tuple[Chunk, list[Prepared | InvalidImage]]]:
         """Prepare chunks at other places, a few chunks ahead."""
         submitted = ((chunk, self.executor.submit(chunk.images)) for chunk in chunks)
-        for chunk, pending in read_ahead(submitted, 2 * self.executor.count + 1):
+        for chunk, pending in read_ahead(submitted, self.executor.ahead):
             yield chunk, self.executor.result(pending)
 
     def _settle(

@@ -23,7 +23,7 @@ from hashsearch.sources.loading import decode_image
 _NICE = 10
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A decoded image and its key.
 

@@ -1,0 +1,160 @@
+"""The sizing model of docs/scale.md: what far more images would take than were ever tried here.
+
+    python -m benchmarks.scale      # writes the tables of docs/scale.md
+
+Every figure is measured (and says where), assumed, or computed from those.
+"""
+
+from math import ceil, log10
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.quoting import replaced
+from hashsearch.search.ivf import lists_for
+
+PAGE = Path(__file__).parents[1] / "docs/scale.md"
+
+
+class Figure(NamedTuple):
+    """A figure that the model is made of. source: where it was measured; None: it is assumed."""
+
+    value: float
+    what: str
+    source: str | None
+
+
+_IVF = "fitted to [benchmarks.md](benchmarks.md): 16 to 128 lists of a million and of 10 million"
+FIGURES = {
+    "photographs": Figure(
+        200, "photographs a second that a core decodes and encodes", "[indexing.md](indexing.md)"
+    ),
+    "committed": Figure(
+        12_300, "images a second that one job commits", "`python -m benchmarks.cluster_indexing`"
+    ),
+    "results": Figure(
+        8_000, "bytes that a worker sends back of a photograph", "the same command"
+    ),
+    "file": Figure(110_000, "bytes of a photograph", "[indexing.md](indexing.md)"),
+    "disk": Figure(
+        7_800,
+        "bytes on disk of a photograph: pixels 3,072, thumbnail 4,500, code, address, catalog 200",
+        "[indexing.md](indexing.md)",
+    ),
+    "base_ms": Figure(0.049, "ms of a search by `ivf`", _IVF),
+    "list_ms": Figure(5.9e-6, "ms more for each list there is", "the same"),
+    "code_ms": Figure(2.4e-6, "ms more for each code that is compared", "the same"),
+    "nprobe": Figure(31, "lists to visit of ten million codes for a recall of .95", "the same"),
+    "growth": Figure(
+        1.7, "times as many lists to visit for ten times the codes", "the same, of one step only"
+    ),
+    "fan_out_ms": Figure(3.0, "ms of a fan-out", "`python -m benchmarks.cluster`"),
+    "cores": Figure(32, "cores of a machine", None),
+    "memory": Figure(128e9, "bytes of its memory, of which three quarters are used", None),
+    "bandwidth": Figure(150e9, "bytes a second that it reads from memory", None),
+    "network": Figure(1.25e9, "bytes a second of its network (10 Gbit/s)", None),
+    "replicas": Figure(2, "copies of every code in memory", None),
+}
+SIZES = (10**8, 10**9, 10**10)
+_CODE, _ID, _LISTED = 32, 8, 40  # bytes of memory: a code, its id, its place in a list of ivf
+_SECONDS_AN_HOUR = 3600
+
+
+def _value(name: str) -> float:
+    return FIGURES[name].value
+
+
+def machines(images: int) -> int:
+    """Machines that hold all codes in memory, as often as there are replicas, with ivf's lists."""
+    room = 0.75 * _value("memory")
+    return max(ceil(images * (_CODE + _LISTED) * _value("replicas") / room), 2)
+
+
+def hours_to_encode(images: int, cores: float) -> float:
+    """Hours to decode and encode photographs, at most as fast as one job commits."""
+    rate = min(cores * _value("photographs"), _value("committed"))
+    return images / rate / _SECONDS_AN_HOUR
+
+
+def exact_ms(images: int, count: int) -> float:
+    """Milliseconds of one exact search by so many machines: the codes are read once."""
+    return 1000 * images * _CODE / (count * _value("bandwidth")) + _value("fan_out_ms")
+
+
+def visited_lists(images: int) -> float:
+    return _value("nprobe") * _value("growth") ** (log10(images) - 7)
+
+
+def ivf_ms(images: int, count: int) -> float:
+    """Milliseconds of one search by ivf, of which every machine does its part in one thread."""
+    lists = lists_for(images)
+    compared = visited_lists(images) * images / lists
+    own = _value("list_ms") * lists + _value("code_ms") * compared / count
+    return _value("base_ms") + own + _value("fan_out_ms")
+
+
+def rows() -> list[tuple[str, ...]]:
+    """The table: a row a quantity, a column a number of images."""
+    saturating = ceil(_value("committed") / _value("photographs") / _value("cores"))
+    committed = _value("committed")
+
+    def each(what: str, text: "object") -> tuple[str, ...]:
+        return (what, *(text(images) for images in SIZES))  # type: ignore[operator]
+
+    return [
+        each("codes", lambda n: _bytes(n * _CODE)),
+        each("ids, in the service", lambda n: _bytes(n * _ID)),
+        each("lists of `ivf`", lambda n: _bytes(n * _LISTED)),
+        each("disk of the gallery", lambda n: _bytes(n * _value("disk"))),
+        each("machines to search", lambda n: f"{machines(n):,}"),
+        each("exact search", lambda n: _ms(exact_ms(n, machines(n)))),
+        each("search by `ivf`", lambda n: _ms(ivf_ms(n, machines(n)))),
+        each("hours to encode, 2 cores", lambda n: _hours(hours_to_encode(n, 2))),
+        each("hours, one machine", lambda n: _hours(hours_to_encode(n, _value("cores")))),
+        each(f"hours, {saturating} machines", lambda n: _hours(hours_to_encode(n, 1e9))),
+        each(
+            "network of the job then, results",
+            lambda n: f"{_bytes(committed * _value('results'))}/s",
+        ),
+        each(
+            "and files, if it sends them",
+            lambda n: f"{_bytes(committed * _value('file'))}/s, "
+            f"{committed * _value('file') / _value('network'):.1f} networks",
+        ),
+    ]
+
+
+def section() -> str:
+    """The two tables, as Markdown."""
+    heads = ("computed for", *(f"10{_SUPERSCRIPT[round(log10(n))]} images" for n in SIZES))
+    model = [heads, ("---",) * len(heads), *rows()]
+    figures = [("figure", "", "measured by"), ("---",) * 3]
+    for figure in FIGURES.values():
+        shown = f"{figure.value:,.7g}" if figure.value < 1e6 else _bytes(figure.value)
+        figures.append((figure.what, shown, figure.source or "**assumed**"))
+    return "\n\n".join("\n".join(f"| {' | '.join(row)} |" for row in t) for t in (model, figures))
+
+
+_SUPERSCRIPT = {8: "⁸", 9: "⁹", 10: "¹⁰"}
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:,.3g} {unit}"
+    return f"{count:,.0f} bytes"
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:,.3g} ms"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}"
+
+
+def main() -> None:
+    PAGE.write_text(replaced(PAGE.read_text(), "benchmarks.scale", section()))
+
+
+if __name__ == "__main__":
+    main()

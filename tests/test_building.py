@@ -70,7 +70,7 @@ def test_what_is_measured_is_recorded(gallery):
     assert 40 < built.image_bytes < 50
     assert min(built.query_ms, built.exact_ms, built.build_seconds) > 0
     index, codes = opened(gallery)
-    assert index.nprobe == built.parameters["nprobe"]
+    assert index.lists.nprobe == built.parameters["nprobe"]
     near = ExactIndex(codes).search(codes, 11)[1]
     found = index.search(codes, 11)[1]
     assert (found[:, 1:] <= near[:, 10:]).mean() == pytest.approx(built.recall, abs=0.1)

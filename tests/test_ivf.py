@@ -22,6 +22,7 @@ from hashsearch.search.ivf import (
     require_lists,
     train,
 )
+from hashsearch.search.lists import InvertedLists
 
 
 class Unused(ExactIndex):
@@ -37,7 +38,7 @@ class Unused(ExactIndex):
 def ivf(codes: np.ndarray, n_lists: int, nprobe: int, exact: ExactIndex | None = None) -> IvfIndex:
     centroids = train(codes, n_lists, seed=0)
     lists = assign(codes, centroids)
-    return IvfIndex(codes, centroids, lists, nprobe, exact or ExactIndex(codes))
+    return IvfIndex(InvertedLists(codes, centroids, lists, nprobe), exact or ExactIndex(codes))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_only_the_visited_lists_are_compared(codes):
     centroids = train(codes, 20, seed=0)
     lists = assign(codes, centroids)
     assert_array_equal(lists, hamming_distances(codes, centroids).argmin(axis=1))
-    index = IvfIndex(codes, centroids, lists, 4, Unused(codes))
+    index = IvfIndex(InvertedLists(codes, centroids, lists, 4), Unused(codes))
     for query in codes[::25]:
         to_lists = hamming_distances(query[np.newaxis], centroids)[0]
         visited = np.argsort(to_lists, kind="stable")[:4]
@@ -185,11 +186,11 @@ def test_the_fewest_lists_with_the_wanted_recall_are_chosen(codes, wanted):
     held_out = HeldOut(positions, codes[positions], ExactIndex(codes))
 
     def margin(nprobe: int) -> float:
-        index.nprobe = nprobe
+        index.lists.nprobe = nprobe
         recall = held_out.recall(index)
         return recall.mean() - recall.std() / np.sqrt(len(recall)) - wanted
 
-    chosen = choose_nprobe(index, held_out, wanted)
+    chosen = choose_nprobe(index.lists, ExactIndex(codes), held_out, wanted)
     assert chosen == 24 or margin(chosen) >= 0
     assert chosen == 1 or margin(chosen - 1) < 0
 
@@ -228,7 +229,7 @@ def test_removed_images_do_not_end_the_search_by_lists():
     codes = rng.integers(0, 256, (5000, 32), np.uint8)
     exact = ExactIndex(codes)
     centroids = train(codes, 8, seed=0)
-    index = IvfIndex(codes, centroids, assign(codes, centroids), 8, exact)
+    index = IvfIndex(InvertedLists(codes, centroids, assign(codes, centroids), 8), exact)
     nearest = exact.search(codes[:1], 60)[0][0]
     mask = np.ones(5000, bool)
     mask[nearest] = False

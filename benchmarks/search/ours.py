@@ -24,6 +24,7 @@ from hashsearch.search.buckets import BucketIndex
 from hashsearch.search.exact import ExactIndex
 from hashsearch.search.held_out import HeldOut
 from hashsearch.search.ivf import IvfIndex, assign, choose_nprobe, lists_for, train
+from hashsearch.search.lists import InvertedLists
 from hashsearch.search.multihash import MultiHashIndex
 from hashsearch.search.normalized import NormalizedIndex
 from hashsearch.search.pixels import PixelIndex
@@ -173,20 +174,20 @@ def ivf(given: Given, size: int) -> Iterator[Measured]:
 
     def make() -> IvfIndex:
         centroids = train(codes, n_lists, seed=0)
-        return IvfIndex(codes, centroids, assign(codes, centroids), PROBES[0], exact)
+        return IvfIndex(InvertedLists(codes, centroids, assign(codes, centroids), PROBES[0]), exact)
 
     index, *cost = built(make, size, codes.nbytes)
     # Half of the queries choose how many lists are visited, the others measure the recall.
     queries, tenth, half = given.held_out.codes, given.tenth(size), len(given.tenth(size)) // 2
     strangers = np.full(half, NO_POSITION)
-    chosen = choose_nprobe(index, HeldOut(strangers, queries[:half], exact), WANTED)
+    chosen = choose_nprobe(index.lists, exact, HeldOut(strangers, queries[:half], exact), WANTED)
     search = partial(index.search, k=K)
-    for index.nprobe in sorted({chosen, *PROBES}):
-        what = f"ivf, {index.nprobe} of {n_lists:,} lists"
+    for index.lists.nprobe in sorted({chosen, *PROBES}):
+        what = f"ivf, {index.lists.nprobe} of {n_lists:,} lists"
         note = f"chosen for a recall of {WANTED} by other queries"
         measured = nearest(what, search, queries, size)
         found = recall(search(queries[half:])[1], tenth[half:])
-        note = note if index.nprobe == chosen else ""
+        note = note if index.lists.nprobe == chosen else ""
         yield replace(measured, recall=found, note=note).costing(*cost)
 
 

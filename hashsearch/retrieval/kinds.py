@@ -66,6 +66,7 @@ def _exact(columns: Arrays, stored: Arrays, parameters: Parameters, exact: "Exac
 
 def _ivf(columns: Arrays, stored: Arrays, parameters: Parameters, exact: "ExactIndex") -> "Index":
     from hashsearch.search.ivf import IvfIndex, assign, require_lists
+    from hashsearch.search.lists import InvertedLists
 
     codes, nprobe = columns["codes"], parameters.get("nprobe", 0)
     nothing = np.empty(0)
@@ -75,7 +76,7 @@ def _ivf(columns: Arrays, stored: Arrays, parameters: Parameters, exact: "ExactI
     if len(added):
         lists = lists.copy()
         lists[added] = assign(codes[added], centroids)
-    return IvfIndex(codes, centroids, lists, nprobe, exact)
+    return IvfIndex(InvertedLists(codes, centroids, lists, nprobe), exact)
 
 
 def _learn_ivf(
@@ -85,13 +86,14 @@ def _learn_ivf(
     exact: "ExactIndex",
     wanted: float,
 ) -> Learned:
-    from hashsearch.search.ivf import SAMPLE, IvfIndex, assign, choose_nprobe, lists_for, train
+    from hashsearch.search.ivf import SAMPLE, assign, choose_nprobe, lists_for, train
+    from hashsearch.search.lists import InvertedLists
 
     codes, n_lists = columns["codes"], lists_for(len(training))
     centroids = train(codes[training[: SAMPLE * n_lists]], n_lists, seed=0)
     lists = assign(codes, centroids)
-    index = IvfIndex(codes, centroids, lists, 1, exact)
-    nprobe = choose_nprobe(index, held_out, wanted)
+    tried = InvertedLists(codes, centroids, lists, 1)
+    nprobe = choose_nprobe(tried, exact, held_out, wanted)
     return Learned({"nprobe": nprobe}, {"centroids": centroids}, {"lists": lists})
 
 

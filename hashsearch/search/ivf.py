@@ -10,18 +10,15 @@ from numpy.typing import NDArray
 from hashsearch.codes import CODE_BYTES, require_code_bytes
 from hashsearch.errors import InvalidGallery
 from hashsearch.progress import progress_report
-from hashsearch.search import NO_DISTANCE, NO_POSITION, nearest_of
-from hashsearch.search.exact import ExactIndex
+from hashsearch.search import NO_DISTANCE, NO_POSITION, Index
 from hashsearch.search.held_out import HeldOut
+from hashsearch.search.lists import SPARE, Lists
 from hashsearch.search.subset import Subset
-from hashsearch.search.threads import in_threads, one_thread, slices, thread_count
+from hashsearch.search.threads import in_threads, slices, thread_count
 
 MOST_LISTS = 2**16 - 1  # so that a list's number takes two bytes
 # Positions that a subset may leave out and still be searched in the lists: so many, or a tenth.
 _LEFT_OUT, _SHARE_LEFT_OUT = 64, 0.1
-# More neighbours than wanted are found: nearly always, all codes at the last distance are among
-# them, and the first of these can be chosen.
-_SPARE = 16
 SAMPLE = 32  # codes that are trained on, for each list
 _ROUNDS = 10  # of k-means
 _BLOCK = 2**14  # codes that a thread assigns at once
@@ -30,81 +27,37 @@ _BLOCK = 2**14  # codes that a thread assigns at once
 class IvfIndex:
     """Compares a query with the codes of the lists whose centroids are nearest to it.
 
-    Every code belongs to one list. FAISS holds a copy of the codes, list by list. It takes no
-    selector and does not say which of equally distant codes it finds; both is settled here, so
-    that a query always has the same answer. With all lists visited, it is the exact one.
+    Lists take no subset and may hold too few codes; both is settled here, so that a query always
+    has the same answer. With all lists visited, it is the exact one.
     """
 
-    def __init__(
-        self,
-        codes: NDArray[np.uint8],
-        centroids: NDArray[np.uint8],
-        lists: NDArray[np.integer[Any]],
-        nprobe: int,
-        exact: ExactIndex,
-    ):
-        """Fill the lists; nothing is trained or assigned.
-
-        codes: (n, n_bytes) uint8. centroids: (n_lists, n_bytes) uint8. lists: (n,) integers from
-        0 to n_lists - 1, the list of each code. nprobe: number of lists visited for a query.
-        exact: index of the same codes, which answers where the lists cannot.
-        """
-        n_lists, self.code_bytes = centroids.shape
-        self.centroids = centroids
+    def __init__(self, lists: Lists, exact: Index):
+        """lists: of all codes. exact: index of the same codes, which answers what they cannot."""
+        self.lists = lists
         self._exact = exact
-        self._quantizer = faiss.IndexBinaryFlat(8 * self.code_bytes)
-        self._quantizer.add(np.ascontiguousarray(centroids))
-        self._ivf = faiss.IndexBinaryIVF(self._quantizer, 8 * self.code_bytes, n_lists)
-        self.nprobe = nprobe
-        order = np.argsort(lists.astype(np.uint16), kind="stable")  # in order of position
-        ends = np.cumsum(np.bincount(lists, minlength=n_lists)).tolist()
-        for number, (start, end) in enumerate(pairwise([0, *ends])):
-            if start < end:
-                positions = order[start:end]
-                part = codes[positions]  # has a name, so that it lives until FAISS has copied it
-                self._ivf.invlists.add_entries(
-                    number, end - start, faiss.swig_ptr(positions), faiss.swig_ptr(part)
-                )
-        self._ivf.ntotal = len(codes)
 
     def __len__(self) -> int:
         return len(self._exact)
 
     @property
     def nbytes(self) -> int:
-        return self.centroids.nbytes + len(self) * (self.code_bytes + 8)  # FAISS's copy, positions
-
-    @property
-    def nprobe(self) -> int:
-        """Number of lists visited for a query, from 1 to the number of lists."""
-        return int(self._ivf.nprobe)
-
-    @nprobe.setter
-    def nprobe(self, lists: int) -> None:
-        self._ivf.nprobe = lists
+        return self.lists.nbytes
 
     def search(
         self, queries: NDArray[np.uint8], k: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Find the k codes nearest to each query in the lists that are visited; see Index.
 
-        queries: (n_queries, n_bytes) uint8 packed codes; distances are in bits. Searched exactly
+        queries: (n_queries, 32) uint8 packed codes; distances are in bits. Searched exactly
         instead are a subset that leaves out many positions, and a query for which the lists hold
         fewer than k codes. Raises CodeShapeError if a query is not as wide as the codes.
         """
-        require_code_bytes(queries, self.code_bytes)
+        require_code_bytes(queries, CODE_BYTES)
         left_out = 0 if subset is None else len(self) - subset.count
-        wanted = k + min(left_out, 3 * k + 4 * _SPARE)
-        if self._is_narrow(subset) or wanted + _SPARE > len(self):
+        wanted = k + min(left_out, 3 * k + 4 * SPARE)
+        if self._is_narrow(subset) or wanted + SPARE > len(self):
             return self._exact.search(queries, k, subset)
-        queries = np.ascontiguousarray(queries)
-
-        def nearest(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-            return self._nearest(queries[start:end], wanted)
-
-        parts = self._in_slices(nearest, len(queries))
-        positions = np.concatenate([part for part, _ in parts])
-        distances = np.concatenate([part for _, part in parts])
+        positions, distances = self.lists.nearest(queries, wanted)
         if subset is not None:
             positions, distances = _kept(positions, distances, subset)
         positions, distances = positions[:, :k], distances[:, :k]
@@ -113,61 +66,27 @@ class IvfIndex:
             positions[short], distances[short] = self._exact.search(queries[short], k, subset)
         return positions, distances
 
-    def _nearest(
-        self, queries: NDArray[np.uint8], k: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The nearest k codes of the visited lists, equal distances in order of position."""
-        to_lists, lists = self._quantizer.search(queries, self.nprobe)
-        distances, positions = self._ivf.search_preassigned(queries, k + _SPARE, lists, to_lists)
-        positions, distances = nearest_of(positions, distances, k + _SPARE)
-        last = distances[:, k - 1]
-        cut = np.flatnonzero((distances[:, -1] == last) & (last != NO_DISTANCE))
-        for row in cut.tolist():  # as far away as the last, more codes than the spare ones
-            one = slice(row, row + 1)
-            _, far, found = self._ivf.range_search_preassigned(
-                queries[one], int(last[row]) + 1, lists[one], to_lists[one]
-            )
-            first = np.lexsort((found, far))[:k]
-            positions[row, :k], distances[row, :k] = found[first], far[first]
-        return positions[:, :k], distances[:, :k]
-
     def search_radius(
         self, query: NDArray[np.uint8], radius: int, subset: Subset | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Find the codes within a radius in bits in the lists that are visited; see Index.
 
-        query: (n_bytes,) uint8. A subset that leaves out many positions is searched exactly.
+        query: (32,) uint8. A subset that leaves out many positions is searched exactly.
         Raises CodeShapeError if the query is not as wide as the codes.
         """
-        queries = query[np.newaxis]
-        require_code_bytes(queries, self.code_bytes)
+        require_code_bytes(query[np.newaxis], CODE_BYTES)
         if self._is_narrow(subset):
             return self._exact.search_radius(query, radius, subset)
-        queries = np.ascontiguousarray(queries)
-        strict = min(radius, 8 * self.code_bytes) + 1  # FAISS's radius is exclusive
-        with one_thread():
-            to_lists, lists = self._quantizer.search(queries, self.nprobe)
-            _, distances, positions = self._ivf.range_search_preassigned(
-                queries, strict, lists, to_lists
-            )
-        if subset is not None:
-            inside = subset.contains(positions)
-            positions, distances = positions[inside], distances[inside]
-        order = np.lexsort((positions, distances))
-        return positions[order], distances[order].astype(np.int32)
+        positions, distances = self.lists.within(query, radius)
+        if subset is None:
+            return positions, distances
+        inside = subset.contains(positions)
+        return positions[inside], distances[inside]
 
     def _is_narrow(self, subset: Subset | None) -> bool:
         """Whether a subset leaves out too much to be searched in the lists."""
         most = max(_LEFT_OUT, _SHARE_LEFT_OUT * len(self))
         return subset is not None and len(self) - subset.count > most
-
-    def _in_slices(self, task: Any, n_queries: int) -> list[Any]:
-        """A task's result for each slice of the queries; one query is not worth waking a thread."""
-        parts = slices(n_queries, thread_count())
-        if len(parts) > 1:
-            return in_threads(task, *zip(*parts, strict=True))
-        with one_thread():
-            return [task(0, n_queries)]
 
 
 def _kept(
@@ -234,16 +153,16 @@ def lists_for(n: int) -> int:
     return int(min(max(2 ** round(np.log2(max(n, 1)) / 2), 1), max(n // 4, 1), MOST_LISTS))
 
 
-def choose_nprobe(index: IvfIndex, held_out: HeldOut, wanted: float) -> int:
+def choose_nprobe(lists: Lists, exact: Index, held_out: HeldOut, wanted: float) -> int:
     """The fewest lists to visit for a wanted recall, from 0 to 1, by these queries.
 
     The mean of the queries' recall is at least its standard error above the wanted one, so that
     other queries are likely to have it too. All lists are visited where fewer do not suffice.
     """
-    n_lists = len(index.centroids)
+    index, n_lists = IvfIndex(lists, exact), lists.number
 
     def is_enough(nprobe: int) -> bool:
-        index.nprobe = nprobe
+        lists.nprobe = nprobe
         recall = held_out.recall(index)
         return bool(recall.mean() - recall.std() / np.sqrt(len(recall)) >= wanted)
 

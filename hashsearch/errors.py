@@ -88,6 +88,10 @@ class ClusterError(HashSearchError):
     """A cluster of machines that cannot be started, reached or used."""
 
 
+class PartMissing(HashSearchError):
+    """A search for which a part of the gallery's codes is on no machine at the moment."""
+
+
 class TrainingError(HashSearchError):
     """A training that cannot start, or that failed."""
 

@@ -12,6 +12,7 @@ from hashsearch.metrics import overlap_at_k
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.ranking import Query, Ranking
 from hashsearch.retrieval.searcher import DEFAULT_K, Searcher
+from hashsearch.search.parts import Part
 from service.context import Context
 from service.parsing import AskedQuery
 from service.schemas.search import (
@@ -23,6 +24,7 @@ from service.schemas.search import (
     HitAnswer,
     MethodAnswer,
     Overlap,
+    PartAnswer,
     SearchAnswer,
     SearchParameters,
 )
@@ -74,6 +76,7 @@ def compare_answer(
         k=parameters.k,
         generation=searcher.generation,
         fingerprint=searcher.fingerprint,
+        partial=any(ranking.missing for ranking in rankings),
         methods=[
             _answer(ranking, context, _codes_of(searcher, ranking, parameters))
             for ranking in rankings
@@ -86,6 +89,10 @@ def compare_answer(
             for first, second in combinations(rankings, 2)
         ],
     )
+
+
+def part_answer(part: Part) -> PartAnswer:
+    return PartAnswer(part=part.number, of=part.of, first_id=part.first_id, last_id=part.last_id)
 
 
 def _code(query: Query | None) -> str | None:
@@ -132,6 +139,8 @@ def _answer(ranking: Ranking, context: Context, codes: Sequence[str | None]) -> 
         image_bytes=method.image_bytes,
         latency_ms=round(ranking.latency_ms, 3),
         truncated=ranking.truncated,
+        partial=bool(ranking.missing),
+        missing_parts=[part_answer(part) for part in ranking.missing],
         hits=[
             HitAnswer(
                 id=hit.id,

@@ -18,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 import hashsearch
+from hashsearch.retrieval.bases import IN_MEMORY, Bases
 from service.auth import KeyForAll, Keys, keys_of
 from service.body import BodyMemory
 from service.engine import Engine
@@ -52,17 +53,20 @@ def _log_failure(error: Exception | None) -> None:
 
 
 def create_app(
-    settings: Settings, when_loaded: Callable[[Exception | None], None] = _log_failure
+    settings: Settings,
+    when_loaded: Callable[[Exception | None], None] = _log_failure,
+    bases: Bases = IN_MEMORY,
 ) -> FastAPI:
     """Open the gallery and build the application for it.
 
     The gallery is read by another thread once the application starts, and requests that need it
     are refused meanwhile. when_loaded: called once it is read, or with what reading it raised.
+    bases: makes the base of the gallery and its indexes.
     Raises InvalidSetting and what `Engine` raises, so that a deployment with a wrong setting or
     a broken gallery fails when it starts and not at its first request.
     """
     keys, figures = keys_of(settings), Metrics()
-    engine, lanes = Engine(settings.gallery, figures.count_batch), Lanes(settings)
+    engine, lanes = Engine(settings.gallery, figures.count_batch, bases), Lanes(settings)
     found_duplicates = Duplicates()
 
     app = FastAPIOffline(  # FastAPI that serves the assets of /docs itself, without a CDN

@@ -17,6 +17,7 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.hardware import usable_cores
 from hashsearch.images import decode
 from hashsearch.jobs.index.prepare import Prepared, prepare_one
+from hashsearch.retrieval.bases import IN_MEMORY, Bases
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.ranking import Query, queries_of
 from hashsearch.retrieval.searcher import Searcher
@@ -37,12 +38,18 @@ class Engine:
     the path, it is opened, and a request that was at work begins again with it.
     """
 
-    def __init__(self, folder: Path, on_batch: Callable[[int], None] = lambda images: None):
+    def __init__(
+        self,
+        folder: Path,
+        on_batch: Callable[[int], None] = lambda images: None,
+        bases: Bases = IN_MEMORY,
+    ):
         """Open a gallery; `load` reads it. Raises what `GalleryFolder` raises.
 
-        on_batch: called with the number of images of each batch that is encoded.
+        on_batch: called with the number of images of each batch that is encoded. bases: makes the
+        base and its indexes.
         """
-        self._gallery = GalleryFolder(folder)
+        self._gallery, self._bases = GalleryFolder(folder), bases
         self._loaded: LiveSearcher | None = None
         self._opening = Lock()
         # A large picture takes some hundred megabytes while it is decoded.
@@ -54,7 +61,7 @@ class Engine:
         from hashsearch.encoder import MANY  # with torch, which takes seconds
         from hashsearch.models.rows import EIGHT
 
-        live = LiveSearcher(self._gallery, waits=False)
+        live = LiveSearcher(self._gallery, waits=False, bases=self._bases)
         # The encoder tries each size of a batch when it is first needed.
         for rows in (*range(1, EIGHT + 1), MANY):
             live.current.encoder.columns(np.zeros((rows, 32, 32, 3), np.uint8))
@@ -180,7 +187,7 @@ class Engine:
     def _reopened(self, live: LiveSearcher) -> LiveSearcher:
         gallery = live.gallery.reopened()
         try:
-            return LiveSearcher(gallery, live.current, waits=False)
+            return LiveSearcher(gallery, live.current, waits=False, bases=self._bases)
         except BaseException:
             gallery.close()
             raise

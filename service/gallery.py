@@ -4,7 +4,10 @@ from hashsearch.gallery.built import usable_indexes
 from hashsearch.gallery.folders import folders_in, images_in
 from hashsearch.gallery.history import last_job
 from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
+from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import Searcher
+from hashsearch.search.parts import PartedIndex
+from service.answers import part_answer
 from service.cursors import page_of, start_of
 from service.labels import Labels
 from service.questions import uris_of
@@ -20,6 +23,8 @@ from service.schemas.gallery import (
     IndexAnswer,
     JobAnswer,
     LabelAnswer,
+    PlacedPartAnswer,
+    ReplicaAnswer,
 )
 
 
@@ -50,6 +55,7 @@ def gallery_answer(
             if built.kind in KINDS
         ],
         closeness=ClosenessAnswer(**closeness.as_dict()) if closeness else None,
+        parts=_parts(searcher),
         picture_bits=searcher.encoder.model.picture_bits,
         job=None if job is None else JobAnswer(**job.as_dict()),
         labels=[LabelAnswer(label=name, images=n) for name, n in labels.images.items()],
@@ -58,6 +64,24 @@ def gallery_answer(
         originals=originals,
         writes=writes,
     )
+
+
+def _parts(searcher: Searcher) -> list[PlacedPartAnswer] | None:
+    """Where the codes are; None if they are here."""
+    codes = searcher.state.live.base.indexes[DEFAULT_METHOD]
+    if not isinstance(codes, PartedIndex):
+        return None
+    return [
+        PlacedPartAnswer(
+            **dict(part_answer(state.part)),
+            images=state.images,
+            replicas=[
+                ReplicaAnswer(node=one.node, codes_from=one.codes_from, up=one.is_up)
+                for one in state.replicas
+            ],
+        )
+        for state in codes.part_states()
+    ]
 
 
 def folders_answer(searcher: Searcher, parameters: FoldersParameters) -> FoldersAnswer:

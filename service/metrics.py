@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
 import hashsearch
+from hashsearch.retrieval.methods import DEFAULT_METHOD
+from hashsearch.retrieval.searcher import Searcher
+from hashsearch.search.parts import PartedIndex
 from service.body import BodyMemory
 from service.engine import Engine
 from service.lanes import Lanes
@@ -64,6 +67,11 @@ class Metrics:
             buckets=_IMAGES,
             registry=registry,
         )
+        self._partial = Counter(
+            "hashsearch_partial_answers",
+            "Answers to searches that lack a part of the codes.",
+            registry=registry,
+        )
 
     def watch(self, engine: Engine, lanes: Lanes, bodies: BodyMemory) -> None:
         """Read these at each scrape; none of them waits for anything."""
@@ -89,6 +97,9 @@ class Metrics:
 
     def count_batch(self, images: int) -> None:
         self._batches.observe(images)
+
+    def count_partial(self) -> None:
+        self._partial.inc()
 
     def exposition(self) -> bytes:
         """All figures, in the format of MEDIA_TYPE."""
@@ -119,6 +130,7 @@ class _State(Collector):
                 "Generation of the gallery that was served last.",
                 served.generation,
             )
+            yield from _of_parts(served)
         size = GaugeMetricFamily(
             "hashsearch_queue_size",
             "Images, or other requests, that are at work or wait.",
@@ -139,3 +151,28 @@ class _State(Collector):
             "Bytes of bodies at which the service answers 503.",
             self._bodies.most,
         )
+
+
+def _of_parts(served: Searcher) -> Iterator[Metric]:
+    """Figures of a gallery whose codes are on a cluster; none otherwise."""
+    codes = served.state.live.base.indexes[DEFAULT_METHOD]
+    if not isinstance(codes, PartedIndex):
+        return
+    every = [[one.is_up for one in state.replicas] for state in codes.part_states()]
+    yield GaugeMetricFamily("hashsearch_parts", "Parts of the codes on the cluster.", len(every))
+    yield GaugeMetricFamily(
+        "hashsearch_parts_missing",
+        "Parts of the codes that are on no machine.",
+        sum(not any(replicas) for replicas in every),
+    )
+    yield GaugeMetricFamily(
+        "hashsearch_replicas", "Copies of parts that are wanted.", sum(map(len, every))
+    )
+    yield GaugeMetricFamily(
+        "hashsearch_replicas_up", "Copies of parts that are searched.", sum(map(sum, every))
+    )
+    yield CounterMetricFamily(
+        "hashsearch_part_retries",
+        "Calls that another copy of a part had to answer.",
+        codes.retries,
+    )

@@ -24,6 +24,7 @@ from hashsearch.errors import (
     InvalidQuery,
     NotInGallery,
     OriginalMissing,
+    PartMissing,
     UnsupportedFormat,
 )
 from hashsearch.wording import counted
@@ -160,6 +161,7 @@ PROBLEMS = (
     Row(DiskFull, 507, "disk-full", "the gallery's disk is full"),
     Row(GalleryUnavailable, 503, "gallery-unavailable", "the gallery is gone or damaged", 5),
     Row(GalleryBusy, 503, "gallery-busy", "an index is being loaded, or a job at work", 5),
+    Row(PartMissing, 503, "part-missing", "a part of the codes is on no machine of the cluster", 5),
     Row(GalleryLoading, 503, "gallery-loading", "the service has just started", 2),
     Row(BeingComputed, 503, "being-computed", "the answer is being computed", 2),
     Row(QueueFull, 503, "busy", "the service is busy", 1),
@@ -217,7 +219,7 @@ OF_GALLERY = (GalleryUnavailable, GalleryLoading, QueueFull, ServiceStopping)
 OF_WRITES = (*OF_KEY, GalleryReadOnly, GalleryBusy, DiskFull)
 OF_BODY = (MalformedRequest, BodyTooSlow, BodyTooLarge)
 OF_IMAGE = (ImageTooLarge, UnsupportedFormat, InvalidImage)
-OF_SEARCH = (NotInGallery, CodeShapeError, InvalidQuery, InvalidParameter, GalleryBusy)
+OF_SEARCH = (NotInGallery, CodeShapeError, InvalidQuery, InvalidParameter, GalleryBusy, PartMissing)
 
 
 def install_problem_handlers(app: FastAPI) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from hashsearch.errors import HashSearchError, InvalidQuery
 from hashsearch.retrieval.methods import SERVED
 from hashsearch.retrieval.ranking import Query, Ranking
 from hashsearch.retrieval.searcher import Searcher
+from hashsearch.search.parts import noting_missing
 from service.answers import compare_answer, search_answer
 from service.context import Context
 from service.engine import Engine
@@ -63,8 +65,9 @@ def search(
         )
         counts = None
         if parameters.histogram:
-            with context.stages.measure("search"):
+            with context.stages.measure("search"), noting_missing() as missing:
                 counts = _counted(searcher, question, parameters.method)
+            ranking = replace(ranking, missing=tuple(sorted(missing.union(ranking.missing))))
         return search_answer(searcher, asked, parameters, question.query, ranking, counts, context)
 
     return _answered(engine, asked, parameters, context, answer, parameters.index)

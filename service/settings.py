@@ -152,6 +152,11 @@ class Settings(BaseSettings):
         default=(),
         description="origins, set apart by commas, whose pages may use the service; * for all",
     )
+    partial: bool = Field(
+        default=False,
+        description="whether a search that lacks a part of the codes, of a gallery on a cluster, "
+        "is answered without it, with `partial: true`; otherwise it is answered 503",
+    )
     stop_timeout_s: float = Field(
         default=5.0,
         ge=1,

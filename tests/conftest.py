@@ -35,6 +35,7 @@ from hashsearch.jobs.index import committing, reading, workers
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.removing import remove
 from hashsearch.models.card import CARD_FILE, PRETRAINED, read_card
+from hashsearch.retrieval.bases import IN_MEMORY, Bases
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources import DataFolders
 from hashsearch.sources.archive import TarArchive
@@ -239,9 +240,10 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextmanager
-def serving(folder: Path, **settings: Any) -> Iterator[TestClient]:
+def serving(folder: Path, bases: Bases = IN_MEMORY, **settings: Any) -> Iterator[TestClient]:
     """A client of a service that serves a gallery, once it is loaded."""
-    with TestClient(create_app(Settings(gallery=folder, **settings))) as client:
+    app = create_app(Settings(gallery=folder, **settings), bases=bases)
+    with TestClient(app) as client:
         deadline = time.monotonic() + 60
         while client.get("/readyz").status_code == 503 and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
-from hashsearch.search.subset import common, of_mask, of_positions, whole
+from hashsearch.search.subset import common, of_mask, of_packed, of_positions, whole
 
 
 @st.composite
@@ -65,3 +65,25 @@ def test_changed_puts_in_and_takes_out(data):
     mask_after[positions] = put_in
     assert members(after) == set(np.flatnonzero(mask_after).tolist())
     assert members(before) == set(np.flatnonzero(mask).tolist())  # the former set stays
+
+
+@given(masks(), st.integers(0, 25), st.integers(0, 200))
+def test_a_range_of_a_subset_holds_its_members_from_zero(mask, eighth, length):
+    start = min(8 * eighth, len(mask) // 8 * 8)
+    end = min(start + length, len(mask))
+    for subset in (of_mask(mask), of_positions(np.flatnonzero(mask), len(mask))):
+        part = subset.within(start, end)
+        assert part.size == end - start
+        assert members(part) == set(np.flatnonzero(mask[start:end]).tolist())
+
+
+@given(masks(), st.booleans())
+def test_a_packed_subset_is_the_same_again_and_takes_few_bytes(mask, is_large):
+    if is_large:  # few members, or few that it lacks, in a large set
+        mask = np.concatenate([mask, np.full(8000, mask[:1].any())])
+    packed = of_mask(mask).packed()
+    again = of_packed(packed)
+    assert (again.size, members(again)) == (len(mask), members(of_mask(mask)))
+    assert packed[2].nbytes <= (len(mask) + 7) // 8
+    if is_large:
+        assert packed[2].nbytes <= 4 * min(mask.sum(), (~mask).sum())

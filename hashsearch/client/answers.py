@@ -26,6 +26,7 @@ from hashsearch.errors import (
     UnsupportedFormat,
 )
 from hashsearch.retrieval.ranking import Hit, Ranking
+from hashsearch.search.parts import Part
 
 T = TypeVar("T")
 
@@ -143,11 +144,19 @@ class _HitAnswer(BaseModel):
     missing: bool
 
 
+class _PartAnswer(BaseModel):
+    part: Number
+    of: Number
+    first_id: Number
+    last_id: Number
+
+
 class _SearchAnswer(BaseModel):
     method: str
     index: str
     latency_ms: float
     truncated: bool
+    missing_parts: list[_PartAnswer] = Field(default=[])  # services before clusters have none
     hits: list[_HitAnswer]
 
 
@@ -226,7 +235,10 @@ def read(address: str, answer: Answer, kind: TypeAdapter[T]) -> T:
 def ranking_of(address: str, answer: Answer) -> Ranking:
     found = read(address, answer, SEARCH)
     hits = [Hit(path=None, **dict(hit)) for hit in found.hits]
-    return Ranking(found.method, hits, found.truncated, found.latency_ms, found.index)
+    missing = tuple(
+        Part(one.part, one.of, one.first_id, one.last_id) for one in found.missing_parts
+    )
+    return Ranking(found.method, hits, found.truncated, found.latency_ms, found.index, missing)
 
 
 def info_of(address: str, answer: Answer) -> GalleryInfo:

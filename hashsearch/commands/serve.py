@@ -6,11 +6,25 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hashsearch.commands.arguments import Commands, add_address, add_command, add_gallery
+from hashsearch.commands.arguments import (
+    Commands,
+    add_address,
+    add_cluster,
+    add_command,
+    add_gallery,
+    positive,
+)
 from hashsearch.errors import HashSearchError
+
+if TYPE_CHECKING:
+    from hashsearch.retrieval.bases import Bases
+    from service.settings import Settings
 
 
 def add(commands: Commands) -> None:
@@ -24,6 +38,23 @@ def add(commands: Commands) -> None:
         help="path prefix under which a proxy shows the service, as /pictures",
     )
 
+    add_cluster(serve, "hold and search the codes")
+    serve.add_argument(
+        "--shards", metavar="N", type=positive, help="with --on ray: parts of the codes"
+    )
+    serve.add_argument(
+        "--replicas",
+        metavar="R",
+        type=positive,
+        help="with --on ray: copies of each part, on different machines (default: 1)",
+    )
+    serve.add_argument(
+        "--partial",
+        action="store_true",
+        default=None,
+        help="with --on ray: answer without a part that no machine holds, instead of 503",
+    )
+
 
 def _prefix(text: str) -> str:
     from service.settings import checked_prefix
@@ -35,31 +66,81 @@ def _prefix(text: str) -> str:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    run_service(options.gallery, options.host, options.port, options.root_path)
+    given = {"root_path": options.root_path, "partial": options.partial}
+    settings = {name: value for name, value in given.items() if value is not None}
+    if options.on is None:
+        for name in ("shards", "replicas", "ray_address", "partial"):
+            if getattr(options, name) is not None:
+                raise HashSearchError(f"--{name.replace('_', '-')} goes with --on ray")
+        run_service(options.gallery, options.host, options.port, settings)
+        return 0
+    if options.shards is None:
+        raise HashSearchError("--on ray needs --shards N, the number of parts of the codes")
+    cluster = OnCluster(options.shards, options.replicas or 1, options.ray_address)
+    run_service(options.gallery, options.host, options.port, settings, cluster)
     return 0
 
 
-def run_service(gallery: Path, host: str, port: int, root_path: str | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class OnCluster:
+    """A cluster that holds the codes. parts: of the codes. copies: of each. address: of Ray."""
+
+    parts: int
+    copies: int
+    address: str | None
+
+
+@contextmanager
+def _bases(on: OnCluster | None, *, partial: bool) -> "Iterator[Bases]":
+    """Within the block, the bases of a service can be made."""
+    if on is None:
+        from hashsearch.retrieval.bases import IN_MEMORY
+
+        yield IN_MEMORY
+        return
+    from hashsearch.distributed.cluster import cluster
+
+    with cluster(on.address):
+        from hashsearch.distributed.bases import ClusterBases  # imports Ray
+
+        yield ClusterBases(on.parts, on.copies, partial=partial)
+
+
+def run_service(
+    gallery: Path,
+    host: str,
+    port: int,
+    given: Mapping[str, Any] | None = None,
+    on: OnCluster | None = None,
+) -> None:
     """Serve until a signal stops the process.
 
-    root_path: the path prefix; None takes the variable's.
-    Raises HashSearchError at the start if the gallery, the address or a setting cannot be used.
+    given: settings that replace the variables'. on: None means that this process holds the codes.
+    Raises HashSearchError at the start if the gallery, the address, the cluster or a setting cannot
+    be used.
     """
-    import uvicorn
     from pydantic import ValidationError
+
+    from service.settings import Settings, invalid_setting
+
+    try:
+        settings = Settings(gallery=gallery, **(given or {}))
+    except ValidationError as error:
+        raise invalid_setting(error) from None
+    with _bases(on, partial=settings.partial) as bases:
+        _run(settings, host, port, bases)
+
+
+def _run(settings: "Settings", host: str, port: int, bases: "Bases") -> None:
+    import uvicorn
 
     from service.app import create_app
     from service.connections import connections
     from service.logs import log_config
     from service.memory import return_large_blocks
-    from service.settings import Settings, invalid_setting, unknown_variables
+    from service.settings import unknown_variables
     from service.stopping import StoppingServer
 
-    try:
-        given: dict[str, Any] = {} if root_path is None else {"root_path": root_path}
-        settings = Settings(gallery=gallery, **given)
-    except ValidationError as error:
-        raise invalid_setting(error) from None
     return_large_blocks()
     failures: list[Exception] = []
 
@@ -73,7 +154,7 @@ def run_service(gallery: Path, host: str, port: int, root_path: str | None = Non
             failures.append(error)
             server.should_exit = True
 
-    app = create_app(settings, when_loaded=loaded)
+    app = create_app(settings, loaded, bases)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)

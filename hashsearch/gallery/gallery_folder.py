@@ -40,7 +40,7 @@ from hashsearch.gallery.history import last_job
 from hashsearch.gallery.records import Rows
 from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter
 from hashsearch.models.card import Card, copy_model, read_card, require_todays_rules
-from hashsearch.search import Block, gathered
+from hashsearch.search import Block, Stored, gathered
 from hashsearch.sources.excluding import require_pattern
 
 if TYPE_CHECKING:
@@ -240,9 +240,11 @@ class GalleryFolder:
         """One column of these images, memory-mapped, shard by shard; None if it is not kept."""
         blocks = []
         for shard, positions in self.shards(rows):
-            if shard.file(name) is None:
+            file = shard.file(name)
+            if file is None:
                 return None
-            blocks.append(Block(shard.column(name), rows.rows[positions], positions))
+            stored = Stored(shard.folder / file, shard.checksums[file])
+            blocks.append(Block(shard.column(name), rows.rows[positions], positions, stored))
         return blocks
 
     def column(self, name: str, rows: Rows) -> NDArray[np.uint8] | None:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock, Thread
 
-from hashsearch.errors import GalleryBusy, HashSearchError
+from hashsearch.errors import GalleryBusy, HashSearchError, InvalidQuery
 from hashsearch.gallery.built import BuiltIndex, built_index, built_indexes
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.retrieval.kinds import DEFAULT_KIND
+from hashsearch.retrieval.bases import IN_MEMORY, Bases
+from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.retrieval.state import followed, index_of_base, read_state
 
@@ -22,16 +23,24 @@ class LiveSearcher:
     renewed in a thread of its own when much was added to it, and swapped.
     """
 
-    def __init__(self, gallery: GalleryFolder, known: Searcher | None = None, *, waits: bool):
+    def __init__(
+        self,
+        gallery: GalleryFolder,
+        known: Searcher | None = None,
+        *,
+        waits: bool,
+        bases: Bases = IN_MEMORY,
+    ):
         """known: an earlier searcher, whose model is kept if it is the gallery's.
 
         waits: what a search does if something large has to be read: the whole gallery, since codes
         were made again or rows deleted, or an index that was built. If True, it reads it. If False,
         another thread reads it, and the search is answered from the former state, or refused with
-        GalleryBusy for the index; the model and all built indexes are loaded at once. Raises
-        InvalidGallery or InvalidModel if the gallery is damaged.
+        GalleryBusy for the index; the model and all built indexes are loaded at once. bases: makes
+        the base and its indexes. Raises InvalidGallery or InvalidModel if the gallery is damaged,
+        and what `bases` raises.
         """
-        self.gallery, self._waits = gallery, waits
+        self.gallery, self._waits, self._bases = gallery, waits, bases
         self._swapping = Lock()  # held for moments, to follow changes and to swap
         self._reading = Lock()  # held while something large is read
         self._threads: dict[str, Thread] = {}  # that read something large, by what it is
@@ -121,7 +130,7 @@ class LiveSearcher:
         state = searcher.state
         for kind in self._current.state.built:
             with suppress(HashSearchError):  # said when it is asked for
-                if made := index_of_base(self.gallery, state, kind):
+                if made := index_of_base(self.gallery, state, kind, self._bases):
                     state = state.having(kind, *made)
         with self._swapping:
             self._current = searcher.at(state)  # the next search reads what changed since
@@ -129,7 +138,7 @@ class LiveSearcher:
     def _read(self, known: Searcher | None) -> Searcher:
         """A searcher of all that the gallery holds now."""
         while True:
-            searcher = Searcher(self.gallery, read_state(self.gallery), known)
+            searcher = Searcher(self.gallery, read_state(self.gallery, self._bases), known)
             try:
                 if not self._waits:
                     _ = searcher.encoder  # loads it
@@ -141,6 +150,11 @@ class LiveSearcher:
 
     def _require(self, index: str) -> None:
         """Load an index if it was built, or built again, and has not been loaded."""
+        if index in KINDS and index not in self._bases.kinds:
+            served = " and ".join(self._bases.kinds)
+            raise InvalidQuery(
+                f"the index {index} is not served from a cluster; {served} are", "index"
+            )
         built = self._not_loaded(index)
         if built is None:
             if index in self._current.state.built and index not in built_indexes(
@@ -166,7 +180,7 @@ class LiveSearcher:
 
     def _load_all(self) -> None:
         for kind, built in built_indexes(self.gallery.catalog).items():
-            if kind == DEFAULT_KIND:  # which every searcher has
+            if kind == DEFAULT_KIND or kind not in self._bases.kinds:  # the first is always there
                 continue
             try:
                 self._load(kind)
@@ -176,7 +190,7 @@ class LiveSearcher:
     def _load(self, index: str) -> None:
         """Load an index for the base, which another thread may renew meanwhile."""
         with self._reading:
-            made = index_of_base(self.gallery, self._current.state, index)
+            made = index_of_base(self.gallery, self._current.state, index, self._bases)
             if made is not None:
                 with self._swapping:  # the base is renewed by who holds `_reading`
                     state = self._current.state.having(index, *made)

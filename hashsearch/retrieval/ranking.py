@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hashsearch.images import TINY_BYTES
 from hashsearch.retrieval.kinds import DEFAULT_KIND
+from hashsearch.search.parts import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Ranking:
     """The hits of one method, nearest first, equal distances in order of id.
 
     index: the kind of index that answered. truncated: whether `cap` cut off images within the
-    radius. latency_ms: time of the search.
+    radius. latency_ms: time of the search. missing: the parts of a gallery on a cluster that could
+    not be searched, whose images may belong among the hits; empty otherwise.
 
     >>> len(gallery.rank(7, k=3).hits)
     3
@@ -84,6 +86,7 @@ class Ranking:
     truncated: bool
     latency_ms: float
     index: str = DEFAULT_KIND
+    missing: tuple[Part, ...] = ()
 
     @property
     def ids(self) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ from hashsearch.retrieval.ranks import Rank, rank_by_examples, rank_by_query, re
 from hashsearch.retrieval.state import State, read_state
 from hashsearch.retrieval.transforms import views
 from hashsearch.search.live import Live
+from hashsearch.search.parts import noting_missing
 from hashsearch.search.subset import Subset
 
 if TYPE_CHECKING:
@@ -249,7 +250,8 @@ class Searcher:
         started = time.perf_counter()
         codes = np.stack([query.code for query, _, _ in wanted])
         most = max(offset + k for _, offset, k in wanted)
-        found = self.state.live.search_each(codes, DEFAULT_METHOD, most + 1)
+        with noting_missing() as missing:
+            found = self.state.live.search_each(codes, DEFAULT_METHOD, most + 1)
         shown = []
         for (query, offset, k), (ids, distances) in zip(wanted, found, strict=True):
             others = ids != query.image_id  # all, if it is not of the gallery
@@ -266,6 +268,7 @@ class Searcher:
                 _hits([records[one] for one in ids.tolist()], distances, self.closeness),
                 truncated=False,
                 latency_ms=latency_ms,
+                missing=tuple(sorted(missing)),
             )
             for ids, distances in shown
         ]
@@ -344,7 +347,8 @@ class Searcher:
                 subsets = self._filtered.subsets(
                     chosen_by, live, self.generation, self.gallery.catalog
                 )
-            ids, distances = rank(live, subsets)
+            with noting_missing() as missing:
+                ids, distances = rank(live, subsets)
             others = ~np.isin(ids, left_out)
             shown = slice(offset, None if k is None else offset + k)
             ids, distances = ids[others][shown], distances[others][shown]
@@ -353,7 +357,7 @@ class Searcher:
             latency_ms = 1000 * (time.perf_counter() - started)
             hits = self._hits(ids, distances, closeness)
             if len(hits) == len(ids):
-                return Ranking(method, hits, truncated, latency_ms)
+                return Ranking(method, hits, truncated, latency_ms, missing=tuple(sorted(missing)))
             # Of a former state, whose images may have been removed since.
             live = self._present(live)
 

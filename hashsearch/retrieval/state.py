@@ -13,9 +13,9 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.records import Rows
 from hashsearch.gallery.shards import WIDTHS
 from hashsearch.models.card import read_card
+from hashsearch.retrieval.bases import IN_MEMORY, Bases, exact_indexes
 from hashsearch.retrieval.kinds import KINDS
-from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED
-from hashsearch.search import Block, CombinedIndex, Index
+from hashsearch.search import Block, Index
 from hashsearch.search.live import Live, segment_of
 
 # Rows that were added beside the base or removed from it, or a tenth of it if that is more.
@@ -60,16 +60,16 @@ class State:
         return replace(self, live=self.live.with_kind(kind, index), built=built)
 
 
-def read_state(gallery: GalleryFolder) -> State:
+def read_state(gallery: GalleryFolder, bases: Bases = IN_MEMORY) -> State:
     """Read all of a gallery, as it is now.
 
-    Raises InvalidGallery or InvalidModel if it is damaged.
+    Raises InvalidGallery or InvalidModel if it is damaged, and what `bases` raises.
     """
     while True:
         rows = gallery.catalog.rows()
         try:
             card = read_card(gallery.model_folder_of(rows.fingerprint))
-            base = segment_of(rows.ids, _blocks(gallery, rows), _indexes)
+            base = bases.segment(rows.ids, _blocks(gallery, rows))
         except (InvalidGallery, InvalidModel):
             if gallery.catalog.generation() == rows.generation:
                 raise  # damaged; otherwise a job compacted or reencoded it meanwhile
@@ -90,7 +90,9 @@ def followed(gallery: GalleryFolder, state: State) -> State | None:
     live, unknown = state.live.removed(changes.removed).restored(changes.rows.ids)
     if len(unknown):
         added = _chosen(changes.rows, np.isin(changes.rows.ids, unknown))
-        live = live.extended(segment_of(added.ids, _blocks(gallery, added), _indexes), _indexes)
+        live = live.extended(
+            segment_of(added.ids, _blocks(gallery, added), exact_indexes), exact_indexes
+        )
     return replace(state, generation=changes.rows.generation, live=live)
 
 
@@ -99,25 +101,20 @@ def _chosen(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
 
 
 def index_of_base(
-    gallery: GalleryFolder, state: State, kind: str
+    gallery: GalleryFolder, state: State, kind: str, bases: Bases = IN_MEMORY
 ) -> tuple[Index, BuiltIndex] | None:
-    """The index of a kind for the state's base, and its record; None if it was not built.
+    """The index of a kind for the state's base, and its record; None if there cannot be one.
 
     Raises InvalidGallery if what is stored of it is damaged.
     """
-    from hashsearch.search.exact import ExactIndex
-
     base = state.live.base
-    if kind not in KINDS:  # one of a later version
+    if kind not in KINDS or kind not in bases.kinds:  # one of a later version, or not served
         return None
     found = load(gallery.folder, gallery.catalog, kind, state.fingerprint, base.ids)
     if found is None or not all(column in base.columns for column in KINDS[kind].columns):
         return None
     built, arrays = found
-    columns = {column: base.column(column, WIDTHS[column]) for column in KINDS[kind].columns}
-    exact = base.indexes[DEFAULT_METHOD]
-    assert isinstance(exact, ExactIndex)
-    return KINDS[kind].build(columns, arrays, built.parameters, exact), built
+    return bases.of_kind(kind, base, arrays, built.parameters), built
 
 
 def _blocks(gallery: GalleryFolder, rows: Rows) -> dict[str, Sequence[Block]]:
@@ -138,12 +135,3 @@ def _blocks(gallery: GalleryFolder, rows: Rows) -> dict[str, Sequence[Block]]:
                 Block(np.empty((0, WIDTHS[column]), np.uint8), nothing, nothing)
             ]
     return found
-
-
-def _indexes(blocks: Mapping[str, Sequence[Block]]) -> dict[str, CombinedIndex]:
-    """The exact index of each method whose column is kept."""
-    return {
-        name: method.index(blocks[method.column])
-        for name, method in SERVED.items()
-        if method.column in blocks
-    }

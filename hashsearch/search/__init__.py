@@ -1,6 +1,7 @@
 """Nearest vectors: FAISS, and our own scan of pixels, behind one small interface."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,16 +14,24 @@ NO_DISTANCE = np.iinfo(np.int32).max
 _POSITION = 2**32 - 1  # the bits of a position; an index holds fewer vectors
 
 
+class Stored(NamedTuple):
+    """Where an array is stored: the path of a .npy file, and its SHA-256 in hexadecimal."""
+
+    path: Path
+    sha256: str
+
+
 class Block(NamedTuple):
     """Rows of one stored array, perhaps memory-mapped, that belong to an index.
 
     values: (n_stored, n_values) uint8. rows: (n,) int64, ascending, those that belong to it;
-    positions: (n,) int64, their positions in the index.
+    positions: (n,) int64, their positions in the index. stored: where values are, if it is known.
     """
 
     values: NDArray[np.uint8]
     rows: NDArray[np.int64]
     positions: NDArray[np.int64]
+    stored: Stored | None = None
 
     @classmethod
     def of_array(cls, values: NDArray[np.uint8]) -> "Block":

@@ -35,6 +35,11 @@ class ExactIndex:
         self.code_bytes = codes.shape[1]
         self._slices = slices
 
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """(n, n_bytes) uint8."""
+        return self._codes
+
     def __len__(self) -> int:
         return len(self._codes)
 

@@ -12,7 +12,7 @@ from hashsearch.errors import InvalidGallery
 from hashsearch.progress import progress_report
 from hashsearch.search import NO_DISTANCE, NO_POSITION, Index
 from hashsearch.search.held_out import HeldOut
-from hashsearch.search.lists import SPARE, Lists
+from hashsearch.search.lists import SPARE, InvertedLists, Lists
 from hashsearch.search.subset import Subset
 from hashsearch.search.threads import in_threads, slices, thread_count
 
@@ -153,7 +153,7 @@ def lists_for(n: int) -> int:
     return int(min(max(2 ** round(np.log2(max(n, 1)) / 2), 1), max(n // 4, 1), MOST_LISTS))
 
 
-def choose_nprobe(lists: Lists, exact: Index, held_out: HeldOut, wanted: float) -> int:
+def choose_nprobe(lists: InvertedLists, exact: Index, held_out: HeldOut, wanted: float) -> int:
     """The fewest lists to visit for a wanted recall, from 0 to 1, by these queries.
 
     The mean of the queries' recall is at least its standard error above the wanted one, so that

@@ -18,11 +18,10 @@ SPARE = 16
 class Lists(Protocol):
     """n codes, each in one list. What is found is known by its position from 0 to n - 1.
 
-    number: of the lists. nprobe: how many of them are visited for a query.
+    number: of the lists.
     """
 
     number: int
-    nprobe: int
 
     @property
     def nbytes(self) -> int:

@@ -81,13 +81,24 @@ class Segment:
         values = self.columns[name]
         return values if isinstance(values, np.ndarray) else gathered(values, width)
 
+    def values(self, name: str, positions: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+        """The values of a column at some positions, (n, width) uint8, in their order."""
+        values = self.columns[name]
+        if isinstance(values, np.ndarray):
+            return values.take(positions, axis=0)
+        found = np.empty((len(positions), width), np.uint8)
+        for number, position in enumerate(positions.tolist()):
+            found[number] = self.value(name, position)
+        return found
+
     def value(self, column: str, position: int) -> NDArray[np.uint8]:
         """The value of a column at a position, (width,) uint8."""
         values = self.columns[column]
         if isinstance(values, np.ndarray):
             return values[position].copy()
         for block in values:
-            at = int(np.searchsorted(block.positions, position))  # right if they ascend
+            wanted = block.positions.dtype.type(position)  # otherwise all are converted to its type
+            at = int(np.searchsorted(block.positions, wanted))  # right if they ascend
             if at < len(block.positions) and block.positions[at] == position:
                 return np.array(block.values[block.rows[at]])
         (value,) = (
@@ -153,7 +164,7 @@ class Live:
         for segment in self.segments:
             positions = segment.positions_of(ids)
             held = positions != NO_POSITION
-            codes[held] = segment.column("codes", CODE_BYTES)[positions[held]]
+            codes[held] = segment.values("codes", positions[held], CODE_BYTES)
             missing &= ~held
         assert not missing.any(), ids[missing]
         return codes

@@ -1,6 +1,7 @@
 """Sets of positions of an index: the rows that a search may return."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,29 @@ class Subset:
         """(size,) bool: whether each position is in the set."""
         return np.unpackbits(self._bits(), count=self.size, bitorder="little").astype(bool)
 
+    def within(self, start: int, end: int) -> "Subset":
+        """The members from start to end - 1, as positions from 0. start: a multiple of 8."""
+        assert start % 8 == 0
+        size = end - start
+        if self.positions is not None:
+            first, last = np.searchsorted(self.positions, (start, end)).tolist()
+            return of_positions(self.positions[first:last] - start, size)
+        assert self.bits is not None
+        return _of_bits(_cut(self.bits[start // 8 : (end + 7) // 8], size), size)
+
+    def packed(self) -> "Packed":
+        """The set in few bytes, to be sent: its members, those that it lacks, or bits."""
+        if 4 * self.count < self.size // 8:
+            return self.size, "in", self.listed().astype(np.uint32)
+        bits = self._bits()
+        if 4 * (self.size - self.count) < self.size // 8:
+            return (
+                self.size,
+                "out",
+                _of_bits(_cut(~bits, self.size), self.size).listed().astype(np.uint32),
+            )
+        return self.size, "bits", bits
+
     def changed(self, positions: NDArray[np.int64], members: NDArray[np.bool_]) -> "Subset":
         """The set after some positions were put in or taken out.
 
@@ -79,6 +103,21 @@ class Subset:
         mask = np.zeros(self.size, bool)
         mask[self.positions] = True
         return np.packbits(mask, bitorder="little")
+
+
+Packed = tuple[int, Literal["in", "out", "bits"], NDArray[Any]]  # the size, and what is sent
+
+
+def of_packed(packed: Packed) -> Subset:
+    """The set that `Subset.packed` was called of."""
+    size, kind, values = packed
+    if kind == "bits":
+        return _of_bits(values, size)
+    if kind == "in":
+        return of_positions(values.astype(np.int64), size)
+    mask = np.ones(size, bool)
+    mask[values] = False
+    return of_mask(mask)
 
 
 def of_positions(positions: NDArray[np.int64], size: int) -> Subset:
@@ -110,6 +149,14 @@ def common(first: Subset | None, second: Subset | None) -> Subset | None:
     assert first.bits is not None
     assert second.bits is not None
     return _of_bits(first.bits & second.bits, first.size)
+
+
+def _cut(bits: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The bits, without those of positions from `size` on in the last byte."""
+    if size % 8:
+        bits = bits.copy()
+        bits[-1] &= (1 << size % 8) - 1
+    return bits
 
 
 def _of_bits(bits: NDArray[np.uint8], size: int) -> Subset:

@@ -13,9 +13,10 @@ from service.engine import Engine
 from service.grouping import Duplicates
 from service.labels import LabelCounts
 from service.lanes import Lane, Lanes
+from service.metrics import Metrics
 from service.parsing import AskedQuery
 from service.questions import PlainQuestion, is_plain
-from service.schemas.search import ChoiceParameters, SearchAnswer, SearchParameters
+from service.schemas.search import ChoiceParameters, CompareAnswer, SearchAnswer, SearchParameters
 from service.settings import Settings
 from service.together import Together
 
@@ -48,9 +49,14 @@ class Call:
         self._plain: Together[PlainQuestion, SearchAnswer] = state.plain
         self.duplicates: Duplicates = state.duplicates
         self.labels: LabelCounts = state.labels
+        self._metrics: Metrics = state.metrics
         self.keys: Keys = state.keys
         self.settings: Settings = state.settings
         self.context = Context(request.state.stages, request.scope.get("root_path", ""))
+
+    def count_partial(self, answer: SearchAnswer | CompareAnswer) -> None:
+        if answer.partial:
+            self._metrics.count_partial()
 
     async def quick(self, call: Callable[[], T]) -> T:
         """Run what reads from memory or the catalog."""

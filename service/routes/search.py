@@ -35,7 +35,9 @@ async def search(request: Request) -> SearchAnswer:
     call, parameters = Call(request), read_parameters(request, SearchParameters)
     async with reading(request) as (body,):
         asked = await call.parsed(body, lambda: query_of(body))
-        return await call.search(asked, parameters)
+        answer = await call.search(asked, parameters)
+        call.count_partial(answer)
+        return answer
 
 
 @router.post("/compare", openapi_extra=_operation(CompareParameters))
@@ -44,8 +46,10 @@ async def compare(request: Request) -> CompareAnswer:
     call, parameters = Call(request), read_parameters(request, CompareParameters)
     async with reading(request) as (body,):
         asked = await call.parsed(body, lambda: query_of(body))
-        return await call.ask(
+        answer = await call.ask(
             lambda: searching.compare(call.engine, asked, parameters, call.context),
             asked,
             parameters,
         )
+        call.count_partial(answer)
+        return answer

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from service.schemas.common import MAX_TEXT, After, KindName, Limit, MethodName, Next, Strict
+from service.schemas.search import PartAnswer
 
 MOST_LABELS = 1000
 
@@ -47,6 +48,25 @@ class IndexAnswer(BaseModel):
     loaded: bool = Field(description="whether it can be searched now")
 
 
+class ReplicaAnswer(BaseModel):
+    """A copy of a part."""
+
+    node: str = Field(description="the node that holds it: the first digits of its id in Ray")
+    codes_from: str | None = Field(
+        description="folder if the node read the codes from the gallery's folder, service if they "
+        "were sent to it; null while they are being loaded",
+        json_schema_extra={"enum": ["folder", "service", None]},
+    )
+    up: bool = Field(description="whether it is searched")
+
+
+class PlacedPartAnswer(PartAnswer):
+    """A part, and where it is."""
+
+    images: int
+    replicas: list[ReplicaAnswer]
+
+
 class LabelAnswer(BaseModel):
     """A label and its images."""
 
@@ -68,6 +88,10 @@ class GalleryAnswer(BaseModel):
     picture_bits: int | None = Field(
         description="how many of the first bits of a code encode the picture itself, while the "
         "others encode its meaning; null if the model does not divide them so"
+    )
+    parts: list[PlacedPartAnswer] | None = Field(
+        description="where the codes are, but for images that were added since the base was read; "
+        "null if the service holds them itself"
     )
     job: JobAnswer | None
     labels: list[LabelAnswer] = Field(

@@ -198,6 +198,15 @@ class HitAnswer(BaseModel):
     code: AskedCode
 
 
+class PartAnswer(BaseModel):
+    """A part of a gallery whose codes are on a cluster: images that follow each other by id."""
+
+    part: int = Field(description="from 1 to `of`")
+    of: int
+    first_id: int
+    last_id: int
+
+
 class MethodAnswer(BaseModel):
     """The hits of one method, nearest first, equal distances in id order."""
 
@@ -208,6 +217,11 @@ class MethodAnswer(BaseModel):
     image_bytes: int = Field(description="bytes of each image that the method compares")
     latency_ms: float = Field(description="time of the search, without decoding and encoding")
     truncated: bool = Field(description="whether images within the radius were left out")
+    partial: bool = Field(
+        description="whether a part of the gallery could not be searched, so that hits may lack; "
+        "only where the codes are on a cluster, and the service may answer so"
+    )
+    missing_parts: list[PartAnswer] = Field(description="the parts that could not be searched")
     hits: list[HitAnswer]
 
 
@@ -285,5 +299,6 @@ class CompareAnswer(BaseModel):
     k: int
     generation: Generation
     fingerprint: Fingerprint
+    partial: bool = Field(description="whether the answer of a method is partial")
     methods: list[MethodAnswer]
     overlap_at_k: list[Overlap]

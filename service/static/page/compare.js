@@ -12,7 +12,7 @@ import { ask, askTimed } from "./service.js";
 import { awaited, replace } from "./states.js";
 import { tile } from "./tiles.js";
 import { milliseconds, timing } from "./timing.js";
-import { counted, number, size } from "./words.js";
+import { counted, number, PARTIAL, size } from "./words.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
 /** @typedef {import("./facts.js").Method} Method */
@@ -76,6 +76,7 @@ async function show(entry, signal) {
       "div",
       { className: "agreement" },
       agreed && element("p", {}, agreed),
+      entry.answer.partial && element("p", { className: "partial" }, PARTIAL),
       canSay && sayer(said, facts.labels),
       Object.keys(stages).length > 0 && timing(stages),
     ),

@@ -13,7 +13,7 @@ import { hasExamples, others, searchOf } from "./question.js";
 import { ask } from "./service.js";
 import { awaited, replace, trouble, whenSeen } from "./states.js";
 import { tile } from "./tiles.js";
-import { counted, number } from "./words.js";
+import { counted, number, PARTIAL } from "./words.js";
 
 /** @typedef {import("./navigation.js").Entry} Entry */
 /** @typedef {import("./tiles.js").Hit} Hit */
@@ -66,6 +66,7 @@ async function show(entry, signal) {
   replace(
     byId("results"),
     title,
+    ...(answer.partial ? [element("p", { className: "partial" }, PARTIAL)] : []),
     examples(asked) || element("span"),
     filters(entry, labels),
     shown,

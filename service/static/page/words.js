@@ -5,6 +5,8 @@ const numbers = new Intl.NumberFormat("en");
 /** @param {number} value */
 export const number = (value) => numbers.format(value);
 
+export const PARTIAL = "A part of the gallery cannot be searched at the moment; pictures may be missing.";
+
 /**
  * A number with its noun: "1 picture", "2,000 pictures".
  * @param {number} count

@@ -1,0 +1,361 @@
+"""Copies of the parts of a base on the nodes of a cluster: loaded, asked, and looked after."""
+
+import logging
+import time
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from threading import Event, Lock, RLock, Semaphore, Thread
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.exceptions import ActorDiedError, RayError
+
+from hashsearch.distributed.loading import Slice, alive_nodes, fill, holder_on, ping, read_s, said
+from hashsearch.errors import ClusterError, PartMissing
+from hashsearch.search.parts import PartState, ReplicaState, note_missing
+
+_log = logging.getLogger(__name__)
+
+_PING_S = 1.0  # between two looks at the replicas
+_HUNG_S = (
+    10.0  # in which a replica answers that is alive; a call has more time the more it compares
+)
+_COMPARISONS_S = 2**25  # that any node makes in a second
+_LOST_S = 30.0  # a replica that does not answer for so long is made again elsewhere
+_SENT_AT_ONCE = 2  # parts that are sent; others wait
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """A copy of a slice, of which one thread at a time takes care.
+
+    actor: the handle of a Holder; None while there is none. ping: one that is not answered yet,
+    asked_at: when it was sent, by the monotonic clock, or loading failed. failures: of pings in a
+    row. wait_s: until loading is tried again.
+    """
+
+    slice: int
+    node: str = ""
+    actor: Any = None
+    codes_from: str | None = None
+    is_up: bool = False
+    is_loading: bool = False
+    ping: Any = None
+    asked_at: float = 0.0
+    failures: int = 0
+    wait_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Tally:
+    """What is counted over all bases of a service."""
+
+    retries: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def retry(self) -> None:
+        with self.lock:
+            self.retries += 1
+
+
+class Replicas:
+    """The copies of a base's slices. May be used from several threads."""
+
+    def __init__(self, slices: Sequence[Slice], copies: int, tally: Tally, *, partial: bool):
+        """Load every copy. Raises ClusterError if a slice cannot be loaded anywhere.
+
+        copies: of each slice. partial: whether a slice that has no copy is noted, not refused.
+        """
+        self.slices, self.tally = slices, tally
+        self._partial = partial
+        self._of_slice = [[Replica(number) for _ in range(copies)] for number in range(len(slices))]
+        self._lists: dict[int, tuple[Any, list[NDArray[np.uint16]], int]] = {}
+        self._numbers, self._turns = count(1), count()
+        self._newest = 0
+        # Garbage may be collected within, and call `drop_lists`.
+        self._lock, self._wake = RLock(), Event()
+        self._sending = Semaphore(_SENT_AT_ONCE)
+        self._errors: dict[int, str] = {}  # the last of each slice
+        self._place()
+        threads = [self._start_loading(one) for one in self._all()]
+        for thread in threads:
+            thread.join()
+        for number, replicas in enumerate(self._of_slice):
+            if not any(one.is_up for one in replicas):
+                part = slices[number].part
+                raise ClusterError(
+                    f"part {part.number} of {part.of} of the codes cannot be loaded on any node: "
+                    f"{self._errors[number]}"
+                )
+        Thread(
+            target=_look_after, args=(weakref.ref(self), self._wake), name="replicas", daemon=True
+        ).start()
+
+    def states(self) -> list[PartState]:
+        return [
+            PartState(
+                one.part,
+                one.size,
+                tuple(
+                    ReplicaState(replica.node[:8], replica.codes_from, replica.is_up)
+                    for replica in replicas
+                ),
+            )
+            for one, replicas in zip(self.slices, self._of_slice, strict=True)
+        ]
+
+    def ask(
+        self, method: str, arguments: Mapping[int, tuple[Any, ...]], comparisons: int
+    ) -> dict[int, Any]:
+        """The answers of one copy of each slice, by the slice's number.
+
+        method: of Holder. arguments: by the slice's number. comparisons: of codes, of the slowest
+        call. A copy that fails, or does not answer in time, is replaced by the next. Raises
+        PartMissing if a slice has none, unless that may be noted.
+        """
+        limit_s = _HUNG_S + comparisons / _COMPARISONS_S
+        found: dict[int, Any] = {}
+        waiting: dict[Any, tuple[Replica, Any, float]] = {}  # the copy, its actor, until when
+        tried: dict[int, list[Replica]] = {number: [] for number in arguments}
+
+        def send(number: int) -> None:
+            if (chosen := self._next(number, tried[number])) is not None:
+                replica, actor = chosen
+                if tried[number]:
+                    self.tally.retry()
+                tried[number].append(replica)
+                call = getattr(actor, method).remote(*arguments[number])
+                waiting[call] = replica, actor, time.monotonic() + limit_s
+
+        for number in arguments:
+            send(number)
+        while waiting:
+            first = min(until for *_, until in waiting.values())
+            done, _ = ray.wait(list(waiting), timeout=max(first - time.monotonic(), 0.0))
+            now = time.monotonic()
+            for call in done or [one for one, (*_, until) in waiting.items() if until <= now]:
+                replica, actor, _ = waiting.pop(call)
+                try:
+                    found[replica.slice] = ray.get(call, timeout=None if done else 0)
+                except (RayError, TimeoutError) as error:
+                    self._failed(replica, actor, error)
+                    send(replica.slice)
+        self._require([number for number in arguments if number not in found])
+        return found
+
+    def _next(self, number: int, tried: Sequence[Replica]) -> tuple[Replica, Any] | None:
+        """A copy of a slice that is up and was not tried, and its actor; the copies take turns."""
+        with self._lock:
+            every = [one for one in self._of_slice[number] if one.is_up and one not in tried]
+            if not every:
+                return None
+            chosen = every[next(self._turns) % len(every)]
+            return chosen, chosen.actor
+
+    def _require(self, missing: Sequence[int]) -> None:
+        parts = [self.slices[number].part for number in missing]
+        if parts and not (self._partial and all(note_missing(part) for part in parts)):
+            part = parts[0]
+            raise PartMissing(
+                f"part {part.number} of {part.of} of the gallery's codes, of the ids from "
+                f"{part.first_id} to {part.last_id}, is on no machine at the moment; try again in "
+                "some seconds"
+            )
+
+    def add_lists(
+        self, centroids: NDArray[np.uint8], lists: NDArray[np.uint16], nprobe: int
+    ) -> int:
+        """Make the lists of an index on every copy, and return the number that they have.
+
+        centroids: (n_lists, 32) uint8. lists: (n,) uint16, the list of each code of the base.
+        """
+        each = [lists[one.start : one.start + one.size] for one in self.slices]
+        with self._lock:
+            number = self._newest = next(self._numbers)
+            self._lists[number] = ray.put(centroids), each, nprobe
+            there = [(one, one.actor) for one in self._all() if one.is_up]
+        calls = {
+            actor.take_lists.remote(*self._lists_for(number, replica)): (replica, actor)
+            for replica, actor in there
+        }
+        limit_s = read_s(max((one.size for one in self.slices), default=0))
+        until = time.monotonic() + limit_s
+        for call in calls:
+            try:
+                ray.get(call, timeout=max(until - time.monotonic(), 0.0))
+            except (RayError, TimeoutError) as error:
+                self._failed(*calls[call], error)
+        return number
+
+    def drop_lists(self, number: int) -> None:
+        """Forget lists; the copies do so at their next ping."""
+        with self._lock:
+            self._lists.pop(number, None)
+
+    def _lists_for(self, number: int, replica: Replica) -> tuple[Any, ...]:
+        centroids, each, nprobe = self._lists[number]
+        return number, centroids, each[replica.slice], nprobe
+
+    def _all(self) -> Iterable[Replica]:
+        return (one for replicas in self._of_slice for one in replicas)
+
+    def _failed(self, replica: Replica, actor: Any, error: Exception) -> None:
+        """Ask a copy no more until it answers a ping; it may have another actor already."""
+        with self._lock:
+            if not replica.is_up or replica.actor is not actor:
+                return
+            replica.is_up, replica.ping = False, None
+        part = self.slices[replica.slice].part
+        _log.warning(
+            "part %d of %d fails on node %s: %s",
+            part.number, part.of, replica.node[:8], said(error),
+        )  # fmt: skip
+        self._wake.set()
+
+    def _place(self) -> None:
+        """Give each copy a node: those of a slice different ones, and each node about as many."""
+        nodes = alive_nodes()
+        if not nodes:
+            raise ClusterError("the cluster has no node that is alive")
+        for number, replicas in enumerate(self._of_slice):
+            for copy, replica in enumerate(replicas):
+                replica.node = nodes[(number + copy) % len(nodes)]
+            if len(nodes) < len(replicas) and number == 0:
+                _log.warning(
+                    "%d replicas of a part share %d nodes; what ends one of these ends several",
+                    len(replicas),
+                    len(nodes),
+                )
+
+    def _place_again(self, replica: Replica) -> None:
+        """Give a copy that failed a node: one that answers, without another copy of its slice."""
+        up = Counter(one.node for one in self._all() if one.is_up)
+        down = Counter(one.node for one in self._all() if not one.is_up)
+        others = {one.node for one in self._of_slice[replica.slice] if one is not replica}
+        replica.node = min(
+            alive_nodes() or [replica.node],
+            key=lambda node: (
+                node in others,
+                down[node] > 0 and up[node] == 0,
+                node != replica.node,
+                up[node],
+            ),
+        )
+
+    def look(self) -> None:
+        """Ping each copy, and replace those that are lost."""
+        now = time.monotonic()
+        with self._lock:
+            wanted, newest = list(self._lists), self._newest
+        for replica in self._all():
+            if replica.is_loading:
+                continue
+            if replica.actor is None and now >= replica.asked_at + replica.wait_s:
+                self._place_again(replica)
+                self._start_loading(replica)
+            elif replica.actor is not None and replica.ping is None:
+                replica.ping = ping(replica.actor, wanted, newest)
+                replica.asked_at = now
+        pinged = {one.ping: one for one in self._all() if one.ping and not one.is_loading}
+        if pinged:
+            done, _ = ray.wait(list(pinged), num_returns=len(pinged), timeout=_PING_S / 2)
+            for sent, replica in pinged.items():
+                if replica.ping is sent:
+                    self._see(replica, is_done=sent in done)
+
+    def _see(self, replica: Replica, *, is_done: bool) -> None:
+        """What a ping says of a copy."""
+        if not is_done:
+            waited_s = time.monotonic() - replica.asked_at
+            if waited_s > _HUNG_S:
+                self._failed_ping(replica, "it does not answer", is_lost=waited_s > _LOST_S)
+            return
+        sent, replica.ping = replica.ping, None
+        try:
+            is_whole = ray.get(sent)
+        except RayError as error:
+            replica.failures += 1
+            is_dead = isinstance(error, ActorDiedError)
+            self._failed_ping(replica, said(error), is_lost=is_dead or replica.failures > 2)
+        else:
+            replica.failures = 0
+            if not is_whole:
+                self._failed_ping(replica, "it lacks lists", is_lost=True)
+            elif not replica.is_up:
+                replica.is_up = True
+                self._say_up(replica)
+
+    def _failed_ping(self, replica: Replica, why: str, *, is_lost: bool) -> None:
+        sent = replica.ping
+        self._failed(replica, replica.actor, ClusterError(why))
+        with self._lock:
+            replica.ping = sent  # one that hangs is waited for
+            if is_lost:
+                replica.actor = replica.ping = replica.codes_from = None
+                replica.failures, replica.wait_s = 0, 0.0
+        self._wake.set()
+
+    def _start_loading(self, replica: Replica) -> Thread:
+        replica.is_loading = True
+        thread = Thread(target=self._load, args=(replica,), name="loading a part", daemon=True)
+        thread.start()
+        return thread
+
+    def _load(self, replica: Replica) -> None:
+        """Start a copy, load it, and let it be asked."""
+        try:
+            actor = holder_on(replica.node)
+            replica.codes_from = fill(actor, self.slices[replica.slice], self._sending)
+            with self._lock:
+                numbers = list(self._lists)
+            for number in numbers:
+                limit_s = read_s(self.slices[replica.slice].size)
+                ray.get(actor.take_lists.remote(*self._lists_for(number, replica)), timeout=limit_s)
+            with self._lock:
+                replica.actor, replica.ping, replica.is_up = actor, None, True
+                replica.wait_s = 0.0
+            self._say_up(replica)
+        except Exception as error:  # of any class, if the cluster is gone meanwhile
+            replica.codes_from, replica.asked_at = None, time.monotonic()
+            replica.wait_s = min(2 * replica.wait_s + _PING_S, _LOST_S)
+            self._errors[replica.slice] = said(error)
+            if ray.is_initialized():
+                part = self.slices[replica.slice].part
+                _log.warning(
+                    "part %d of %d cannot be loaded on node %s: %s",
+                    part.number, part.of, replica.node[:8], said(error),
+                )  # fmt: skip
+        finally:
+            replica.is_loading = False
+
+    def _say_up(self, replica: Replica) -> None:
+        part = self.slices[replica.slice].part
+        source = {
+            "folder": "read from the gallery's folder",
+            "service": "sent by the service",
+        }[str(replica.codes_from)]
+        _log.info(
+            "part %d of %d is on node %s; its codes were %s",
+            part.number, part.of, replica.node[:8], source,
+        )  # fmt: skip
+
+
+def _look_after(reference: "weakref.ref[Replicas]", wake: Event) -> None:
+    """Look at the replicas from time to time, as long as somebody uses them."""
+    while True:
+        wake.wait(_PING_S)
+        wake.clear()
+        replicas = reference()
+        if replicas is None or not ray.is_initialized():
+            return
+        try:
+            replicas.look()
+        except Exception:  # of any class, if the cluster is gone; the next look may succeed
+            if ray.is_initialized():
+                _log.exception("the replicas cannot be looked after")
+        del replicas

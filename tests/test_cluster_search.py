@@ -18,6 +18,8 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.cluster import changed
+from benchmarks.cluster import stored as stored_by_shards
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ClusterError, CodeShapeError, PartMissing
 from hashsearch.gallery.shards import sha256_of_file
@@ -445,3 +447,51 @@ def test_a_cluster_that_cannot_load_a_part_ends_the_start_with_one_sentence(
     wanted = r"part 1 of 1 .* cannot be loaded on any node: a node has HashSearch .*, and the "
     with pytest.raises(ClusterError, match=wanted + "service 0.0.1; install the same version"):
         base_of(codes[:50], stored(codes[:50], tmp_path), 1)
+
+
+@pytest.mark.soak
+def test_a_million_codes_on_three_nodes_are_searched_while_processes_and_a_node_die(
+    cluster, codes, tmp_path
+):
+    """From four threads without an error, and as one machine finds them."""
+    many = changed(codes, 1_000_000, seed=0)
+    many[-500_000::5] = many[:100_000]  # ties over parts
+    queries = changed(codes, 64, seed=1)
+    exact = ExactIndex(many)
+    wanted = [exact.search(query[np.newaxis], 50) for query in queries]
+    within = [exact.search_radius(query, 60) for query in queries]
+    index = base_of(many, stored_by_shards(many, tmp_path), 4, copies=2).indexes["codes"]
+    half = subsets.of_mask(np.arange(len(many)) % 2 == 0)
+    same(index.search(queries, 30, half), exact.search(queries, 30, half))
+    over, failures, counts = Event(), [], [0] * 4
+
+    def search(thread: int) -> None:
+        try:
+            while not over.is_set():
+                number = counts[thread] % 64
+                same(index.search(queries[number : number + 1], 50), wanted[number])
+                same(index.search_radius(queries[number], 60), within[number])
+                counts[thread] += 1
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [Thread(target=search, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for part, copy in ((0, 0), (2, 1), (3, 0)):
+        kill(index, part, copy)
+        until(lambda part=part: up(index)[part] == 1)
+        until(lambda: up(index) == [2, 2, 2, 2])
+    node = next(iter(cluster.worker_nodes))
+    cluster.remove_node(node, allow_graceful=False)
+    until(lambda: up(index) != [2, 2, 2, 2])
+    until(lambda: up(index) == [2, 2, 2, 2], 180)
+    before = sum(counts)
+    until(lambda: sum(counts) > before + 20)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for state in index.part_states():
+        assert len({one.node for one in state.replicas}) == 2
+    cluster.add_node()

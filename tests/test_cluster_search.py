@@ -3,9 +3,12 @@
 import gc
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import Event, Thread
@@ -18,6 +21,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
+import hashsearch
 from benchmarks.cluster import changed
 from benchmarks.cluster import stored as stored_by_shards
 from hashsearch.encoder import Encoder
@@ -37,7 +41,7 @@ from hashsearch.search.parts import Part, noting_missing
 from hashsearch.sources.folder import Folder
 from tests.clusters import nodes
 from tests.conftest import KEY, WITH_KEY, serving
-from tests.galleries import another_png
+from tests.galleries import another_png, run
 
 ROWS = 700  # of a stored file
 
@@ -447,6 +451,61 @@ def test_a_cluster_that_cannot_load_a_part_ends_the_start_with_one_sentence(
     wanted = r"part 1 of 1 .* cannot be loaded on any node: a node has HashSearch .*, and the "
     with pytest.raises(ClusterError, match=wanted + "service 0.0.1; install the same version"):
         base_of(codes[:50], stored(codes[:50], tmp_path), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--shards", "2"], "--shards goes with --on ray"),
+        (["--partial"], "--partial goes with --on ray"),
+        (["--on", "ray"], "--on ray needs --shards N, the number of parts of the codes"),
+        (["--on", "ray", "--shards", "2", "--ray-address", "x"], "no Ray cluster answers at x, "),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(gallery_folder, capsys, options, sentence):
+    assert run("serve", "--gallery", gallery_folder, *options) == 1
+    assert capsys.readouterr().err.startswith(f"hashsearch: {sentence}")
+
+
+@pytest.mark.soak
+def test_a_process_that_hangs_delays_searches_once_and_is_replaced(cluster, codes, tmp_path):
+    index = base_of(codes, stored(codes, tmp_path), 2, copies=2).indexes["codes"]
+    wanted = ExactIndex(codes).search(codes[:2], 9)
+    hung = pid(index, 0)
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        spans = []
+        while up(index)[0] == 2:
+            began = time.monotonic()
+            same(index.search(codes[:2], 9), wanted)
+            spans.append(time.monotonic() - began)
+        assert 9 < max(spans) < 15
+        until(lambda: up(index) == [2, 2], 90)
+        assert pid(index, 0) != hung
+    finally:
+        os.kill(hung, signal.SIGKILL)
+
+
+@pytest.mark.soak
+def test_a_command_serves_from_a_cluster_that_runs(cluster, gallery_folder, tmp_path):
+    """A real process, which prints its address once every part is loaded, and ends by SIGTERM."""
+    command = [sys.executable, "-m", "hashsearch.cli", "serve", "--gallery", gallery_folder]
+    options = ["--port", "0", "--on", "ray", "--ray-address", cluster.address, "--shards", "3"]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as service:
+        address = service.stdout.readline().split()[-1]
+        try:
+            with hashsearch.Client(address) as client:
+                ranking = client.rank(5, k=20)
+            assert ranking.missing == ()
+            with hashsearch.open(gallery_folder) as here:
+                assert ranking.hits == [replace(one, path=None) for one in here.search(5, k=20)]
+        finally:
+            service.terminate()
+            _, log = service.communicate(timeout=60)
+    assert service.returncode == -signal.SIGTERM, log
+    assert log.count("its codes were read from the gallery's folder") == 3
 
 
 @pytest.mark.soak

@@ -2,9 +2,11 @@
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -486,13 +488,28 @@ def test_a_process_that_hangs_delays_searches_once_and_is_replaced(cluster, code
         os.kill(hung, signal.SIGKILL)
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files, with a short path: sockets are made in it."""
+    folder = Path(tempfile.mkdtemp(prefix="hs-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.mark.soak
-def test_a_command_serves_from_a_cluster_that_runs(cluster, gallery_folder, tmp_path):
-    """A real process, which prints its address once every part is loaded, and ends by SIGTERM."""
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_command_serves_from_a_cluster(cluster, gallery_folder, temporary, is_own):
+    """One that runs, or its own, of which it leaves no files; it ends by SIGTERM."""
     command = [sys.executable, "-m", "hashsearch.cli", "serve", "--gallery", gallery_folder]
-    options = ["--port", "0", "--on", "ray", "--ray-address", cluster.address, "--shards", "3"]
+    options = ["--port", "0", "--on", "ray", "--shards", "3"]
+    if not is_own:
+        options += ["--ray-address", cluster.address]
     with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
     ) as service:
         address = service.stdout.readline().split()[-1]
         try:
@@ -506,6 +523,7 @@ def test_a_command_serves_from_a_cluster_that_runs(cluster, gallery_folder, tmp_
             _, log = service.communicate(timeout=60)
     assert service.returncode == -signal.SIGTERM, log
     assert log.count("its codes were read from the gallery's folder") == 3
+    assert list(temporary.glob("hashsearch-*")) == []
 
 
 @pytest.mark.soak

@@ -4,12 +4,14 @@ import argparse
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hashsearch.commands.arguments import (
@@ -100,10 +102,31 @@ def _bases(on: OnCluster | None, *, partial: bool) -> "Iterator[Bases]":
         return
     from hashsearch.distributed.cluster import cluster
 
-    with cluster(on.address):
+    with _ended_in_order(), cluster(on.address):
         from hashsearch.distributed.bases import ClusterBases  # imports Ray
 
         yield ClusterBases(on.parts, on.copies, partial=partial)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends the block by an exception, and then the process."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except _Terminated:
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_service(

@@ -63,8 +63,8 @@ class ReplicaAnswer(BaseModel):
 class PlacedPartAnswer(PartAnswer):
     """A part, and where it is."""
 
-    images: int
-    replicas: list[ReplicaAnswer]
+    images: int = Field(description="number of its images, also of those that were removed since")
+    replicas: list[ReplicaAnswer] = Field(description="its copies")
 
 
 class LabelAnswer(BaseModel):

@@ -202,9 +202,9 @@ class PartAnswer(BaseModel):
     """A part of a gallery whose codes are on a cluster: images that follow each other by id."""
 
     part: int = Field(description="from 1 to `of`")
-    of: int
-    first_id: int
-    last_id: int
+    of: int = Field(description="number of parts")
+    first_id: int = Field(description="the first id of its images")
+    last_id: int = Field(description="the last id of its images")
 
 
 class MethodAnswer(BaseModel):

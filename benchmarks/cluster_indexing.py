@@ -23,8 +23,8 @@ import ray
 
 from benchmarks.machine import hardware
 from hashsearch.distributed.cluster import cluster
-from hashsearch.distributed.encoding import Model, Worker, read_here
 from hashsearch.distributed.executor import ClusterExecutor
+from hashsearch.distributed.node import Model, NodeWorker, read_here
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index.executing import Columns, LocalExecutor, StartExecutor
 from hashsearch.jobs.index.indexing import index_sources
@@ -142,9 +142,9 @@ class _Prepared(LocalExecutor):
 def _bytes_sent(source: Source) -> Sequence[float]:
     """Mean bytes of an image that a node cannot see, and of what it answers."""
     files = {name: (PRETRAINED / name).read_bytes() for name in (WEIGHTS_FILE, CARD_FILE)}
-    worker = ray.remote(Worker).remote(Model(files, "float32"), thumbnails=True)
+    worker = ray.remote(NodeWorker).remote(Model(files, "float32"), thumbnails=True)
     images = [read_here(image) for image in islice(source, _SENT)]
-    results = ray.get(worker.run.remote(images))
+    results = ray.get(worker.run.remote(images)).results
     return [len(pickle.dumps(each, 5)) / len(images) for each in (images, results)]
 
 

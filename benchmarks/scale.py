@@ -24,16 +24,15 @@ class Figure(NamedTuple):
 
 
 _IVF = "fitted to [benchmarks.md](benchmarks.md): 16 to 128 lists of a million and of 10 million"
+_FAN_OUT = "[cluster.md](cluster.md#what-it-costs), all processes on two cores"
 FIGURES = {
     "photographs": Figure(
         200, "photographs a second that a core decodes and encodes", "[indexing.md](indexing.md)"
     ),
     "committed": Figure(
-        12_300, "images a second that one job commits", "`python -m benchmarks.cluster_indexing`"
+        10_900, "images a second that one job commits", "`python -m benchmarks.cluster_indexing`"
     ),
-    "results": Figure(
-        8_000, "bytes that a worker sends back of a photograph", "the same command"
-    ),
+    "results": Figure(8_170, "bytes that a worker sends back of a photograph", "the same command"),
     "file": Figure(110_000, "bytes of a photograph", "[indexing.md](indexing.md)"),
     "disk": Figure(
         7_800,
@@ -47,7 +46,8 @@ FIGURES = {
     "growth": Figure(
         1.7, "times as many lists to visit for ten times the codes", "the same, of one step only"
     ),
-    "fan_out_ms": Figure(3.0, "ms of a fan-out", "`python -m benchmarks.cluster`"),
+    "ask_ms": Figure(2.3, "ms to ask one machine of a cluster", _FAN_OUT),
+    "part_ms": Figure(1.7, "ms more for each further machine, at most", _FAN_OUT),
     "cores": Figure(32, "cores of a machine", None),
     "memory": Figure(128e9, "bytes of its memory, of which three quarters are used", None),
     "bandwidth": Figure(150e9, "bytes a second that it reads from memory", None),
@@ -55,7 +55,8 @@ FIGURES = {
     "replicas": Figure(2, "copies of every code in memory", None),
 }
 SIZES = (10**8, 10**9, 10**10)
-_CODE, _ID, _LISTED = 32, 8, 40  # bytes of memory: a code, its id, its place in a list of ivf
+_CODE, _LISTED = 32, 40  # bytes of memory of a machine: a code, and its place in a list of ivf
+_SERVED = 8 + 6 + 2  # bytes of the service's: an id, where its code is stored, its list
 _SECONDS_AN_HOUR = 3600
 
 
@@ -75,9 +76,14 @@ def hours_to_encode(images: int, cores: float) -> float:
     return images / rate / _SECONDS_AN_HOUR
 
 
+def fan_out_ms(count: int) -> float:
+    """Milliseconds that asking so many machines takes beside their search, and the network."""
+    return _value("ask_ms") + _value("part_ms") * (count - 1)
+
+
 def exact_ms(images: int, count: int) -> float:
     """Milliseconds of one exact search by so many machines: the codes are read once."""
-    return 1000 * images * _CODE / (count * _value("bandwidth")) + _value("fan_out_ms")
+    return 1000 * images * _CODE / (count * _value("bandwidth")) + fan_out_ms(count)
 
 
 def visited_lists(images: int) -> float:
@@ -89,7 +95,7 @@ def ivf_ms(images: int, count: int) -> float:
     lists = lists_for(images)
     compared = visited_lists(images) * images / lists
     own = _value("list_ms") * lists + _value("code_ms") * compared / count
-    return _value("base_ms") + own + _value("fan_out_ms")
+    return _value("base_ms") + own + fan_out_ms(count)
 
 
 def rows() -> list[tuple[str, ...]]:
@@ -102,12 +108,13 @@ def rows() -> list[tuple[str, ...]]:
 
     return [
         each("codes", lambda n: _bytes(n * _CODE)),
-        each("ids, in the service", lambda n: _bytes(n * _ID)),
+        each("memory of the service", lambda n: _bytes(n * _SERVED)),
         each("lists of `ivf`", lambda n: _bytes(n * _LISTED)),
         each("disk of the gallery", lambda n: _bytes(n * _value("disk"))),
         each("machines to search", lambda n: f"{machines(n):,}"),
-        each("exact search", lambda n: _ms(exact_ms(n, machines(n)))),
-        each("search by `ivf`", lambda n: _ms(ivf_ms(n, machines(n)))),
+        each("a fan-out, at most", lambda n: _ms(fan_out_ms(machines(n)))),
+        each("exact search, with it", lambda n: _ms(exact_ms(n, machines(n)))),
+        each("search by `ivf`, with it", lambda n: _ms(ivf_ms(n, machines(n)))),
         each("hours to encode, 2 cores", lambda n: _hours(hours_to_encode(n, 2))),
         each("hours, one machine", lambda n: _hours(hours_to_encode(n, _value("cores")))),
         each(f"hours, {saturating} machines", lambda n: _hours(hours_to_encode(n, 1e9))),
@@ -117,8 +124,10 @@ def rows() -> list[tuple[str, ...]]:
         ),
         each(
             "and files, if it sends them",
-            lambda n: f"{_bytes(committed * _value('file'))}/s, "
-            f"{committed * _value('file') / _value('network'):.1f} networks",
+            lambda n: (
+                f"{_bytes(committed * _value('file'))}/s, "
+                f"{committed * _value('file') / _value('network'):.1f} networks"
+            ),
         ),
     ]
 

@@ -4,12 +4,14 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from benchmarks import training
+from benchmarks import scale, training
 from benchmarks.ablations import Training, row, trials
 from benchmarks.depths import as_depths, deal
+from benchmarks.quoting import replaced
 from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
 from tests.test_run import CONVOLUTIONAL
 from training.data import fit_standardization
@@ -93,3 +95,20 @@ def test_the_training_benchmark_times_teacher_and_student(monkeypatch, capsys):
         assert float(speed.replace(",", "")) > 0
         assert least < float(operations) < most
         assert 0 <= float(share.strip(" %")) < 100  # a busy machine has less than 1%
+
+
+def test_the_page_on_scale_has_what_the_model_computes():
+    page = scale.PAGE.read_text()
+    assert replaced(page, "benchmarks.scale", scale.section()) == page
+
+
+def test_the_model_gives_what_was_measured_where_it_was_measured():
+    """Medians of docs/benchmarks.md, of ivf with the lists that were chosen."""
+    for images, nprobe, measured_ms in ((10**6, 18, 0.0836), (10**7, 31, 0.260)):
+        lists = scale.lists_for(images)
+        compared = nprobe * images / lists
+        ms = sum(
+            scale.FIGURES[name].value * times
+            for name, times in (("base_ms", 1), ("list_ms", lists), ("code_ms", compared))
+        )
+        assert ms == pytest.approx(measured_ms, rel=0.2)

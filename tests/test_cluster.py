@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hashsearch.cli import main
 from hashsearch.distributed.cluster import cluster
 from hashsearch.errors import ClusterError
 
@@ -74,3 +75,8 @@ def test_an_address_without_a_cluster_is_refused_at_once(address, sentence):
     with pytest.raises(ClusterError) as refused, cluster(address):
         pass
     assert str(refused.value).startswith(sentence)
+
+
+def test_an_address_goes_with_a_cluster(tmp_path, capsys):
+    assert main(["index", "x", "--gallery", str(tmp_path / "g"), "--ray-address", "auto"]) == 1
+    assert capsys.readouterr().err == "hashsearch: --ray-address goes with --on ray\n"

@@ -18,6 +18,7 @@ from hashsearch.commands.arguments import (
     whole,
 )
 from hashsearch.commands.output import escaped
+from hashsearch.errors import HashSearchError
 from hashsearch.extras import heic_hint
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.labels import Labels
@@ -97,6 +98,8 @@ def add(commands: Commands) -> None:
 
 def _index(options: argparse.Namespace) -> int:
     stop_on_sigterm()
+    if options.on is None and options.ray_address is not None:
+        raise HashSearchError("--ray-address goes with --on ray")
     folders = DataFolders.of_environment()
     sources = [open_source(spec, folders, options.follow_links) for spec in options.sources]
     labels = Labels(options.labels) if options.labels else None

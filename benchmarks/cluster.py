@@ -41,6 +41,7 @@ SIZE = 1_000_000
 FEW = 1000  # codes of each part where the fan-out itself is measured
 K = 10
 KILLED = 5  # times
+_SETTLES_S = 6.0  # in which former processes, and those that Ray keeps to spare, are quiet
 
 
 def main() -> None:
@@ -94,17 +95,15 @@ def measured(
     here = single_ms(lambda query: index.search(query[np.newaxis], K), queries)
     yield f"| none: the exact index in the process | {here:.1f} | |"
     for parts in PARTS:
-        cells = []
-        for rows in (len(codes), FEW * parts):
-            with base_of(codes[:rows], blocks, parts) as there:
-                cells.append(
-                    single_ms(lambda query, at=there: at.search(query[np.newaxis], K), queries)
-                )
+        cells = [
+            search_ms(codes[:rows], queries, blocks, parts) for rows in (len(codes), FEW * parts)
+        ]
         say(f"{parts} parts: {cells}")
         yield f"| {parts} | {cells[0]:.1f} | {cells[1]:.1f} |"
     yield ""
     with base_of(codes, blocks, 4) as there:
         taken = [seconds_until_back(there, queries[:1], number % 4) for number in range(KILLED)]
+    del there
     with base_of(codes, blocks, 4, copies=2) as there:
         worst = max(milliseconds_after_a_kill(there, queries[:1], part) for part in range(4))
     yield (
@@ -117,6 +116,14 @@ def measured(
         f"`python -m benchmarks.cluster --publish`, {hardware()}, {time.strftime('%Y-%m-%d')}; "
         "several processes on one machine are no faster than one"
     )
+
+
+def search_ms(
+    codes: NDArray[np.uint8], queries: NDArray[np.uint8], blocks: list[Block], parts: int
+) -> float:
+    """Median milliseconds of a search; the processes are let go at the end."""
+    with base_of(codes, blocks, parts) as index:
+        return single_ms(lambda query: index.search(query[np.newaxis], K), queries)
 
 
 @contextmanager
@@ -135,6 +142,7 @@ def base_of(
     base = ClusterBases(parts, copies, partial=False).segment(np.arange(n), {"codes": some})
     index = base.indexes["codes"]
     assert isinstance(index, PartedExactIndex)
+    time.sleep(_SETTLES_S)
     yield index
 
 

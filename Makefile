@@ -24,10 +24,12 @@ test: .venv/dev .venv/node/done ## check format, lint and types, and run the tes
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not soak" --numprocesses=$(WORKERS) --durations=15
 
-bench: .venv/bench ## measure encoding, searches beside peers (ARGS=--large), exports, the service and the page
+bench: .venv/bench ## measure encoding, searches beside peers (ARGS=--large), exports, a cluster, the service and the page
 	$(BIN)/python -m benchmarks.encoding
 	$(BIN)/python -m benchmarks.search $(ARGS)
 	$(BIN)/python -m benchmarks.export
+	$(BIN)/python -m benchmarks.cluster
+	$(BIN)/python -m benchmarks.cluster_indexing
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.page
 

@@ -1,10 +1,10 @@
 """Measure what it costs to search one million codes in parts, on a Ray cluster of this machine.
 
-    python -m benchmarks.cluster --gallery G [--publish]
+    python -m benchmarks.cluster [--publish]
 
-The codes are those of a gallery, repeated, each time with random bits changed. All parts are on
-this machine, so that more parts make no search faster: what is measured is what the fan-out costs,
-and how soon a part whose process died is there again. --publish writes the table to
+The codes are those of CIFAR-10's test images, repeated, each time with random bits changed. All
+parts are on this machine, so that more parts make no search faster: what is measured is what the
+fan-out costs, and how soon a part whose process died is there again. --publish writes the table to
 docs/cluster.md.
 """
 
@@ -26,11 +26,14 @@ from benchmarks.machine import hardware, say
 from benchmarks.quoting import replaced
 from benchmarks.search.measure import single_ms
 from hashsearch.distributed.cluster import cluster
+from hashsearch.encoder import Encoder
 from hashsearch.errors import PartMissing
-from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.shards import MAX_ROWS, sha256_of_file
+from hashsearch.models.card import PRETRAINED
 from hashsearch.search import Block, Stored
 from hashsearch.search.exact import ExactIndex
+from hashsearch.sources import DataFolders, open_source
+from hashsearch.sources.loading import load_tiny_images
 
 if TYPE_CHECKING:
     from hashsearch.distributed.parted import PartedExactIndex
@@ -47,11 +50,9 @@ _SETTLES_S = 6.0  # in which former processes, and those that Ray keeps to spare
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--publish", action="store_true", help="write the table to docs/cluster.md")
-    parser.add_argument("--gallery", type=Path, required=True)
     options = parser.parse_args()
-    gallery = GalleryFolder(options.gallery)
-    real = gallery.column("codes", gallery.catalog.rows())
-    assert real is not None
+    tiny = load_tiny_images(open_source("cifar10:test", DataFolders.of_environment()))
+    real = Encoder.load(PRETRAINED).encode(tiny)
     codes, queries = changed(real, SIZE, seed=0), changed(real, 200, seed=1)
     with tempfile.TemporaryDirectory(prefix="hashsearch-bench-") as folder, cluster():
         section = "\n".join(measured(codes, queries, stored(codes, Path(folder))))

@@ -26,6 +26,7 @@ from PIL import Image
 import hashsearch
 from benchmarks.cluster import changed
 from benchmarks.cluster import stored as stored_by_shards
+from hashsearch.distributed.holder import Holder
 from hashsearch.encoder import Encoder
 from hashsearch.errors import ClusterError, CodeShapeError, PartMissing
 from hashsearch.gallery.shards import sha256_of_file
@@ -170,7 +171,7 @@ def test_each_part_is_read_from_the_folder_and_stays_out_of_the_service(base, co
     assert len({one.node for one in replicas}) == 3
     positions = np.array([5999, 701, 0, 4242])
     assert not isinstance(base.columns["codes"], np.ndarray)
-    assert_array_equal(base.values("codes", positions, 32), codes[positions])
+    assert_array_equal(base.values("codes", positions), codes[positions])
 
 
 def test_a_node_that_cannot_read_the_folder_is_sent_its_part(cluster, codes, tmp_path):
@@ -224,6 +225,11 @@ def test_a_copy_answers_while_another_is_dead_and_the_dead_one_comes_back(cluste
     index = base.indexes["codes"]
     for state in index.part_states():
         assert len({one.node for one in state.replicas}) == 2
+    import ray
+
+    for replicas in index.replicas._of_slice:
+        for one in replicas:
+            assert ray.get(one.actor.node.remote()) == one.node
     there, here = lists_of(base, codes)
     wanted, of_lists = ExactIndex(codes).search(codes[:5], 10), here.search(codes[:5], 10)
     over, failures, searches = Event(), [], []
@@ -238,7 +244,7 @@ def test_a_copy_answers_while_another_is_dead_and_the_dead_one_comes_back(cluste
                 failures.append(error)
                 return
 
-    threads = [Thread(target=search) for _ in range(3)]
+    threads = [Thread(target=search, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
     for part, copy in ((0, 0), (1, 1)):
@@ -469,6 +475,27 @@ def test_options_that_do_not_fit_are_refused(gallery_folder, capsys, options, se
     assert capsys.readouterr().err.startswith(f"hashsearch: {sentence}")
 
 
+class SlowHolder(Holder):
+    """Takes longer to make lists than the time between two pings."""
+
+    def take_lists(self, *arguments):
+        time.sleep(2.5)
+        super().take_lists(*arguments)
+
+
+def test_lists_that_take_long_to_make_cost_no_copy(cluster, codes, tmp_path, monkeypatch):
+    from hashsearch.distributed import loading
+
+    monkeypatch.setattr(loading, "Holder", SlowHolder)
+    base = base_of(codes, stored(codes, tmp_path), 1)
+    index = base.indexes["codes"]
+    actor = index.replicas._of_slice[0][0].actor
+    there, here = lists_of(base, codes)
+    same(there.search(codes[:5], 10), here.search(codes[:5], 10))
+    assert index.replicas._of_slice[0][0].actor is actor
+    assert up(index) == [1]
+
+
 @pytest.mark.soak
 def test_a_process_that_hangs_delays_searches_once_and_is_replaced(cluster, codes, tmp_path):
     index = base_of(codes, stored(codes, tmp_path), 2, copies=2).indexes["codes"]
@@ -481,7 +508,7 @@ def test_a_process_that_hangs_delays_searches_once_and_is_replaced(cluster, code
             began = time.monotonic()
             same(index.search(codes[:2], 9), wanted)
             spans.append(time.monotonic() - began)
-        assert 9 < max(spans) < 15
+        assert max(spans) > 5  # it waited, and then another copy answered
         until(lambda: up(index) == [2, 2], 90)
         assert pid(index, 0) != hung
     finally:
@@ -552,7 +579,7 @@ def test_a_million_codes_on_three_nodes_are_searched_while_processes_and_a_node_
         except BaseException as error:
             failures.append(error)
 
-    threads = [Thread(target=search, args=(number,)) for number in range(4)]
+    threads = [Thread(target=search, args=(number,), daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()
     for part, copy in ((0, 0), (2, 1), (3, 0)):

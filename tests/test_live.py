@@ -25,8 +25,8 @@ from hashsearch.retrieval.kinds import KINDS
 from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.ranking import Query
 from hashsearch.retrieval.searcher import Searcher
-from hashsearch.search import ivf, multihash
-from hashsearch.search.live import Live
+from hashsearch.search import Block, ivf, multihash
+from hashsearch.search.live import Live, Segment
 
 LABELS = ("cat", "dog", None)
 
@@ -511,3 +511,19 @@ def test_a_capped_radius_is_cut_where_everything_within_it_would_be(empty_galler
                 found = searcher.search(query, method, radius=radius, cap=cap)
                 assert pairs(found) == within[:cap]
                 assert found.truncated == (cap < len(within))
+
+
+def test_values_are_read_from_blocks_of_any_order_and_type():
+    """Positions may be in few bytes, need not ascend, and may be asked for twice."""
+    values = np.random.default_rng(0).integers(0, 256, (70_000, 4), np.uint8)
+    places = [
+        np.arange(0, 65_536, dtype=np.uint16),
+        np.array([69_999, 65_536, 65_537], np.uint32),  # in no order
+        np.arange(65_538, 69_999, dtype=np.uint32),
+    ]
+    blocks = [Block(values[some], np.arange(len(some), dtype=np.uint16), some) for some in places]
+    segment = Segment(np.arange(70_000), {"codes": blocks}, {})
+    positions = np.array([69_999, 0, 65_535, 65_536, 68_000, 0, 65_537])
+    assert_array_equal(segment.values("codes", positions), values[positions])
+    for position in positions.tolist():
+        assert_array_equal(segment.value("codes", position), values[position])

@@ -54,11 +54,12 @@ class ClusterBases:
             )
         ]
         codes = PartedExactIndex(Replicas(every, self._copies, self._tally, partial=self._partial))
-        others = {name: parts for name, parts in blocks.items() if name != "codes"}
+        # Addresses are for the index buckets alone, which is not served.
+        others = {name: parts for name, parts in blocks.items() if name == "pixels"}
         indexes = {
             name: codes for name, method in SERVED.items() if method.column == "codes"
         } | exact_indexes(others)
-        columns = {**blocks, "codes": [_narrow(block) for block in blocks["codes"]]}
+        columns = {**others, "codes": [_narrow(block) for block in blocks["codes"]]}
         return Segment(ids, columns, indexes)
 
     def of_kind(self, kind: str, base: Segment, stored: Arrays, parameters: Parameters) -> Index:

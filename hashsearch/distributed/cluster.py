@@ -38,7 +38,8 @@ def cluster(address: str | None = None, cores: int | None = None) -> Iterator[No
     to look for it here. None starts a cluster of this machine alone, which ends with the block: it
     listens on loopback, and asks for a token that only its own processes know. cores: how many
     that one has; all of the machine's by default. If this process is connected to a cluster
-    already, that one is used, and stays.
+    already, that one is used, and stays. Afterwards, Ray starts no cluster by itself in this
+    process, as it would if a thread still called it.
     Raises MissingPackage without Ray, and ClusterError if the cluster cannot be used.
     """
     if find_spec("ray") is None:
@@ -139,7 +140,10 @@ def _read_settings() -> None:
 @contextmanager
 def _connected(address: str, otherwise: str, **options: Any) -> Iterator[None]:
     import ray
+    from ray._private import auto_init_hook
     from ray.exceptions import AuthenticationError
+
+    auto_init_hook.enable_auto_connect = False
 
     handler = signal.getsignal(signal.SIGTERM)
     try:

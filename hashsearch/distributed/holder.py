@@ -70,15 +70,17 @@ class Holder:
             lists[added] = assign(self._exact.codes[added], centroids)
         self._lists[number] = InvertedLists(self._exact.codes, centroids, lists, nprobe)
 
-    def is_whole(self, wanted: Collection[int], newest: int) -> bool:
-        """Whether it can be searched, and has the wanted lists.
-
-        Others are dropped, but for those that were made after the newest that the asker knew of.
-        """
-        for number in list(self._lists):
-            if number not in wanted and number <= newest:
-                self._lists.pop(number, None)
+    def is_whole(self, wanted: Collection[int], dropped: Collection[int]) -> bool:
+        """Whether it can be searched, and has the wanted lists. dropped: lists to forget."""
+        for number in dropped:
+            self._lists.pop(number, None)
         return self._exact is not None and all(number in self._lists for number in wanted)
+
+    def node(self) -> str:
+        """Ray's id of the node that it is on."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
 
     def search(self, packed: Packed | None, queries: NDArray[np.uint8], k: int) -> Any:
         """As `ExactIndex.search`; at most as many columns as there are codes."""

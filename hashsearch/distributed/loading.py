@@ -1,7 +1,7 @@
 """Starting a process on a node, and loading a part's codes into it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from threading import Semaphore
 from typing import Any
@@ -48,7 +48,7 @@ def alive_nodes() -> list[str]:
 
 
 def holder_on(node: str) -> Any:
-    """A new process on a node, or on another if that one is dead: the handle of a Holder.
+    """A new process on a node, which must be alive: the handle of a Holder.
 
     It reserves no processor, so that a new base is loaded beside the former one. It is not
     restarted by Ray, which would not keep the copies of a part on different nodes. It ends when
@@ -58,13 +58,13 @@ def holder_on(node: str) -> Any:
     return remote(concurrency_groups={_PINGS: 1})(Holder).options(
         num_cpus=0,
         max_concurrency=_THREADS,
-        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True),
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
     ).remote()  # fmt: skip
 
 
-def ping(holder: Any, wanted: Sequence[int], newest: int) -> Any:
+def ping(holder: Any, wanted: Collection[int], dropped: Collection[int]) -> Any:
     """Ask a process whether it is whole; its searches need not end for that."""
-    return holder.is_whole.options(concurrency_group=_PINGS).remote(wanted, newest)
+    return holder.is_whole.options(concurrency_group=_PINGS).remote(wanted, dropped)
 
 
 def fill(holder: Any, one: Slice, sending: Semaphore) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from hashsearch.distributed.loading import Slice, alive_nodes, fill, holder_on, ping, read_s, said
 from hashsearch.errors import ClusterError, PartMissing
@@ -36,7 +36,7 @@ class Replica:
 
     actor: the handle of a Holder; None while there is none. ping: one that is not answered yet,
     asked_at: when it was sent, by the monotonic clock, or loading failed. failures: of pings in a
-    row. wait_s: until loading is tried again.
+    row. wait_s: until loading is tried again. lists: numbers of the lists that it has.
     """
 
     slice: int
@@ -49,6 +49,7 @@ class Replica:
     asked_at: float = 0.0
     failures: int = 0
     wait_s: float = 0.0
+    lists: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +77,6 @@ class Replicas:
         self._of_slice = [[Replica(number) for _ in range(copies)] for number in range(len(slices))]
         self._lists: dict[int, tuple[Any, list[NDArray[np.uint16]], int]] = {}
         self._numbers, self._turns = count(1), count()
-        self._newest = 0
         # Garbage may be collected within, and call `drop_lists`.
         self._lock, self._wake = RLock(), Event()
         self._sending = Semaphore(_SENT_AT_ONCE)
@@ -87,6 +87,8 @@ class Replicas:
             thread.join()
         for number, replicas in enumerate(self._of_slice):
             if not any(one.is_up for one in replicas):
+                for one in self._all():
+                    one.actor = None  # which ends; a traceback may keep this object
                 part = slices[number].part
                 raise ClusterError(
                     f"part {part.number} of {part.of} of the codes cannot be loaded on any node: "
@@ -136,14 +138,24 @@ class Replicas:
             send(number)
         while waiting:
             first = min(until for *_, until in waiting.values())
-            done, _ = ray.wait(list(waiting), timeout=max(first - time.monotonic(), 0.0))
+            step_s = min(max(first - time.monotonic(), 0.0), _PING_S)
+            done, _ = ray.wait(list(waiting), timeout=step_s)
             now = time.monotonic()
-            for call in done or [one for one, (*_, until) in waiting.items() if until <= now]:
+            late = [
+                one
+                for one, (replica, actor, until) in waiting.items()
+                if until <= now or not replica.is_up or replica.actor is not actor
+            ]
+            for call in done or late:
                 replica, actor, _ = waiting.pop(call)
                 try:
                     found[replica.slice] = ray.get(call, timeout=None if done else 0)
+                except RayTaskError:
+                    raise  # it is the question's, and other copies would fail too
                 except (RayError, TimeoutError) as error:
                     self._failed(replica, actor, error)
+                    if not done:
+                        ray.cancel(call)  # if it has not begun
                     send(replica.slice)
         self._require([number for number in arguments if number not in found])
         return found
@@ -176,7 +188,7 @@ class Replicas:
         """
         each = [lists[one.start : one.start + one.size] for one in self.slices]
         with self._lock:
-            number = self._newest = next(self._numbers)
+            number = next(self._numbers)
             self._lists[number] = ray.put(centroids), each, nprobe
             there = [(one, one.actor) for one in self._all() if one.is_up]
         calls = {
@@ -185,11 +197,15 @@ class Replicas:
         }
         limit_s = read_s(max((one.size for one in self.slices), default=0))
         until = time.monotonic() + limit_s
-        for call in calls:
+        for call, (replica, actor) in calls.items():
             try:
                 ray.get(call, timeout=max(until - time.monotonic(), 0.0))
             except (RayError, TimeoutError) as error:
-                self._failed(*calls[call], error)
+                self._failed(replica, actor, error)
+            else:
+                with self._lock:
+                    if replica.actor is actor:
+                        replica.lists.add(number)
         return number
 
     def drop_lists(self, number: int) -> None:
@@ -250,8 +266,6 @@ class Replicas:
     def look(self) -> None:
         """Ping each copy, and replace those that are lost."""
         now = time.monotonic()
-        with self._lock:
-            wanted, newest = list(self._lists), self._newest
         for replica in self._all():
             if replica.is_loading:
                 continue
@@ -259,23 +273,26 @@ class Replicas:
                 self._place_again(replica)
                 self._start_loading(replica)
             elif replica.actor is not None and replica.ping is None:
-                replica.ping = ping(replica.actor, wanted, newest)
+                with self._lock:
+                    dropped = replica.lists - self._lists.keys()
+                    replica.lists -= dropped
+                    replica.ping = ping(replica.actor, set(replica.lists), dropped)
                 replica.asked_at = now
         pinged = {one.ping: one for one in self._all() if one.ping and not one.is_loading}
         if pinged:
             done, _ = ray.wait(list(pinged), num_returns=len(pinged), timeout=_PING_S / 2)
             for sent, replica in pinged.items():
                 if replica.ping is sent:
-                    self._see(replica, is_done=sent in done)
+                    self._see(replica, sent, is_done=sent in done)
 
-    def _see(self, replica: Replica, *, is_done: bool) -> None:
+    def _see(self, replica: Replica, sent: Any, *, is_done: bool) -> None:
         """What a ping says of a copy."""
         if not is_done:
             waited_s = time.monotonic() - replica.asked_at
             if waited_s > _HUNG_S:
                 self._failed_ping(replica, "it does not answer", is_lost=waited_s > _LOST_S)
             return
-        sent, replica.ping = replica.ping, None
+        replica.ping = None
         try:
             is_whole = ray.get(sent)
         except RayError as error:
@@ -284,10 +301,13 @@ class Replicas:
             self._failed_ping(replica, said(error), is_lost=is_dead or replica.failures > 2)
         else:
             replica.failures = 0
+            with self._lock:
+                is_whole = is_whole and (replica.is_up or self._lists.keys() <= replica.lists)
+                is_back = is_whole and not replica.is_up
+                replica.is_up = replica.is_up or is_back
             if not is_whole:
                 self._failed_ping(replica, "it lacks lists", is_lost=True)
-            elif not replica.is_up:
-                replica.is_up = True
+            elif is_back:
                 self._say_up(replica)
 
     def _failed_ping(self, replica: Replica, why: str, *, is_lost: bool) -> None:
@@ -298,7 +318,8 @@ class Replicas:
             if is_lost:
                 replica.actor = replica.ping = replica.codes_from = None
                 replica.failures, replica.wait_s = 0, 0.0
-        self._wake.set()
+        if is_lost:
+            self._wake.set()
 
     def _start_loading(self, replica: Replica) -> Thread:
         replica.is_loading = True
@@ -311,14 +332,12 @@ class Replicas:
         try:
             actor = holder_on(replica.node)
             replica.codes_from = fill(actor, self.slices[replica.slice], self._sending)
-            with self._lock:
-                numbers = list(self._lists)
-            for number in numbers:
-                limit_s = read_s(self.slices[replica.slice].size)
-                ray.get(actor.take_lists.remote(*self._lists_for(number, replica)), timeout=limit_s)
-            with self._lock:
-                replica.actor, replica.ping, replica.is_up = actor, None, True
-                replica.wait_s = 0.0
+            limit_s = read_s(self.slices[replica.slice].size)
+            given: set[int] = set()
+            while lacking := self._up_unless_lacking(replica, actor, given):
+                for number, arguments in lacking.items():
+                    ray.get(actor.take_lists.remote(*arguments), timeout=limit_s)
+                    given.add(number)
             self._say_up(replica)
         except Exception as error:  # of any class, if the cluster is gone meanwhile
             replica.codes_from, replica.asked_at = None, time.monotonic()
@@ -332,6 +351,19 @@ class Replicas:
                 )  # fmt: skip
         finally:
             replica.is_loading = False
+
+    def _up_unless_lacking(
+        self, replica: Replica, actor: Any, given: set[int]
+    ) -> dict[int, tuple[Any, ...]]:
+        """Let a loaded copy be asked, if there are no lists that it was not given, or say which."""
+        with self._lock:
+            lacking = {
+                number: self._lists_for(number, replica) for number in self._lists.keys() - given
+            }
+            if not lacking:
+                replica.actor, replica.ping, replica.is_up = actor, None, True
+                replica.wait_s, replica.lists = 0.0, given
+            return lacking
 
     def _say_up(self, replica: Replica) -> None:
         part = self.slices[replica.slice].part

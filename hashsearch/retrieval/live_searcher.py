@@ -1,11 +1,12 @@
 """Searchers of a gallery that changes: each search sees the gallery as it is when it begins."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock, Thread
 
-from hashsearch.errors import GalleryBusy, HashSearchError, InvalidQuery
+from hashsearch.errors import ClusterError, GalleryBusy, HashSearchError, InvalidQuery
 from hashsearch.gallery.built import BuiltIndex, built_index, built_indexes
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.retrieval.bases import IN_MEMORY, Bases
@@ -14,6 +15,7 @@ from hashsearch.retrieval.searcher import Searcher
 from hashsearch.retrieval.state import followed, index_of_base, read_state
 
 _log = logging.getLogger(__name__)
+_RECOVERY_S = 30.0  # after which a cluster that could not hold the codes is tried again
 
 
 class LiveSearcher:
@@ -45,7 +47,8 @@ class LiveSearcher:
         self._reading = Lock()  # held while something large is read
         self._threads: dict[str, Thread] = {}  # that read something large, by what it is
         # What could not be read, by what it is: what it would have been read for, and the error.
-        self._failed: dict[str, tuple[object, Exception]] = {}
+        # When that was, too.
+        self._failed: dict[str, tuple[object, Exception, float]] = {}
         self._current = self._read(known)
         if not waits:
             self._load_all()
@@ -164,8 +167,8 @@ class LiveSearcher:
                     self._current = self._current.at(self._current.state.having(index, None, None))
         elif self._waits:
             self._load(index)
-        elif self._failed.get(index, (None,))[0] == built:
-            raise self._failed[index][1]
+        elif (error := self._failure_of(index, built)) is not None:
+            raise error
         else:
             self._start(index, built, lambda: self._load(index))
             raise GalleryBusy(f"the index {index} is being loaded; try again in a moment")
@@ -211,16 +214,22 @@ class LiveSearcher:
             finally:
                 del self._threads[what]
 
-        if self._failed.get(what, (None,))[0] == cause:
+        if self._failure_of(what, cause) is not None:
             return
         thread = Thread(target=run, name=f"reading {what}", daemon=True)
         if self._threads.setdefault(what, thread) is thread:
             thread.start()
 
+    def _failure_of(self, what: str, cause: object) -> Exception | None:
+        """What reading raised, if it would again; a cluster may have recovered after a while."""
+        former, error, at = self._failed.get(what, (None, None, 0.0))
+        is_over = isinstance(error, ClusterError) and time.monotonic() > at + _RECOVERY_S
+        return None if former != cause or is_over else error
+
     def _note_failure(self, what: str, cause: object, error: Exception) -> None:
         """Remember that something could not be read, and report it to the log once."""
-        if self._failed.get(what, (None,))[0] != cause:
-            self._failed[what] = cause, error
+        is_new = self._failed.get(what, (None,))[0] != cause
+        if is_new:
             is_gallery = what == "gallery"
             _log.error(
                 "the gallery changed but cannot be read; its former state is served"
@@ -228,3 +237,5 @@ class LiveSearcher:
                 else f"the gallery's index {what} cannot be read",
                 exc_info=error,
             )
+        # Without its traceback, which holds what was read so far.
+        self._failed[what] = cause, error.with_traceback(None), time.monotonic()

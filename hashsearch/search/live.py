@@ -81,30 +81,52 @@ class Segment:
         values = self.columns[name]
         return values if isinstance(values, np.ndarray) else gathered(values, width)
 
-    def values(self, name: str, positions: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+    def values(self, name: str, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The values of a column at some positions, (n, width) uint8, in their order."""
         values = self.columns[name]
         if isinstance(values, np.ndarray):
             return values.take(positions, axis=0)
-        found = np.empty((len(positions), width), np.uint8)
-        for number, position in enumerate(positions.tolist()):
-            found[number] = self.value(name, position)
+        found = np.empty((len(positions), values[0].values.shape[1]), np.uint8)
+        left = np.arange(len(positions))  # of those that are not found yet
+        for block in values:
+            if len(left) and len(block.positions):
+                ends = block.positions[[0, -1]].astype(np.int64)  # if they ascend
+                near = left[(positions[left] >= ends[0]) & (positions[left] <= ends[1])]
+                left = np.setdiff1d(left, _copied(block, positions, near, None, found))
+        for block in values:
+            if len(left) and len(block.positions):  # then the positions of some do not ascend
+                order = np.argsort(block.positions)
+                left = np.setdiff1d(left, _copied(block, positions, left, order, found))
         return found
 
     def value(self, column: str, position: int) -> NDArray[np.uint8]:
         """The value of a column at a position, (width,) uint8."""
-        values = self.columns[column]
-        if isinstance(values, np.ndarray):
-            return values[position].copy()
-        for block in values:
-            wanted = block.positions.dtype.type(position)  # otherwise all are converted to its type
-            at = int(np.searchsorted(block.positions, wanted))  # right if they ascend
-            if at < len(block.positions) and block.positions[at] == position:
-                return np.array(block.values[block.rows[at]])
-        (value,) = (
-            block.values[row] for block in values for row in block.rows[block.positions == position]
-        )
-        return np.array(value)
+        return self.values(column, np.array([position]))[0]
+
+
+def _copied(
+    block: Block,
+    positions: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    order: NDArray[np.int64] | None,
+    into: NDArray[np.uint8],
+) -> NDArray[np.int64]:
+    """Copy a block's values at positions[wanted] to into[wanted]; return those that it has.
+
+    order: in which the block's positions ascend; None means that they do.
+    """
+    if len(wanted) == 0:
+        return wanted
+    within = positions[wanted]
+    if order is None:  # all of them are in its range, and so in its type, which saves converting
+        within = within.astype(block.positions.dtype)
+    at = np.searchsorted(block.positions, within, sorter=order)
+    at = np.minimum(at, len(block.positions) - 1)
+    if order is not None:
+        at = order[at]
+    is_there = block.positions[at] == within
+    into[wanted[is_there]] = block.values[block.rows[at[is_there]]]
+    return wanted[is_there]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +186,7 @@ class Live:
         for segment in self.segments:
             positions = segment.positions_of(ids)
             held = positions != NO_POSITION
-            codes[held] = segment.values("codes", positions[held], CODE_BYTES)
+            codes[held] = segment.values("codes", positions[held])
             missing &= ~held
         assert not missing.any(), ids[missing]
         return codes

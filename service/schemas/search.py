@@ -218,8 +218,8 @@ class MethodAnswer(BaseModel):
     latency_ms: float = Field(description="time of the search, without decoding and encoding")
     truncated: bool = Field(description="whether images within the radius were left out")
     partial: bool = Field(
-        description="whether a part of the gallery could not be searched, so that hits may lack; "
-        "only where the codes are on a cluster, and the service may answer so"
+        description="whether a part of the gallery could not be searched, so that hits may be "
+        "missing; only where the codes are on a cluster, and the service may answer so"
     )
     missing_parts: list[PartAnswer] = Field(description="the parts that could not be searched")
     hits: list[HitAnswer]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidGallery, InvalidImage, InvalidQuery
-from hashsearch.exports.summary import INDEXES, ExportSummary, Wish
+from hashsearch.exports.summary import INDEXES, ExportOptions, ExportSummary
 from hashsearch.exports.targets import export_to
 from hashsearch.gallery.built import BuiltIndex, usable_indexes
 from hashsearch.gallery.changes import Selection
@@ -452,9 +452,8 @@ class Gallery:
         state of the gallery. A table is brought up to date: what was added, changed or removed
         since the last export is written, in transactions of at most 65,536 images. table: its
         name, or schema.name; "hashsearch_images" by default. index: "hnsw" (by default),
-        "ivfflat" or "none", of the table's codes by pgvector. replace: whether the file may be
-        replaced whatever it is, or the table emptied, if another gallery or model was exported
-        to it. progress, stop: as of `index`.
+        "ivfflat" or "none", of the table's codes by pgvector. replace: whether a file may be
+        replaced whatever it is. progress, stop: as of `index`.
 
         Returns the numbers of rows, as ExportSummary. Raises ArtifactMismatch if what is there was
         exported by another gallery or model, ExportError if it is no export and for the database's
@@ -470,9 +469,9 @@ class Gallery:
             raise InvalidQuery(f"an index is {', '.join(INDEXES)}; got {index!r}", "index")
         if table is not None:
             text("a table", table)
-        wish = Wish(replace, table, index, stop or (lambda: False))
+        options = ExportOptions(replace, table, index, stop or (lambda: False))
         with reported_to(progress):
-            return export_to(self._storage, os.fspath(to), wish)
+            return export_to(self._storage, os.fspath(to), options)
 
     @_of_one_gallery
     def built_indexes(self) -> dict[str, BuiltIndex]:

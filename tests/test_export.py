@@ -219,7 +219,11 @@ def test_a_file_of_other_codes_or_of_something_else_is_kept_unless_replaced(
 @pytest.mark.parametrize(
     ("to", "error", "message"),
     [
-        ("codes.csv", InvalidQuery, r"goes to FILE\.parquet or postgresql://…; got 'codes\.csv'"),
+        (
+            "codes.csv",
+            InvalidQuery,
+            r"goes to FILE\.parquet or postgresql://…; what was given is neither$",
+        ),
         ("", InvalidQuery, "an empty path came"),
         (b"codes.parquet", InvalidQuery, "an object of type bytes came"),
         ("nowhere/codes.parquet", NotWritable, "nowhere does not exist; the folder of codes"),

@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
+import time
+from contextlib import closing, nullcontext
 from pathlib import Path
 from unittest.mock import ANY
 from urllib.parse import quote
@@ -20,7 +21,7 @@ import hashsearch as hs
 from hashsearch.commands import export as command
 from hashsearch.errors import ArtifactMismatch, ExportError, GalleryReadOnly, InvalidQuery
 from hashsearch.exports import postgres
-from hashsearch.exports.summary import Wish
+from hashsearch.exports.summary import ExportOptions
 from hashsearch.exports.table import STATES
 from hashsearch.extras import install_command
 from hashsearch.gallery import opening
@@ -53,9 +54,9 @@ def database(server) -> str:
 def export(server, database, gallery):
     """A function that exports `gallery` to a database of its own."""
 
-    def call(to=None, stop=lambda: False, of=gallery, **wish):
-        wish = Wish(**{"replace": False, "table": None, "index": "none", "stop": stop} | wish)
-        return postgres.export_to_postgres(of, to or server.url(database), wish)
+    def call(to=None, stop=lambda: False, of=gallery, table=None, index="none"):
+        options = ExportOptions(False, table, index, stop)
+        return postgres.export_to_postgres(of, to or server.url(database), options)
 
     return call
 
@@ -150,12 +151,15 @@ def picture(seed: int) -> bytes:
 
 
 class Life:
-    """A gallery to which random things happen."""
+    """A gallery to which random things happen, and the table of its exports."""
 
-    def __init__(self, gallery: GalleryFolder, other_model: Path, seed: int):
-        self.gallery, self.models = gallery, [gallery.model_folder, other_model]
+    def __init__(self, gallery: GalleryFolder, query, models: list[Path], seed: int):
+        self.gallery, self.query, self.models = gallery, query, models
         self.chance, self.encoder = random.Random(seed), gallery.encoder()
-        self.happenings = [self.add, self.add, self.remove, self.label, self.move, self.compact]
+        self.happenings = [
+            *(self.add, self.add, self.remove, self.label, self.move, self.compact),
+            *(self.reencode, self.copy, self.put_back, self.drop_index),
+        ]
 
     def happen(self) -> None:
         self.chance.choice(self.happenings)()
@@ -183,27 +187,64 @@ class Life:
     def compact(self) -> None:
         compact(self.gallery)
 
+    def reencode(self) -> None:
+        """By another model; then the table is dropped, since an export to it is refused."""
+        if self.chance.random() < 0.7:
+            return
+        reencode(self.gallery, self.chance.choice(self.models))
+        self.encoder = self.gallery.encoder()
+        self.query(f"DROP TABLE IF EXISTS {TABLE}")
+
+    @property
+    def copies(self) -> Path:
+        return self.gallery.folder.with_name("copy")
+
+    def copy(self) -> None:
+        self.gallery.close()
+        shutil.rmtree(self.copies, ignore_errors=True)
+        shutil.copytree(self.gallery.folder, self.copies)
+        self.gallery = GalleryFolder(self.gallery.folder)
+
+    def put_back(self) -> None:
+        if not self.copies.exists():
+            return
+        fingerprint = self.gallery.fingerprint
+        self.gallery.close()
+        shutil.rmtree(self.gallery.folder)
+        shutil.copytree(self.copies, self.gallery.folder)
+        self.gallery = GalleryFolder(self.gallery.folder)
+        self.encoder = self.gallery.encoder()
+        if self.gallery.fingerprint != fingerprint:
+            self.query(f"DROP TABLE IF EXISTS {TABLE}")
+
+    def drop_index(self) -> None:
+        self.query(f"DROP INDEX IF EXISTS {TABLE}_code_idx")
+
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_happened_the_next_export_brings_the_table_up_to_date(
-    export, query, gallery, other_model_folder, monkeypatch, seed
+    export, query, gallery, model_folder, other_model_folder, monkeypatch, seed
 ):
     monkeypatch.setattr(postgres, "CHUNK_ROWS", 10)
     remove(gallery.catalog, Selection(ids=ids(gallery)[60:]))
-    life = Life(gallery, other_model_folder, seed)
+    life = Life(gallery, query, [model_folder, other_model_folder], seed)
     for _ in range(25):
         for _ in range(life.chance.randrange(4)):
             life.happen()
         chunks = life.chance.choice([0, 1, 3, 1000])
-        if not export(stop=stop_after(chunks)).stopped:
+        index = life.chance.choice(["none", "hnsw"])
+        if not export(of=life.gallery, stop=stop_after(chunks), index=index).stopped:
             wanted = [
                 (*row[:2], row[2] and row[2].replace("\0", "\ufffd"), *row[3:])
-                for row in held(gallery)
+                for row in held(life.gallery)
             ]
             assert table(query) == wanted
-            assert export().written == 0
-    assert not export().stopped
-    assert len(table(query)) == gallery.catalog.count()
+            found = query(f"SELECT to_regclass('{TABLE}_code_idx') IS NULL")
+            assert index == "none" or found == [(False,)]
+            assert export(of=life.gallery).written == 0
+    assert not export(of=life.gallery).stopped
+    assert len(table(query)) == life.gallery.catalog.count()
+    life.gallery.close()
 
 
 def test_codes_that_were_computed_again_by_the_same_model_are_exported_again(
@@ -218,26 +259,104 @@ def test_codes_that_were_computed_again_by_the_same_model_are_exported_again(
     assert table(query) == held(gallery)
 
 
+def copied(gallery: GalleryFolder, to: Path) -> GalleryFolder:
+    """A copy of a closed gallery, open."""
+    shutil.copytree(gallery.folder, to)
+    return GalleryFolder(to)
+
+
 def test_a_gallery_that_was_put_back_from_a_copy_takes_the_table_with_it(
     export, query, gallery, tmp_path
 ):
     gallery.catalog.identity()
     gallery.close()
-    shutil.copytree(gallery.folder, tmp_path / "copy")
-    later = GalleryFolder(gallery.folder)
-    remove(later.catalog, Selection(ids=[5, 6]))
-    number = add_image(later, later.encoder(), picture(1))[0]
-    export(of=later)
-    later.close()
-    copy = GalleryFolder(tmp_path / "copy")
-    summary = export(of=copy)
+    with closing(copied(gallery, tmp_path / "copy")) as copy:
+        with closing(GalleryFolder(gallery.folder)) as later:
+            remove(later.catalog, Selection(ids=[5, 6]))
+            number = add_image(later, later.encoder(), picture(1))[0]
+            export(of=later)
+        summary = export(of=copy)
+        assert (summary.written, summary.removed) == (2, 1)
+        assert table(query) == held(copy)
+        assert number not in ids(copy)
+
+
+def test_a_copy_that_went_on_past_the_generation_of_the_table_is_noticed(
+    export, query, gallery, tmp_path
+):
+    export()
+    gallery.close()
+    with closing(copied(gallery, tmp_path / "copy")) as copy:
+        with closing(GalleryFolder(gallery.folder)) as later:
+            add_image(later, later.encoder(), picture(1))
+            export(of=later)
+        for seed in (2, 3):  # the first gets the id that the other gallery gave to its own
+            add_image(copy, copy.encoder(), picture(seed))
+        assert copy.catalog.generation() > state(query)["generation"]
+        assert export(of=copy).written == 2
+        assert table(query) == held(copy)
+        add_image(copy, copy.encoder(), picture(4))
+        assert export(of=copy).written == 1
+
+
+def test_a_change_keeps_further_columns_and_what_refers_to_the_row(export, query, gallery):
+    export()
+    query(
+        f"ALTER TABLE {TABLE} ADD seen boolean; UPDATE {TABLE} SET seen = true; CREATE TABLE notes "
+        f"(image bigint REFERENCES {TABLE} ON DELETE CASCADE); "
+        "INSERT INTO notes VALUES (7), (8), (9)"
+    )
+    with gallery.catalog.transaction() as db:
+        db.execute(
+            "UPDATE images SET label = 'new', generation = "
+            "(SELECT value + 1 FROM settings WHERE name = 'generation') WHERE id IN (7, 8)"
+        )
+        next_generation(db)
+    remove(gallery.catalog, Selection(ids=[9]))
+    compact(gallery)  # so that all rows are compared
+    summary = export()
     assert (summary.written, summary.removed) == (2, 1)
-    assert table(query) == held(copy)
-    assert number not in ids(copy)
-    copy.close()
+    assert table(query) == held(gallery)
+    assert query(f"SELECT count(*) FROM {TABLE} WHERE seen") == [(299,)]
+    assert query("SELECT image FROM notes ORDER BY image") == [(7,), (8,)]
 
 
-@pytest.mark.parametrize(("call", "when"), [("copy", "before"), ("change_state", "after")])
+def test_a_table_that_was_emptied_or_made_again_is_filled(export, query, gallery):
+    export()
+    query(f"TRUNCATE {TABLE}")
+    assert export().written == 300
+    query(f"CREATE TABLE other AS SELECT * FROM {TABLE}; DROP TABLE {TABLE}")
+    assert export().written == 300
+    query(f"DROP TABLE {TABLE}; ALTER TABLE other RENAME TO {TABLE}")
+    with pytest.raises(ExportError, match="has rows and was not made by an export; name another"):
+        export()
+
+
+def test_a_table_is_not_replaced(gallery, server, database, capsys):
+    assert run("export", gallery.folder, "--to", server.url(database), "--replace") == 1
+    assert capsys.readouterr().err == (
+        "hashsearch: only files are replaced; drop the table (DROP TABLE), or name another one\n"
+    )
+
+
+def test_an_export_ends_though_the_gallery_keeps_changing(export, query, gallery, monkeypatch):
+    monkeypatch.setattr(postgres, "CHUNK_ROWS", 100)
+    export()
+    numbers = []
+
+    def stop():
+        if len(numbers) < 20:
+            numbers.append(add_image(gallery, gallery.encoder(), picture(len(numbers)))[0])
+        return False
+
+    export(stop=stop)
+    summary = export(stop=stop)
+    assert len(numbers) < 20
+    assert summary.images == len(table(query)) == summary.generation + 299
+    assert table(query) == held(gallery)[: summary.images]
+
+
+@pytest.mark.parametrize(("call", "when"), [("put", "before"), ("change_state", "after")])
 def test_a_killed_export_leaves_whole_chunks_and_continues(
     export, query, gallery, server, database, call, when
 ):
@@ -245,7 +364,7 @@ def test_a_killed_export_leaves_whole_chunks_and_continues(
 import os, signal, sys
 from pathlib import Path
 from hashsearch.exports import postgres
-from hashsearch.exports.summary import Wish
+from hashsearch.exports.summary import ExportOptions
 from hashsearch.exports.table import Table
 from hashsearch.gallery.gallery_folder import GalleryFolder
 folder, url, name, when = sys.argv[1:]
@@ -254,11 +373,12 @@ original, calls = getattr(Table, name), []
 def replaced(*arguments):
     calls.append(1)
     if len(calls) == 3 and when == "before": os.kill(os.getpid(), signal.SIGKILL)
-    original(*arguments)
+    returned = original(*arguments)
     if len(calls) == 3: os.kill(os.getpid(), signal.SIGKILL)
+    return returned
 setattr(Table, name, replaced)
-wish = Wish(False, None, "hnsw", lambda: False)
-postgres.export_to_postgres(GalleryFolder(Path(folder)), url, wish)
+options = ExportOptions(False, None, "hnsw", lambda: False)
+postgres.export_to_postgres(GalleryFolder(Path(folder)), url, options)
 """
     url = server.url(database)
     program = [sys.executable, "-c", killed, gallery.folder, url, call, when]
@@ -266,8 +386,10 @@ postgres.export_to_postgres(GalleryFolder(Path(folder)), url, wish)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [row[0] for row in table(query)] == list(range(1, 181))
     assert state(query)["loaded"] == 180
-    while query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"):
-        pass  # until the server has seen that the other end is gone
+    for _ in range(200):  # until the server has seen that the other end is gone
+        if not query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"):
+            break
+        time.sleep(0.05)
     summary = export(index=None)
     assert (summary.written, summary.removed) == (120, 0)
     assert table(query) == held(gallery)
@@ -306,7 +428,10 @@ def test_of_two_exports_to_a_table_the_second_says_so(export, query, gallery):
         return True
 
     export(stop=stop)
-    assert said == [f"another export writes to the table public.{TABLE}; try again later"]
+    assert said == [
+        f"another export writes to the table public.{TABLE}, perhaps a killed one whose index is "
+        "still being built; try again later"
+    ]
     assert export().written == 300
 
 
@@ -328,7 +453,7 @@ def test_a_lost_connection_loses_one_chunk(export, query, gallery, monkeypatch):
     assert export().written == 100
 
 
-def test_a_table_of_another_model_is_refused_until_it_is_replaced(
+def test_a_table_of_another_model_is_refused_until_it_is_dropped(
     export, query, gallery, other_model_folder
 ):
     former = gallery.fingerprint
@@ -339,18 +464,13 @@ def test_a_table_of_another_model_is_refused_until_it_is_replaced(
         export()
     assert str(raised.value) == (
         f"the table public.{TABLE} has codes of model {former[:12]}, and the gallery's are of "
-        f"model {gallery.fingerprint[:12]}; name another table with --table, or replace it with "
-        "--replace"
+        f"model {gallery.fingerprint[:12]}; name another table with --table, or drop this one "
+        "(DROP TABLE)"
     )
     assert table(query) == before
-    query(f"CREATE VIEW ours AS SELECT id FROM {TABLE}")
-    assert export(replace=True, index="hnsw").written == 300
+    query(f"DROP TABLE {TABLE}")
+    assert export().written == 300
     assert table(query) == held(gallery)
-    assert query("SELECT count(*) FROM ours") == [(300,)]
-    ((definition,),) = query(
-        f"SELECT indexdef FROM pg_indexes WHERE tablename = '{TABLE}' AND indexdef ~ 'code'"
-    )
-    assert "hnsw" in definition
     assert state(query)["fingerprint"] == gallery.fingerprint
 
 
@@ -370,17 +490,13 @@ def test_a_gallery_that_is_reencoded_during_the_export_does_not_mix_two_models(
     assert table(query) == before[:100]
 
 
-def test_a_table_of_another_gallery_is_refused_until_it_is_replaced(
-    export, query, gallery, gallery_folder, model_folder, tmp_path
-):
+def test_a_table_of_another_gallery_is_refused(export, query, gallery, model_folder, tmp_path):
     other = GalleryFolder.create(tmp_path / "other", model_folder)
     add_image(other, other.encoder(), picture(1))
     export(of=other)
-    with pytest.raises(ArtifactMismatch, match=r"is of another gallery .*--table, or replace it"):
+    with pytest.raises(ArtifactMismatch, match=r"is of another gallery .*--table, or drop this"):
         export()
     assert table(query) == held(other)
-    assert export(replace=True).written == 300
-    assert table(query) == held(gallery)
     other.close()
 
 
@@ -399,9 +515,8 @@ ROW = "bigint, uri text, label text, code bit(256), key bytea)"
 def test_what_is_no_export_is_never_touched(export, query, made, error):
     query(made)
     before = query(f"SELECT * FROM {TABLE}")
-    for replaced in (False, True):
-        with pytest.raises(ExportError, match=error):
-            export(replace=replaced)
+    with pytest.raises(ExportError, match=error):
+        export()
     assert query(f"SELECT * FROM {TABLE}") == before
 
 
@@ -418,7 +533,7 @@ def test_a_table_of_a_later_format_is_left_alone(export, query):
     export()
     query(f"UPDATE {STATES} SET format = 9")
     with pytest.raises(ExportError, match="is of format 9; this version of hashsearch writes 1"):
-        export(replace=True)
+        export()
 
 
 def test_any_name_of_a_table_is_taken_as_it_is_written(export, query, gallery):
@@ -512,27 +627,43 @@ class TestSecrets:
             ("postgresql://guest:wrong-pass@/DATABASE", "password authentication failed for user"),
             ("postgresql://guest@/DATABASE?password=wrong-pass", "password authentication failed"),
             ("postgresql://guest:wrong-pass@/DATABASE?p%61ssword=wrong-pass", "authentication"),
-            ("postgresql://guest:PASSWORD@/DATABASE", "table public.hashsearch_images"),
+            ("postgresql://guest:PASSWORD@/DATABASE", "public.hashsearch_images"),
             ("postgresql://guest:PASSWORD@/nowhere", 'database "nowhere" does not exist'),
-            ("postgresql://guest:PASSWORD%zz@/DATABASE", "is no URL of a database: .*[*]{3}"),
-            ("postgresql://guest:PASSWORD@[::1/DATABASE", "is no URL of a database: "),
-            ("postgresql://guest:PASSWORD@/DATABASE?colour=red", "is no URL of a database: "),
-            ("postgresql://guest:lots-of/secrets@home@/DATABASE", "%40 and %2F, or give the"),
-            ("postgresql://guest:lots-of@secrets@home/DATABASE", "%40 and %2F, or give the"),
+            ("postgresql://guest:PASSWORD%zz@/DATABASE", "is not the URL of a database: .*[*]{3}"),
+            ("postgresql://guest:PASSWORD@[::1/DATABASE", "a port that is not a number; the form"),
+            ("postgresql://guest:PASSWORD@/DATABASE?colour=red", "is not the URL of a database: "),
+            ("postgresql://guest:lots-of/secrets@home@/DATABASE", "%40, %2F and %3F, or give the"),
+            ("postgresql://guest:lots-of@secrets@home/DATABASE", "%40, %2F and %3F, or give the"),
             ("mysql://guest:PASSWORD@home/DATABASE", "goes to FILE.parquet or postgresql://"),
+            ("host=/tmp user=guest password=PASSWORD", "goes to FILE.parquet or postgresql://"),
+            ("postgresql://guest:hun/lots-of?secrets@/DATABASE", "%40, %2F and %3F, or give the"),
+            ("postgresql://guest:lots-of?secrets@home/DATABASE", "%40, %2F and %3F, or give the"),
+            ("postgresql://guest:secrets/DATABASE", "a port that is not a number; the form is"),
+            ("postgresql:///DATABASE?pasword=secrets", "is not the URL of a database: "),
             ("postgresql:guest:PASSWORD@home/DATABASE", "goes to FILE.parquet or postgresql://"),
             ("POSTGRESQL://guest:PASSWORD@home/DATABASE", "goes to FILE.parquet or postgresql://"),
-            ("postgresql://guest:PASSWORD\udc80@home/DATABASE", "a NUL or what is no UTF-8"),
+            (
+                "postgresql://guest:PASSWORD\udc80@home/DATABASE",
+                "a NUL, or characters that are not UTF-8",
+            ),
             ("postgresql://guest:PASSWORDü@/DATABASE", "password authentication failed"),
-            ("postgresql://%ff:PASSWORD@home/DATABASE", "is no URL of a database: "),
+            ("postgresql://%ff:PASSWORD@home/DATABASE", "is not the URL of a database: "),
         ],
     )
     def test_a_password_is_not_in_what_is_shown(self, said, database, url, message):
         url = url.replace("PASSWORD", quote(GUESTS_PASSWORD, safe=""))
         for options in ((), ("--json",)):
             _, text = said(url.replace("DATABASE", database), *options)
-            assert re.search(message, text) or options
+            assert re.search(message, text)
             assert "secrets" not in text
+
+
+def test_a_url_that_is_given_as_the_gallery_is_not_shown(capsys):
+    url = f"postgresql://guest:{GUESTS_PASSWORD}@home/x"
+    assert run("export", url, "--to", "codes.parquet") == 1
+    assert capsys.readouterr().err == (
+        "hashsearch: a gallery is a folder; what was given as its path is a URL\n"
+    )
 
 
 def test_a_database_without_pgvector_is_exported_to_without_an_index(export, query, server):

@@ -98,6 +98,8 @@ def add_gallery(parser: argparse.ArgumentParser, *, positional: bool = False) ->
 def _gallery(text: str, way: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("an empty path came; a gallery's folder is wanted")
+    if "://" in text:  # not shown, since a database's URL may hold a password
+        raise InvalidGallery("a gallery is a folder; what was given as its path is a URL")
     if text == _NOT_GIVEN:
         text = os.environ.get(GALLERY_VARIABLE, "")
         if not text:

@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
     export.add_argument(
         "--replace",
         action="store_true",
-        help="replace the file, whatever it is, or empty the table of an earlier export",
+        help="replace the file, whatever it is",
     )
     export.add_argument("--json", action="store_true")
 

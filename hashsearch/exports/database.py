@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
@@ -14,39 +14,58 @@ from hashsearch.errors import ExportError, InvalidQuery
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
 CONTINUES = "what was committed is safe, and the same command continues"
-_NAME = "hashsearch export"  # in the server's list of connections, unless the URL has another
+_DEFAULTS = {
+    "fallback_application_name": "hashsearch export",  # in the server's list of connections
+    "keepalives_idle": 30,  # seconds
+}
+# Limits for people's sessions would end an export that waits for an index. With the last one, the
+# server notices that an export was killed while it builds an index.
+_SESSION = {
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "client_connection_check_interval": "10s",
+}
 _URL = re.compile(
-    r"(?P<scheme>postgres(?:ql)?://)(?:(?P<user>[^@/]*)@)?"
+    r"(?P<scheme>postgres(?:ql)?://)(?:(?P<user>[^@/?]*)@)?"
     r"(?P<hosts>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?",
     re.DOTALL,
 )
+_HOSTS = re.compile(r"(?:(?:\[[^\]]*\]|[^\[\]:,]*)(?::\d*)?(?:,|$))*")
+_SHOWN = {"host", "hostaddr", "port", "service", "dbname", "user", "sslmode"}  # of the query
 
 
 class Url:
     """A database's URL.
 
-    shown: the URL for messages, without passwords. Raises InvalidQuery if what may be a part of a
-    password would be read as something else.
+    shown: the URL for messages, without passwords and what may be one. Raises InvalidQuery if
+    a part of a password would be read as something else.
     """
 
     def __init__(self, text: str):
         found = _URL.fullmatch(text)
         assert found is not None, "the target's prefix was checked"
         if "\0" in text or text.encode(errors="replace").decode() != text:
-            raise InvalidQuery("the database's URL has a NUL or what is no UTF-8")
+            raise InvalidQuery("the database's URL holds a NUL, or characters that are not UTF-8")
         parts = {name: value or "" for name, value in found.groupdict().items()}
-        if "@" in parts["hosts"] + parts["path"]:
+        if "@" in parts["hosts"] + parts["path"] + parts["query"]:
             raise InvalidQuery(
-                "the database's URL has an @ or / within its password; write them as %40 and %2F, "
-                "or give the password in the variable PGPASSWORD"
+                "the database's URL has an @, / or ? within its password; write them as %40, %2F "
+                "and %3F, or give the password in the variable PGPASSWORD"
+            )
+        if not _HOSTS.fullmatch(parts["hosts"]):
+            raise InvalidQuery(
+                "the database's URL has a port that is not a number; the form is "
+                "postgresql://user@host:port/database"
             )
         name, _, password = parts["user"].partition(":")
         entries = [entry for entry in parts["query"].split("&") if entry]
-        secret = [entry for entry in entries if _is_secret(entry)]
-        values = [password, *(entry.partition("=")[2] for entry in secret)]
+        hidden = [entry for entry in entries if entry.partition("=")[0] not in _SHOWN]
+        values = [password, *(entry.partition("=")[2] for entry in hidden)]
         self.text = text
         self._secrets = {part for value in values if value for part in (value, unquote(value))}
-        query = "&".join(entry for entry in entries if entry not in secret)
+        query = "&".join(entry for entry in entries if entry not in hidden)
         user, query = f"{name}@" if name else "", f"?{query}" if query else ""
         self.shown = parts["scheme"] + user + parts["hosts"] + parts["path"] + query
 
@@ -58,10 +77,6 @@ class Url:
         return " ".join(message.split())
 
 
-def _is_secret(entry: str) -> bool:
-    return "password" in unquote(entry.partition("=")[0]).lower()
-
-
 @contextmanager
 def connected(url: Url) -> Iterator[Connection]:
     """Connect; within the block, the database's errors become ExportError."""
@@ -69,19 +84,21 @@ def connected(url: Url) -> Iterator[Connection]:
         given = psycopg.conninfo.conninfo_to_dict(url.text)
     except (psycopg.Error, UnicodeError) as error:  # its message may show the whole URL
         raise InvalidQuery(
-            f"{url.shown} is no URL of a database: {url.without_secrets(str(error))}"
+            f"{url.shown} is not the URL of a database: {url.without_secrets(str(error))}"
         ) from None
-    settings: dict[str, Any] = {"fallback_application_name": _NAME, **given}
-    settings["client_encoding"] = "UTF8"
-    with said(url):
+    settings: dict[str, Any] = {**_DEFAULTS, **given, "client_encoding": "UTF8"}
+    with database_errors(url):
         connection = psycopg.connect(autocommit=True, **settings)
-    with said(url, CONTINUES), connection:
+    with database_errors(url, CONTINUES), connection:
+        for name, value in _SESSION.items():
+            with suppress(psycopg.ProgrammingError, psycopg.DataError):  # an older server, Windows
+                connection.execute(f"SET {name} = '{value}'")
         yield connection
 
 
 @contextmanager
 def notices(connection: Connection) -> Iterator[list[str]]:
-    """Collect what the database remarks on within the block, each with its hint."""
+    """Collect the database's notices and warnings within the block, each with its hint."""
     remarks: list[str] = []
 
     def note(notice: psycopg.errors.Diagnostic) -> None:
@@ -96,8 +113,8 @@ def notices(connection: Connection) -> Iterator[list[str]]:
 
 
 @contextmanager
-def said(url: Url, what_now: str = "") -> Iterator[None]:
-    """Turn errors of the database into ExportError. what_now: is said of those of its operation."""
+def database_errors(url: Url, what_now: str = "") -> Iterator[None]:
+    """Turn errors of the database into ExportError. what_now: is added to operational ones."""
     try:
         yield
     except psycopg.Error as error:
@@ -110,5 +127,5 @@ def said(url: Url, what_now: str = "") -> Iterator[None]:
 
 _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
     (errors.InsufficientPrivilege, "grant it to this user, or name a schema of its own: --table"),
-    (errors.UntranslatableCharacter, "the database's encoding is to be UTF8"),
+    (errors.UntranslatableCharacter, "the database's encoding has to be UTF8"),
 )

@@ -15,7 +15,7 @@ from hashsearch.codes import CODE_BITS, CODE_BYTES
 from hashsearch.durable import require_writable, sync_folder
 from hashsearch.errors import ArtifactMismatch, ExportError, InvalidGallery, NotWritable
 from hashsearch.exports.rows import CHUNK_ROWS, Chunk, rows_after
-from hashsearch.exports.summary import ExportSummary, Wish
+from hashsearch.exports.summary import ExportOptions, ExportSummary
 from hashsearch.gallery.catalog import IDENTITY
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.progress import progress_report
@@ -34,11 +34,11 @@ _SCHEMA = pyarrow.schema(
 )
 
 
-def export_to_parquet(gallery: GalleryFolder, to: str, wish: Wish) -> ExportSummary:
+def export_to_parquet(gallery: GalleryFolder, to: str, options: ExportOptions) -> ExportSummary:
     """Write all images, as they are at one generation, to a file; an earlier export is replaced.
 
     Raises ArtifactMismatch if the file is an export of another gallery or model, and ExportError
-    if it is none, unless `wish.replace`; NotWritable; and ExportError if another process exports
+    if it is none, unless `options.replace`; NotWritable; and ExportError if another process exports
     to it.
     """
     started = time.monotonic()
@@ -46,14 +46,14 @@ def export_to_parquet(gallery: GalleryFolder, to: str, wish: Wish) -> ExportSumm
     require_writable(path.parent)
     if not path.parent.is_dir():
         raise NotWritable(f"{path.parent} does not exist; the folder of {path.name} is wanted")
-    _require_replaceable(path, gallery, replace=wish.replace)
+    _require_replaceable(path, gallery, replace=options.replace)
     unfinished = path.with_name(f".{path.name}.unfinished")
     done = None
     try:
         with _claimed(unfinished) as file:
             try:
-                while done is None and not wish.stop():
-                    done = _write(gallery, file, wish)
+                while done is None and not options.stop():
+                    done = _write(gallery, file, options)
                 if done is not None:
                     file.flush()
                     os.fsync(file.fileno())
@@ -80,7 +80,9 @@ def export_to_parquet(gallery: GalleryFolder, to: str, wish: Wish) -> ExportSumm
     )
 
 
-def _write(gallery: GalleryFolder, file: BinaryIO, wish: Wish) -> tuple[Chunk, int] | None:
+def _write(
+    gallery: GalleryFolder, file: BinaryIO, options: ExportOptions
+) -> tuple[Chunk, int] | None:
     """Write one state of the gallery.
 
     Returns its first chunk and the number of rows. None if it was stopped, or if a job replaced
@@ -93,7 +95,7 @@ def _write(gallery: GalleryFolder, file: BinaryIO, wish: Wish) -> tuple[Chunk, i
     try:
         with catalog.snapshot():
             first = rows_after(gallery, 0, CHUNK_ROWS)
-            rows = _write_rows(gallery, file, first, wish)
+            rows = _write_rows(gallery, file, first, options)
     except InvalidGallery:
         if catalog.generation() == generation:
             raise
@@ -101,7 +103,9 @@ def _write(gallery: GalleryFolder, file: BinaryIO, wish: Wish) -> tuple[Chunk, i
     return None if rows is None else (first, rows)
 
 
-def _write_rows(gallery: GalleryFolder, file: BinaryIO, first: Chunk, wish: Wish) -> int | None:
+def _write_rows(
+    gallery: GalleryFolder, file: BinaryIO, first: Chunk, options: ExportOptions
+) -> int | None:
     """Write a chunk and those that follow; returns the number of rows, or None as `_write`."""
     chunk, rows = first, 0
     schema = _SCHEMA.with_metadata(_metadata(gallery, first))
@@ -120,7 +124,7 @@ def _write_rows(gallery: GalleryFolder, file: BinaryIO, first: Chunk, wish: Wish
             writer.write_batch(pyarrow.record_batch(arrays, schema))
             rows += len(chunk.rows)
             report.advance(len(chunk.rows))
-            if wish.stop():
+            if options.stop():
                 return None
             chunk = rows_after(gallery, chunk.rows[-1].id, CHUNK_ROWS)
             if chunk.generation != first.generation:  # of a catalog that has no log

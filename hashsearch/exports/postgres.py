@@ -1,8 +1,9 @@
 """Exports to a table of PostgreSQL, which later exports bring up to date.
 
 A first export goes through the images by id. Later ones read what was changed since, by the
-generation of each image's last change. If that is not known any more, since `compact` deleted
-rows of removed images or `reencode` made codes again, all rows are compared by id.
+generation of each image's last change. All rows are compared by id if that is not known: `compact`
+deleted rows of removed images, `reencode` made codes again, or the gallery was put back from a
+copy.
 
 Each chunk is one transaction, which also records what the table holds now, so that a killed
 export continues where it was.
@@ -10,12 +11,13 @@ export continues where it was.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hashsearch.errors import GalleryReadOnly
 from hashsearch.exports.database import Url, connected, notices
-from hashsearch.exports.rows import CHUNK_ROWS, Chunk, Row, changes_after, rows_after
-from hashsearch.exports.summary import INDEXES, NO_INDEX, ExportSummary, Wish
+from hashsearch.exports.marks import known_marks, mark_of_now
+from hashsearch.exports.rows import CHUNK_ROWS, Row, changes_after, rows_after
+from hashsearch.exports.summary import INDEXES, NO_INDEX, ExportOptions, ExportSummary
 from hashsearch.exports.table import DEFAULT_TABLE, State, Table, parsed_name
 from hashsearch.exports.vector_index import make_index
 from hashsearch.gallery.gallery_folder import GalleryFolder
@@ -24,51 +26,36 @@ from hashsearch.progress import progress_report
 _NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # for NUL, which PostgreSQL's text cannot hold
 
 
-def export_to_postgres(gallery: GalleryFolder, to: str, wish: Wish) -> ExportSummary:
+def export_to_postgres(gallery: GalleryFolder, to: str, options: ExportOptions) -> ExportSummary:
     """Make a table of a database hold what the gallery holds, or bring it up to date.
 
-    Raises InvalidQuery if the URL or the table's name is none; ArtifactMismatch if the table is
-    of another gallery or model, unless `wish.replace`; ExportError if it is no export, if
-    another export writes to it, and for the database's errors; and GalleryReadOnly if the gallery
-    has no identity yet and cannot be given one.
+    Raises InvalidQuery for a wrong URL or name of a table; ArtifactMismatch if the table is of
+    another gallery or model; ExportError if it is no export, if another export writes to it, and
+    for the database's errors; and GalleryReadOnly if the gallery has no identity yet and cannot be
+    given one.
     """
     started = time.monotonic()
-    url, name = Url(to), DEFAULT_TABLE if wish.table is None else wish.table
+    url, name = Url(to), DEFAULT_TABLE if options.table is None else options.table
     parsed_name(name)
     with connected(url) as connection:
         table = Table(connection, name)
         with table.lock(), notices(connection) as remarks:
-            done, is_complete = _export(gallery, table, wish)
-            images = gallery.catalog.count()
-            kind = done.state.index
+            progress, is_complete = _export(gallery, table, options)
+            images, kind = table.count(), progress.state.index
             if is_complete and kind != NO_INDEX and images:
-                is_complete = make_index(connection, table.quoted, kind, images, wish.stop)
+                is_complete = make_index(connection, table.quoted, kind, images, options.stop)
     return ExportSummary(
         to=url.shown,
         table=table.shown,
         images=images,
-        written=done.written,
-        removed=done.removed,
-        generation=done.state.generation,
-        fingerprint=done.state.fingerprint,
+        written=progress.written,
+        removed=progress.removed,
+        generation=progress.state.generation,
+        fingerprint=progress.state.fingerprint,
         seconds=time.monotonic() - started,
         stopped=not is_complete,
         remarks=tuple(remarks),
     )
-
-
-def _export(gallery: GalleryFolder, table: Table, wish: Wish) -> tuple["_Done", bool]:
-    """Write the rows; returns what was done, and whether that is all."""
-    new = State(
-        gallery=_identity(gallery),
-        fingerprint=gallery.fingerprint,
-        precision=gallery.precision,
-        generation=gallery.catalog.generation(),
-        loaded=0,
-        index=INDEXES[0],
-    )
-    done = _Done(table.prepare(new, index=wish.index, replace=wish.replace))
-    return done, _bring_up_to_date(gallery, table, done, wish)
 
 
 def _identity(gallery: GalleryFolder) -> str:
@@ -82,7 +69,7 @@ def _identity(gallery: GalleryFolder) -> str:
 
 
 @dataclass
-class _Done:
+class _Progress:
     """What the table holds, and the numbers of rows that were written and removed."""
 
     state: State
@@ -90,17 +77,45 @@ class _Done:
     removed: int = 0
 
 
-def _bring_up_to_date(gallery: GalleryFolder, table: Table, done: _Done, wish: Wish) -> bool:
-    """Take steps until nothing is left; returns False if it was stopped."""
-    total = None if done.state.loaded is None else gallery.catalog.count()
+def _export(gallery: GalleryFolder, table: Table, options: ExportOptions) -> tuple[_Progress, bool]:
+    """Write the rows; returns what was done, and whether that is all."""
+    catalog = gallery.catalog
+    new = State(
+        gallery=_identity(gallery),
+        fingerprint=gallery.fingerprint,
+        precision=gallery.precision,
+        generation=catalog.generation(),
+        loaded=0,
+        index=INDEXES[0],
+        mark=mark_of_now(catalog),
+    )
+    state = table.prepare(new, options.index)
+    if state.mark not in known_marks(catalog):
+        state = replace(new, index=state.index)
+    progress = _Progress(state)
+    return progress, _bring_up_to_date(gallery, table, progress, options.stop)
+
+
+def _bring_up_to_date(
+    gallery: GalleryFolder, table: Table, progress: _Progress, stop: Callable[[], bool]
+) -> bool:
+    """Take steps until the table has all changes up to now; returns False if it was stopped.
+
+    What is changed meanwhile may be left to the next export, so that this one comes to an end.
+    """
+    goal = gallery.catalog.generation()
+    total = None if progress.state.loaded is None else gallery.catalog.count()
     with progress_report("exporting", total) as report:
-        while not wish.stop():
-            step = _next(gallery, done.state)
-            table.require_model(done.state, step.fingerprint)
-            if step.after == done.state:
+        while not stop():
+            state = progress.state
+            if state.loaded is None and state.generation >= goal:
                 return True
-            _take(table, step, done)
+            step = _next(gallery, state)
+            table.require_model(state, step.fingerprint)
+            _apply(table, step, progress)
             report.advance(len(step.rows))
+            if state.loaded is not None:  # rows were read that are newer than the state says
+                goal = gallery.catalog.generation()
     return False
 
 
@@ -108,64 +123,52 @@ def _bring_up_to_date(gallery: GalleryFolder, table: Table, done: _Done, wish: W
 class _Step:
     """A part of an export.
 
-    rows: what the table is to hold of some images, which are those of the rows that `held` reads,
-    and of these rows. after: the state of the table then.
+    rows: what the table is to hold of some images, ordered by id. after: the state of the table
+    then. removed: ids of rows to delete. among: the ids that follow the first up to the second, or
+    all of them, of which the table is to hold these rows alone; None if it may hold others.
     """
 
     fingerprint: str
     rows: list[Row]
-    held: Callable[[Table], list[Row]]
     after: State
+    removed: list[int] = field(default_factory=list)
+    among: tuple[int, int | None] | None = None
 
 
 def _next(gallery: GalleryFolder, state: State) -> _Step:
-    """The next step; its state is the same if nothing is left to do."""
-    if state.loaded is None:
-        chunk = changes_after(gallery, state.generation, CHUNK_ROWS)
-        step = _step_of_changes(chunk, state)
-        is_known = chunk.until > state.generation or chunk.generation == state.generation
-    else:
+    """The next step: images by id or by their changes, or the decision to begin with the first."""
+    if state.loaded is not None:
         chunk = rows_after(gallery, state.loaded, CHUNK_ROWS)
-        step = _step_of_ids(chunk, state, state.loaded)
+        last = chunk.rows[-1].id if len(chunk.rows) == CHUNK_ROWS else None
+        among, after = (state.loaded, last), replace(state, loaded=last)
+        step = _Step(chunk.fingerprint, chunk.rows, after, among=among)
         is_known = True
-    # A gallery of an earlier generation is a copy that was put back.
-    if is_known and chunk.followed_since <= state.generation <= chunk.generation:
+    else:
+        chunk = changes_after(gallery, state.generation, CHUNK_ROWS)
+        after = replace(state, generation=chunk.until, mark=mark_of_now(gallery.catalog))
+        step = _Step(chunk.fingerprint, chunk.rows, after, chunk.removed)
+        is_known = chunk.until > state.generation
+    if is_known and chunk.followed_since <= state.generation:
         return step
-    start = replace(state, generation=chunk.generation, loaded=0)
-    return _Step(chunk.fingerprint, [], lambda table: [], start)
+    mark = mark_of_now(gallery.catalog)
+    start = replace(state, generation=chunk.generation, loaded=0, mark=mark)
+    return _Step(chunk.fingerprint, [], start)
 
 
-def _step_of_changes(chunk: Chunk, state: State) -> _Step:
-    ids = [*(row.id for row in chunk.rows), *chunk.removed]
-    after = replace(state, generation=chunk.until)
-    return _Step(chunk.fingerprint, chunk.rows, lambda table: table.rows_of(ids), after)
-
-
-def _step_of_ids(chunk: Chunk, state: State, loaded: int) -> _Step:
-    last = chunk.rows[-1].id if len(chunk.rows) == CHUNK_ROWS else None
-    return _Step(
-        chunk.fingerprint,
-        chunk.rows,
-        lambda table: table.rows_between(loaded, last),
-        replace(state, loaded=last),
-    )
-
-
-def _take(table: Table, step: _Step, done: _Done) -> None:
+def _apply(table: Table, step: _Step, progress: _Progress) -> None:
     """Change what differs in the table, and its state, in one transaction."""
-    wanted = {row.id: _storable(row) for row in step.rows}
+    written = removed = 0
     with table.transaction():
-        held = {row.id: row for row in step.held(table)}
-        outdated = [number for number, row in held.items() if wanted.get(number) != row]
-        missing = [row for number, row in wanted.items() if held.get(number) != row]
-        if outdated:
-            table.delete(outdated)
-        if missing:
-            table.copy(missing)
+        if step.rows:
+            written = table.put([_storable(row) for row in step.rows])
+        if step.removed:
+            removed += table.delete(step.removed)
+        if step.among is not None:
+            removed += table.delete_others(*step.among)
         table.change_state(step.after)
-    done.state = step.after
-    done.written += len(missing)
-    done.removed += sum(number not in wanted for number in outdated)
+    progress.state = step.after
+    progress.written += written
+    progress.removed += removed
 
 
 def _storable(row: Row) -> Row:

@@ -8,11 +8,11 @@ INDEXES = ("hnsw", "ivfflat", NO_INDEX)  # kinds of an index of a database; the 
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ExportOptions:
     """How an export is to be made.
 
-    replace: whether what another gallery or model exported there may be replaced. table, index:
-    the table of a database, and the kind of its index; None stands for the usual one. stop: is
+    replace: whether a file may be replaced whatever it is. table, index: the table of a database,
+    and the kind of its index; None stands for the usual one. stop: is
     asked between chunks.
     """
 

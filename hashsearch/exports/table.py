@@ -1,13 +1,13 @@
 """The table of an export in PostgreSQL, and the row of our own table that describes it."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 from psycopg import Error, sql
-from psycopg.adapt import Buffer, Dumper, Loader
+from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
 
 from hashsearch import __version__
@@ -16,7 +16,7 @@ from hashsearch.errors import ArtifactMismatch, ExportError, InvalidQuery
 from hashsearch.exports.database import Connection
 from hashsearch.exports.rows import Row
 from hashsearch.exports.summary import NO_INDEX
-from hashsearch.exports.vector_index import drop_indexes, require_vector
+from hashsearch.exports.vector_index import require_vector
 
 DEFAULT_TABLE = "hashsearch_images"
 STATES = "hashsearch_exports"
@@ -30,7 +30,23 @@ _TYPES = {
     "key": "bytea",
 }
 _CONSTRAINTS = {"id": " PRIMARY KEY", "label": ""}
-_COLUMNS = sql.SQL(", ").join(map(sql.Identifier, _TYPES))
+_COLUMNS = ", ".join(_TYPES)
+_CHUNK = "pg_temp.hashsearch_chunk"  # holds the rows of one transaction
+_OTHERS = [name for name in _TYPES if name != "id"]
+_ITS, _NEW = (f"({', '.join(f'{one}.{name}' for name in _OTHERS)})" for one in "tc")
+_UPDATE = (
+    f"UPDATE {{}} t SET ({', '.join(_OTHERS)}) = {_NEW} FROM {_CHUNK} c "
+    f"WHERE t.id = c.id AND t.id BETWEEN %s AND %s AND {_ITS} IS DISTINCT FROM {_NEW}"
+)
+_INSERT = (
+    f"INSERT INTO {{0}} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_CHUNK} c WHERE NOT EXISTS "
+    "(SELECT 1 FROM {0} t WHERE t.id = c.id AND t.id BETWEEN %s AND %s)"
+)
+_DELETE_OTHERS = (
+    "DELETE FROM {} t WHERE id > %s AND (id <= %s OR %s) "
+    f"AND NOT EXISTS (SELECT 1 FROM {_CHUNK} c WHERE c.id = t.id)"
+)
+_WAY_OUT = "name another table with --table, or drop this one (DROP TABLE)"
 _KINDS = "rpf"  # tables, partitioned ones, and foreign ones
 
 
@@ -39,7 +55,8 @@ class State:
     """What a table holds of which gallery, as its row in STATES says.
 
     generation: all changes up to it are in the table, for the images up to the id `loaded`; None
-    means for all of them. index: the kind of the index.
+    means for all of them. index: the kind of the index. mark: what a gallery knows that went
+    through this generation; "" if none does.
     """
 
     gallery: str
@@ -48,9 +65,11 @@ class State:
     generation: int
     loaded: int | None
     index: str
+    mark: str
 
 
 _STATE_COLUMNS = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(State))
+_STATE_VALUES = sql.SQL(", ").join([sql.Placeholder()] * len(fields(State)))
 
 
 def parsed_name(text: str) -> tuple[str | None, str]:
@@ -93,7 +112,6 @@ class Table:
         self._sql = _escaped(self.quoted)
         self._states = _escaped(sql.Identifier(self.schema, STATES).as_string(connection))
         connection.adapters.register_dumper(None, _BitsDumper)
-        connection.adapters.register_loader("bit", _BitsLoader)
 
     def _schema(self) -> str:
         """The schema of the table that an unqualified name means, or in which it is made."""
@@ -111,40 +129,44 @@ class Table:
         """Keep other exports to this table out. Raises ExportError if one is at work."""
         key = f"hashsearch export {self.shown}"
         if not self._one("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key):
-            raise ExportError(f"another export writes to the table {self.shown}; try again later")
+            raise ExportError(
+                f"another export writes to the table {self.shown}, perhaps a killed one whose "
+                "index is still being built; try again later"
+            )
         try:
             yield
         finally:  # the server would do it a moment after the connection was closed
             with suppress(Error):
                 self._one("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
 
-    def prepare(self, wanted: State, *, index: str | None, replace: bool) -> State:
+    def prepare(self, wanted: State, index: str | None) -> State:
         """Make the table, or check that it is an export of the same gallery; returns its state.
 
-        wanted: the state of a new table, and of one that is replaced. An empty table with the right
-        columns counts as new. index: the kind of the index; None means as before. replace: empty
-        an earlier export, of whichever gallery and model. Raises ArtifactMismatch and ExportError.
+        wanted: the state of a new table. An empty table with the right columns counts as new.
+        index: the kind of the index; None means as before. Raises ArtifactMismatch if the table is
+        of another gallery or model, and ExportError if it is no export.
         """
         with self.transaction():
             self._db.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (STATES,))
             self._make_states()
-            exists, found = self._exists(), self._state()
-            kind = index or (found or wanted).index
-            if not exists:
+            if not self._exists():
                 self._create()
-            elif found is None:
-                self._require_empty()
-            elif replace:
-                self._db.execute(self._of("TRUNCATE {}"), ())
-                drop_indexes(self._db, self.quoted)
-            else:
+            found, is_empty = self._state(), self._is_empty()
+            if found is not None:
                 self._require_same(found, wanted)
-                wanted = found
-            state = dataclasses.replace(wanted, index=kind)
+            elif not is_empty:
+                raise ExportError(
+                    f"the table {self.shown} has rows and was not made by an export; name another "
+                    "with --table"
+                )
+            kind = index or (found or wanted).index
+            # Somebody may have emptied it.
+            state = dataclasses.replace(wanted if is_empty or not found else found, index=kind)
             if state != found:
                 if kind != NO_INDEX:
                     require_vector(self._db, kind)
                 self._insert(state)
+            self._make_chunk()
         return state
 
     def _create(self) -> None:
@@ -154,22 +176,23 @@ class Table:
         )
         self._db.execute(sql.SQL("CREATE TABLE {} ({})").format(self._sql, columns), ())
 
-    def _require_empty(self) -> None:
-        if self._one(self._of("SELECT EXISTS (SELECT 1 FROM {})")):
-            raise ExportError(
-                f"the table {self.shown} has rows and was not made by an export; name another with "
-                "--table"
-            )
+    def _is_empty(self) -> bool:
+        return not self._one(self._of("SELECT EXISTS (SELECT 1 FROM {})"))
+
+    def _make_chunk(self) -> None:
+        columns = ", ".join(f"{name} {kind}" for name, kind in _TYPES.items())
+        self._db.execute(f"CREATE TEMPORARY TABLE {_CHUNK} ({columns}) ON COMMIT DELETE ROWS")
 
     def _make_states(self) -> None:
         quoted = sql.Identifier(self.schema, STATES).as_string(self._db)
         if self._one("SELECT to_regclass(%s)", quoted) is None:
             self._db.execute(
                 sql.SQL(
-                    "CREATE TABLE {} (table_name text PRIMARY KEY, gallery text NOT NULL, "
-                    "fingerprint text NOT NULL, precision text NOT NULL, "
+                    "CREATE TABLE {} (table_name text PRIMARY KEY, relation oid NOT NULL, "
+                    "gallery text NOT NULL, fingerprint text NOT NULL, precision text NOT NULL, "
                     "generation bigint NOT NULL, loaded bigint, index text NOT NULL, "
-                    "format integer NOT NULL, version text NOT NULL, updated timestamptz NOT NULL)"
+                    "mark text NOT NULL, format integer NOT NULL, version text NOT NULL, "
+                    "updated timestamptz NOT NULL)"
                 ).format(self._states),
                 (),
             )
@@ -198,10 +221,11 @@ class Table:
             )
 
     def _state(self) -> State | None:
-        query = sql.SQL("SELECT {}, format FROM {} WHERE table_name = %s").format(
-            _STATE_COLUMNS, self._states
-        )
-        found = self._db.execute(query, (self.name,)).fetchone()
+        """The table's state; None if none is known, or it is that of a former table."""
+        query = sql.SQL(
+            "SELECT {}, format FROM {} WHERE table_name = %s AND relation = to_regclass(%s)"
+        ).format(_STATE_COLUMNS, self._states)
+        found = self._db.execute(query, (self.name, self.quoted)).fetchone()
         if found is None:
             return None
         *values, version = found
@@ -213,17 +237,16 @@ class Table:
         return State(*values)
 
     def _require_same(self, found: State, wanted: State) -> None:
-        way = "name another table with --table, or replace it with --replace"
         if found.gallery != wanted.gallery:
             raise ArtifactMismatch(
                 f"the table {self.shown} is of another gallery ({found.gallery[:12]}, and this one "
-                f"is {wanted.gallery[:12]}); {way}"
+                f"is {wanted.gallery[:12]}); {_WAY_OUT}"
             )
         self.require_model(found, wanted.fingerprint)
         if found.precision != wanted.precision:
             raise ArtifactMismatch(
                 f"the codes in the table {self.shown} were made in {found.precision}, and the "
-                f"gallery's in {wanted.precision}; {way}"
+                f"gallery's in {wanted.precision}; {_WAY_OUT}"
             )
 
     def require_model(self, found: State, fingerprint: str) -> None:
@@ -231,8 +254,7 @@ class Table:
         if found.fingerprint != fingerprint:
             raise ArtifactMismatch(
                 f"the table {self.shown} has codes of model {found.fingerprint[:12]}, and the "
-                f"gallery's are of model {fingerprint[:12]}; name another table with --table, or "
-                "replace it with --replace"
+                f"gallery's are of model {fingerprint[:12]}; {_WAY_OUT}"
             )
 
     def _insert(self, state: State) -> None:
@@ -240,10 +262,11 @@ class Table:
             sql.SQL("DELETE FROM {} WHERE table_name = %s").format(self._states), (self.name,)
         )
         query = sql.SQL(
-            "INSERT INTO {} (table_name, {}, format, version, updated) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, now())"
-        ).format(self._states, _STATE_COLUMNS)
-        self._db.execute(query, (self.name, *astuple(state), _FORMAT, __version__))
+            "INSERT INTO {} (table_name, relation, {}, format, version, updated) "
+            "VALUES (%s, to_regclass(%s), {}, %s, %s, now())"
+        ).format(self._states, _STATE_COLUMNS, _STATE_VALUES)
+        values = (self.name, self.quoted, *astuple(state), _FORMAT, __version__)
+        self._db.execute(query, values)
 
     def transaction(self) -> AbstractContextManager[object]:
         """Commit what the block does at its end, or nothing of it on an error."""
@@ -252,42 +275,43 @@ class Table:
     def change_state(self, state: State) -> None:
         """Record what the table holds now."""
         query = sql.SQL(
-            "UPDATE {} SET ({}, version, updated) = (%s, %s, %s, %s, %s, %s, %s, now()) "
-            "WHERE table_name = %s"
-        ).format(self._states, _STATE_COLUMNS)
+            "UPDATE {} SET ({}, version, updated) = ({}, %s, now()) WHERE table_name = %s"
+        ).format(self._states, _STATE_COLUMNS, _STATE_VALUES)
         values = (*astuple(state), __version__, self.name)
         if self._db.execute(query, values).rowcount != 1:
             raise ExportError(f"the row of {self.shown} in {self.schema}.{STATES} is gone")
 
     # Rows
 
-    def rows_between(self, after: int, until: int | None) -> list[Row]:
-        """The rows whose ids follow one and do not exceed another, if there is one."""
-        if until is None:
-            return self._rows("id > %s", (after,))
-        return self._rows("id > %s AND id <= %s", (after, until))
+    def count(self) -> int:
+        return int(self._one(self._of("SELECT count(*) FROM {}")))
 
-    def rows_of(self, ids: Sequence[int]) -> list[Row]:
-        """The rows that have these ids."""
-        return self._rows("id = ANY(%s)", (list(ids),))
+    def put(self, rows: Sequence[Row]) -> int:
+        """Change and add rows, at least one and ordered by id, where the table has others.
 
-    def _rows(self, where: str, values: Sequence[Any]) -> list[Row]:
-        query = sql.SQL("SELECT {} FROM {} WHERE " + where).format(_COLUMNS, self._sql)
-        with self._db.cursor(binary=True) as cursor:
-            return [Row(*row) for row in cursor.execute(query, values)]
-
-    def delete(self, ids: Sequence[int]) -> None:
-        self._db.execute(self._of("DELETE FROM {} WHERE id = ANY(%s)"), (list(ids),))
-
-    def copy(self, rows: Iterable[Row]) -> None:
-        """Add rows."""
-        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-            sql.SQL(self.quoted), _COLUMNS
-        )
+        Returns the number of rows that were written. Further columns keep what they hold.
+        """
+        query = f"COPY {_CHUNK} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)"
         with self._db.cursor() as cursor, cursor.copy(query) as copy:
             copy.set_types(["int8", "text", "text", "bit", "bytea"])
             for row in rows:
                 copy.write_row(row)
+        span = (rows[0].id, rows[-1].id)
+        return sum(self._db.execute(self._of(one), span).rowcount for one in (_UPDATE, _INSERT))
+
+    def delete(self, ids: Sequence[int]) -> int:
+        """Delete the rows that have these ids; returns their number."""
+        return self._db.execute(
+            self._of("DELETE FROM {} WHERE id = ANY(%s)"), (list(ids),)
+        ).rowcount
+
+    def delete_others(self, after: int, until: int | None) -> int:
+        """Delete rows whose ids follow `after` up to `until`, but those that this transaction put.
+
+        until: None means all that follow. Returns the number of deleted rows.
+        """
+        values = (after, until, until is None)
+        return self._db.execute(self._of(_DELETE_OTHERS), values).rowcount
 
     def _of(self, query: str) -> sql.Composed:
         return sql.SQL(query).format(self._sql)
@@ -310,10 +334,3 @@ class _BitsDumper(Dumper):
 
     def dump(self, obj: bytes) -> Buffer:
         return (8 * len(obj)).to_bytes(4, "big") + obj
-
-
-class _BitsLoader(Loader):
-    format = Format.BINARY
-
-    def load(self, data: Buffer) -> bytes:
-        return bytes(data[4:])

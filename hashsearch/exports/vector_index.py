@@ -28,10 +28,14 @@ _INDEXES = (
 )
 
 
-def require_vector(db: Connection, kind: str) -> None:
-    """Add pgvector to the database if it is missing. Raises ExportError if it has no such index."""
-    if _schema_of_operators(db, kind) is not None:
-        return
+def require_vector(db: Connection, kind: str) -> str:
+    """The schema of pgvector's operators; adds pgvector to the database if it is missing.
+
+    Raises ExportError if it has no index of this kind.
+    """
+    schema = _schema_of_operators(db, kind)
+    if schema is not None:
+        return schema
     try:
         db.execute("CREATE EXTENSION IF NOT EXISTS vector")
     except errors.InsufficientPrivilege as error:
@@ -43,11 +47,13 @@ def require_vector(db: Connection, kind: str) -> None:
         raise ExportError(
             "the server has no pgvector; install it there, or export without an index: --index none"
         ) from error
-    if _schema_of_operators(db, kind) is None:
+    schema = _schema_of_operators(db, kind)
+    if schema is None:
         raise ExportError(
             f"the database's pgvector has no {kind} index of bits by Hamming distance; 0.7 or "
             "later is wanted (ALTER EXTENSION vector UPDATE), or --index none"
         )
+    return schema
 
 
 def _schema_of_operators(db: Connection, kind: str) -> str | None:
@@ -59,12 +65,6 @@ def _schema_of_operators(db: Connection, kind: str) -> str | None:
     return None if found is None else str(found[0])
 
 
-def drop_indexes(db: Connection, table: str) -> None:
-    """Drop the indexes of a table's codes. table: its quoted name."""
-    for names in db.execute(f"SELECT nspname, relname {_INDEXES}", (table,)).fetchall():
-        db.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(*names)))
-
-
 def make_index(db: Connection, table: str, kind: str, rows: int, stop: Callable[[], bool]) -> bool:
     """Make an index of a table's codes unless there is one of the kind.
 
@@ -74,8 +74,7 @@ def make_index(db: Connection, table: str, kind: str, rows: int, stop: Callable[
     found = db.execute(f"SELECT 1 {_INDEXES} AND a.amname = %s AND i.indisvalid", (table, kind))
     if found.fetchone() is not None:
         return True
-    schema = _schema_of_operators(db, kind)
-    assert schema is not None, "require_vector has checked it"
+    schema = require_vector(db, kind)  # somebody may have dropped it, and its indexes with it
     query = sql.SQL("CREATE INDEX ON {} USING {} (code {})" + _PARAMETERS[kind](rows)).format(
         sql.SQL(table), sql.SQL(kind), sql.Identifier(schema, _OPERATORS)
     )
@@ -95,4 +94,9 @@ def make_index(db: Connection, table: str, kind: str, rows: int, stop: Callable[
             if not stop():
                 raise
             return False
+        except errors.ProgramLimitExceeded as error:
+            raise ExportError(
+                f"the {kind} index cannot be built: {error.diag.message_primary}; set more before "
+                "the command: PGOPTIONS='-c maintenance_work_mem=2GB'"
+            ) from error
     return True

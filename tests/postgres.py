@@ -19,7 +19,13 @@ import psycopg
 
 GUEST, GUESTS_PASSWORD = "guest", "lots-of/secrets@home"
 _NUMBERS = count()
-_SETTINGS = ("listen_addresses=", "fsync=off", "shared_buffers=32MB", "max_connections=30")
+_SETTINGS = (
+    "listen_addresses=",
+    "unix_socket_permissions=0700",
+    "fsync=off",
+    "shared_buffers=32MB",
+    "max_connections=30",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,6 @@ def running_server(*settings: str) -> Iterator[Server]:
     settings: more of them, such as "work_mem=64MB".
     """
     folder = Path(tempfile.mkdtemp(prefix="hashsearch-pg-", dir="/tmp"))  # a socket's path is short
-    folder.chmod(0o755)
     other: dict[str, Any] = {}
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")

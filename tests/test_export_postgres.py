@@ -150,6 +150,16 @@ def picture(seed: int) -> bytes:
     return encode_png(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8))
 
 
+def relabel(gallery: GalleryFolder, numbers) -> None:
+    with gallery.catalog.transaction() as db:
+        db.executemany(
+            "UPDATE images SET label = 'other', generation = "
+            "(SELECT value + 1 FROM settings WHERE name = 'generation') WHERE id = ?",
+            ((number,) for number in numbers),
+        )
+        next_generation(db)
+
+
 class Life:
     """A gallery to which random things happen, and the table of its exports."""
 
@@ -306,12 +316,7 @@ def test_a_change_keeps_further_columns_and_what_refers_to_the_row(export, query
         f"(image bigint REFERENCES {TABLE} ON DELETE CASCADE); "
         "INSERT INTO notes VALUES (7), (8), (9)"
     )
-    with gallery.catalog.transaction() as db:
-        db.execute(
-            "UPDATE images SET label = 'new', generation = "
-            "(SELECT value + 1 FROM settings WHERE name = 'generation') WHERE id IN (7, 8)"
-        )
-        next_generation(db)
+    relabel(gallery, [7, 8])
     remove(gallery.catalog, Selection(ids=[9]))
     compact(gallery)  # so that all rows are compared
     summary = export()
@@ -733,6 +738,24 @@ def test_the_command_says_what_it_did_and_continues_when_stopped(
     assert capsys.readouterr().out.startswith(line)
 
 
+def test_a_dropped_extension_is_added_again_with_the_index(export, query, gallery):
+    export(index="hnsw")
+    query("DROP EXTENSION vector CASCADE")
+    assert export(index=None).written == 0
+    assert query(f"SELECT 1 FROM pg_indexes WHERE tablename = '{TABLE}' AND indexdef ~ 'hnsw'")
+
+
+def test_memory_that_is_too_small_for_an_index_is_named(export, monkeypatch):
+    monkeypatch.setenv("PGOPTIONS", "-c maintenance_work_mem=64kB")
+    with pytest.raises(ExportError) as raised:
+        export(index="ivfflat")
+    assert re.fullmatch(
+        r"the ivfflat index cannot be built: memory required is \d+ MB, maintenance_work_mem is "
+        r"\d+ MB; set more before the command: PGOPTIONS='-c maintenance_work_mem=2GB'",
+        str(raised.value),
+    )
+
+
 def test_what_the_database_remarks_on_an_index_is_passed_on(
     server, database, gallery, capsys, monkeypatch
 ):
@@ -753,7 +776,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_documented_searches_are_right(export, query, gallery):
     export(index="hnsw")
-    nearest, of_stored, settings, *_ = blocks("sql")
+    nearest, of_stored, exact, settings, *_ = blocks("sql")
     (shown,) = set(re.findall(r"[0-9a-f]{64}", nearest))
     code = gallery.code(9)
     with hs.open(gallery.folder) as opened:
@@ -762,14 +785,21 @@ def test_the_documented_searches_are_right(export, query, gallery):
     assert [row[1] for row in found] == [hit.distance for hit in by_code]
     assert found[0] == (9, 0.0, gallery.catalog.record(9).label, gallery.catalog.record(9).uri)
     assert [row[1] for row in query(settings + of_stored)] == [hit.distance for hit in by_id]
+    query(f"ANALYZE {TABLE}")
+    for number in (9, 77, 250):
+        code = gallery.code(number)
+        found = query("SET enable_seqscan = off;" + exact.replace(shown, code.tobytes().hex()))
+        with hs.open(gallery.folder) as opened:
+            hits = opened.search(code, k=10)
+        assert [row[:2] for row in found] == [(hit.id, hit.distance) for hit in hits]
     prepared = "SELECT ('x' || '" + code.tobytes().hex() + "')::bit(256)"
-    assert query(f"SELECT id FROM {TABLE} WHERE code = ({prepared})") == [(9,)]
+    assert query(f"SELECT id FROM {TABLE} WHERE code = ({prepared})") == [(250,)]
 
 
 def test_the_documented_partitions_over_two_servers_find_the_nearest(
     export, query, gallery, server, database
 ):
-    there, here, index = blocks("sql")[3:]
+    there, here, index = blocks("sql")[4:]
     with running_server() as other:
         other.execute(there)
         mapped = here.replace("db2.example", str(other.folder)).replace("'pictures'", "'postgres'")
@@ -784,8 +814,9 @@ def test_the_documented_partitions_over_two_servers_find_the_nearest(
         assert min(shares) > [(100,)]
         remove(gallery.catalog, Selection(ids=list(range(20, 60))))
         add_image(gallery, gallery.encoder(), picture(1), "new")
+        relabel(gallery, range(100, 130))  # on both servers
         summary = export(index=None)
-        assert (summary.written, summary.removed) == (1, 40)
+        assert (summary.written, summary.removed) == (31, 40)
         assert table(query) == held(gallery)
         query("ANALYZE hashsearch_images")
         order = f"ORDER BY code <~> {bits(gallery, 7)} LIMIT 10"

@@ -260,6 +260,14 @@ def test_a_link_keeps_leading_to_the_file(opened, gallery, file, tmp_path):
     assert rows(file) == held(gallery)
 
 
+def test_a_link_in_the_place_of_the_unfinished_file_is_not_followed(opened, file, tmp_path):
+    (tmp_path / "precious").write_text("older")
+    file.with_name(".codes.parquet.unfinished").symlink_to(tmp_path / "precious")
+    with pytest.raises(NotWritable, match=r"codes\.parquet cannot be written: "):
+        opened.export(file)
+    assert (tmp_path / "precious").read_text() == "older"
+
+
 @pytest.mark.skipif(not can_mount(), reason="a small disk cannot be mounted here")
 def test_a_full_disk_leaves_the_former_file(gallery, tmp_path):
     (tmp_path / "disk").mkdir()

@@ -26,7 +26,7 @@ from hashsearch.gallery.changes import (
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.records import FoundPlace
 from hashsearch.images import encode_png
-from hashsearch.jobs.index import committing, indexing, reading
+from hashsearch.jobs.index import committing, executing, indexing, reading
 from hashsearch.jobs.index.prepare import prepare
 from hashsearch.jobs.relocating import relocate
 from hashsearch.jobs.removing import remove
@@ -40,8 +40,6 @@ SOURCES = ["pics", "pics/sub", "other"]
 
 class WithoutProcesses:
     """Stands in for worker processes, whose start would take most of the time."""
-
-    count = 1
 
     def __init__(self, count: int, *, thumbnails: bool):
         pass
@@ -312,7 +310,7 @@ def trial(gallery: GalleryFolder, root: Path, seed: int, rounds: int, monkeypatc
     chance = random.Random(seed)
     disk = Disk(root, chance)
     model = Model()
-    monkeypatch.setattr(indexing, "Workers", WithoutProcesses)
+    monkeypatch.setattr(executing, "Workers", WithoutProcesses)
     for _ in range(rounds):
         for _ in range(chance.randint(1, 5)):
             disk.change()

@@ -22,6 +22,7 @@ from hashsearch.errors import (
     InvalidQuery,
     NotInGallery,
     OriginalMissing,
+    PartMissing,
     ServiceError,
     UnsupportedFormat,
 )
@@ -44,6 +45,7 @@ ERRORS: Mapping[str, type[HashSearchError]] = {
     "gallery-read-only": GalleryReadOnly,
     "gallery-busy": GalleryBusy,
     "gallery-unavailable": InvalidGallery,
+    "part-missing": PartMissing,
 }
 
 _LONGEST = 1000  # characters of a sentence of the service in a message

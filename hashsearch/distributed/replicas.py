@@ -5,6 +5,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from threading import Event, Lock, RLock, Semaphore, Thread
@@ -22,9 +23,7 @@ from hashsearch.search.parts import PartState, ReplicaState, note_missing
 _log = logging.getLogger(__name__)
 
 _PING_S = 1.0  # between two looks at the replicas
-_HUNG_S = (
-    10.0  # in which a replica answers that is alive; a call has more time the more it compares
-)
+_HUNG_S = 10.0  # in which a live replica answers; a call has more time the more it compares
 _COMPARISONS_S = 2**25  # that any node makes in a second
 _LOST_S = 30.0  # a replica that does not answer for so long is made again elsewhere
 _SENT_AT_ONCE = 2  # parts that are sent; others wait
@@ -155,7 +154,8 @@ class Replicas:
                 except (RayError, TimeoutError) as error:
                     self._failed(replica, actor, error)
                     if not done:
-                        ray.cancel(call)  # if it has not begun
+                        with suppress(RayError, ValueError):
+                            ray.cancel(call)  # if it has not begun
                     send(replica.slice)
         self._require([number for number in arguments if number not in found])
         return found

@@ -56,10 +56,10 @@ def main() -> None:
     codes, queries = changed(real, SIZE, seed=0), changed(real, 200, seed=1)
     with tempfile.TemporaryDirectory(prefix="hashsearch-bench-") as folder, cluster():
         section = "\n".join(measured(codes, queries, stored(codes, Path(folder))))
-    print(section)
-    if options.publish:
-        page = replaced(DOCS.read_text(encoding="utf-8"), "benchmarks.cluster", section)
-        DOCS.write_text(page, encoding="utf-8")
+        print(section, flush=True)
+        if options.publish:
+            page = replaced(DOCS.read_text(encoding="utf-8"), "benchmarks.cluster", section)
+            DOCS.write_text(page, encoding="utf-8")
 
 
 def changed(real: NDArray[np.uint8], size: int, seed: int) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,17 @@ def watched_page(browser: Browser, **options: Any) -> Iterator[Page]:
     yield page
     context.close()
     assert [error for error in errors if not error.startswith("Failed to load resource")] == []
+
+
+def until_true(page: Page, script: str, argument: Any = None) -> None:
+    """Wait until a script is true of a page.
+
+    Playwright's own wait runs the script within the page, whose policy forbids it.
+    """
+    deadline = time.monotonic() + 30
+    while not page.evaluate(script, argument):
+        assert time.monotonic() < deadline, f"{script} does not become true"
+        page.wait_for_timeout(20)
 
 
 @contextmanager

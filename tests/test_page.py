@@ -24,7 +24,7 @@ from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
-from tests.browsing import server_of, watched_page
+from tests.browsing import server_of, until_true, watched_page
 from tests.conftest import CLOSENESS, listening
 from tests.reverse_proxy import reverse_proxy
 
@@ -355,7 +355,7 @@ def test_a_service_that_stops_midway_is_explained(page, picture, gallery_folder)
     again = page.get_by_role("button", name="Try again")
     again.evaluate("one => (one.isOfBefore = true)")
     again.press("Enter")
-    page.wait_for_function("!document.activeElement.isOfBefore")
+    until_true(page, "!document.activeElement.isOfBefore")
     expect(again).to_be_focused()
 
 
@@ -1010,7 +1010,7 @@ def test_back_closes_a_large_picture_and_closing_it_leaves_no_entry(page, pictur
         assert page.url == link
         assert tiles(page).first.evaluate("tile => tile.isOfBefore")
     page.go_forward()  # to where nothing is any more
-    page.wait_for_function("!history.state.over")
+    until_true(page, "!history.state.over")
     expect(page.get_by_role("dialog")).to_have_count(0)
     assert not any("/v1/search" in url for url in asked)
     # What is searched for from a large picture takes its place in the history.
@@ -1021,7 +1021,7 @@ def test_back_closes_a_large_picture_and_closing_it_leaves_no_entry(page, pictur
     expect(page).to_have_url(link)
     open_lightbox(page, 1)
     page.reload()
-    page.wait_for_function("!history.state.over")
+    until_true(page, "!history.state.over")
     expect(page).to_have_url(link)
     page.go_back()
     expect(page).to_have_url(re.compile(r"\?id="))
@@ -1111,7 +1111,7 @@ def test_a_large_picture_is_zoomed_by_the_wheel_beside_the_part_that_was_asked(p
         page.mouse.wheel(40, 0)
         page.mouse.wheel(0, -10)
     read = "one => new DOMMatrix(getComputedStyle(one).transform).a"
-    page.wait_for_function(f"({read})(document.querySelector('.content')) > 1.25")
+    until_true(page, f"({read})(document.querySelector('.content')) > 1.25")
     assert 1.25 < box.locator(".content").last.evaluate(read) < 1.35
 
 
@@ -1186,7 +1186,7 @@ def test_fingers_turn_and_zoom_large_pictures(browser, address):
     touch((at(-60, -60), at(-10, -10)), (at(60, 60), at(10, 10)))
     assert scales() == [1, 1]
     touch((at(0, 50), at(10, -90)))  # scrolls to the rest
-    page.wait_for_function("document.querySelector('.sheet').scrollTop > 20")
+    until_true(page, "document.querySelector('.sheet').scrollTop > 20")
     expect(count).to_have_text("2 of 60+")
     context.close()
 

@@ -12,7 +12,7 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
-from tests.browsing import watched_page
+from tests.browsing import until_true, watched_page
 from tests.conftest import listening
 
 pytestmark = pytest.mark.browser
@@ -251,7 +251,7 @@ def test_scrolling_over_the_histogram_by_a_finger_sets_nothing(browser, address)
     for step in range(1, 9):
         touch("Move", (0, -20 * step))
     touch("End")
-    page.wait_for_function("before => scrollY > before", arg=before)
+    until_true(page, "before => scrollY > before", before)
     expect(output).to_have_text("any distance")
     page.wait_for_timeout(100)
     expect(page).to_have_url(f"{address}/?id=3")

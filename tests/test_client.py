@@ -589,6 +589,12 @@ def test_the_waits_of_a_real_clock_end_with_the_timeout(ask):
     assert 2 <= len(script.requests) <= 5
 
 
+def test_what_a_service_said_last_is_raised_if_it_then_says_nothing_in_time(ask):
+    hanging = (200, {}, lambda file: time.sleep(1))
+    with scripted((503, {}, BUSY), hanging) as (address, _), pytest.raises(hs.errors.GalleryBusy):
+        ask(address, "search", 7, timeout=0.6)
+
+
 @pytest.mark.parametrize("status", [502, 504])
 def test_a_proxy_whose_service_does_not_answer_is_asked_again(status, ask, waits):
     page = (status, {"X-Request-ID": "r7"}, b"<html>no</html>")

@@ -128,14 +128,14 @@ class Received:
         self.data = bytearray()
 
     def add(self, part: bytes) -> None:
-        """Raises ServiceError if the answer is too large, and if it takes too long."""
+        """Raises ServiceError if the answer is too large, and ReadTimeout if it takes too long."""
         self.data += part
         if len(self.data) > MOST_BYTES:
             raise ServiceError(
                 f"{self._service.address} answered with more than {MOST_BYTES / 2**20:g} MB"
             )
         if self._sent.is_late:
-            raise self._service.too_slow()
+            raise httpx2.ReadTimeout("the answer is late")
 
 
 def advance(steps: Steps[T], outcome: Answer | Exception | None = None) -> Send | Wait | Done:
@@ -265,16 +265,14 @@ class Service:
     def info(self) -> Steps[GalleryInfo]:
         return info_of(self.address, (yield from self._answer(INFO_REQUEST)))
 
-    def too_slow(self) -> ServiceError:
-        return ServiceError(f"{self.address} did not answer within {self.timeout:g} seconds")
-
     def _answer(self, request: Request) -> Steps[Answer]:
         """Send a request until it is answered; a repeated one changes nothing more.
 
-        Raises what the answer stands for if it has another status than 200, and ServiceError.
+        Raises what the last answer stands for if it has another status than 200, and ServiceError
+        if there was none.
         """
         deadline = time.monotonic() + self.timeout
-        unanswered = 0
+        unanswered, last = 0, None
         for again in count():
             error: HashSearchError
             wait = min(_FIRST_WAIT_S * 2 ** min(again, 9), _LONGEST_WAIT_S) * random.uniform(0.5, 1)
@@ -282,7 +280,8 @@ class Service:
                 answer = yield Send(request, deadline)
                 assert answer is not None
             except httpx2.TimeoutException as failure:
-                raise self.too_slow() from failure
+                late = f"{self.address} did not answer within {self.timeout:g} seconds"
+                raise last or ServiceError(late) from failure
             except httpx2.InvalidURL as failure:
                 raise InvalidQuery("the label or the uri_prefix is too long for a URL") from failure
             except httpx2.TransportError as failure:
@@ -293,7 +292,7 @@ class Service:
             else:
                 if answer.status == 200:
                     return answer
-                error = error_of(self.address, answer)
+                last = error = error_of(self.address, answer)
                 if request.image is not None and isinstance(error, InvalidImage):
                     error = about(request.image, error)
                 unanswered += answer.status in _OF_A_PROXY

@@ -354,7 +354,7 @@ class AsyncClient:
                 async for part in response.aiter_raw():
                     received.add(part)
         except TimeoutError as error:
-            raise self._service.too_slow() from error
+            raise httpx2.ReadTimeout("the answer is late") from error
         return Answer(response.status_code, response.headers, bytes(received.data))
 
 

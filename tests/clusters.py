@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hashsearch.distributed.calls import calls_allowed
 from hashsearch.distributed.cluster import _CLOSED, _MANY_NODES, _settings
 
 
@@ -31,7 +32,8 @@ def nodes(count: int, **node_options: Any) -> Iterator[Any]:
                 cluster.add_node(wait=False, **options)
             cluster.wait_for_nodes()
             ray.init(cluster.address, configure_logging=False, log_to_driver=False)
-            yield cluster
+            with calls_allowed():
+                yield cluster
         finally:
             ray.shutdown()
             cluster.shutdown()

@@ -63,6 +63,60 @@ def test_a_cluster_of_this_machine_is_closed_to_others_and_leaves_nothing(tmp_pa
     assert list(tmp_path.iterdir()) == [], "the token is kept in memory"
 
 
+# Leave a cluster while threads search, load a part again, and load another base.
+LEFT = """
+import sys, time
+import numpy as np
+from pathlib import Path
+from threading import Thread
+from hashsearch.distributed.cluster import cluster
+from hashsearch.errors import ClusterError
+from hashsearch.gallery.shards import sha256_of_file
+from hashsearch.search import Block, Stored
+
+def ended(work, errors):
+    try:
+        while True:
+            work()
+    except ClusterError as error:
+        errors.append(str(error))
+
+codes = np.random.default_rng(0).integers(0, 256, (1000, 32), np.uint8)
+file = Path(sys.argv[1])
+np.save(file, codes)
+stored = Stored(file, sha256_of_file(file))
+blocks = {"codes": [Block(codes, np.arange(1000), np.arange(1000), stored)]}
+errors = []
+with cluster():
+    import ray
+    from hashsearch.distributed.bases import ClusterBases
+
+    bases = ClusterBases(2, 1, partial=False)
+    index = bases.segment(np.arange(1000), blocks).indexes["codes"]
+    searches = [lambda: index.search(codes[:5], 10)] * 2
+    loads = [lambda: bases.segment(np.arange(1000), blocks)]
+    threads = [Thread(target=ended, args=(work, errors)) for work in searches + loads]
+    time.sleep(1)
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+began = time.monotonic()
+for thread in threads:
+    thread.join()
+assert time.monotonic() - began < 5
+time.sleep(2.5)  # longer than the time between two looks at the parts
+assert len(errors) == 3 and all("leaving the cluster" in one for one in errors), errors
+print("left")
+"""
+
+
+def test_a_cluster_is_left_when_no_thread_uses_it_any_more(tmp_path):
+    """Ray ends a process that calls it after its shutdown."""
+    command = [sys.executable, "-c", LEFT, tmp_path / "codes.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [

@@ -24,6 +24,10 @@ from hashsearch.commands.arguments import (
 )
 from hashsearch.errors import HashSearchError
 
+# Seconds after requests were cut off in which they, and the cluster, end in order.
+_ENDS_S = 1.0
+_CLUSTER_ENDS_S = 30.0
+
 if TYPE_CHECKING:
     from hashsearch.retrieval.bases import Bases
     from service.settings import Settings
@@ -151,10 +155,10 @@ def run_service(
     except ValidationError as error:
         raise invalid_setting(error) from None
     with _bases(on, partial=settings.partial) as bases:
-        _run(settings, host, port, bases)
+        _run(settings, host, port, bases, _ENDS_S if on is None else _CLUSTER_ENDS_S)
 
 
-def _run(settings: "Settings", host: str, port: int, bases: "Bases") -> None:
+def _run(settings: "Settings", host: str, port: int, bases: "Bases", ends_s: float) -> None:
     import uvicorn
 
     from service.app import create_app
@@ -198,7 +202,7 @@ def _run(settings: "Settings", host: str, port: int, bases: "Bases") -> None:
     )
     for sentence in unknown_variables(os.environ):
         logging.getLogger(__name__).warning(sentence)
-    server = StoppingServer(config)
+    server = StoppingServer(config, ends_s)
     server.run(sockets=[listener])
     if failures:
         (failure,) = failures

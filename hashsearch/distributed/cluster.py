@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hashsearch.distributed.calls import calls_allowed
 from hashsearch.errors import ClusterError, MissingPackage
 from hashsearch.extras import missing
 from hashsearch.hardware import usable_cores
@@ -46,7 +47,8 @@ def cluster(address: str | None = None, cores: int | None = None) -> Iterator[No
         raise MissingPackage(missing("ray", "Clusters are run by"))
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         _require_connected(address)
-        yield
+        with calls_allowed():
+            yield
     elif address is None:
         with _own(cores or usable_cores()):
             yield
@@ -157,6 +159,7 @@ def _connected(address: str, otherwise: str, **options: Any) -> Iterator[None]:
         finally:
             if handler is not None and signal.getsignal(signal.SIGTERM) is not handler:
                 signal.signal(signal.SIGTERM, handler)  # Ray has set one that exits
-        yield
+        with calls_allowed():
+            yield
     finally:
         ray.shutdown()

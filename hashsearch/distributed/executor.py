@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hashsearch.distributed.calls import answer_of, calling
 from hashsearch.distributed.cluster import cluster
 from hashsearch.distributed.node import (
     Answer,
@@ -287,7 +288,8 @@ class ClusterExecutor:
         try:
             for _ in range(_STARTS):
                 try:
-                    self._begin_once(options)
+                    with calling():
+                        self._begin_once(options)
                     return
                 except _Refused as refused:
                     reason = str(refused)
@@ -309,7 +311,7 @@ class ClusterExecutor:
             kind: Any = ray.remote(NodeWorker)
             actor = kind.options(**options).remote(*self._arguments)
             self._actors.add(actor)
-        node: Node = ray.get(actor.node.remote())
+        node: Node = answer_of(actor.node.remote())
         differences = [
             f"{name} {node.software.get(name)}, and here is {ours}"
             for name, ours in self._software.items()

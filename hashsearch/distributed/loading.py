@@ -13,6 +13,7 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import hashsearch
+from hashsearch.distributed.calls import answer_of
 from hashsearch.distributed.holder import Holder
 from hashsearch.distributed.pieces import Piece, indices
 from hashsearch.errors import HashSearchError
@@ -70,12 +71,13 @@ def ping(holder: Any, wanted: Collection[int], dropped: Collection[int]) -> Any:
 def fill(holder: Any, one: Slice, sending: Semaphore) -> str:
     """Load a part's codes, and say from where: "folder" or "service".
 
-    sending: held while they are sent. Raises RayError, also if the node has another version.
+    sending: held while they are sent. Raises RayError, also if the node has another version, and
+    as `answer_of`.
     """
     limit_s = read_s(one.size)
     pieces = [piece for piece, _ in one.pieces]
     read = holder.read.remote(hashsearch.__version__, pieces, one.size)
-    why = ray.get(read, timeout=_START_S + limit_s)
+    why = answer_of(read, _START_S + limit_s)
     if why is None:
         return "folder"
     _log.warning(
@@ -83,14 +85,14 @@ def fill(holder: Any, one: Slice, sending: Semaphore) -> str:
         one.part.number, one.part.of, why,
     )  # fmt: skip
     with sending:
-        ray.get(holder.begin.remote(one.size), timeout=limit_s)
+        answer_of(holder.begin.remote(one.size), limit_s)
         for piece, stored in one.pieces:
             for start in range(0, len(piece.rows), _SENT_ROWS):
                 some = slice(start, start + _SENT_ROWS)
                 codes = np.ascontiguousarray(stored[indices(piece.rows[some])])
                 take = holder.take.remote(indices(piece.positions[some]), codes)
-                ray.get(take, timeout=limit_s)
-        ray.get(holder.end.remote(), timeout=limit_s)
+                answer_of(take, limit_s)
+        answer_of(holder.end.remote(), limit_s)
     return "service"
 
 

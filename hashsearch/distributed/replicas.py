@@ -16,6 +16,7 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
+from hashsearch.distributed.calls import answer_of, are_allowed, calling, require_allowed
 from hashsearch.distributed.loading import Slice, alive_nodes, fill, holder_on, ping, read_s, said
 from hashsearch.errors import ClusterError, PartMissing
 from hashsearch.search.parts import PartState, ReplicaState, note_missing
@@ -69,6 +70,8 @@ class Replicas:
     def __init__(self, slices: Sequence[Slice], copies: int, tally: Tally, *, partial: bool):
         """Load every copy. Raises ClusterError if a slice cannot be loaded anywhere.
 
+        No copy is loaded or looked after any more once the cluster is being left.
+
         copies: of each slice. partial: whether a slice that has no copy is noted, not refused.
         """
         self.slices, self.tally = slices, tally
@@ -119,7 +122,15 @@ class Replicas:
         call. A copy that fails, or does not answer in time, is replaced by the next. Raises
         PartMissing if a slice has none, unless that may be noted.
         """
-        limit_s = _HUNG_S + comparisons / _COMPARISONS_S
+        with calling():
+            found = self._asked(method, arguments, _HUNG_S + comparisons / _COMPARISONS_S)
+        self._require([number for number in arguments if number not in found])
+        return found
+
+    def _asked(
+        self, method: str, arguments: Mapping[int, tuple[Any, ...]], limit_s: float
+    ) -> dict[int, Any]:
+        """The answers of the slices that have a copy. limit_s: seconds that a call may take."""
         found: dict[int, Any] = {}
         waiting: dict[Any, tuple[Replica, Any, float]] = {}  # the copy, its actor, until when
         tried: dict[int, list[Replica]] = {number: [] for number in arguments}
@@ -136,6 +147,7 @@ class Replicas:
         for number in arguments:
             send(number)
         while waiting:
+            require_allowed()
             first = min(until for *_, until in waiting.values())
             step_s = min(max(first - time.monotonic(), 0.0), _PING_S)
             done, _ = ray.wait(list(waiting), timeout=step_s)
@@ -157,7 +169,6 @@ class Replicas:
                         with suppress(RayError, ValueError):
                             ray.cancel(call)  # if it has not begun
                     send(replica.slice)
-        self._require([number for number in arguments if number not in found])
         return found
 
     def _next(self, number: int, tried: Sequence[Replica]) -> tuple[Replica, Any] | None:
@@ -187,6 +198,12 @@ class Replicas:
         centroids: (n_lists, 32) uint8. lists: (n,) uint16, the list of each code of the base.
         """
         each = [lists[one.start : one.start + one.size] for one in self.slices]
+        with calling():
+            return self._lists_added(centroids, each, nprobe)
+
+    def _lists_added(
+        self, centroids: NDArray[np.uint8], each: list[NDArray[np.uint16]], nprobe: int
+    ) -> int:
         with self._lock:
             number = next(self._numbers)
             self._lists[number] = ray.put(centroids), each, nprobe
@@ -199,7 +216,7 @@ class Replicas:
         until = time.monotonic() + limit_s
         for call, (replica, actor) in calls.items():
             try:
-                ray.get(call, timeout=max(until - time.monotonic(), 0.0))
+                answer_of(call, until - time.monotonic())
             except (RayError, TimeoutError) as error:
                 self._failed(replica, actor, error)
             else:
@@ -330,20 +347,14 @@ class Replicas:
     def _load(self, replica: Replica) -> None:
         """Start a copy, load it, and let it be asked."""
         try:
-            actor = holder_on(replica.node)
-            replica.codes_from = fill(actor, self.slices[replica.slice], self._sending)
-            limit_s = read_s(self.slices[replica.slice].size)
-            given: set[int] = set()
-            while lacking := self._up_unless_lacking(replica, actor, given):
-                for number, arguments in lacking.items():
-                    ray.get(actor.take_lists.remote(*arguments), timeout=limit_s)
-                    given.add(number)
+            with calling():
+                self._loaded(replica)
             self._say_up(replica)
         except Exception as error:  # of any class, if the cluster is gone meanwhile
             replica.codes_from, replica.asked_at = None, time.monotonic()
             replica.wait_s = min(2 * replica.wait_s + _PING_S, _LOST_S)
             self._errors[replica.slice] = said(error)
-            if ray.is_initialized():
+            if are_allowed():
                 part = self.slices[replica.slice].part
                 _log.warning(
                     "part %d of %d cannot be loaded on node %s: %s",
@@ -351,6 +362,15 @@ class Replicas:
                 )  # fmt: skip
         finally:
             replica.is_loading = False
+
+    def _loaded(self, replica: Replica) -> None:
+        actor, one = holder_on(replica.node), self.slices[replica.slice]
+        replica.codes_from = fill(actor, one, self._sending)
+        given: set[int] = set()
+        while lacking := self._up_unless_lacking(replica, actor, given):
+            for number, arguments in lacking.items():
+                answer_of(actor.take_lists.remote(*arguments), read_s(one.size))
+                given.add(number)
 
     def _up_unless_lacking(
         self, replica: Replica, actor: Any, given: set[int]
@@ -383,11 +403,12 @@ def _look_after(reference: "weakref.ref[Replicas]", wake: Event) -> None:
         wake.wait(_PING_S)
         wake.clear()
         replicas = reference()
-        if replicas is None or not ray.is_initialized():
+        if replicas is None or not are_allowed():
             return
         try:
-            replicas.look()
+            with calling():
+                replicas.look()
         except Exception:  # of any class, if the cluster is gone; the next look may succeed
-            if ray.is_initialized():
+            if are_allowed():
                 _log.exception("the replicas cannot be looked after")
         del replicas

@@ -65,7 +65,7 @@ def test_a_cluster_of_this_machine_is_closed_to_others_and_leaves_nothing(tmp_pa
 
 # Leave a cluster while threads search, load a part again, and load another base.
 LEFT = """
-import sys, time
+import os, signal, sys, time
 import numpy as np
 from pathlib import Path
 from threading import Thread
@@ -96,7 +96,9 @@ with cluster():
     searches = [lambda: index.search(codes[:5], 10)] * 2
     loads = [lambda: bases.segment(np.arange(1000), blocks)]
     threads = [Thread(target=ended, args=(work, errors)) for work in searches + loads]
-    time.sleep(1)
+    actor = index.replicas._of_slice[0][0].actor
+    os.kill(ray.get(actor.__ray_call__.remote(lambda holder: os.getpid())), signal.SIGKILL)
+    time.sleep(3)  # Ray prints nothing of it
     for thread in threads:
         thread.start()
     time.sleep(1)

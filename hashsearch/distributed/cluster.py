@@ -3,6 +3,7 @@
 Whoever reaches the ports of a Ray cluster, and has its token, can run code on all its nodes.
 """
 
+import logging
 import os
 import secrets
 import shutil
@@ -20,6 +21,8 @@ from hashsearch.distributed.calls import calls_allowed
 from hashsearch.errors import ClusterError, MissingPackage
 from hashsearch.extras import missing
 from hashsearch.hardware import usable_cores
+
+_log = logging.getLogger(__name__)
 
 # Ray and its processes read these variables; what a person has set stays as it is.
 _CLOSED = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -142,11 +145,12 @@ def _read_settings() -> None:
 @contextmanager
 def _connected(address: str, otherwise: str, **options: Any) -> Iterator[None]:
     import ray
-    from ray._private import auto_init_hook
+    from ray._private import auto_init_hook, worker
     from ray.exceptions import AuthenticationError
 
     auto_init_hook.enable_auto_connect = False
-
+    # Otherwise Ray prints among this program's output what became of its processes.
+    printing, worker.print_to_stdstream = worker.print_to_stdstream, _note
     handler = signal.getsignal(signal.SIGTERM)
     try:
         try:
@@ -163,3 +167,9 @@ def _connected(address: str, otherwise: str, **options: Any) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+        worker.print_to_stdstream = printing
+
+
+def _note(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    for line in data["lines"]:
+        _log.debug("Ray: %s", line)

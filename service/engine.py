@@ -3,9 +3,10 @@
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import BoundedSemaphore, Lock
+from threading import BoundedSemaphore, Lock, Thread
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +27,8 @@ from service.context import Context
 from service.problems import GalleryLoading, GalleryReplaced, GalleryUnavailable
 
 T = TypeVar("T")
+
+_OPENING_S = 5.0  # that a request waits for another gallery to be opened
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +54,8 @@ class Engine:
         """
         self._gallery, self._bases = GalleryFolder(folder), bases
         self._loaded: LiveSearcher | None = None
-        self._opening = Lock()
+        self._starting = Lock()  # held for moments
+        self._opening: Future[LiveSearcher] | None = None  # of the last gallery that was opened
         # A large picture takes some hundred megabytes while it is decoded.
         self._decoding = BoundedSemaphore(usable_cores())
         self._batching = Batching(on_batch)
@@ -172,25 +176,43 @@ class Engine:
         live = self._loaded
         if live is None:
             raise GalleryLoading("the gallery is being loaded; try again in a moment")
-        if not live.gallery.catalog.is_in_place():
-            with self._opening:
-                live = self._loaded
-                assert live is not None
-                if not live.gallery.catalog.is_in_place():
-                    try:
-                        live = self._reopened(live)
-                    except (HashSearchError, OSError, sqlite3.Error) as error:
-                        raise _unavailable(error) from error
-                    self._loaded = live
-        return live
-
-    def _reopened(self, live: LiveSearcher) -> LiveSearcher:
-        gallery = live.gallery.reopened()
+        if live.gallery.catalog.is_in_place():
+            return live
+        opening = self._start_opening()
+        wait([opening], _OPENING_S)
+        if not opening.done():
+            raise GalleryLoading("another gallery is being loaded; try again in a moment")
         try:
-            return LiveSearcher(gallery, live.current, waits=False, bases=self._bases)
-        except BaseException:
-            gallery.close()
-            raise
+            return opening.result()
+        except (HashSearchError, OSError, sqlite3.Error) as error:
+            raise _unavailable(error) from error
+
+    def _start_opening(self) -> "Future[LiveSearcher]":
+        """Open the gallery that is at the path now, in a thread of its own, unless one does so."""
+        with self._starting:
+            former = self._loaded
+            assert former is not None
+            if self._opening is None or self._opening.done():
+                self._opening = Future()
+                if former.gallery.catalog.is_in_place():  # it was opened meanwhile
+                    self._opening.set_result(former)
+                else:
+                    Thread(target=self._open, args=(former, self._opening), daemon=True).start()
+            return self._opening
+
+    def _open(self, former: LiveSearcher, opening: "Future[LiveSearcher]") -> None:
+        try:
+            gallery = former.gallery.reopened()
+            try:
+                live = LiveSearcher(gallery, former.current, waits=False, bases=self._bases)
+            except BaseException:
+                gallery.close()
+                raise
+        except BaseException as error:
+            opening.set_exception(error)
+        else:
+            self._loaded = live
+            opening.set_result(live)
 
 
 def _unavailable(error: Exception) -> GalleryUnavailable:

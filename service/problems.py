@@ -57,7 +57,7 @@ class GalleryUnavailable(HashSearchError):
 
 
 class GalleryLoading(HashSearchError):
-    """A request that came before the gallery was loaded."""
+    """A request that came before the gallery, or another one in its place, was loaded."""
 
 
 class HeaderTooLarge(HashSearchError):
@@ -162,7 +162,7 @@ PROBLEMS = (
     Row(GalleryUnavailable, 503, "gallery-unavailable", "the gallery is gone or damaged", 5),
     Row(GalleryBusy, 503, "gallery-busy", "an index is being loaded, or a job at work", 5),
     Row(PartMissing, 503, "part-missing", "a part of the codes is on no machine of the cluster", 5),
-    Row(GalleryLoading, 503, "gallery-loading", "the service has just started", 2),
+    Row(GalleryLoading, 503, "gallery-loading", "the gallery is being loaded", 2),
     Row(BeingComputed, 503, "being-computed", "the answer is being computed", 2),
     Row(QueueFull, 503, "busy", "the service is busy", 1),
     Row(ServiceStopping, 503, "stopping", "the service is being stopped", 1),

@@ -19,6 +19,8 @@ from hashsearch.errors import InvalidGallery
 from hashsearch.gallery import opening
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.inputs import tiny_image
+from hashsearch.retrieval import live_searcher
+from service import engine
 from tests.conftest import serving
 from tests.galleries import ids, index, run
 from tests.test_cli import service
@@ -289,6 +291,32 @@ def test_the_service_follows_what_replaces_its_gallery(
         with hs.open(folder) as writer:
             writer.add(photograph)
         assert client.get("/readyz").json()["images"] == 101
+
+
+def test_while_another_gallery_takes_long_to_load_the_service_says_so(
+    folder, other_folder, monkeypatch
+):
+    may_read, read = threading.Event(), live_searcher.read_state
+
+    def slow(*arguments):
+        may_read.wait()
+        return read(*arguments)
+
+    monkeypatch.setattr(engine, "_OPENING_S", 0.1)
+    with serving(folder) as client:
+        monkeypatch.setattr(live_searcher, "read_state", slow)
+        swap(folder, other_folder)
+        for _ in range(2):
+            refused = client.post("/v1/search", json={"id": 1})
+            assert (refused.status_code, refused.json()["code"]) == (503, "gallery-loading")
+            assert (
+                refused.json()["detail"] == "another gallery is being loaded; try again in a moment"
+            )
+            assert refused.headers["Retry-After"] == "2"
+        may_read.set()
+        monkeypatch.setattr(engine, "_OPENING_S", 30)
+        assert client.post("/v1/search", json={"id": 1}).status_code == 200
+        assert client.get("/readyz").json()["images"] == 100
 
 
 def fingerprint(folder: Path) -> str:

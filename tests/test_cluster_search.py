@@ -145,6 +145,26 @@ def test_parts_find_what_one_machine_finds(base, codes, kind):
         there.search(queries[:, :31], 1)
 
 
+def test_a_large_subset_is_packed_and_sent_once(base, codes, monkeypatch):
+    from hashsearch.distributed import parted  # after the cluster's variables are set
+
+    monkeypatch.setattr(parted, "_LARGE", 100)
+    there, here = base.indexes["codes"], ExactIndex(codes)
+    put, sizes = there.replicas.put, []
+
+    def counted(value):
+        sizes.append(value[0])
+        return put(value)
+
+    monkeypatch.setattr(there.replicas, "put", counted)
+    subset = chosen(len(codes))["half"]
+    for query in codes[:3]:
+        same(
+            there.search(query[np.newaxis], 10, subset), here.search(query[np.newaxis], 10, subset)
+        )
+    assert sum(sizes) == len(codes)
+
+
 def test_parts_add_up_and_count_what_one_machine_does(base, codes):
     there, here = base.indexes["codes"], ExactIndex(codes)
     weights = np.array([1, 1, -1], np.int32)

@@ -1,8 +1,9 @@
 """Indexes of codes that lie in parts on the nodes of a cluster, with the answers of one machine."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,9 @@ from hashsearch.codes import CODE_BITS, CODE_BYTES, require_code_bytes
 from hashsearch.distributed.replicas import Replicas
 from hashsearch.search import least_sums, nearest_of
 from hashsearch.search.parts import PartState
-from hashsearch.search.subset import Packed, Subset
+from hashsearch.search.subset import Subset
+
+_LARGE = 100_000  # bytes, above which each node is sent a value once, and not with each call
 
 
 class PartedExactIndex:
@@ -25,6 +28,8 @@ class PartedExactIndex:
     def __init__(self, replicas: Replicas):
         self.replicas = replicas
         self._size = sum(one.size for one in replicas.slices)
+        # What is sent of subsets that are searched again, as that of what was not removed is.
+        self._packed: WeakKeyDictionary[Subset, dict[int, Any]] = WeakKeyDictionary()
 
     def __len__(self) -> int:
         return self._size
@@ -82,16 +87,24 @@ class PartedExactIndex:
         self, method: str, subset: Subset | None, n_queries: int, *arguments: Any
     ) -> dict[int, Any]:
         """Ask the parts in which the subset has positions."""
-        wanted: dict[int, tuple[Any, ...]] = {}
+        wanted: Mapping[int, Any] = dict.fromkeys(range(len(self.replicas.slices)))
+        if subset is not None:
+            if (packed := self._packed.get(subset)) is None:
+                packed = self._packed[subset] = self._pack(subset)
+            wanted = packed
+        calls = {number: (packed, *arguments) for number, packed in wanted.items()}
+        return self.replicas.ask(method, calls, n_queries * largest(self.replicas))
+
+    def _pack(self, subset: Subset) -> dict[int, Any]:
+        """What is sent of a subset to each part in which it has positions; None means all there."""
+        found: dict[int, Any] = {}
         for number, one in enumerate(self.replicas.slices):
-            packed: Packed | None = None
-            if subset is not None:
-                within = subset.within(one.start, one.start + one.size)
-                if within.count == 0:
-                    continue
+            within = subset.within(one.start, one.start + one.size)
+            if within.count:
                 packed = None if within.count == one.size else within.packed()
-            wanted[number] = (packed, *arguments)
-        return self.replicas.ask(method, wanted, n_queries * largest(self.replicas))
+                is_large = packed is not None and packed[2].nbytes > _LARGE
+                found[number] = self.replicas.put(packed) if is_large else packed
+        return found
 
 
 class PartedLists:

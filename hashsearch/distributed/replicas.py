@@ -190,6 +190,11 @@ class Replicas:
                 "some seconds"
             )
 
+    def put(self, value: Any) -> Any:
+        """A reference to a value, by which many calls have it and each node is sent it once."""
+        with calling():
+            return ray.put(value)
+
     def add_lists(
         self, centroids: NDArray[np.uint8], lists: NDArray[np.uint16], nprobe: int
     ) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 _LISTED = 5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Subset:
     """A set of positions from 0 to size - 1. The functions of this module make it.
 

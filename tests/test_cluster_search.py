@@ -496,24 +496,29 @@ def test_options_that_do_not_fit_are_refused(gallery_folder, capsys, options, se
 
 
 class SlowHolder(Holder):
-    """Takes longer to make lists than the time between two pings."""
+    """Takes longer to make lists, and to search them, than a ping may."""
 
     def take_lists(self, *arguments):
         time.sleep(2.5)
         super().take_lists(*arguments)
 
+    def nearest(self, *arguments):
+        time.sleep(2.5)
+        return super().nearest(*arguments)
 
-def test_lists_that_take_long_to_make_cost_no_copy(cluster, codes, tmp_path, monkeypatch):
-    from hashsearch.distributed import loading
+
+def test_calls_that_take_long_cost_no_copy(cluster, codes, tmp_path, monkeypatch):
+    from hashsearch.distributed import loading, replicas
 
     monkeypatch.setattr(loading, "Holder", SlowHolder)
+    monkeypatch.setattr(replicas, "_HUNG_S", 1.5)
     base = base_of(codes, stored(codes, tmp_path), 1)
     index = base.indexes["codes"]
     actor = index.replicas._of_slice[0][0].actor
     there, here = lists_of(base, codes)
     same(there.search(codes[:5], 10), here.search(codes[:5], 10))
     assert index.replicas._of_slice[0][0].actor is actor
-    assert up(index) == [1]
+    assert (up(index), index.retries) == ([1], 0)
 
 
 @pytest.mark.soak

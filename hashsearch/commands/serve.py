@@ -46,7 +46,10 @@ def add(commands: Commands) -> None:
 
     add_cluster(serve, "hold and search the codes")
     serve.add_argument(
-        "--shards", metavar="N", type=positive, help="with --on ray: parts of the codes"
+        "--shards",
+        metavar="N",
+        type=positive,
+        help="with --on ray: parts into which the codes are divided",
     )
     serve.add_argument(
         "--replicas",

@@ -52,7 +52,7 @@ class PartedExactIndex:
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Find the k codes nearest to each query; see Index."""
         require_code_bytes(queries, CODE_BYTES)
-        found = self._ask("search", subset, len(queries), queries, k)
+        found = self._ask("search", subset, queries, k)
         return merged_nearest(self.replicas, found, len(queries), k)
 
     def search_radius(
@@ -60,7 +60,7 @@ class PartedExactIndex:
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Find every code within a radius in bits of one query; see Index."""
         require_code_bytes(query[np.newaxis], CODE_BYTES)
-        return merged_within(self.replicas, self._ask("search_radius", subset, 1, query, radius))
+        return merged_within(self.replicas, self._ask("search_radius", subset, query, radius))
 
     def search_combined(
         self,
@@ -71,7 +71,7 @@ class PartedExactIndex:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Find the k codes with the least weighted sum of distances; see CombinedIndex."""
         require_code_bytes(queries, CODE_BYTES)
-        found = self._ask("search_combined", subset, len(queries), queries, weights, k)
+        found = self._ask("search_combined", subset, queries, weights, k)
         positions, sums = _joined(self.replicas, found)
         return least_sums(positions, sums, k)
 
@@ -80,12 +80,10 @@ class PartedExactIndex:
     ) -> NDArray[np.int64]:
         """Count the codes at each distance from the nearest of the queries; see CountingIndex."""
         require_code_bytes(queries, CODE_BYTES)
-        found = self._ask("distance_counts", subset, len(queries), queries)
+        found = self._ask("distance_counts", subset, queries)
         return np.sum([np.zeros(CODE_BITS + 1, np.int64), *found.values()], axis=0, dtype=np.int64)
 
-    def _ask(
-        self, method: str, subset: Subset | None, n_queries: int, *arguments: Any
-    ) -> dict[int, Any]:
+    def _ask(self, method: str, subset: Subset | None, *arguments: Any) -> dict[int, Any]:
         """Ask the parts in which the subset has positions."""
         wanted: Mapping[int, Any] = dict.fromkeys(range(len(self.replicas.slices)))
         if subset is not None:
@@ -93,7 +91,7 @@ class PartedExactIndex:
                 packed = self._packed[subset] = self._pack(subset)
             wanted = packed
         calls = {number: (packed, *arguments) for number, packed in wanted.items()}
-        return self.replicas.ask(method, calls, n_queries * largest(self.replicas))
+        return self.replicas.ask(method, calls)
 
     def _pack(self, subset: Subset) -> dict[int, Any]:
         """What is sent of a subset to each part in which it has positions; None means all there."""
@@ -128,23 +126,18 @@ class PartedLists:
         self, queries: NDArray[np.uint8], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The nearest k codes of the visited lists; see Lists."""
-        found = self._ask("nearest", len(queries), queries, k)
+        found = self._ask("nearest", queries, k)
         return merged_nearest(self._replicas, found, len(queries), k)
 
     def within(
         self, query: NDArray[np.uint8], radius: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The codes of the visited lists within a radius; see Lists."""
-        return merged_within(self._replicas, self._ask("within", 1, query, radius))
+        return merged_within(self._replicas, self._ask("within", query, radius))
 
-    def _ask(self, method: str, n_queries: int, *arguments: Any) -> dict[int, Any]:
+    def _ask(self, method: str, *arguments: Any) -> dict[int, Any]:
         wanted = dict.fromkeys(range(len(self._replicas.slices)), (self._number, *arguments))
-        return self._replicas.ask(method, wanted, n_queries * largest(self._replicas))
-
-
-def largest(replicas: Replicas) -> int:
-    """Number of codes of the largest part."""
-    return max((one.size for one in replicas.slices), default=0)
+        return self._replicas.ask(method, wanted)
 
 
 def merged_nearest(

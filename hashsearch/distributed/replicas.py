@@ -24,8 +24,7 @@ from hashsearch.search.parts import PartState, ReplicaState, note_missing
 _log = logging.getLogger(__name__)
 
 _PING_S = 1.0  # between two looks at the replicas
-_HUNG_S = 10.0  # in which a live replica answers; a call has more time the more it compares
-_COMPARISONS_S = 2**25  # that any node makes in a second
+_HUNG_S = 10.0  # in which a live replica answers a ping, however much it searches
 _LOST_S = 30.0  # a replica that does not answer for so long is made again elsewhere
 _SENT_AT_ONCE = 2  # parts that are sent; others wait
 
@@ -113,26 +112,23 @@ class Replicas:
             for one, replicas in zip(self.slices, self._of_slice, strict=True)
         ]
 
-    def ask(
-        self, method: str, arguments: Mapping[int, tuple[Any, ...]], comparisons: int
-    ) -> dict[int, Any]:
+    def ask(self, method: str, arguments: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
         """The answers of one copy of each slice, by the slice's number.
 
-        method: of Holder. arguments: by the slice's number. comparisons: of codes, of the slowest
-        call. A copy that fails, or does not answer in time, is replaced by the next. Raises
-        PartMissing if a slice has none, unless that may be noted.
+        method: of Holder. arguments: by the slice's number. A copy that fails, or does not answer
+        pings any more, is replaced by the next: however long the calls of many searches take, a
+        copy that works is waited for. Raises PartMissing if a slice has none, unless that may be
+        noted.
         """
         with calling():
-            found = self._asked(method, arguments, _HUNG_S + comparisons / _COMPARISONS_S)
+            found = self._asked(method, arguments)
         self._require([number for number in arguments if number not in found])
         return found
 
-    def _asked(
-        self, method: str, arguments: Mapping[int, tuple[Any, ...]], limit_s: float
-    ) -> dict[int, Any]:
-        """The answers of the slices that have a copy. limit_s: seconds that a call may take."""
+    def _asked(self, method: str, arguments: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
+        """The answers of the slices that have a copy."""
         found: dict[int, Any] = {}
-        waiting: dict[Any, tuple[Replica, Any, float]] = {}  # the copy, its actor, until when
+        waiting: dict[Any, tuple[Replica, Any]] = {}  # the copy, and its actor
         tried: dict[int, list[Replica]] = {number: [] for number in arguments}
 
         def send(number: int) -> None:
@@ -142,23 +138,20 @@ class Replicas:
                     self.tally.retry()
                 tried[number].append(replica)
                 call = getattr(actor, method).remote(*arguments[number])
-                waiting[call] = replica, actor, time.monotonic() + limit_s
+                waiting[call] = replica, actor
 
         for number in arguments:
             send(number)
         while waiting:
             require_allowed()
-            first = min(until for *_, until in waiting.values())
-            step_s = min(max(first - time.monotonic(), 0.0), _PING_S)
-            done, _ = ray.wait(list(waiting), timeout=step_s)
-            now = time.monotonic()
-            late = [
+            done, _ = ray.wait(list(waiting), timeout=_PING_S)
+            failed = [
                 one
-                for one, (replica, actor, until) in waiting.items()
-                if until <= now or not replica.is_up or replica.actor is not actor
+                for one, (replica, actor) in waiting.items()
+                if not replica.is_up or replica.actor is not actor
             ]
-            for call in done or late:
-                replica, actor, _ = waiting.pop(call)
+            for call in done or failed:
+                replica, actor = waiting.pop(call)
                 try:
                     found[replica.slice] = ray.get(call, timeout=None if done else 0)
                 except RayTaskError:

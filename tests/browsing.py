@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 # The shell draws no window of its own, which takes a quarter of the time.
 _NAMES = (
@@ -44,6 +44,7 @@ def started_browser() -> Iterator[Browser]:
             message = f"no Chromium: none of {', '.join(_NAMES)} is on the PATH"
             pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
         launched = playwright.chromium.launch(executable_path=path, args=list(_SWITCHES))
+        expect.set_options(timeout=30_000)
         yield launched
         launched.close()
 

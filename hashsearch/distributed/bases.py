@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hashsearch.distributed.asking import Tally
 from hashsearch.distributed.holder import NOT_ASSIGNED
 from hashsearch.distributed.loading import Slice
 from hashsearch.distributed.parted import PartedExactIndex, PartedLists
 from hashsearch.distributed.pieces import pieces_of
-from hashsearch.distributed.replicas import Replicas, Tally
+from hashsearch.distributed.replicas import Replicas
 from hashsearch.retrieval.bases import exact_indexes
 from hashsearch.retrieval.kinds import DEFAULT_KIND, Arrays, Parameters
 from hashsearch.retrieval.methods import DEFAULT_METHOD, SERVED

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Semaphore
 from typing import Any
 
@@ -41,6 +41,28 @@ class Slice:
     start: int
     size: int
     pieces: Sequence[tuple[Piece, NDArray[np.uint8]]]
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """A copy of a slice, of which one thread at a time takes care.
+
+    actor: the handle of a Holder; None while there is none. ping: one that is not answered yet,
+    asked_at: when it was sent, by the monotonic clock, or loading failed. failures: of pings in a
+    row. wait_s: until loading is tried again. lists: numbers of the lists that it has.
+    """
+
+    slice: int
+    node: str = ""
+    actor: Any = None
+    codes_from: str | None = None
+    is_up: bool = False
+    is_loading: bool = False
+    ping: Any = None
+    asked_at: float = 0.0
+    failures: int = 0
+    wait_s: float = 0.0
+    lists: set[int] = field(default_factory=set)
 
 
 def alive_nodes() -> list[str]:

@@ -5,21 +5,32 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
-from threading import Event, Lock, RLock, Semaphore, Thread
+from threading import Event, RLock, Semaphore, Thread
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import ActorDiedError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayError
 
-from hashsearch.distributed.calls import answer_of, are_allowed, calling, require_allowed
-from hashsearch.distributed.loading import Slice, alive_nodes, fill, holder_on, ping, read_s, said
+from hashsearch.distributed.asking import Question, Tally
+from hashsearch.distributed.calls import answer_of, are_allowed, calling
+from hashsearch.distributed.loading import (
+    Replica,
+    Slice,
+    alive_nodes,
+    fill,
+    holder_on,
+    ping,
+    read_s,
+    said,
+)
+from hashsearch.distributed.placing import first_nodes, in_turn
 from hashsearch.errors import ClusterError, PartMissing
 from hashsearch.search.parts import PartState, ReplicaState, note_missing
+from hashsearch.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -27,40 +38,6 @@ _PING_S = 1.0  # between two looks at the replicas
 _HUNG_S = 10.0  # in which a live replica answers a ping, however much it searches
 _LOST_S = 30.0  # a replica that does not answer for so long is made again elsewhere
 _SENT_AT_ONCE = 2  # parts that are sent; others wait
-
-
-@dataclass(slots=True, eq=False)
-class Replica:
-    """A copy of a slice, of which one thread at a time takes care.
-
-    actor: the handle of a Holder; None while there is none. ping: one that is not answered yet,
-    asked_at: when it was sent, by the monotonic clock, or loading failed. failures: of pings in a
-    row. wait_s: until loading is tried again. lists: numbers of the lists that it has.
-    """
-
-    slice: int
-    node: str = ""
-    actor: Any = None
-    codes_from: str | None = None
-    is_up: bool = False
-    is_loading: bool = False
-    ping: Any = None
-    asked_at: float = 0.0
-    failures: int = 0
-    wait_s: float = 0.0
-    lists: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True, eq=False)
-class Tally:
-    """What is counted over all bases of a service."""
-
-    retries: int = 0
-    lock: Lock = field(default_factory=Lock)
-
-    def retry(self) -> None:
-        with self.lock:
-            self.retries += 1
 
 
 class Replicas:
@@ -82,7 +59,8 @@ class Replicas:
         self._lock, self._wake = RLock(), Event()
         self._sending = Semaphore(_SENT_AT_ONCE)
         self._errors: dict[int, str] = {}  # the last of each slice
-        self._place()
+        with calling():
+            self._place(copies)
         threads = [self._start_loading(one) for one in self._all()]
         for thread in threads:
             thread.join()
@@ -120,58 +98,19 @@ class Replicas:
         copy that works is waited for. Raises PartMissing if a slice has none, unless that may be
         noted.
         """
+        turn = next(self._turns)
         with calling():
-            found = self._asked(method, arguments)
+            choose = partial(self._next, turn)
+            found = Question(method, arguments, choose, self._failed, self.tally).answers()
         self._require([number for number in arguments if number not in found])
         return found
 
-    def _asked(self, method: str, arguments: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
-        """The answers of the slices that have a copy."""
-        found: dict[int, Any] = {}
-        waiting: dict[Any, tuple[Replica, Any]] = {}  # the copy, and its actor
-        tried: dict[int, list[Replica]] = {number: [] for number in arguments}
-
-        def send(number: int) -> None:
-            if (chosen := self._next(number, tried[number])) is not None:
-                replica, actor = chosen
-                if tried[number]:
-                    self.tally.retry()
-                tried[number].append(replica)
-                call = getattr(actor, method).remote(*arguments[number])
-                waiting[call] = replica, actor
-
-        for number in arguments:
-            send(number)
-        while waiting:
-            require_allowed()
-            done, _ = ray.wait(list(waiting), timeout=_PING_S)
-            failed = [
-                one
-                for one, (replica, actor) in waiting.items()
-                if not replica.is_up or replica.actor is not actor
-            ]
-            for call in done or failed:
-                replica, actor = waiting.pop(call)
-                try:
-                    found[replica.slice] = ray.get(call, timeout=None if done else 0)
-                except RayTaskError:
-                    raise  # it is the question's, and other copies would fail too
-                except (RayError, TimeoutError) as error:
-                    self._failed(replica, actor, error)
-                    if not done:
-                        with suppress(RayError, ValueError):
-                            ray.cancel(call)  # if it has not begun
-                    send(replica.slice)
-        return found
-
-    def _next(self, number: int, tried: Sequence[Replica]) -> tuple[Replica, Any] | None:
-        """A copy of a slice that is up and was not tried, and its actor; the copies take turns."""
+    def _next(self, turn: int, number: int, tried: Sequence[Replica]) -> tuple[Replica, Any] | None:
+        """A copy of a slice that is up and was not tried, and its actor; see `in_turn`."""
         with self._lock:
             every = [one for one in self._of_slice[number] if one.is_up and one not in tried]
-            if not every:
-                return None
-            chosen = every[next(self._turns) % len(every)]
-            return chosen, chosen.actor
+            chosen = in_turn(every, turn)
+            return None if chosen is None else (chosen, chosen.actor)
 
     def _require(self, missing: Sequence[int]) -> None:
         parts = [self.slices[number].part for number in missing]
@@ -248,20 +187,21 @@ class Replicas:
         )  # fmt: skip
         self._wake.set()
 
-    def _place(self) -> None:
-        """Give each copy a node: those of a slice different ones, and each node about as many."""
+    def _place(self, copies: int) -> None:
+        """Give each copy a node."""
         nodes = alive_nodes()
         if not nodes:
             raise ClusterError("the cluster has no node that is alive")
-        for number, replicas in enumerate(self._of_slice):
-            for copy, replica in enumerate(replicas):
-                replica.node = nodes[(number + copy) % len(nodes)]
-            if len(nodes) < len(replicas) and number == 0:
-                _log.warning(
-                    "%d replicas of a part share %d nodes; what ends one of these ends several",
-                    len(replicas),
-                    len(nodes),
-                )
+        if len(nodes) < copies:
+            _log.warning(
+                "%d replicas of a part share %s; what ends one of these ends several",
+                copies,
+                counted(len(nodes), "node"),
+            )
+        placed = first_nodes(len(self.slices), copies, nodes)
+        for replicas, places in zip(self._of_slice, placed, strict=True):
+            for replica, node in zip(replicas, places, strict=True):
+                replica.node = node
 
     def _place_again(self, replica: Replica) -> None:
         """Give a copy that failed a node: one that answers, without another copy of its slice."""

@@ -224,6 +224,16 @@ def pid(index: Any, part: int, copy: int = 0) -> int:
     return ray.get(actor.__ray_call__.remote(lambda holder: os.getpid()))
 
 
+def node_of(index: Any, part: int, copy: int = 0) -> str:
+    """The node on which a copy of a part is, by the process that holds it."""
+    import ray
+
+    actor = index.replicas._of_slice[part][copy].actor
+    return ray.get(
+        actor.__ray_call__.remote(lambda holder: ray.get_runtime_context().get_node_id())
+    )
+
+
 def kill(index: Any, part: int, copy: int = 0) -> None:
     os.kill(pid(index, part, copy), signal.SIGKILL)
 
@@ -243,13 +253,9 @@ def up(index: Any) -> list[int]:
 def test_a_copy_answers_while_another_is_dead_and_the_dead_one_comes_back(cluster, codes, tmp_path):
     base = base_of(codes, stored(codes, tmp_path), 2, copies=2)
     index = base.indexes["codes"]
-    for state in index.part_states():
-        assert len({one.node for one in state.replicas}) == 2
-    import ray
-
-    for replicas in index.replicas._of_slice:
-        for one in replicas:
-            assert ray.get(one.actor.node.remote()) == one.node
+    nodes = [[node_of(index, part, copy) for copy in (0, 1)] for part in (0, 1)]
+    assert [[one.node for one in every] for every in index.replicas._of_slice] == nodes
+    assert [len(set(one)) for one in nodes] == [2, 2]
     there, here = lists_of(base, codes)
     wanted, of_lists = ExactIndex(codes).search(codes[:5], 10), here.search(codes[:5], 10)
     over, failures, searches = Event(), [], []
@@ -278,6 +284,8 @@ def test_a_copy_answers_while_another_is_dead_and_the_dead_one_comes_back(cluste
         thread.join()
     assert failures == []
     assert index.retries > 0
+    # The nodes are in order, so that what they had to hold is loaded there again.
+    assert [[node_of(index, part, copy) for copy in (0, 1)] for part in (0, 1)] == nodes
 
 
 def test_a_part_without_a_copy_is_refused_or_noted_and_comes_back(cluster, codes, tmp_path):
@@ -475,10 +483,43 @@ def test_what_a_job_adds_is_searched_and_a_new_base_replaces_the_former(
 def test_a_cluster_that_cannot_load_a_part_ends_the_start_with_one_sentence(
     cluster, codes, tmp_path, monkeypatch
 ):
+    from hashsearch.distributed import replicas
+
+    two = replicas.alive_nodes()[:2]
+    monkeypatch.setattr(replicas, "alive_nodes", lambda: two)
     monkeypatch.setattr("hashsearch.__version__", "0.0.1")
-    wanted = r"part 1 of 1 .* cannot be loaded on any node: a node has HashSearch .*, and the "
+    wanted = (
+        r"part 1 of 1 .* cannot be loaded on any node \(\w{8}, \w{8}\): a node has HashSearch "
+        ".*, and the "
+    )
     with pytest.raises(ClusterError, match=wanted + "service 0.0.1; install the same version"):
         base_of(codes[:50], stored(codes[:50], tmp_path), 1)
+
+
+def test_a_node_that_cannot_load_a_part_is_passed_over(cluster, codes, tmp_path, monkeypatch):
+    """At the start, and when a process has to be replaced."""
+    import ray
+
+    from hashsearch.distributed import loading
+
+    first = min(node["NodeID"] for node in ray.nodes() if node["Alive"])
+
+    class Refusing(Holder):
+        def read(self, *arguments):
+            if ray.get_runtime_context().get_node_id() == first:
+                raise MemoryError("there is no room")
+            return super().read(*arguments)
+
+    monkeypatch.setattr(loading, "Holder", Refusing)
+    some = codes[:500]
+    index = base_of(some, stored(some, tmp_path), 1).indexes["codes"]
+    node = node_of(index, 0)
+    assert node != first
+    same(index.search(some[:5], 10), ExactIndex(some).search(some[:5], 10))
+    kill(index, 0)
+    until(lambda: up(index) == [0])
+    until(lambda: up(index) == [1])
+    assert node_of(index, 0) == node
 
 
 @pytest.mark.parametrize(

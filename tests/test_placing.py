@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from hashsearch.distributed.placing import first_nodes, in_turn
+from hashsearch.distributed.placing import first_nodes, in_turn, next_node
 
 
 def test_copies_of_a_part_are_on_different_nodes_and_each_node_holds_as_many():
@@ -32,3 +32,36 @@ def test_the_copies_of_a_part_take_turns():
     assert [in_turn("AB", turn) for turn in range(4)] == ["A", "B", "A", "B"]
     assert in_turn("B", 4) == "B"
     assert in_turn("", 4) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "alive", "held", "failures", "wanted"),
+    [
+        ("A", "", "ABC", {"A": 5}, {}, "A"),  # its process ended; a node in order keeps it
+        ("A", "B", "ABC", {"B": 1}, {"A": 1}, "C"),  # its node fell silent
+        ("A", "B", "BC", {"B": 1, "C": 9}, {}, "C"),  # its node is gone
+        ("A", "B", "BCDE", {"C": 2, "D": 1, "E": 2}, {}, "D"),  # the node that holds least
+        ("A", "B", "BCD", {"D": 1}, {"C": 1}, "D"),  # one failed it before
+        ("A", "", "AB", {}, {"A": 2, "B": 1}, "B"),  # all failed it; one less often
+        ("A", "B", "B", {"B": 1}, {}, None),  # the other copy is on the only node that is left
+        ("A", "B", "BD", {"B": 1}, {}, "D"),  # until another one joins
+        ("A", "B", "AB", {}, {"A": 7}, "A"),  # and a failed node is tried again meanwhile
+        ("A", "A", "A", {"A": 1}, {}, "A"),  # copies that share their only node since the start
+        ("A", "", "", {}, {}, None),
+    ],
+)
+def test_a_lost_copy_stays_or_moves_but_never_to_a_node_with_another_copy_of_its_part(
+    own, others, alive, held, failures, wanted
+):
+    assert next_node(own, others, alive, held, failures) == wanted
+
+
+def test_copies_of_a_node_that_is_gone_spread_over_the_others():
+    placed = first_nodes(8, 2, "ABCD")
+    for part in placed:
+        for copy, node in enumerate(part):
+            if node == "D":
+                held = Counter(node for one in placed for node in one if node != "D")
+                part[copy] = next_node("D", [one for one in part if one != "D"], "ABC", held, {})
+    assert all(len(set(part)) == 2 for part in placed)
+    assert sorted(Counter(node for part in placed for node in part).values()) == [5, 5, 6]

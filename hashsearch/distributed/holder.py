@@ -76,12 +76,6 @@ class Holder:
             self._lists.pop(number, None)
         return self._exact is not None and all(number in self._lists for number in wanted)
 
-    def node(self) -> str:
-        """Ray's id of the node that it is on."""
-        import ray
-
-        return str(ray.get_runtime_context().get_node_id())
-
     def search(self, packed: Packed | None, queries: NDArray[np.uint8], k: int) -> Any:
         """As `ExactIndex.search`; at most as many columns as there are codes."""
         exact = self._loaded()

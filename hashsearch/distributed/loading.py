@@ -1,6 +1,7 @@
 """Starting a process on a node, and loading a part's codes into it."""
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from threading import Semaphore
@@ -49,7 +50,8 @@ class Replica:
 
     actor: the handle of a Holder; None while there is none. ping: one that is not answered yet,
     asked_at: when it was sent, by the monotonic clock, or loading failed. failures: of pings in a
-    row. wait_s: until loading is tried again. lists: numbers of the lists that it has.
+    row. failed_on: how often each node failed to load it, or fell silent with it. wait_s: until
+    loading is tried again. lists: numbers of the lists that it has.
     """
 
     slice: int
@@ -61,6 +63,7 @@ class Replica:
     ping: Any = None
     asked_at: float = 0.0
     failures: int = 0
+    failed_on: Counter[str] = field(default_factory=Counter)
     wait_s: float = 0.0
     lists: set[int] = field(default_factory=set)
 

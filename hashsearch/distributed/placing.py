@@ -1,6 +1,6 @@
 """Which node holds which copy of a part, and which copy answers a search. Knows nothing of Ray."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,6 +16,26 @@ def first_nodes(parts: int, copies: int, nodes: Sequence[str]) -> list[list[str]
         [nodes[(part + apart * copy) % len(nodes)] for copy in range(copies)]
         for part in range(parts)
     ]
+
+
+def next_node(
+    own: str,
+    others: Collection[str],
+    alive: Sequence[str],
+    held: Mapping[str, int],
+    failures: Mapping[str, int],
+) -> str | None:
+    """A node for a copy that was lost; None if it has to wait for one.
+
+    own: its node until now, where it stays if it can. others: nodes of the part's other copies,
+    which it does not join: what ends one of them would end two copies, and the node's memory would
+    hold the part twice. alive: nodes that may be chosen. held: number of copies on each node.
+    failures: how often each node failed to load this copy, or fell silent with it.
+    """
+    fit = [node for node in alive if node == own or node not in others]
+    return min(
+        fit, key=lambda one: (failures.get(one, 0), one != own, held.get(one, 0)), default=None
+    )
 
 
 def in_turn(copies: Sequence[T], turn: int) -> T | None:

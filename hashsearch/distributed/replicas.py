@@ -27,7 +27,7 @@ from hashsearch.distributed.loading import (
     read_s,
     said,
 )
-from hashsearch.distributed.placing import first_nodes, in_turn
+from hashsearch.distributed.placing import first_nodes, in_turn, next_node
 from hashsearch.errors import ClusterError, PartMissing
 from hashsearch.search.parts import PartState, ReplicaState, note_missing
 from hashsearch.wording import counted
@@ -61,21 +61,30 @@ class Replicas:
         self._errors: dict[int, str] = {}  # the last of each slice
         with calling():
             self._place(copies)
-        threads = [self._start_loading(one) for one in self._all()]
-        for thread in threads:
-            thread.join()
-        for number, replicas in enumerate(self._of_slice):
-            if not any(one.is_up for one in replicas):
-                for one in self._all():
-                    one.actor = None  # which ends; a traceback may keep this object
-                part = slices[number].part
-                raise ClusterError(
-                    f"part {part.number} of {part.of} of the codes cannot be loaded on any node: "
-                    f"{self._errors[number]}"
-                )
+        self._load_all()
         Thread(
             target=_look_after, args=(weakref.ref(self), self._wake), name="replicas", daemon=True
         ).start()
+
+    def _load_all(self) -> None:
+        """Load every copy, and one of each slice on any node. Raises ClusterError if none does."""
+        loading = list(self._all())
+        while loading:
+            for thread in [self._start_loading(one) for one in loading]:
+                thread.join()
+            missing = [every for every in self._of_slice if not any(one.is_up for one in every)]
+            with calling():
+                loading = [one for one, *_ in missing if self._place_again(one)]
+            loading = [one for one in loading if one.node not in one.failed_on]
+        if missing:
+            for one in self._all():
+                one.actor = None  # which ends; a traceback may keep this object
+            number, part = missing[0][0].slice, self.slices[missing[0][0].slice].part
+            nodes = sorted({node[:8] for one in missing[0] for node in one.failed_on})
+            raise ClusterError(
+                f"part {part.number} of {part.of} of the codes cannot be loaded on any node "
+                f"({', '.join(nodes)}): {self._errors[number]}"
+            )
 
     def states(self) -> list[PartState]:
         return [
@@ -203,20 +212,17 @@ class Replicas:
             for replica, node in zip(replicas, places, strict=True):
                 replica.node = node
 
-    def _place_again(self, replica: Replica) -> None:
-        """Give a copy that failed a node: one that answers, without another copy of its slice."""
-        up = Counter(one.node for one in self._all() if one.is_up)
-        down = Counter(one.node for one in self._all() if not one.is_up)
-        others = {one.node for one in self._of_slice[replica.slice] if one is not replica}
-        replica.node = min(
-            alive_nodes() or [replica.node],
-            key=lambda node: (
-                node in others,
-                down[node] > 0 and up[node] == 0,
-                node != replica.node,
-                up[node],
-            ),
+    def _place_again(self, replica: Replica) -> bool:
+        """Give a copy that failed a node; see `next_node`. Returns whether there is one for it."""
+        node = next_node(
+            replica.node,
+            {one.node for one in self._of_slice[replica.slice] if one is not replica},
+            alive_nodes(),
+            Counter(one.node for one in self._all() if one is not replica),
+            replica.failed_on,
         )
+        replica.node = node or replica.node
+        return node is not None
 
     def look(self) -> None:
         """Ping each copy, and replace those that are lost."""
@@ -225,8 +231,10 @@ class Replicas:
             if replica.is_loading:
                 continue
             if replica.actor is None and now >= replica.asked_at + replica.wait_s:
-                self._place_again(replica)
-                self._start_loading(replica)
+                if self._place_again(replica):
+                    self._start_loading(replica)
+                else:
+                    self._wait(replica, now)
             elif replica.actor is not None and replica.ping is None:
                 with self._lock:
                     dropped = replica.lists - self._lists.keys()
@@ -240,20 +248,35 @@ class Replicas:
                 if replica.ping is sent:
                     self._see(replica, sent, is_done=sent in done)
 
+    def _wait(self, replica: Replica, now: float) -> None:
+        """Look for a node later, and say so once."""
+        if replica.wait_s == 0:
+            part = self.slices[replica.slice].part
+            _log.warning(
+                "part %d of %d has a copy less until another node joins: each node that is alive "
+                "has one", part.number, part.of,
+            )  # fmt: skip
+        replica.asked_at, replica.wait_s = now, _PING_S
+
     def _see(self, replica: Replica, sent: Any, *, is_done: bool) -> None:
         """What a ping says of a copy."""
         if not is_done:
             waited_s = time.monotonic() - replica.asked_at
             if waited_s > _HUNG_S:
-                self._failed_ping(replica, "it does not answer", is_lost=waited_s > _LOST_S)
+                self._failed_ping(replica, "it does not answer")
+                if waited_s > _LOST_S:
+                    self._lose(replica, is_silent=True)
             return
         replica.ping = None
         try:
             is_whole = ray.get(sent)
         except RayError as error:
             replica.failures += 1
-            is_dead = isinstance(error, ActorDiedError)
-            self._failed_ping(replica, said(error), is_lost=is_dead or replica.failures > 2)
+            self._failed_ping(replica, said(error))
+            if isinstance(error, ActorDiedError):
+                self._lose(replica)
+            elif replica.failures > 2:
+                self._lose(replica, is_silent=True)
         else:
             replica.failures = 0
             with self._lock:
@@ -261,20 +284,25 @@ class Replicas:
                 is_back = is_whole and not replica.is_up
                 replica.is_up = replica.is_up or is_back
             if not is_whole:
-                self._failed_ping(replica, "it lacks lists", is_lost=True)
+                self._failed_ping(replica, "it lacks lists")
+                self._lose(replica)
             elif is_back:
                 self._say_up(replica)
 
-    def _failed_ping(self, replica: Replica, why: str, *, is_lost: bool) -> None:
+    def _failed_ping(self, replica: Replica, why: str) -> None:
         sent = replica.ping
         self._failed(replica, replica.actor, ClusterError(why))
+        replica.ping = sent  # one that hangs is waited for
+
+    def _lose(self, replica: Replica, *, is_silent: bool = False) -> None:
+        """Let a copy be made again. is_silent: its node may be at fault, and its process live."""
+        if is_silent:
+            replica.failed_on[replica.node] += 1
+            ray.kill(replica.actor)
         with self._lock:
-            replica.ping = sent  # one that hangs is waited for
-            if is_lost:
-                replica.actor = replica.ping = replica.codes_from = None
-                replica.failures, replica.wait_s = 0, 0.0
-        if is_lost:
-            self._wake.set()
+            replica.actor = replica.ping = replica.codes_from = None
+            replica.failures, replica.wait_s = 0, 0.0
+        self._wake.set()
 
     def _start_loading(self, replica: Replica) -> Thread:
         replica.is_loading = True
@@ -290,6 +318,7 @@ class Replicas:
             self._say_up(replica)
         except Exception as error:  # of any class, if the cluster is gone meanwhile
             replica.codes_from, replica.asked_at = None, time.monotonic()
+            replica.failed_on[replica.node] += 1
             replica.wait_s = min(2 * replica.wait_s + _PING_S, _LOST_S)
             self._errors[replica.slice] = said(error)
             if are_allowed():
@@ -321,6 +350,7 @@ class Replicas:
             if not lacking:
                 replica.actor, replica.ping, replica.is_up = actor, None, True
                 replica.wait_s, replica.lists = 0.0, given
+                replica.failed_on.pop(replica.node, None)
             return lacking
 
     def _say_up(self, replica: Replica) -> None:

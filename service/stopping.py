@@ -17,23 +17,25 @@ class StoppingServer(uvicorn.Server):
     At the first signal it takes no new connection, finishes the requests that it has, and cuts
     them off after `timeout_graceful_shutdown` seconds. A request that still keeps a thread busy
     `after_s` seconds later is lost. Ending so harms no gallery; its files are made for it.
+
+    status: with which the process ends if a thread is at work then. Where signals are ignored, as
+    by nohup, they raise nothing.
     """
 
     def __init__(self, config: uvicorn.Config, after_s: float):
         super().__init__(config)
-        self._after_s = after_s
+        self._after_s, self.status = after_s, 0
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until the process is stopped. Raises KeyboardInterrupt after Ctrl-C."""
-        status = 0  # where signals are ignored, as by nohup, and so raise nothing
         try:
             super().run(sockets)
         except KeyboardInterrupt:
-            status = 128 + signal.SIGINT
+            self.status = 128 + signal.SIGINT
             raise
         finally:
             if _threads_run():
-                atexit.register(_end, status)
+                atexit.register(lambda: _end(self.status))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

@@ -182,7 +182,7 @@ def _run(settings: "Settings", host: str, port: int, bases: "Bases", ends_s: flo
                 print(f"Serving on http://{shown}:{bound_port}/", flush=True)
         else:
             failures.append(error)
-            server.should_exit = True
+            server.status, server.should_exit = 1, True
 
     app = create_app(settings, loaded, bases)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

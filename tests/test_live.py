@@ -26,6 +26,7 @@ from hashsearch.retrieval.live_searcher import LiveSearcher
 from hashsearch.retrieval.ranking import Query
 from hashsearch.retrieval.searcher import Searcher
 from hashsearch.search import Block, ivf, multihash
+from hashsearch.search import live as segments
 from hashsearch.search.live import Live, Segment
 
 LABELS = ("cat", "dog", None)
@@ -138,6 +139,7 @@ def pairs(ranking) -> list[tuple[int, int]]:
 def test_every_search_finds_what_the_gallery_holds(empty_gallery, seed, waits, monkeypatch):
     """Additions, removals, restored and relabelled images, compacting, and renewed bases."""
     monkeypatch.setattr(states, "_MOST_ADDED", 60)
+    monkeypatch.setattr(segments, "MOST_COPIED", 12)
     history = History(empty_gallery, seed)
     history.add(50)
     live = LiveSearcher(empty_gallery, waits=waits)
@@ -307,6 +309,46 @@ def test_the_base_is_renewed_beside_and_swapped(empty_gallery, monkeypatch):
     assert len(live.current.state.live.base.ids) >= 16
     with live.searcher() as searcher:
         assert_array_equal(searcher.ids, sorted(history.images))
+
+
+def test_what_a_long_job_adds_is_joined_and_the_base_stays(empty_gallery, monkeypatch):
+    """In few segments, for which each row was copied a few times."""
+    history = History(empty_gallery, 1)
+    history.add(10)
+    live = LiveSearcher(empty_gallery, waits=True)
+    base = live.current.state.live.base
+    copied, make = [], segments.segment_of
+    for module in (segments, states):
+        monkeypatch.setattr(module, "MOST_COPIED", 10)
+        monkeypatch.setattr(
+            module, "segment_of", lambda ids, *rest: copied.append(len(ids)) or make(ids, *rest)
+        )
+    for number in range(64):
+        history.add(20 - number % 3)
+        with live.searcher() as searcher:
+            assert len(searcher) == len(history.images)
+            now = searcher.state.live
+            assert now.base is base
+            assert len(now.segments) <= 8
+    assert sum(copied) <= 8 * now.added
+    assert not isinstance(now.segments[1].columns["pixels"], np.ndarray)  # they stay on disk
+    query = Query(np.zeros(32, np.uint8))
+    with live.searcher() as searcher:
+        expected = history.expected(query, "codes", Filter())
+        assert pairs(searcher.search(query, k=5000)) == expected
+
+
+def test_much_that_was_added_little_by_little_renews_the_base(empty_gallery, monkeypatch):
+    """Its pixels are in memory until then."""
+    monkeypatch.setattr(states, "_MOST_COPIED", 5)
+    history = History(empty_gallery, 1)
+    history.add(10)
+    live = LiveSearcher(empty_gallery, waits=True)
+    for _ in range(7):
+        history.add(1)
+        with live.searcher():
+            pass
+    eventually(lambda: len(live.current.state.live.base.ids) >= 16)
 
 
 @pytest.mark.parametrize("waits", [True, False])

@@ -16,12 +16,12 @@ from hashsearch.models.card import read_card
 from hashsearch.retrieval.bases import IN_MEMORY, Bases, exact_indexes
 from hashsearch.retrieval.kinds import KINDS
 from hashsearch.search import Block, Index
-from hashsearch.search.live import Live, segment_of
+from hashsearch.search.live import MOST_COPIED, Live, segment_of
 
 # Rows that were added beside the base or removed from it, or a tenth of it if that is more.
 _MOST_ADDED = 20_000
 _MOST_FOLLOWED = 200_000  # changes that are read one by one; reading everything takes no longer
-_MOST_SEGMENTS = 16
+_MOST_COPIED = 65_536  # rows that were added few at a time: their pixels, 200 MB, are in memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +29,8 @@ class State:
     """What is searched of a gallery at one generation.
 
     closeness: as of the model's card. base_shards: numbers of the shards that the base was read
-    from. built: the record of each index that the base has, by kind.
+    from. built: the record of each index that the base has, by kind. copied: number of rows beside
+    the base that were added few at a time, and whose values are in memory.
     """
 
     generation: int
@@ -38,6 +39,7 @@ class State:
     live: Live
     base_shards: frozenset[int]
     built: Mapping[str, BuiltIndex] = field(default_factory=dict)
+    copied: int = 0
 
     def needs_a_new_base(self, shards: Mapping[int, int]) -> bool:
         """Whether much was added, or the base's shards were replaced.
@@ -48,7 +50,7 @@ class State:
         return (
             self.live.added > most
             or self.live.removed_of_base > most
-            or len(self.live.segments) > _MOST_SEGMENTS
+            or self.copied > _MOST_COPIED
             or not self.base_shards <= shards.keys()
         )
 
@@ -88,12 +90,13 @@ def followed(gallery: GalleryFolder, state: State) -> State | None:
     if changes is None or changes.rows.fingerprint != state.fingerprint:
         return None
     live, unknown = state.live.removed(changes.removed).restored(changes.rows.ids)
+    copied = state.copied + (len(unknown) if len(unknown) <= MOST_COPIED else 0)
     if len(unknown):
         added = _chosen(changes.rows, np.isin(changes.rows.ids, unknown))
         live = live.extended(
             segment_of(added.ids, _blocks(gallery, added), exact_indexes), exact_indexes
         )
-    return replace(state, generation=changes.rows.generation, live=live)
+    return replace(state, generation=changes.rows.generation, live=live, copied=copied)
 
 
 def _chosen(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:

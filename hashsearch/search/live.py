@@ -207,11 +207,11 @@ class Live:
     def extended(self, segment: Segment, build: Build) -> "Live":
         """The state with one more segment, joined with small ones before it.
 
-        Each is joined when what follows has grown to its size, so that few segments stay and
-        each row is copied a few times only. build: makes the joined segment's indexes.
+        Each is joined when what follows has grown to half its size, so that few segments stay and
+        each code is copied a few times only. build: makes the joined segment's indexes.
         """
         segments = list(self.segments)
-        while len(segments) > 1 and len(segments[-1].ids) <= len(segment.ids) <= _MOST_JOINED:
+        while len(segments) > 1 and _are_joined(segments[-1], segment):
             segment = _joined(segments.pop(), segment, build)
         return Live((*segments, segment))
 
@@ -276,7 +276,8 @@ class Live:
 
 
 _NO_ID = -1  # where there is no match
-_MOST_JOINED = 4096  # rows; a larger segment stays as it is until the base is renewed
+MOST_COPIED = 4096  # rows of a segment of which all values are in memory
+_MOST_JOINED = 2**19  # rows; joining them takes 50 ms, in which searches wait
 
 
 def segment_of(
@@ -286,38 +287,45 @@ def segment_of(
 
     Codes, and all values of a small segment, are copied into memory.
     """
-    columns = {
+    columns: dict[str, NDArray[np.uint8] | Sequence[Block]] = {
         column: gathered(parts, parts[0].values.shape[1])
-        if column == "codes" or len(ids) <= _MOST_JOINED
+        if column == "codes" or len(ids) <= MOST_COPIED
         else parts
         for column, parts in blocks.items()
     }
-    return _segment(ids, columns, build)
+    return Segment(ids, columns, build({name: _blocks(values) for name, values in columns.items()}))
 
 
-def _segment(
-    ids: NDArray[np.int64],
-    columns: Mapping[str, NDArray[np.uint8] | Sequence[Block]],
-    build: Build,
-) -> Segment:
-    blocks = {
-        column: [Block.of_array(values)] if isinstance(values, np.ndarray) else values
-        for column, values in columns.items()
-    }
-    return Segment(ids, columns, build(blocks))
+def _blocks(values: NDArray[np.uint8] | Sequence[Block]) -> Sequence[Block]:
+    return [Block.of_array(values)] if isinstance(values, np.ndarray) else values
+
+
+def _are_joined(first: Segment, second: Segment) -> bool:
+    sizes = len(first.ids), len(second.ids)
+    return sizes[0] <= 2 * sizes[1] and sum(sizes) <= _MOST_JOINED
 
 
 def _joined(first: Segment, second: Segment, build: Build) -> Segment:
-    """One segment of the images of two small ones that were not removed."""
+    """One segment of the images of two that were not removed."""
     kept = [
         np.arange(len(one.ids)) if one.present is None else one.present.listed()
         for one in (first, second)
     ]
     ids = np.concatenate([first.ids[kept[0]], second.ids[kept[1]]])
-    order, columns = np.argsort(ids), {}
-    for column in first.columns.keys() & second.columns.keys():
-        each = [one.columns[column] for one in (first, second)]
-        assert isinstance(each[0], np.ndarray)
-        assert isinstance(each[1], np.ndarray)
-        columns[column] = np.concatenate([each[0][kept[0]], each[1][kept[1]]])[order]
-    return _segment(ids[order], columns, build)
+    order = np.argsort(ids, kind="stable")
+    positions = np.empty_like(order)
+    positions[order] = np.arange(len(order))
+    blocks: dict[str, list[Block]] = {
+        column: [] for column in first.columns.keys() & second.columns.keys()
+    }
+    for one, rows in zip((first, second), kept, strict=True):
+        moved = np.full(len(one.ids), NO_POSITION)
+        moved[rows], positions = positions[: len(rows)], positions[len(rows) :]
+        for column in blocks:
+            for block in _blocks(one.columns[column]):
+                at = moved[block.positions]
+                is_kept = at != NO_POSITION
+                blocks[column].append(
+                    block._replace(rows=block.rows[is_kept], positions=at[is_kept])
+                )
+    return segment_of(ids[order], blocks, build)

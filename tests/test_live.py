@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from hashsearch.errors import GalleryBusy, InvalidGallery, InvalidQuery
+from hashsearch.errors import ClusterError, GalleryBusy, InvalidGallery, InvalidQuery
 from hashsearch.gallery.built import built_indexes
 from hashsearch.gallery.changes import Changes, Selection, move_place, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder
@@ -19,6 +19,7 @@ from hashsearch.gallery.records import FoundPlace, NewImage
 from hashsearch.jobs.building import build_index, drop_index
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.removing import remove
+from hashsearch.retrieval import live_searcher
 from hashsearch.retrieval import state as states
 from hashsearch.retrieval.filters import Filter
 from hashsearch.retrieval.kinds import KINDS
@@ -472,6 +473,40 @@ def test_a_renewal_that_fails_stops_nothing_and_is_not_repeated(empty_gallery, m
                 assert_array_equal(searcher.ids, sorted(history.images))
             eventually(lambda: not live._threads)
     assert len(reads) <= 3  # once for each change
+
+
+def test_a_renewal_that_a_cluster_refuses_is_tried_again_after_a_while(empty_gallery, monkeypatch):
+    """Not at once, however much is committed; then also if nothing is."""
+    monkeypatch.setattr(states, "_MOST_ADDED", 5)
+    history = History(empty_gallery, 1)
+    history.add(10)
+    live = LiveSearcher(empty_gallery, waits=False)
+    read, reads = live_searcher.read_state, []
+
+    def refused(*given):
+        reads.append(given)
+        if len(reads) < 3:
+            raise ClusterError("no node has room")
+        return read(*given)
+
+    def search() -> None:
+        with live.searcher() as searcher:
+            assert_array_equal(searcher.ids, sorted(history.images))
+        eventually(lambda: not live._threads)
+
+    monkeypatch.setattr(live_searcher, "read_state", refused)
+    for _ in range(3):
+        history.add(6)
+        search()
+    assert len(reads) == 1
+    monkeypatch.setattr(live_searcher, "_RECOVERY_S", 0.0)
+    search()
+    assert len(reads) == 2
+    search()
+    assert len(live.current.state.live.base.ids) == 28
+    for _ in range(3):
+        search()
+    assert len(reads) == 3
 
 
 def test_many_images_removed_unseen_cost_two_searches(empty_gallery, monkeypatch):

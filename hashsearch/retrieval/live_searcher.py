@@ -12,10 +12,10 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.retrieval.bases import IN_MEMORY, Bases
 from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.retrieval.searcher import Searcher
-from hashsearch.retrieval.state import followed, index_of_base, read_state
+from hashsearch.retrieval.state import State, followed, index_of_base, read_state
 
 _log = logging.getLogger(__name__)
-_RECOVERY_S = 30.0  # after which a cluster that could not hold the codes is tried again
+_RECOVERY_S = 30.0  # after which a cluster that could not load the codes is asked again
 
 
 class LiveSearcher:
@@ -102,6 +102,8 @@ class LiveSearcher:
         """
         current = self._current
         if current.generation == generation:
+            if "gallery" in self._failed:
+                self._renew_if_needed(current.state)
             return current
         with self._swapping:
             current = self._current
@@ -114,9 +116,14 @@ class LiveSearcher:
                 self._start("gallery", generation, self._renew)
                 return current
             self._current = current.at(state)
-            if state.needs_a_new_base(self.gallery.catalog.shard_rows()):
-                self._start("gallery", generation, self._renew)
+            self._renew_if_needed(state)
             return self._current
+
+    def _renew_if_needed(self, state: State) -> None:
+        if self._failure_of("gallery", state.generation) is not None:
+            return
+        if state.needs_a_new_base(self.gallery.catalog.shard_rows()):
+            self._start("gallery", state.generation, self._renew)
 
     def _read_again(self, generation: int) -> None:
         """Read the whole gallery, if it has to be for this generation."""
@@ -200,7 +207,7 @@ class LiveSearcher:
                     self._current = self._current.at(state)
 
     def _start(self, what: str, cause: object, read: Callable[[], None]) -> None:
-        """Read something large in another thread, if none does so, and it has not failed before.
+        """Read something large in another thread, if none does so; not if it would fail again.
 
         what: "gallery", or a kind of index. cause: what it is read for, such as a generation.
         """
@@ -211,6 +218,8 @@ class LiveSearcher:
             except Exception as error:  # of any class, if the gallery is closed meanwhile
                 if self.gallery.catalog.is_in_place():
                     self._note_failure(what, cause, error)
+            else:
+                self._failed.pop(what, None)
             finally:
                 del self._threads[what]
 
@@ -221,10 +230,11 @@ class LiveSearcher:
             thread.start()
 
     def _failure_of(self, what: str, cause: object) -> Exception | None:
-        """What reading raised, if it would again; a cluster may have recovered after a while."""
+        """What reading raised, if it would again: of the same state, or of a cluster soon after."""
         former, error, at = self._failed.get(what, (None, None, 0.0))
-        is_over = isinstance(error, ClusterError) and time.monotonic() > at + _RECOVERY_S
-        return None if former != cause or is_over else error
+        if isinstance(error, ClusterError):
+            return error if time.monotonic() < at + _RECOVERY_S else None
+        return error if former == cause else None
 
     def _note_failure(self, what: str, cause: object, error: Exception) -> None:
         """Remember that something could not be read, and report it to the log once."""

@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
 from threading import Event, Thread
@@ -43,6 +44,7 @@ from hashsearch.sources.folder import Folder
 from hashsearch.sources.samples import Samples
 from service.app import create_app
 from service.settings import Settings
+from tests.trainings import train
 from training import job
 from training.families.dense import DensePreset
 
@@ -307,3 +309,15 @@ def browser():
 
     with started_browser() as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_images, tmp_path_factory):
+    """Trains without a stop, once for the same arguments; returns the folder and the card."""
+
+    @cache
+    def trained(preset, **options):
+        folder = tmp_path_factory.mktemp("unbroken") / "model"
+        return folder, train(tiny_images, folder, preset, **options)
+
+    return trained

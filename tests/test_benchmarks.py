@@ -13,7 +13,7 @@ from benchmarks.ablations import Training, row, trials
 from benchmarks.depths import as_depths, deal
 from benchmarks.quoting import replaced
 from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
-from tests.test_run import CONVOLUTIONAL
+from tests.trainings import CONVOLUTIONAL
 from training.data import fit_standardization
 from training.families.base import Work
 from training.families.convolutional import learn_views

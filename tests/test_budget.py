@@ -10,7 +10,7 @@ import pytest
 
 from hashsearch.commands import console
 from hashsearch.progress import reports_opened_by
-from tests.test_run import rows_of
+from tests.trainings import rows_of
 from training import budget, run
 
 

@@ -15,7 +15,7 @@ from hashsearch.images import decode
 from hashsearch.models.card import PRETRAINED, read_card
 from hashsearch.models.storage import read_model
 from tests.conftest import PHOTOGRAPHS
-from tests.test_run import DENSE, train
+from tests.trainings import DENSE, train
 from training import closeness, job
 from training.closeness import Distances, closeness_of, count_distances, main
 from training.families.linear import LinearPreset

@@ -1,8 +1,6 @@
 """A training that stops anywhere ends as one that never stopped."""
 
-import csv
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,71 +9,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from hashsearch.errors import TrainingError
 from hashsearch.models.storage import read_model
 from hashsearch.models.transform import TransformAutoencoder
+from tests.trainings import (
+    ANEW,
+    CONVOLUTIONAL,
+    DENSE,
+    TRANSFORM,
+    StopAfter,
+    assert_same_weights,
+    rows_of,
+    train,
+)
 from training import budget, job, run
 from training.components import principal_components
 from training.data import fit_standardization
 from training.device import generator
-from training.families.convolutional import ConvolutionalPreset
-from training.families.dense import DensePreset, Pretraining
 from training.families.linear import LinearPreset
-from training.families.transform import TransformPreset
 from training.retrieval import Question
 from training.step import Step
-
-DENSE = DensePreset(
-    (3072, 64, 32, 256),
-    "logistic",
-    steps=12,
-    batch=32,
-    learning_rate=1e-3,
-    noise=0.2,
-    sparsity=0.01,
-    pretraining=Pretraining(steps=6, batch=32),
-)
-CONVOLUTIONAL = ConvolutionalPreset(
-    (8, 16, 32), (0, 1, 0), ((4, 3), (9, 2)), 10, 4, batch=32, decoder_batch=32
-)
-ANEW = replace(CONVOLUTIONAL, steps=0, depths=((20, 3),))  # of a trained one, its code alone
-TRANSFORM = TransformPreset(((32, 8),), width=8, steps=6, batch=32)
-
-
-def train(images, out, preset, **options):
-    return job.train("t", preset, images, out, data="tests", seed=3, device="cpu", **options)
-
-
-def weights_of(folder):
-    return load_file(folder / "weights.safetensors")
-
-
-def assert_same_weights(folder, other):
-    ours, theirs = weights_of(folder), weights_of(other)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert torch.equal(ours[name], theirs[name]), name
-
-
-def rows_of(log):
-    with log.open(newline="") as file:
-        return [(row["stage"], int(row["step"]), row["loss"]) for row in csv.DictReader(file)]
-
-
-class StopAfter:
-    """Ask a run to stop, by a real signal, once it has taken so many steps."""
-
-    def __init__(self, monkeypatch, steps):
-        self.left = steps
-        sound = run._require_sound
-        monkeypatch.setattr(run, "_require_sound", lambda *given: (self.count(), sound(*given))[1])
-
-    def count(self):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(
@@ -87,18 +41,18 @@ class StopAfter:
     ],
 )
 def test_a_resumed_training_ends_with_the_weights_of_an_unbroken_one(
-    tiny_images, tmp_path, monkeypatch, preset, steps
+    unbroken, tiny_images, tmp_path, monkeypatch, preset, steps
 ):
-    unbroken = train(tiny_images, tmp_path / "unbroken", preset)
+    whole, card = unbroken(preset)
     with monkeypatch.context() as patched:
         StopAfter(patched, steps)
         with pytest.raises(KeyboardInterrupt):
             train(tiny_images, tmp_path / "broken", preset)
     assert not (tmp_path / "broken").exists()
     broken = train(tiny_images, tmp_path / "broken", preset, resume=True)
-    assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
-    assert broken.fingerprint == unbroken.fingerprint
-    assert broken.metrics == unbroken.metrics
+    assert_same_weights(whole, tmp_path / "broken")
+    assert broken.fingerprint == card.fingerprint
+    assert broken.metrics == card.metrics
     assert not (tmp_path / "broken.training").exists()
 
 
@@ -110,6 +64,17 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_its_log_repeats_no_st
     program = f"""
 import numpy as np
 from pathlib import Path
+from tests.trainings import (
+    ANEW,
+    CONVOLUTIONAL,
+    DENSE,
+    TRANSFORM,
+    StopAfter,
+    assert_same_weights,
+    rows_of,
+    train,
+    weights_of,
+)
 from training import budget, job, run
 from training.families.dense import DensePreset
 run._CHECKPOINT_EVERY_S = 0.2
@@ -227,17 +192,16 @@ def test_a_log_that_lost_rows_is_refused(tiny_images, tmp_path, monkeypatch):
     ids=["dense", "convolutional", "remade-1", "remade-3", "transform"],
 )
 def test_a_training_from_a_model_that_stopped_ends_as_an_unbroken_one(
-    tiny_images, tmp_path, monkeypatch, first, preset, steps
+    unbroken, tiny_images, tmp_path, monkeypatch, first, preset, steps
 ):
-    train(tiny_images, tmp_path / "start", first)
-    start = tmp_path / "start"
-    train(tiny_images, tmp_path / "unbroken", preset, start=start)
+    start, _ = unbroken(first)
+    whole, _ = unbroken(preset, start=start)
     with monkeypatch.context() as patched:
         StopAfter(patched, steps)
         with pytest.raises(KeyboardInterrupt):
             train(tiny_images, tmp_path / "broken", preset, start=start)
     train(tiny_images, tmp_path / "broken", preset, start=start, resume=True)
-    assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
+    assert_same_weights(whole, tmp_path / "broken")
 
 
 def test_the_linear_autoencoder_is_principal_component_analysis(tiny_images, tmp_path):

@@ -18,7 +18,7 @@ from hashsearch.cli import main
 from hashsearch.errors import InvalidModel, TrainingError
 from hashsearch.models.card import PRETRAINED
 from hashsearch.models.storage import load_saved, read_model, save_model
-from tests.test_run import (
+from tests.trainings import (
     CONVOLUTIONAL,
     StopAfter,
     assert_same_weights,
@@ -45,11 +45,9 @@ STUDENT = replace(CONVOLUTIONAL, steps=8)
 
 
 @pytest.fixture(scope="module")
-def teacher(tiny_images, tmp_path_factory):
+def teacher(unbroken):
     """A finished teacher."""
-    folder = tmp_path_factory.mktemp("teacher") / "teacher"
-    train(tiny_images, folder, TEACHER)
-    return folder
+    return unbroken(TEACHER)[0]
 
 
 def stopped(images, out, steps, preset=TEACHER, **options):
@@ -114,16 +112,22 @@ def test_the_slow_copy_follows_less_as_the_rate_falls(tiny_images, tmp_path, mon
     ids=["vicreg", "byol", "sgd"],
 )
 @pytest.mark.parametrize("steps", [1, 10])
-def test_a_resumed_teacher_ends_as_an_unbroken_one(tiny_images, tmp_path, preset, steps):
-    train(tiny_images, tmp_path / "unbroken", preset)
+def test_a_resumed_teacher_ends_as_an_unbroken_one(unbroken, tiny_images, tmp_path, preset, steps):
+    whole, _ = unbroken(preset)
     stopped(tiny_images, tmp_path / "broken", steps, preset)
     train(tiny_images, tmp_path / "broken", preset, resume=True)
-    assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
-    for folder in ("unbroken", "broken"):
-        _, about = read_portable(tmp_path / folder / PORTABLE)
+    assert_same_weights(whole, tmp_path / "broken")
+    for folder in (whole, tmp_path / "broken"):
+        _, about = read_portable(folder / PORTABLE)
         assert about["step"] == 9
-    targets = [load_file(tmp_path / folder / FILE) for folder in ("unbroken", "broken")]
+    targets = [load_file(folder / FILE) for folder in (whole, tmp_path / "broken")]
     assert_array_equal(targets[0]["targets"], targets[1]["targets"])
+
+
+@pytest.fixture(scope="module")
+def stopped_here(tiny_images, tmp_path_factory):
+    """What a teacher's training that stopped after 5 steps left."""
+    return stopped(tiny_images, tmp_path_factory.mktemp("stopped") / "here", 5)
 
 
 def to_another_machine(folder, out):
@@ -133,10 +137,11 @@ def to_another_machine(folder, out):
     shutil.copytree(folder / PORTABLE, other / PORTABLE)
 
 
-def test_a_portable_checkpoint_is_resumed_where_it_was_with_its_weights(tiny_images, tmp_path):
-    folder = stopped(tiny_images, tmp_path / "here", 5)
-    assert read_portable(folder / PORTABLE)[1]["step"] == 5
-    to_another_machine(folder, tmp_path / "there")
+def test_a_portable_checkpoint_is_resumed_where_it_was_with_its_weights(
+    stopped_here, tiny_images, tmp_path
+):
+    assert read_portable(stopped_here / PORTABLE)[1]["step"] == 5
+    to_another_machine(stopped_here, tmp_path / "there")
     card = train(tiny_images, tmp_path / "there", TEACHER, resume=True)
     assert card.training["steps"] == {"views": 12}
     steps = [step for _, step, _ in rows_of(tmp_path / "there" / "report" / "log.csv")]
@@ -145,27 +150,27 @@ def test_a_portable_checkpoint_is_resumed_where_it_was_with_its_weights(tiny_ima
     assert about["step"] == 11  # of the seven steps left, the last quarter falls
 
 
-def test_the_networks_begin_as_the_slow_copy_was(tiny_images, tmp_path):
+def test_the_networks_begin_as_the_slow_copy_was(stopped_here, tiny_images, tmp_path):
     """Without a step to take, what was carried is what is saved."""
-    folder = stopped(tiny_images, tmp_path / "here", 5)
-    tensors, about = read_portable(folder / PORTABLE)
-    to_another_machine(folder, tmp_path / "there")
+    tensors, about = read_portable(stopped_here / PORTABLE)
+    to_another_machine(stopped_here, tmp_path / "there")
     write_portable(tmp_path / "there.training" / PORTABLE, tensors, about | {"step": 12})
     train(tiny_images, tmp_path / "there", TEACHER, resume=True)
     for name, saved in weights_of(tmp_path / "there").items():
         assert torch.equal(saved, tensors[f"teacher.{name}"]), name
 
 
-def test_what_was_carried_is_of_the_same_training_whatever_the_machine(tiny_images, tmp_path):
-    folder = stopped(tiny_images, tmp_path / "here", 5)
-    _, about = read_portable(folder / PORTABLE)
+def test_what_was_carried_is_of_the_same_training_whatever_the_machine(
+    stopped_here, tiny_images, tmp_path
+):
+    _, about = read_portable(stopped_here / PORTABLE)
     assert not {"device", "bfloat16", "minutes_asked"} & about["identity"].keys()
     for other, odd in (
         ({"preset": replace(TEACHER, momentum=0.9)}, "settings"),
         ({"images": tiny_images[:200]}, "images, images_sha256"),
     ):
         out = tmp_path / odd[:3]
-        to_another_machine(folder, out)
+        to_another_machine(stopped_here, out)
         given = {"images": tiny_images, "preset": TEACHER} | other
         with pytest.raises(TrainingError, match=f"holds another training: it differs in {odd}"):
             train(given["images"], out, given["preset"], resume=True)
@@ -183,9 +188,10 @@ def test_a_checkpoint_of_another_precision_gives_way_to_the_portable_one(
     assert card.training["steps"] == {"views": 12}
 
 
-def test_what_was_carried_without_a_part_of_the_network_is_refused(tiny_images, tmp_path):
-    folder = stopped(tiny_images, tmp_path / "here", 5)
-    tensors, about = read_portable(folder / PORTABLE)
+def test_what_was_carried_without_a_part_of_the_network_is_refused(
+    stopped_here, tiny_images, tmp_path
+):
+    tensors, about = read_portable(stopped_here / PORTABLE)
     for name, other in (("short", {}), ("long", {"more": torch.zeros(3)})):
         kept = {n: t for n, t in tensors.items() if other or not n.startswith("projector.")}
         write_portable(tmp_path / f"{name}.training" / PORTABLE, kept | other, about)
@@ -194,9 +200,8 @@ def test_what_was_carried_without_a_part_of_the_network_is_refused(tiny_images, 
 
 
 @pytest.mark.parametrize("step", [None, -1, 2.5, "5"])
-def test_what_was_carried_says_after_which_step_it_is(tiny_images, tmp_path, step):
-    folder = stopped(tiny_images, tmp_path / "here", 5)
-    tensors, about = read_portable(folder / PORTABLE)
+def test_what_was_carried_says_after_which_step_it_is(stopped_here, tiny_images, tmp_path, step):
+    tensors, about = read_portable(stopped_here / PORTABLE)
     write_portable(tmp_path / "there.training" / PORTABLE, tensors, about | {"step": step})
     with pytest.raises(TrainingError, match="has no valid step and seconds"):
         train(tiny_images, tmp_path / "there", TEACHER, resume=True)
@@ -204,12 +209,11 @@ def test_what_was_carried_says_after_which_step_it_is(tiny_images, tmp_path, ste
 
 @pytest.mark.soak  # counts the steps of seconds, so it needs a machine without other work
 def test_a_stretch_that_went_on_and_stopped_has_its_own_budget_still(
-    tiny_images, tmp_path, monkeypatch
+    stopped_here, tiny_images, tmp_path, monkeypatch
 ):
     """The seconds of the first one are not taken from it."""
     monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
-    folder = stopped(tiny_images, tmp_path / "here", 5)
-    tensors, about = read_portable(folder / PORTABLE)
+    tensors, about = read_portable(stopped_here / PORTABLE)
     about |= {"seconds": 540.0}
     write_portable(tmp_path / "there.training" / PORTABLE, tensors, about)
     preset = replace(TEACHER, steps=10**9)
@@ -223,16 +227,14 @@ def test_a_stretch_that_went_on_and_stopped_has_its_own_budget_still(
     assert about["step"] == pytest.approx(5 + 0.75 * (card.training["steps"]["views"] - 5), rel=0.1)
 
 
-def test_what_was_carried_is_not_overwritten(tiny_images, tmp_path):
-    folder = stopped(tiny_images, tmp_path / "here", 5)
-    to_another_machine(folder, tmp_path / "there")
+def test_what_was_carried_is_not_overwritten(stopped_here, tiny_images, tmp_path):
+    to_another_machine(stopped_here, tmp_path / "there")
     with pytest.raises(TrainingError, match="holds an unfinished training; use --resume"):
         train(tiny_images, tmp_path / "there", TEACHER)
 
 
-def test_a_damaged_part_is_refused_and_nothing_is_trained(tiny_images, tmp_path):
-    folder = stopped(tiny_images, tmp_path / "here", 5)
-    to_another_machine(folder, tmp_path / "there")
+def test_a_damaged_part_is_refused_and_nothing_is_trained(stopped_here, tiny_images, tmp_path):
+    to_another_machine(stopped_here, tmp_path / "there")
     for part in (tmp_path / "there.training" / PORTABLE).glob("*.0"):
         part.write_bytes(part.read_bytes()[:-1])
     with pytest.raises(TrainingError, match="is damaged"):
@@ -377,11 +379,11 @@ def test_a_students_terms_have_weights_of_their_own(teacher, tiny_images, tmp_pa
 
 
 @pytest.mark.parametrize("steps", [1, 8, 10])
-def test_a_resumed_student_ends_as_an_unbroken_one(teacher, tiny_images, tmp_path, steps):
-    train(tiny_images, tmp_path / "unbroken", STUDENT, teacher=teacher)
+def test_a_resumed_student_ends_as_an_unbroken_one(unbroken, teacher, tiny_images, tmp_path, steps):
+    whole, _ = unbroken(STUDENT, teacher=teacher)
     stopped(tiny_images, tmp_path / "broken", steps, STUDENT, teacher=teacher)
     train(tiny_images, tmp_path / "broken", STUDENT, teacher=teacher, resume=True)
-    assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
+    assert_same_weights(whole, tmp_path / "broken")
 
 
 def test_a_student_comes_to_find_alike_what_the_targets_say(teacher, tiny_images, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hashsearch.models.storage import read_model
-from tests.test_run import CONVOLUTIONAL, DENSE, train
+from tests.trainings import CONVOLUTIONAL, DENSE, train
 from training.families.linear import LinearPreset
 from training.retrieval import Question
 from training.training_report import write_report

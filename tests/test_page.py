@@ -1075,6 +1075,7 @@ def test_the_focus_returns_also_where_a_click_does_not_set_it_and_padding_closes
     page.goto(f"{address}/?id=7&view=compare")
     # As in Safari, where buttons that are clicked get no focus.
     page.evaluate("addEventListener('mousedown', (event) => event.preventDefault())")
+    expect(columns(page).nth(1).locator(".tile")).to_have_count(20)
     ids = [columns(page).nth(n).locator(".tile").evaluate_all(IDS) for n in (0, 1)]
     place = next(n for n, one in enumerate(ids[1]) if one in ids[0])  # found by both
     opener = columns(page).nth(1).locator(".picture").nth(place)

@@ -309,6 +309,21 @@ def test_a_copy_that_went_on_past_the_generation_of_the_table_is_noticed(
         assert export(of=copy).written == 1
 
 
+def test_a_gallery_put_back_during_a_first_export_leaves_no_row_of_its_lost_future(
+    export, query, gallery, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(postgres, "CHUNK_ROWS", 100)
+    export(stop=stop_after(1))
+    gallery.close()
+    with closing(copied(gallery, tmp_path / "copy")) as copy:
+        with closing(GalleryFolder(gallery.folder)) as later:
+            remove(later.catalog, Selection(ids=[107]))
+            relabel(later, [109])
+            export(of=later, stop=stop_after(1))
+        export(of=copy)
+        assert table(query) == held(copy)
+
+
 def test_a_change_keeps_further_columns_and_what_refers_to_the_row(export, query, gallery):
     export()
     query(

@@ -10,7 +10,7 @@ from hashsearch.errors import GalleryReadOnly
 from hashsearch.gallery.catalog import Catalog, new_identity
 
 _SETTING = "export_marks"  # JSON: generation by mark, oldest first
-_MOST = 32
+_MOST = 1000  # a first export of a gallery that keeps changing makes one for each chunk
 
 
 def known_marks(catalog: Catalog) -> dict[str, int]:

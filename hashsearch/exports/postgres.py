@@ -140,7 +140,9 @@ def _next(gallery: GalleryFolder, state: State) -> _Step:
     if state.loaded is not None:
         chunk = rows_after(gallery, state.loaded, CHUNK_ROWS)
         last = chunk.rows[-1].id if len(chunk.rows) == CHUNK_ROWS else None
-        among, after = (state.loaded, last), replace(state, loaded=last)
+        # The mark is of what was read, which may be newer than the state's generation.
+        after = replace(state, loaded=last, mark=mark_of_now(gallery.catalog))
+        among = (state.loaded, last)
         step = _Step(chunk.fingerprint, chunk.rows, after, among=among)
         is_known = True
     else:

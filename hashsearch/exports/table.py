@@ -56,7 +56,7 @@ class State:
 
     generation: all changes up to it are in the table, for the images up to the id `loaded`; None
     means for all of them. index: the kind of the index. mark: what a gallery knows that went
-    through this generation; "" if none does.
+    through all generations whose rows are in the table; "" if none does.
     """
 
     gallery: str

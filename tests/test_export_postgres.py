@@ -425,12 +425,19 @@ def test_an_export_that_is_stopped_keeps_its_chunks(export, query, gallery, monk
     assert table(query) == held(gallery)
 
 
-def test_an_index_that_is_being_built_can_be_stopped_and_is_built_next_time(
-    export, query, gallery, server, database
+def test_rows_and_an_index_that_are_being_written_can_be_stopped_and_are_written_next_time(
+    export, query, gallery, server, database, monkeypatch
 ):
+    monkeypatch.setattr("hashsearch.exports.database._ASK_EVERY_S", 0.02)
+    assert export(stop=stop_after(0)).stopped  # the table is there, without rows
+    with psycopg.connect(server.url(database)) as other:
+        other.execute(f"LOCK TABLE {TABLE} IN SHARE MODE")  # lets nobody write until it commits
+        summary = export(stop=stop_after(4))
+        assert (summary.stopped, summary.written, summary.images) == (True, 0, 0)
     export()
-    with psycopg.connect(server.url(database)) as other:  # lets nobody write until it commits
-        other.execute(f"LOCK TABLE {TABLE} IN ROW EXCLUSIVE MODE")
+    assert table(query) == held(gallery)
+    with psycopg.connect(server.url(database)) as other:
+        other.execute(f"LOCK TABLE {TABLE} IN ROW EXCLUSIVE MODE")  # the same for indexes
         assert export(index="hnsw", stop=stop_after(4)).stopped
         assert state(query)["index"] == "hnsw"
     assert not export(index=None).stopped

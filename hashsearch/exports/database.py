@@ -1,19 +1,21 @@
 """PostgreSQL: connecting to it, and its errors as sentences without passwords."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 
 from hashsearch.errors import ExportError, InvalidQuery
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
 CONTINUES = "what was committed is safe, and the same command continues"
+_ASK_EVERY_S = 0.5  # whether to stop, while the database works
 _DEFAULTS = {
     "fallback_application_name": "hashsearch export",  # in the server's list of connections
     "keepalives_idle": 30,  # seconds
@@ -34,6 +36,10 @@ _URL = re.compile(
 )
 _HOSTS = re.compile(r"(?:(?:\[[^\]]*\]|[^\[\]:,]*)(?::\d*)?(?:,|$))*")
 _SHOWN = {"host", "hostaddr", "port", "service", "dbname", "user", "sslmode"}  # of the query
+
+
+class Stopped(Exception):
+    """Somebody asked the export to stop."""
 
 
 class Url:
@@ -94,6 +100,28 @@ def connected(url: Url) -> Iterator[Connection]:
             with suppress(psycopg.ProgrammingError, psycopg.DataError):  # an older server, Windows
                 connection.execute(f"SET {name} = '{value}'")
         yield connection
+
+
+def execute(
+    db: Connection, query: sql.Composed, values: Sequence[Any] | None, stop: Callable[[], bool]
+) -> "psycopg.Cursor[tuple[Any, ...]]":
+    """Execute a query that may take long. Raises Stopped if stop() cancelled it."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(db.execute, query, values)
+        try:
+            while not wait([done], _ASK_EVERY_S).done:
+                if stop():
+                    db.cancel_safe()
+                    wait([done])
+        except BaseException:
+            db.cancel_safe()
+            raise
+    try:
+        return done.result()
+    except errors.QueryCanceled:
+        if stop():
+            raise Stopped from None
+        raise
 
 
 @contextmanager

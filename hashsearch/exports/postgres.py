@@ -11,19 +11,18 @@ export continues where it was.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 
 from hashsearch.errors import GalleryReadOnly
-from hashsearch.exports.database import Url, connected, notices
+from hashsearch.exports.database import Stopped, Url, connected, notices
 from hashsearch.exports.marks import known_marks, mark_of_now
-from hashsearch.exports.rows import CHUNK_ROWS, Row, changes_after, rows_after
+from hashsearch.exports.rows import CHUNK_ROWS, Chunk, changes_after, rows_after
 from hashsearch.exports.summary import INDEXES, NO_INDEX, ExportOptions, ExportSummary
 from hashsearch.exports.table import DEFAULT_TABLE, State, Table, parsed_name
 from hashsearch.exports.vector_index import make_index
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.progress import progress_report
-
-_NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # for NUL, which PostgreSQL's text cannot hold
+from hashsearch.progress import ProgressReport, progress_report
 
 
 def export_to_postgres(gallery: GalleryFolder, to: str, options: ExportOptions) -> ExportSummary:
@@ -38,24 +37,120 @@ def export_to_postgres(gallery: GalleryFolder, to: str, options: ExportOptions) 
     url, name = Url(to), DEFAULT_TABLE if options.table is None else options.table
     parsed_name(name)
     with connected(url) as connection:
-        table = Table(connection, name)
+        table, is_complete = Table(connection, name, options.stop), False
         with table.lock(), notices(connection) as remarks:
-            progress, is_complete = _export(gallery, table, options)
-            images, kind = table.count(), progress.state.index
-            if is_complete and kind != NO_INDEX and images:
-                is_complete = make_index(connection, table.quoted, kind, images, options.stop)
+            export = _Export(gallery, table, options)
+            with suppress(Stopped):
+                export.bring_up_to_date()
+                kind, images = export.state.index, table.count()
+                if kind != NO_INDEX and images:
+                    make_index(connection, table.quoted, kind, images, options.stop)
+                is_complete = True
+            images = table.count()
     return ExportSummary(
         to=url.shown,
         table=table.shown,
         images=images,
-        written=progress.written,
-        removed=progress.removed,
-        generation=progress.state.generation,
-        fingerprint=progress.state.fingerprint,
+        written=export.written,
+        removed=export.removed,
+        generation=export.state.generation,
+        fingerprint=export.state.fingerprint,
         seconds=time.monotonic() - started,
         stopped=not is_complete,
         remarks=tuple(remarks),
     )
+
+
+class _Export:
+    """An export at work.
+
+    state: what the table holds. written, removed: numbers of rows.
+    """
+
+    def __init__(self, gallery: GalleryFolder, table: Table, options: ExportOptions):
+        """Make the table or check it, and decide whether its rows have to be compared."""
+        self._gallery, self._catalog, self._table = gallery, gallery.catalog, table
+        self._stop = options.stop
+        new = State(
+            gallery=_identity(gallery),
+            fingerprint=gallery.fingerprint,
+            precision=gallery.precision,
+            generation=self._catalog.generation(),
+            loaded=0,
+            index=INDEXES[0],
+            mark=mark_of_now(self._catalog),
+        )
+        self.state = table.prepare(new, options.index)
+        if self.state.mark not in known_marks(self._catalog):
+            self.state = replace(new, index=self.state.index)
+        self.written = self.removed = 0
+
+    def bring_up_to_date(self) -> None:
+        """Write what changed until the table has all changes up to now. Raises Stopped.
+
+        What is changed meanwhile may be left to the next export, so that this one comes to an end.
+        """
+        goal = self._catalog.generation()
+        total = None if self.state.loaded is None else self._catalog.count()
+        with progress_report("exporting", total) as report:
+            while self.state.loaded is not None or self.state.generation < goal:
+                if self.state.loaded is not None:
+                    self._load(report)
+                    goal = self._catalog.generation()  # rows may be newer than the state says
+                self._follow(report, goal)
+
+    def _load(self, report: ProgressReport) -> None:
+        """Go through the images by id; of these, the table is to hold the rows alone."""
+        while (after := self.state.loaded) is not None:
+            chunk = self._read(rows_after, after)
+            if chunk.followed_since > self.state.generation:
+                self._begin(chunk)
+                continue
+            last = chunk.rows[-1].id if len(chunk.rows) == CHUNK_ROWS else None
+            state = replace(self.state, loaded=last, mark=mark_of_now(self._catalog))
+            with self._table.transaction():
+                written = self._table.put(chunk.rows)
+                removed = self._table.delete_others(after, last)
+                self._table.change_state(state)
+            self._committed(state, written, removed)
+            report.advance(len(chunk.rows))
+
+    def _follow(self, report: ProgressReport, goal: int) -> None:
+        """Write changes by their generations, up to a generation or as far as they are known."""
+        while self.state.generation < goal:
+            chunk = self._read(changes_after, self.state.generation)
+            is_known = chunk.followed_since <= self.state.generation < chunk.until
+            if not is_known:
+                self._begin(chunk)
+                return
+            state = replace(self.state, generation=chunk.until, mark=mark_of_now(self._catalog))
+            with self._table.transaction():
+                written = self._table.put(chunk.rows)
+                removed = self._table.delete(chunk.removed)
+                self._table.change_state(state)
+            self._committed(state, written, removed)
+            report.advance(len(chunk.rows))
+
+    def _begin(self, chunk: Chunk) -> None:
+        """Begin with the first image, since what was changed is not known any more."""
+        mark = mark_of_now(self._catalog)
+        state = replace(self.state, generation=chunk.generation, loaded=0, mark=mark)
+        with self._table.transaction():
+            self._table.change_state(state)
+        self._committed(state)
+
+    def _read(self, read: Callable[[GalleryFolder, int, int], Chunk], after: int) -> Chunk:
+        """Read a chunk of the gallery. Raises Stopped, and ArtifactMismatch for another model's."""
+        if self._stop():
+            raise Stopped
+        chunk = read(self._gallery, after, CHUNK_ROWS)
+        self._table.require_model(self.state, chunk.fingerprint)
+        return chunk
+
+    def _committed(self, state: State, written: int = 0, removed: int = 0) -> None:
+        self.state = state
+        self.written += written
+        self.removed += removed
 
 
 def _identity(gallery: GalleryFolder) -> str:
@@ -66,114 +161,3 @@ def _identity(gallery: GalleryFolder) -> str:
             f"{gallery.folder} was made by an earlier version, and lacks the identity by which a "
             "database knows it; it cannot be written to, so export it once where it can"
         ) from error
-
-
-@dataclass
-class _Progress:
-    """What the table holds, and the numbers of rows that were written and removed."""
-
-    state: State
-    written: int = 0
-    removed: int = 0
-
-
-def _export(gallery: GalleryFolder, table: Table, options: ExportOptions) -> tuple[_Progress, bool]:
-    """Write the rows; returns what was done, and whether that is all."""
-    catalog = gallery.catalog
-    new = State(
-        gallery=_identity(gallery),
-        fingerprint=gallery.fingerprint,
-        precision=gallery.precision,
-        generation=catalog.generation(),
-        loaded=0,
-        index=INDEXES[0],
-        mark=mark_of_now(catalog),
-    )
-    state = table.prepare(new, options.index)
-    if state.mark not in known_marks(catalog):
-        state = replace(new, index=state.index)
-    progress = _Progress(state)
-    return progress, _bring_up_to_date(gallery, table, progress, options.stop)
-
-
-def _bring_up_to_date(
-    gallery: GalleryFolder, table: Table, progress: _Progress, stop: Callable[[], bool]
-) -> bool:
-    """Take steps until the table has all changes up to now; returns False if it was stopped.
-
-    What is changed meanwhile may be left to the next export, so that this one comes to an end.
-    """
-    goal = gallery.catalog.generation()
-    total = None if progress.state.loaded is None else gallery.catalog.count()
-    with progress_report("exporting", total) as report:
-        while not stop():
-            state = progress.state
-            if state.loaded is None and state.generation >= goal:
-                return True
-            step = _next(gallery, state)
-            table.require_model(state, step.fingerprint)
-            _apply(table, step, progress)
-            report.advance(len(step.rows))
-            if state.loaded is not None:  # rows were read that are newer than the state says
-                goal = gallery.catalog.generation()
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A part of an export.
-
-    rows: what the table is to hold of some images, ordered by id. after: the state of the table
-    then. removed: ids of rows to delete. among: the ids that follow the first up to the second, or
-    all of them, of which the table is to hold these rows alone; None if it may hold others.
-    """
-
-    fingerprint: str
-    rows: list[Row]
-    after: State
-    removed: list[int] = field(default_factory=list)
-    among: tuple[int, int | None] | None = None
-
-
-def _next(gallery: GalleryFolder, state: State) -> _Step:
-    """The next step: images by id or by their changes, or the decision to begin with the first."""
-    if state.loaded is not None:
-        chunk = rows_after(gallery, state.loaded, CHUNK_ROWS)
-        last = chunk.rows[-1].id if len(chunk.rows) == CHUNK_ROWS else None
-        # The mark is of what was read, which may be newer than the state's generation.
-        after = replace(state, loaded=last, mark=mark_of_now(gallery.catalog))
-        among = (state.loaded, last)
-        step = _Step(chunk.fingerprint, chunk.rows, after, among=among)
-        is_known = True
-    else:
-        chunk = changes_after(gallery, state.generation, CHUNK_ROWS)
-        after = replace(state, generation=chunk.until, mark=mark_of_now(gallery.catalog))
-        step = _Step(chunk.fingerprint, chunk.rows, after, chunk.removed)
-        is_known = chunk.until > state.generation
-    if is_known and chunk.followed_since <= state.generation:
-        return step
-    mark = mark_of_now(gallery.catalog)
-    start = replace(state, generation=chunk.generation, loaded=0, mark=mark)
-    return _Step(chunk.fingerprint, [], start)
-
-
-def _apply(table: Table, step: _Step, progress: _Progress) -> None:
-    """Change what differs in the table, and its state, in one transaction."""
-    written = removed = 0
-    with table.transaction():
-        if step.rows:
-            written = table.put([_storable(row) for row in step.rows])
-        if step.removed:
-            removed += table.delete(step.removed)
-        if step.among is not None:
-            removed += table.delete_others(*step.among)
-        table.change_state(step.after)
-    progress.state = step.after
-    progress.written += written
-    progress.removed += removed
-
-
-def _storable(row: Row) -> Row:
-    if row.label is None or "\0" not in row.label:
-        return row
-    return row._replace(label=row.label.replace("\0", _NO_CHARACTER))

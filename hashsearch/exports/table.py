@@ -1,7 +1,7 @@
 """The table of an export in PostgreSQL, and the row of our own table that describes it."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from typing import Any
@@ -13,7 +13,7 @@ from psycopg.pq import Format
 from hashsearch import __version__
 from hashsearch.codes import CODE_BITS
 from hashsearch.errors import ArtifactMismatch, ExportError, InvalidQuery
-from hashsearch.exports.database import Connection
+from hashsearch.exports.database import Connection, execute
 from hashsearch.exports.rows import Row
 from hashsearch.exports.summary import NO_INDEX
 from hashsearch.exports.vector_index import require_vector
@@ -47,6 +47,7 @@ _DELETE_OTHERS = (
     f"AND NOT EXISTS (SELECT 1 FROM {_CHUNK} c WHERE c.id = t.id)"
 )
 _WAY_OUT = "name another table with --table, or drop this one (DROP TABLE)"
+_NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # for NUL, which PostgreSQL's text cannot hold
 _KINDS = "rpf"  # tables, partitioned ones, and foreign ones
 
 
@@ -102,10 +103,13 @@ class Table:
     the current transaction.
     """
 
-    def __init__(self, connection: Connection, name: str):
-        """name: NAME or SCHEMA.NAME. Raises InvalidQuery, and ExportError without a schema."""
+    def __init__(self, connection: Connection, name: str, stop: Callable[[], bool]):
+        """name: NAME or SCHEMA.NAME. stop: is asked while rows are written, which it ends.
+
+        Raises InvalidQuery, and ExportError without a schema.
+        """
         schema, self.name = parsed_name(name)
-        self._db = connection
+        self._db, self._stop = connection, stop
         self.schema = schema or self._schema()
         self.shown = f"{self.schema}.{self.name}"
         self.quoted = sql.Identifier(self.schema, self.name).as_string(connection)
@@ -287,31 +291,34 @@ class Table:
         return int(self._one(self._of("SELECT count(*) FROM {}")))
 
     def put(self, rows: Sequence[Row]) -> int:
-        """Change and add rows, at least one and ordered by id, where the table has others.
+        """Change and add rows, ordered by id, where the table has others. Raises Stopped.
 
         Returns the number of rows that were written. Further columns keep what they hold.
         """
+        if not rows:
+            return 0
         query = f"COPY {_CHUNK} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)"
         with self._db.cursor() as cursor, cursor.copy(query) as copy:
             copy.set_types(["int8", "text", "text", "bit", "bytea"])
             for row in rows:
-                copy.write_row(row)
+                copy.write_row(_storable(row))
         span = (rows[0].id, rows[-1].id)
-        return sum(self._db.execute(self._of(one), span).rowcount for one in (_UPDATE, _INSERT))
+        return sum(self._changed(one, *span) for one in (_UPDATE, _INSERT))
 
     def delete(self, ids: Sequence[int]) -> int:
-        """Delete the rows that have these ids; returns their number."""
-        return self._db.execute(
-            self._of("DELETE FROM {} WHERE id = ANY(%s)"), (list(ids),)
-        ).rowcount
+        """Delete the rows that have these ids; returns their number. Raises Stopped."""
+        return self._changed("DELETE FROM {} WHERE id = ANY(%s)", list(ids)) if ids else 0
 
     def delete_others(self, after: int, until: int | None) -> int:
         """Delete rows whose ids follow `after` up to `until`, but those that this transaction put.
 
-        until: None means all that follow. Returns the number of deleted rows.
+        until: None means all that follow. Returns the number of deleted rows. Raises Stopped.
         """
-        values = (after, until, until is None)
-        return self._db.execute(self._of(_DELETE_OTHERS), values).rowcount
+        return self._changed(_DELETE_OTHERS, after, until, until is None)
+
+    def _changed(self, query: str, *values: Any) -> int:
+        """Number of rows that a query about the table changes."""
+        return execute(self._db, self._of(query), values, self._stop).rowcount
 
     def _of(self, query: str) -> sql.Composed:
         return sql.SQL(query).format(self._sql)
@@ -324,6 +331,12 @@ class Table:
 def _escaped(quoted: str) -> sql.SQL:
     """A quoted name as a part of a query that is executed with a sequence of values."""
     return sql.SQL(quoted.replace("%", "%%"))
+
+
+def _storable(row: Row) -> Row:
+    if row.label is None or "\0" not in row.label:
+        return row
+    return row._replace(label=row.label.replace("\0", _NO_CHARACTER))
 
 
 class _BitsDumper(Dumper):

@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 
 from psycopg import errors, sql
 
 from hashsearch.errors import ExportError
-from hashsearch.exports.database import Connection
+from hashsearch.exports.database import Connection, execute
 from hashsearch.progress import progress_report
 
 _OPERATORS = "bit_hamming_ops"
-_ASK_EVERY_S = 0.2
 _MANY = 1_000_000
 # How each kind is made, by the number of rows.
 _PARAMETERS: dict[str, Callable[[int], str]] = {
@@ -65,38 +63,24 @@ def _schema_of_operators(db: Connection, kind: str) -> str | None:
     return None if found is None else str(found[0])
 
 
-def make_index(db: Connection, table: str, kind: str, rows: int, stop: Callable[[], bool]) -> bool:
+def make_index(db: Connection, table: str, kind: str, rows: int, stop: Callable[[], bool]) -> None:
     """Make an index of a table's codes unless there is one of the kind.
 
-    table: its quoted name. rows: their number. Returns whether there is one now, which is not so
-    if it was stopped.
+    table: its quoted name. rows: their number. Raises Stopped, and ExportError if the memory that
+    the server allows is too small.
     """
     found = db.execute(f"SELECT 1 {_INDEXES} AND a.amname = %s AND i.indisvalid", (table, kind))
     if found.fetchone() is not None:
-        return True
+        return
     schema = require_vector(db, kind)  # somebody may have dropped it, and its indexes with it
     query = sql.SQL("CREATE INDEX ON {} USING {} (code {})" + _PARAMETERS[kind](rows)).format(
         sql.SQL(table), sql.SQL(kind), sql.Identifier(schema, _OPERATORS)
     )
-    with progress_report(f"building the {kind} index", None, "rows"), ThreadPoolExecutor(1) as pool:
-        made = pool.submit(db.execute, query)
+    with progress_report(f"building the {kind} index", None, "rows"):
         try:
-            while not wait([made], _ASK_EVERY_S).done:
-                if stop():
-                    db.cancel_safe()
-                    wait([made])
-        except BaseException:
-            db.cancel_safe()
-            raise
-        try:
-            made.result()
-        except errors.QueryCanceled:
-            if not stop():
-                raise
-            return False
+            execute(db, query, None, stop)
         except errors.ProgramLimitExceeded as error:
             raise ExportError(
                 f"the {kind} index cannot be built: {error.diag.message_primary}; set more before "
                 "the command: PGOPTIONS='-c maintenance_work_mem=2GB'"
             ) from error
-    return True

@@ -21,8 +21,8 @@ import hashsearch as hs
 from hashsearch.commands import export as command
 from hashsearch.errors import ArtifactMismatch, ExportError, GalleryReadOnly, InvalidQuery
 from hashsearch.exports import postgres
+from hashsearch.exports.state import STATES
 from hashsearch.exports.summary import ExportOptions
-from hashsearch.exports.table import STATES
 from hashsearch.extras import install_command
 from hashsearch.gallery import opening
 from hashsearch.gallery.changes import Selection, move_place, next_generation
@@ -376,32 +376,31 @@ def test_an_export_ends_though_the_gallery_keeps_changing(export, query, gallery
     assert table(query) == held(gallery)[: summary.images]
 
 
-@pytest.mark.parametrize(("call", "when"), [("put", "before"), ("change_state", "after")])
+@pytest.mark.parametrize("when", ["before a commit", "after a commit"])
 def test_a_killed_export_leaves_whole_chunks_and_continues(
-    export, query, gallery, server, database, call, when
+    export, query, gallery, server, database, when
 ):
     killed = """
 import os, signal, sys
 from pathlib import Path
 from hashsearch.exports import postgres
-from hashsearch.exports.summary import ExportOptions
 from hashsearch.exports.table import Table
+from hashsearch.exports.summary import ExportOptions
 from hashsearch.gallery.gallery_folder import GalleryFolder
-folder, url, name, when = sys.argv[1:]
+folder, url, when = sys.argv[1:]
 postgres.CHUNK_ROWS = 90
-original, calls = getattr(Table, name), []
+place, name = (Table, "put") if when.startswith("before") else (postgres, "rows_after")
+original, calls = getattr(place, name), []
 def replaced(*arguments):
+    done = original(*arguments)
     calls.append(1)
-    if len(calls) == 3 and when == "before": os.kill(os.getpid(), signal.SIGKILL)
-    returned = original(*arguments)
     if len(calls) == 3: os.kill(os.getpid(), signal.SIGKILL)
-    return returned
-setattr(Table, name, replaced)
+    return done
+setattr(place, name, replaced)
 options = ExportOptions(False, None, "hnsw", lambda: False)
 postgres.export_to_postgres(GalleryFolder(Path(folder)), url, options)
 """
-    url = server.url(database)
-    program = [sys.executable, "-c", killed, gallery.folder, url, call, when]
+    program = [sys.executable, "-c", killed, gallery.folder, server.url(database), when]
     done = subprocess.run(program, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [row[0] for row in table(query)] == list(range(1, 181))
@@ -429,6 +428,7 @@ def test_rows_and_an_index_that_are_being_written_can_be_stopped_and_are_written
     export, query, gallery, server, database, monkeypatch
 ):
     monkeypatch.setattr("hashsearch.exports.database._ASK_EVERY_S", 0.02)
+    monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=1ms")
     assert export(stop=stop_after(0)).stopped  # the table is there, without rows
     with psycopg.connect(server.url(database)) as other:
         other.execute(f"LOCK TABLE {TABLE} IN SHARE MODE")  # lets nobody write until it commits
@@ -545,6 +545,25 @@ def test_what_is_no_export_is_never_touched(export, query, made, error):
     with pytest.raises(ExportError, match=error):
         export()
     assert query(f"SELECT * FROM {TABLE}") == before
+
+
+def test_an_empty_table_is_filled_whatever_it_held(export, query, gallery, other_model_folder):
+    export()
+    reencode(gallery, other_model_folder)
+    query(f"TRUNCATE {TABLE}")
+    assert export().written == 300
+    assert table(query) == held(gallery)
+
+
+def test_an_index_of_other_codes_or_of_some_rows_is_not_taken_for_the_index(export, query):
+    query(f"CREATE TABLE {TABLE} (mine bit(256), id {ROW}")
+    query(f"CREATE INDEX ON {TABLE} USING hnsw (mine bit_hamming_ops)")
+    query(f"CREATE INDEX ON {TABLE} USING hnsw (code bit_hamming_ops) WHERE label = 'cat'")
+    export(index="hnsw")
+    assert query(
+        f"SELECT indexname FROM pg_indexes WHERE tablename = '{TABLE}' "
+        "AND indexdef LIKE '%USING hnsw (code bit_hamming_ops)'"
+    )
 
 
 def test_an_empty_table_with_more_columns_and_a_dropped_one_are_filled(export, query, gallery):
@@ -719,7 +738,7 @@ def test_a_user_who_may_not_write_is_told_so(export, server, database):
         export(to=url)
     assert str(raised.value) == (
         f"postgresql://guest@/{database}?host={server.folder}: permission denied for schema "
-        "public; grant it to this user, or name a schema of its own: --table"
+        "public; grant it to this user"
     )
 
 
@@ -818,8 +837,15 @@ def test_the_documented_searches_are_right(export, query, gallery):
     assert query(f"SELECT id FROM {TABLE} WHERE code = ({prepared})") == [(250,)]
 
 
+# Prints the plans of all statements.
+EXPLAINING = (
+    "-c session_preload_libraries=auto_explain -c auto_explain.log_min_duration=0 "
+    "-c auto_explain.log_verbose=on -c client_min_messages=log"
+)
+
+
 def test_the_documented_partitions_over_two_servers_find_the_nearest(
-    export, query, gallery, server, database
+    export, query, gallery, server, database, monkeypatch
 ):
     there, here, index = blocks("sql")[4:]
     with running_server() as other:
@@ -837,8 +863,12 @@ def test_the_documented_partitions_over_two_servers_find_the_nearest(
         remove(gallery.catalog, Selection(ids=list(range(20, 60))))
         add_image(gallery, gallery.encoder(), picture(1), "new")
         relabel(gallery, range(100, 130))  # on both servers
+        monkeypatch.setenv("PGOPTIONS", EXPLAINING)
         summary = export(index=None)
         assert (summary.written, summary.removed) == (31, 40)
+        asked = re.findall("Remote SQL: SELECT (.*)", "\n".join(summary.remarks))
+        whole = ["NULL FROM public.images_1", "count(*) FROM public.images_1"]  # is it empty?
+        assert [one for one in asked if "WHERE ((id = ANY" not in one] == whole
         assert table(query) == held(gallery)
         query("ANALYZE hashsearch_images")
         order = f"ORDER BY code <~> {bits(gallery, 7)} LIMIT 10"

@@ -25,6 +25,7 @@ _DEFAULTS = {
 _SESSION = {
     "statement_timeout": "0",
     "transaction_timeout": "0",
+    "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "client_connection_check_interval": "10s",
@@ -154,6 +155,6 @@ def database_errors(url: Url, what_now: str = "") -> Iterator[None]:
 
 
 _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
-    (errors.InsufficientPrivilege, "grant it to this user, or name a schema of its own: --table"),
+    (errors.InsufficientPrivilege, "grant it to this user"),
     (errors.UntranslatableCharacter, "the database's encoding has to be UTF8"),
 )

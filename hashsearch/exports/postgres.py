@@ -11,15 +11,15 @@ export continues where it was.
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from hashsearch.errors import GalleryReadOnly
 from hashsearch.exports.database import Stopped, Url, connected, notices
 from hashsearch.exports.marks import known_marks, mark_of_now
 from hashsearch.exports.rows import CHUNK_ROWS, Chunk, changes_after, rows_after
+from hashsearch.exports.state import State, require_model
 from hashsearch.exports.summary import INDEXES, NO_INDEX, ExportOptions, ExportSummary
-from hashsearch.exports.table import DEFAULT_TABLE, State, Table, parsed_name
+from hashsearch.exports.table import DEFAULT_TABLE, Table, parsed_name
 from hashsearch.exports.vector_index import make_index
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.progress import ProgressReport, progress_report
@@ -40,13 +40,14 @@ def export_to_postgres(gallery: GalleryFolder, to: str, options: ExportOptions) 
         table, is_complete = Table(connection, name, options.stop), False
         with table.lock(), notices(connection) as remarks:
             export = _Export(gallery, table, options)
-            with suppress(Stopped):
+            try:
                 export.bring_up_to_date()
                 kind, images = export.state.index, table.count()
                 if kind != NO_INDEX and images:
                     make_index(connection, table.quoted, kind, images, options.stop)
                 is_complete = True
-            images = table.count()
+            except Stopped:
+                images = table.count()
     return ExportSummary(
         to=url.shown,
         table=table.shown,
@@ -111,7 +112,7 @@ class _Export:
             with self._table.transaction():
                 written = self._table.put(chunk.rows)
                 removed = self._table.delete_others(after, last)
-                self._table.change_state(state)
+                self._table.record(state)
             self._committed(state, written, removed)
             report.advance(len(chunk.rows))
 
@@ -127,7 +128,7 @@ class _Export:
             with self._table.transaction():
                 written = self._table.put(chunk.rows)
                 removed = self._table.delete(chunk.removed)
-                self._table.change_state(state)
+                self._table.record(state)
             self._committed(state, written, removed)
             report.advance(len(chunk.rows))
 
@@ -136,7 +137,7 @@ class _Export:
         mark = mark_of_now(self._catalog)
         state = replace(self.state, generation=chunk.generation, loaded=0, mark=mark)
         with self._table.transaction():
-            self._table.change_state(state)
+            self._table.record(state)
         self._committed(state)
 
     def _read(self, read: Callable[[GalleryFolder, int, int], Chunk], after: int) -> Chunk:
@@ -144,7 +145,7 @@ class _Export:
         if self._stop():
             raise Stopped
         chunk = read(self._gallery, after, CHUNK_ROWS)
-        self._table.require_model(self.state, chunk.fingerprint)
+        require_model(self._table.shown, self.state, chunk.fingerprint)
         return chunk
 
     def _committed(self, state: State, written: int = 0, removed: int = 0) -> None:

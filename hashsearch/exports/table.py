@@ -1,26 +1,23 @@
-"""The table of an export in PostgreSQL, and the row of our own table that describes it."""
+"""The table of an export in PostgreSQL, and the rows that are written to it."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 from psycopg import Error, sql
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
 
-from hashsearch import __version__
 from hashsearch.codes import CODE_BITS
-from hashsearch.errors import ArtifactMismatch, ExportError, InvalidQuery
+from hashsearch.errors import ExportError, InvalidQuery
 from hashsearch.exports.database import Connection, execute
 from hashsearch.exports.rows import Row
+from hashsearch.exports.state import STATES, State, StateRow, escaped, require_same
 from hashsearch.exports.summary import NO_INDEX
 from hashsearch.exports.vector_index import require_vector
 
 DEFAULT_TABLE = "hashsearch_images"
-STATES = "hashsearch_exports"
-_FORMAT = 1  # of the table and its row in STATES
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts off the rest
 _TYPES = {
     "id": "bigint",
@@ -34,43 +31,26 @@ _COLUMNS = ", ".join(_TYPES)
 _CHUNK = "pg_temp.hashsearch_chunk"  # holds the rows of one transaction
 _OTHERS = [name for name in _TYPES if name != "id"]
 _ITS, _NEW = (f"({', '.join(f'{one}.{name}' for name in _OTHERS)})" for one in "tc")
+# What {1} says of the ids is known already, but another server's partition is read by it alone.
 _UPDATE = (
-    f"UPDATE {{}} t SET ({', '.join(_OTHERS)}) = {_NEW} FROM {_CHUNK} c "
-    f"WHERE t.id = c.id AND t.id BETWEEN %s AND %s AND {_ITS} IS DISTINCT FROM {_NEW}"
+    f"UPDATE {{0}} t SET ({', '.join(_OTHERS)}) = {_NEW} FROM {_CHUNK} c "
+    f"WHERE t.id = c.id AND t.id {{1}} AND {_ITS} IS DISTINCT FROM {_NEW}"
 )
 _INSERT = (
-    f"INSERT INTO {{0}} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_CHUNK} c WHERE NOT EXISTS "
-    "(SELECT 1 FROM {0} t WHERE t.id = c.id AND t.id BETWEEN %s AND %s)"
+    f"INSERT INTO {{0}} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_CHUNK} c "
+    "WHERE NOT EXISTS (SELECT 1 FROM {0} t WHERE t.id = c.id AND t.id {1})"
 )
 _DELETE_OTHERS = (
     "DELETE FROM {} t WHERE id > %s AND (id <= %s OR %s) "
     f"AND NOT EXISTS (SELECT 1 FROM {_CHUNK} c WHERE c.id = t.id)"
 )
-_WAY_OUT = "name another table with --table, or drop this one (DROP TABLE)"
+_AMONG, _BETWEEN = sql.SQL("= ANY (%s::bigint[])"), sql.SQL("BETWEEN %s AND %s")
+_LOCKED, _LOCKED_WITHIN, _UNLOCK = (  # by a number that a text has; users cannot replace these
+    f"SELECT pg_catalog.{function}(pg_catalog.hashtextextended(%s, 0::bigint))"
+    for function in ("pg_try_advisory_lock", "pg_advisory_xact_lock", "pg_advisory_unlock")
+)
 _NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # for NUL, which PostgreSQL's text cannot hold
 _KINDS = "rpf"  # tables, partitioned ones, and foreign ones
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What a table holds of which gallery, as its row in STATES says.
-
-    generation: all changes up to it are in the table, for the images up to the id `loaded`; None
-    means for all of them. index: the kind of the index. mark: what a gallery knows that went
-    through all generations whose rows are in the table; "" if none does.
-    """
-
-    gallery: str
-    fingerprint: str
-    precision: str
-    generation: int
-    loaded: int | None
-    index: str
-    mark: str
-
-
-_STATE_COLUMNS = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(State))
-_STATE_VALUES = sql.SQL(", ").join([sql.Placeholder()] * len(fields(State)))
 
 
 def parsed_name(text: str) -> tuple[str | None, str]:
@@ -108,21 +88,21 @@ class Table:
 
         Raises InvalidQuery, and ExportError without a schema.
         """
-        schema, self.name = parsed_name(name)
+        schema, name = parsed_name(name)
         self._db, self._stop = connection, stop
-        self.schema = schema or self._schema()
-        self.shown = f"{self.schema}.{self.name}"
-        self.quoted = sql.Identifier(self.schema, self.name).as_string(connection)
-        self._sql = _escaped(self.quoted)
-        self._states = _escaped(sql.Identifier(self.schema, STATES).as_string(connection))
+        schema = schema or self._schema(name)
+        self.shown = f"{schema}.{name}"
+        self.quoted = sql.Identifier(schema, name).as_string(connection)
+        self._sql = escaped(self.quoted)
+        self._state = StateRow(connection, schema, name)
         connection.adapters.register_dumper(None, _BitsDumper)
 
-    def _schema(self) -> str:
+    def _schema(self, name: str) -> str:
         """The schema of the table that an unqualified name means, or in which it is made."""
         found = self._one(
             "SELECT coalesce((SELECT nspname FROM pg_class c JOIN pg_namespace n "
             "ON n.oid = relnamespace WHERE c.oid = to_regclass(%s)), current_schema())",
-            sql.Identifier(self.name).as_string(self._db),
+            sql.Identifier(name).as_string(self._db),
         )
         if found is None:
             raise ExportError("the database has no schema for the table; name one: SCHEMA.NAME")
@@ -132,7 +112,7 @@ class Table:
     def lock(self) -> Iterator[None]:
         """Keep other exports to this table out. Raises ExportError if one is at work."""
         key = f"hashsearch export {self.shown}"
-        if not self._one("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key):
+        if not self._one(_LOCKED, key):
             raise ExportError(
                 f"another export writes to the table {self.shown}, perhaps a killed one whose "
                 "index is still being built; try again later"
@@ -141,7 +121,9 @@ class Table:
             yield
         finally:  # the server would do it a moment after the connection was closed
             with suppress(Error):
-                self._one("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
+                self._one(_UNLOCK, key)
+
+    # Before rows are written
 
     def prepare(self, wanted: State, index: str | None) -> State:
         """Make the table, or check that it is an export of the same gallery; returns its state.
@@ -151,144 +133,79 @@ class Table:
         of another gallery or model, and ExportError if it is no export.
         """
         with self.transaction():
-            self._db.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (STATES,))
-            self._make_states()
-            if not self._exists():
-                self._create()
-            found, is_empty = self._state(), self._is_empty()
-            if found is not None:
-                self._require_same(found, wanted)
-            elif not is_empty:
+            self._one(_LOCKED_WITHIN, STATES)
+            self._state.make_table()
+            self._relation = self._found() or self._created()
+            found = self._state.read(self._relation)
+            kind = index or (found or wanted).index
+            if not self._one(self._of("SELECT EXISTS (SELECT 1 FROM {})")):
+                state = dataclasses.replace(wanted, index=kind)
+            elif found is None:
                 raise ExportError(
                     f"the table {self.shown} has rows and was not made by an export; name another "
                     "with --table"
                 )
-            kind = index or (found or wanted).index
-            # Somebody may have emptied it.
-            state = dataclasses.replace(wanted if is_empty or not found else found, index=kind)
+            else:
+                require_same(self.shown, found, wanted)
+                state = dataclasses.replace(found, index=kind)
             if state != found:
                 if kind != NO_INDEX:
                     require_vector(self._db, kind)
-                self._insert(state)
+                self.record(state)
             self._make_chunk()
         return state
 
-    def _create(self) -> None:
-        columns = sql.SQL(", ").join(
-            sql.SQL("{} " + kind + _CONSTRAINTS.get(name, " NOT NULL")).format(sql.Identifier(name))
-            for name, kind in _TYPES.items()
-        )
-        self._db.execute(sql.SQL("CREATE TABLE {} ({})").format(self._sql, columns), ())
-
-    def _is_empty(self) -> bool:
-        return not self._one(self._of("SELECT EXISTS (SELECT 1 FROM {})"))
-
-    def _make_chunk(self) -> None:
-        columns = ", ".join(f"{name} {kind}" for name, kind in _TYPES.items())
-        self._db.execute(f"CREATE TEMPORARY TABLE {_CHUNK} ({columns}) ON COMMIT DELETE ROWS")
-
-    def _make_states(self) -> None:
-        quoted = sql.Identifier(self.schema, STATES).as_string(self._db)
-        if self._one("SELECT to_regclass(%s)", quoted) is None:
-            self._db.execute(
-                sql.SQL(
-                    "CREATE TABLE {} (table_name text PRIMARY KEY, relation oid NOT NULL, "
-                    "gallery text NOT NULL, fingerprint text NOT NULL, precision text NOT NULL, "
-                    "generation bigint NOT NULL, loaded bigint, index text NOT NULL, "
-                    "mark text NOT NULL, format integer NOT NULL, version text NOT NULL, "
-                    "updated timestamptz NOT NULL)"
-                ).format(self._states),
-                (),
-            )
-
-    def _exists(self) -> bool:
-        kind = self._one(
-            "SELECT relkind::text FROM pg_class WHERE oid = to_regclass(%s)", self.quoted
-        )
-        if kind is not None and kind not in _KINDS:
+    def _found(self) -> int | None:
+        """The table's oid; None if there is none. Raises ExportError if rows cannot go there."""
+        query = "SELECT oid, relkind::text FROM pg_class WHERE oid = to_regclass(%s)"
+        found = self._db.execute(query, (self.quoted,)).fetchone()
+        if found is None:
+            return None
+        relation, kind = found
+        if kind not in _KINDS:
             raise ExportError(f"{self.shown} is there and is not a table; name another: --table")
-        if kind is not None:
-            self._require_columns()
-        return kind is not None
-
-    def _require_columns(self) -> None:
         query = (
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
-            "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+            "WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
         )
-        found: dict[str, str] = dict(self._db.execute(query, (self.quoted,)).fetchall())
-        wrong = [f"{name} {kind}" for name, kind in _TYPES.items() if found.get(name) != kind]
+        columns: dict[str, str] = dict(self._db.execute(query, (relation,)).fetchall())
+        wrong = [f"{name} {kind}" for name, kind in _TYPES.items() if columns.get(name) != kind]
         if wrong:
             raise ExportError(
                 f"the table {self.shown} is there and lacks what an export has: "
                 f"{', '.join(wrong)}; name another with --table"
             )
+        return int(relation)
 
-    def _state(self) -> State | None:
-        """The table's state; None if none is known, or it is that of a former table."""
-        query = sql.SQL(
-            "SELECT {}, format FROM {} WHERE table_name = %s AND relation = to_regclass(%s)"
-        ).format(_STATE_COLUMNS, self._states)
-        found = self._db.execute(query, (self.name, self.quoted)).fetchone()
-        if found is None:
-            return None
-        *values, version = found
-        if version != _FORMAT:
-            raise ExportError(
-                f"the table {self.shown} is of format {version}; this version of hashsearch writes "
-                f"{_FORMAT}"
-            )
-        return State(*values)
-
-    def _require_same(self, found: State, wanted: State) -> None:
-        if found.gallery != wanted.gallery:
-            raise ArtifactMismatch(
-                f"the table {self.shown} is of another gallery ({found.gallery[:12]}, and this one "
-                f"is {wanted.gallery[:12]}); {_WAY_OUT}"
-            )
-        self.require_model(found, wanted.fingerprint)
-        if found.precision != wanted.precision:
-            raise ArtifactMismatch(
-                f"the codes in the table {self.shown} were made in {found.precision}, and the "
-                f"gallery's in {wanted.precision}; {_WAY_OUT}"
-            )
-
-    def require_model(self, found: State, fingerprint: str) -> None:
-        """Raise ArtifactMismatch unless the table's codes are of a model."""
-        if found.fingerprint != fingerprint:
-            raise ArtifactMismatch(
-                f"the table {self.shown} has codes of model {found.fingerprint[:12]}, and the "
-                f"gallery's are of model {fingerprint[:12]}; {_WAY_OUT}"
-            )
-
-    def _insert(self, state: State) -> None:
-        self._db.execute(
-            sql.SQL("DELETE FROM {} WHERE table_name = %s").format(self._states), (self.name,)
+    def _created(self) -> int:
+        """Make the table; returns its oid."""
+        columns = sql.SQL(", ").join(
+            sql.SQL("{} " + kind + _CONSTRAINTS.get(name, " NOT NULL")).format(sql.Identifier(name))
+            for name, kind in _TYPES.items()
         )
-        query = sql.SQL(
-            "INSERT INTO {} (table_name, relation, {}, format, version, updated) "
-            "VALUES (%s, to_regclass(%s), {}, %s, %s, now())"
-        ).format(self._states, _STATE_COLUMNS, _STATE_VALUES)
-        values = (self.name, self.quoted, *astuple(state), _FORMAT, __version__)
-        self._db.execute(query, values)
+        self._db.execute(sql.SQL("CREATE TABLE {} ({})").format(self._sql, columns), ())
+        return int(self._one("SELECT to_regclass(%s)::oid", self.quoted))
+
+    def _make_chunk(self) -> None:
+        columns = ", ".join(f"{name} {kind}" for name, kind in _TYPES.items())
+        self._db.execute(f"CREATE TEMPORARY TABLE {_CHUNK} ({columns}) ON COMMIT DELETE ROWS")
+
+    # Rows
 
     def transaction(self) -> AbstractContextManager[object]:
         """Commit what the block does at its end, or nothing of it on an error."""
         return self._db.transaction()
 
-    def change_state(self, state: State) -> None:
+    def record(self, state: State) -> None:
         """Record what the table holds now."""
-        query = sql.SQL(
-            "UPDATE {} SET ({}, version, updated) = ({}, %s, now()) WHERE table_name = %s"
-        ).format(self._states, _STATE_COLUMNS, _STATE_VALUES)
-        values = (*astuple(state), __version__, self.name)
-        if self._db.execute(query, values).rowcount != 1:
-            raise ExportError(f"the row of {self.shown} in {self.schema}.{STATES} is gone")
-
-    # Rows
+        self._state.record(self._relation, state)
 
     def count(self) -> int:
-        return int(self._one(self._of("SELECT count(*) FROM {}")))
+        """Number of rows. Each partition is counted by itself, so that its server does it."""
+        parts = "SELECT relid::regclass::text FROM pg_partition_tree(%s) WHERE isleaf"
+        names = [name for (name,) in self._db.execute(parts, (self._relation,))] or [self.quoted]
+        query = sql.SQL("SELECT count(*) FROM {}")
+        return sum(self._one(query.format(escaped(name))) for name in names)
 
     def put(self, rows: Sequence[Row]) -> int:
         """Change and add rows, ordered by id, where the table has others. Raises Stopped.
@@ -302,35 +219,37 @@ class Table:
             copy.set_types(["int8", "text", "text", "bit", "bytea"])
             for row in rows:
                 copy.write_row(_storable(row))
-        span = (rows[0].id, rows[-1].id)
-        return sum(self._changed(one, *span) for one in (_UPDATE, _INSERT))
+        ids = [row.id for row in rows]
+        if ids[-1] - ids[0] < 2 * len(ids):
+            return self._put(_BETWEEN, ids[0], ids[-1])
+        return self._put(_AMONG, ids)
+
+    def _put(self, ids: sql.SQL, *values: Any) -> int:
+        """Put what was copied. ids: an SQL condition of its ids, and its parameters."""
+        return sum(self._changed(self._of(one, ids), *values) for one in (_UPDATE, _INSERT))
 
     def delete(self, ids: Sequence[int]) -> int:
         """Delete the rows that have these ids; returns their number. Raises Stopped."""
-        return self._changed("DELETE FROM {} WHERE id = ANY(%s)", list(ids)) if ids else 0
+        query = self._of("DELETE FROM {} WHERE id {}", _AMONG)
+        return self._changed(query, list(ids)) if ids else 0
 
     def delete_others(self, after: int, until: int | None) -> int:
         """Delete rows whose ids follow `after` up to `until`, but those that this transaction put.
 
         until: None means all that follow. Returns the number of deleted rows. Raises Stopped.
         """
-        return self._changed(_DELETE_OTHERS, after, until, until is None)
+        return self._changed(self._of(_DELETE_OTHERS), after, until, until is None)
 
-    def _changed(self, query: str, *values: Any) -> int:
-        """Number of rows that a query about the table changes."""
-        return execute(self._db, self._of(query), values, self._stop).rowcount
+    def _changed(self, query: sql.Composed, *values: Any) -> int:
+        """Number of rows that a query changes."""
+        return execute(self._db, query, values, self._stop).rowcount
 
-    def _of(self, query: str) -> sql.Composed:
-        return sql.SQL(query).format(self._sql)
+    def _of(self, query: str, *parts: sql.SQL) -> sql.Composed:
+        return sql.SQL(query).format(self._sql, *parts)
 
     def _one(self, query: str | sql.Composed, *values: Any) -> Any:
         found = self._db.execute(query, values).fetchone()
         return None if found is None else found[0]
-
-
-def _escaped(quoted: str) -> sql.SQL:
-    """A quoted name as a part of a query that is executed with a sequence of values."""
-    return sql.SQL(quoted.replace("%", "%%"))
 
 
 def _storable(row: Row) -> Row:

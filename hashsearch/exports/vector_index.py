@@ -22,7 +22,9 @@ _PARAMETERS: dict[str, Callable[[int], str]] = {
 _INDEXES = (
     "FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam "
     "JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_opclass o ON o.oid = i.indclass[0] "
-    f"WHERE i.indrelid = to_regclass(%s) AND o.opcname = '{_OPERATORS}'"
+    f"WHERE i.indrelid = to_regclass(%s) AND o.opcname = '{_OPERATORS}' AND i.indpred IS NULL "
+    "AND i.indkey[0] = (SELECT attnum FROM pg_attribute "
+    "WHERE attrelid = i.indrelid AND attname = 'code')"
 )
 
 

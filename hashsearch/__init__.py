@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hashsearch import errors
     from hashsearch.client.answers import GalleryInfo, ListedImage, ServedImage
     from hashsearch.client.clients import AsyncClient, Client
-    from hashsearch.exports.summary import ExportSummary
+    from hashsearch.exports.targets import ExportSummary
     from hashsearch.face import encode, load_model, open
     from hashsearch.gallery.built import BuiltIndex
     from hashsearch.gallery.records import ImageRecord
@@ -38,7 +38,7 @@ _PLACES = {
     "Client": "hashsearch.client.clients",
     "DuplicateFile": "hashsearch.retrieval.duplicates",
     "DuplicateGroup": "hashsearch.retrieval.duplicates",
-    "ExportSummary": "hashsearch.exports.summary",
+    "ExportSummary": "hashsearch.exports.targets",
     "Gallery": "hashsearch.open_gallery",
     "GalleryInfo": "hashsearch.client.answers",
     "Hit": "hashsearch.retrieval.ranking",

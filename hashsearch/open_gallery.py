@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import InvalidGallery, InvalidImage, InvalidQuery
-from hashsearch.exports.summary import INDEXES, ExportOptions, ExportSummary
-from hashsearch.exports.targets import export_to
+from hashsearch.exports.targets import INDEXES, ExportOptions, ExportSummary, export_to
 from hashsearch.gallery.built import BuiltIndex, usable_indexes
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder

@@ -1,4 +1,6 @@
-"""Words that follow from numbers."""
+"""Words that several places use, or that follow from numbers."""
+
+CONTINUES = "what was committed is safe, and the same command continues"
 
 
 def counted(number: int, noun: str) -> str:

@@ -309,19 +309,26 @@ def test_the_command_says_what_it_wrote(gallery, file, capsys, monkeypatch):
     assert run("export", "--to", file, "--replace") == 0
 
 
-def test_without_pyarrow_it_is_told_what_to_install(gallery_folder, file):
-    code = """
-import sys
-sys.modules["pyarrow"] = None
-import hashsearch.cli
-sys.exit(hashsearch.cli.main(["export", sys.argv[1], "--to", sys.argv[2]]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, gallery_folder, file], capture_output=True, text=True
-    )
-    assert done.stderr == (
-        "hashsearch: Parquet files are written by pyarrow, which is not installed: "
-        f"{install_command('pyarrow')}\n"
+@pytest.mark.parametrize(
+    ("to", "hidden", "error"),
+    [
+        ("codes.parquet", "pyarrow", "Parquet files are written by pyarrow"),
+        ("postgresql:///x", "psycopg", "exports to PostgreSQL need the package psycopg[binary]"),
+        ("postgresql:///x", "psycopg.pq", "exports to PostgreSQL need the package psycopg[binary]"),
+    ],
+)
+def test_without_a_package_it_is_told_what_to_install(
+    gallery, to, hidden, error, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    ours = (f"hashsearch.exports.{name}" for name in ("parquet", "postgres", "database"))
+    for name in ("pyarrow", "psycopg", *ours):  # so that they are imported again
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, hidden, None)
+    assert run("export", gallery.folder, "--to", to) == 1
+    package = error.split()[-1]
+    assert capsys.readouterr().err == (
+        f"hashsearch: {error}, which is not installed: {install_command(package)}\n"
     )
 
 

@@ -22,8 +22,7 @@ from hashsearch.commands import export as command
 from hashsearch.errors import ArtifactMismatch, ExportError, GalleryReadOnly, InvalidQuery
 from hashsearch.exports import postgres
 from hashsearch.exports.state import STATES
-from hashsearch.exports.summary import ExportOptions
-from hashsearch.extras import install_command
+from hashsearch.exports.targets import ExportOptions
 from hashsearch.gallery import opening
 from hashsearch.gallery.changes import Selection, move_place, next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder
@@ -385,7 +384,7 @@ import os, signal, sys
 from pathlib import Path
 from hashsearch.exports import postgres
 from hashsearch.exports.table import Table
-from hashsearch.exports.summary import ExportOptions
+from hashsearch.exports.targets import ExportOptions
 from hashsearch.gallery.gallery_folder import GalleryFolder
 folder, url, when = sys.argv[1:]
 postgres.CHUNK_ROWS = 90
@@ -893,19 +892,3 @@ def test_the_documented_commands_say_what_they_are_shown_to_say(
         assert run(*command_line.replace(shown, url).split()) == 0
         found = capsys.readouterr().out.replace(url, shown).rstrip("\n")
         assert re.sub(r"\d[\d.]*", "N", found) == re.sub(r"\d[\d.]*", "N", said)
-
-
-def test_without_psycopg_it_is_told_what_to_install(gallery_folder):
-    code = """
-import sys
-sys.modules["psycopg"] = None
-import hashsearch.cli
-sys.exit(hashsearch.cli.main(["export", sys.argv[1], "--to", "postgresql:///x"]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, gallery_folder], capture_output=True, text=True
-    )
-    assert done.stderr == (
-        "hashsearch: exports to PostgreSQL need the package psycopg[binary], which is not "
-        f"installed: {install_command('psycopg[binary]')}\n"
-    )

@@ -13,11 +13,12 @@ from typing import Any, NoReturn, TypeAlias
 from hashsearch.errors import InvalidGallery
 from hashsearch.models.card import model_folder
 from hashsearch.sources.kinds import sources_in_words
+from hashsearch.wording import CONTINUES
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 SOURCES = f"{sources_in_words()} [:train|:test]"
-CONTINUES = "stopped; what was committed is safe, and the same command continues"
+WHEN_STOPPED = f"stopped; {CONTINUES}"
 GALLERY_VARIABLE = "HASHSEARCH_GALLERY"
 _NOT_GIVEN = "\0"  # a default that cannot be typed
 

@@ -3,7 +3,7 @@
 import argparse
 
 from hashsearch.commands.arguments import (
-    CONTINUES,
+    WHEN_STOPPED,
     Commands,
     add_address,
     add_command,
@@ -15,7 +15,7 @@ from hashsearch.stopping import stop_on_sigterm
 
 def add(commands: Commands) -> None:
     demo = add_command(commands, "demo", _demo, "index a sample gallery, search it, serve the page")
-    demo.set_defaults(when_stopped=CONTINUES)
+    demo.set_defaults(when_stopped=WHEN_STOPPED)
     demo.add_argument(
         "--dataset", metavar="D", help="cifar10, samples or a path; default: cifar10 if available"
     )

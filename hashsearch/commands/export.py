@@ -6,15 +6,14 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from hashsearch.commands.arguments import CONTINUES, Commands, add_command, add_gallery
+from hashsearch.commands.arguments import WHEN_STOPPED, Commands, add_command, add_gallery
 from hashsearch.commands.output import escaped
-from hashsearch.exports.summary import INDEXES
-from hashsearch.exports.targets import FORMS, target_of
+from hashsearch.exports.targets import FORMS, INDEXES, target_of
 from hashsearch.stopping import stop_on_sigterm, stop_requested
 from hashsearch.wording import counted
 
 if TYPE_CHECKING:
-    from hashsearch.exports.summary import ExportSummary
+    from hashsearch.exports.targets import ExportSummary
 
 
 def add(commands: Commands) -> None:
@@ -49,7 +48,7 @@ def add(commands: Commands) -> None:
 def _export(options: argparse.Namespace) -> int:
     stop_on_sigterm()
     is_database = target_of(options.to).is_database
-    options.when_stopped = CONTINUES if is_database else "stopped; nothing was written"
+    options.when_stopped = WHEN_STOPPED if is_database else "stopped; nothing was written"
     from hashsearch.face import open as open_gallery
 
     with open_gallery(options.gallery) as gallery, stop_requested() as stop:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hashsearch.commands.arguments import (
-    CONTINUES,
+    WHEN_STOPPED,
     Commands,
     add_command,
     add_gallery,
@@ -91,7 +91,7 @@ def add(commands: Commands) -> None:
             command.add_argument("old", metavar="OLD", type=Path, help="former path")
             command.add_argument("new", metavar="NEW", type=Path, help="path now")
         if name == "reencode":
-            command.set_defaults(when_stopped=CONTINUES)
+            command.set_defaults(when_stopped=WHEN_STOPPED)
             command.add_argument(
                 "--model",
                 metavar="M",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hashsearch.commands.arguments import (
-    CONTINUES,
     SOURCES,
+    WHEN_STOPPED,
     Commands,
     add_cluster,
     add_command,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     index = add_command(commands, "index", _index, "add images to a gallery")
-    index.set_defaults(when_stopped=CONTINUES)
+    index.set_defaults(when_stopped=WHEN_STOPPED)
     index.add_argument("sources", metavar="SRC", nargs="+", help=SOURCES)
     add_gallery(index)
     index.add_argument(

@@ -11,10 +11,10 @@ import psycopg
 from psycopg import errors, sql
 
 from hashsearch.errors import ExportError, InvalidQuery
+from hashsearch.wording import CONTINUES
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
-CONTINUES = "what was committed is safe, and the same command continues"
 _ASK_EVERY_S = 0.5  # whether to stop, while the database works
 _DEFAULTS = {
     "fallback_application_name": "hashsearch export",  # in the server's list of connections

@@ -15,7 +15,7 @@ from hashsearch.codes import CODE_BITS, CODE_BYTES
 from hashsearch.durable import require_writable, sync_folder
 from hashsearch.errors import ArtifactMismatch, ExportError, InvalidGallery, NotWritable
 from hashsearch.exports.rows import CHUNK_ROWS, Chunk, rows_after
-from hashsearch.exports.summary import ExportOptions, ExportSummary
+from hashsearch.exports.targets import ExportOptions, ExportSummary
 from hashsearch.gallery.catalog import IDENTITY
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.progress import progress_report

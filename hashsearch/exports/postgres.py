@@ -15,13 +15,13 @@ from dataclasses import replace
 
 from hashsearch.errors import GalleryReadOnly
 from hashsearch.exports.database import Stopped, Url, connected, notices
-from hashsearch.exports.marks import known_marks, mark_of_now
 from hashsearch.exports.rows import CHUNK_ROWS, Chunk, changes_after, rows_after
 from hashsearch.exports.state import State, require_model
-from hashsearch.exports.summary import INDEXES, NO_INDEX, ExportOptions, ExportSummary
 from hashsearch.exports.table import DEFAULT_TABLE, Table, parsed_name
+from hashsearch.exports.targets import INDEXES, NO_INDEX, ExportOptions, ExportSummary
 from hashsearch.exports.vector_index import make_index
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.gallery.marks import known_marks, mark_of_now
 from hashsearch.progress import ProgressReport, progress_report
 
 

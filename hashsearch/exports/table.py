@@ -14,7 +14,7 @@ from hashsearch.errors import ExportError, InvalidQuery
 from hashsearch.exports.database import Connection, execute
 from hashsearch.exports.rows import Row
 from hashsearch.exports.state import STATES, State, StateRow, escaped, require_same
-from hashsearch.exports.summary import NO_INDEX
+from hashsearch.exports.targets import NO_INDEX
 from hashsearch.exports.vector_index import require_vector
 
 DEFAULT_TABLE = "hashsearch_images"

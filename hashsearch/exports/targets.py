@@ -1,16 +1,59 @@
-"""The targets of exports: each row is a kind, recognized by how it is written."""
+"""Exports: what they are asked for, what they did, and the table of their targets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeAlias
 
 from hashsearch.errors import InvalidQuery, MissingPackage
-from hashsearch.exports.summary import ExportOptions, ExportSummary
 from hashsearch.extras import missing
 
 if TYPE_CHECKING:
     from hashsearch.gallery.gallery_folder import GalleryFolder
+
+NO_INDEX = "none"
+INDEXES = ("hnsw", "ivfflat", NO_INDEX)  # kinds of an index of a database; the first is usual
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """How an export is to be made.
+
+    replace: whether a file may be replaced whatever it is. table, index: the table of a database,
+    and the kind of its index; None stands for the usual one. stop: is
+    asked between chunks.
+    """
+
+    replace: bool
+    table: str | None
+    index: str | None
+    stop: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSummary:
+    """Outcome of an export.
+
+    to: the file, or the database's URL without passwords. table: with its schema; None for a
+    file. images: in the export now. written: rows that were written. removed: rows of images that
+    are not in the gallery any more. generation: the gallery's, which the export shows. fingerprint:
+    of the model that made the codes. stopped: whether it ended before it was complete. remarks:
+    sentences for people.
+
+    >>> gallery.export("codes.parquet").written
+    300
+    """
+
+    to: str
+    table: str | None
+    images: int
+    written: int
+    removed: int
+    generation: int
+    fingerprint: str
+    seconds: float
+    stopped: bool = False
+    remarks: tuple[str, ...] = ()
+
 
 Export: TypeAlias = "Callable[[GalleryFolder, str, ExportOptions], ExportSummary]"
 
@@ -19,14 +62,13 @@ Export: TypeAlias = "Callable[[GalleryFolder, str, ExportOptions], ExportSummary
 class Target:
     """A kind of target.
 
-    form: how it is written. matches: whether a text names one. module, package: what
-    it needs, and the name that installs it. use: what for. is_database: whether it has tables and
-    indexes. export: imports what exports to it.
+    form: how it is written. matches: whether a text names one. package: the name that installs
+    what it needs. use: what for. is_database: whether it has tables and indexes. export: imports
+    what exports to it.
     """
 
     form: str
     matches: Callable[[str], bool]
-    module: str
     package: str
     use: str
     is_database: bool
@@ -49,7 +91,6 @@ TARGETS = (
     Target(
         form="postgresql://…",
         matches=lambda text: text.startswith(("postgresql://", "postgres://")),
-        module="psycopg",
         package="psycopg[binary]",
         use="exports to PostgreSQL need the package",
         is_database=True,
@@ -58,7 +99,6 @@ TARGETS = (
     Target(
         form="FILE.parquet",
         matches=lambda text: text.lower().endswith(".parquet") and "://" not in text,
-        module="pyarrow",
         package="pyarrow",
         use="Parquet files are written by",
         is_database=False,
@@ -91,6 +131,8 @@ def export_to(gallery: "GalleryFolder", to: str, options: ExportOptions) -> Expo
         raise InvalidQuery(
             "only files are replaced; drop the table (DROP TABLE), or name another one", "replace"
         )
-    if find_spec(target.module) is None:
-        raise MissingPackage(missing(target.package, target.use))
-    return target.export()(gallery, to, options)
+    try:
+        export = target.export()
+    except ImportError as error:  # also of psycopg without libpq
+        raise MissingPackage(missing(target.package, target.use)) from error
+    return export(gallery, to, options)

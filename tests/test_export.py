@@ -224,6 +224,10 @@ def test_a_file_of_other_codes_or_of_something_else_is_kept_unless_replaced(
             InvalidQuery,
             r"goes to FILE\.parquet or postgresql://…; what was given is neither$",
         ),
+        *(
+            (f"{start}guest:secret@home/x", InvalidQuery, r"neither$")  # and nothing of it is shown
+            for start in ("mysql://", "POSTGRESQL://", "postgresql:", "host=/tmp password=")
+        ),
         ("", InvalidQuery, "an empty path came"),
         (b"codes.parquet", InvalidQuery, "an object of type bytes came"),
         ("nowhere/codes.parquet", NotWritable, "nowhere does not exist; the folder of codes"),

@@ -10,7 +10,6 @@ import sys
 import time
 from contextlib import closing, nullcontext
 from pathlib import Path
-from unittest.mock import ANY
 from urllib.parse import quote
 
 import numpy as np
@@ -623,84 +622,32 @@ def test_an_older_gallery_gets_an_identity_where_it_can_be_written_to(
     locked.close()
 
 
-class TestSecrets:
-    """The guest of the server has a password, of which nothing is ever shown."""
+def test_passwords_are_found_where_postgresql_looks_for_them_and_never_shown(
+    gallery, server, database, query, capsys, caplog, tmp_path, monkeypatch
+):
+    query(f"GRANT CREATE ON SCHEMA public TO {GUEST}")
+    monkeypatch.setenv("PGHOST", str(server.folder))
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "passwords"))
 
-    @pytest.fixture
-    def home(self, server, database, query, tmp_path, monkeypatch):
-        query(f"GRANT CREATE ON SCHEMA public TO {GUEST}")
-        monkeypatch.setenv("PGHOST", str(server.folder))
-        monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
-        return tmp_path
+    def said(to: str) -> str:
+        run("export", gallery.folder, "--to", to, "--index", "none")
+        text = "".join(capsys.readouterr()) + caplog.text
+        assert GUESTS_PASSWORD not in text
+        assert quote(GUESTS_PASSWORD, safe="") not in text
+        return text
 
-    @pytest.fixture
-    def said(self, home, gallery, database, capsys, caplog):
-        """Run the command; returns its exit status and all that it shows."""
-
-        def call(to: str, *options: str) -> tuple[int, str]:
-            status = run("export", gallery.folder, "--to", to, "--index", "none", *options)
-            text = "".join(capsys.readouterr()) + caplog.text
-            for secret in (GUESTS_PASSWORD, quote(GUESTS_PASSWORD, safe=""), "wrong-pass"):
-                assert secret not in text
-            return status, text
-
-        return call
-
-    def test_passwords_come_from_where_postgresql_looks_for_them(
-        self, said, home, database, monkeypatch, server
-    ):
-        url = f"postgresql://{GUEST}@/{database}"
-        assert "no password supplied" in said(url)[1]
-        monkeypatch.setenv("PGPASSWORD", GUESTS_PASSWORD)
-        assert said(url) == (0, ANY)
-        monkeypatch.delenv("PGPASSWORD")
-        (home / "passwords").write_text(f"*:*:*:{GUEST}:{GUESTS_PASSWORD}\n")
-        (home / "passwords").chmod(0o600)
-        monkeypatch.setenv("PGPASSFILE", str(home / "passwords"))
-        assert said(url, "--json") == (0, ANY)
-        monkeypatch.delenv("PGPASSFILE")
-        service = f"[pictures]\nuser={GUEST}\npassword={GUESTS_PASSWORD}\ndbname={database}\n"
-        (home / "services").write_text(service)
-        monkeypatch.setenv("PGSERVICEFILE", str(home / "services"))
-        status, text = said("postgresql:///?service=pictures")
-        assert status == 0
-        assert text.startswith("postgresql:///?service=pictures, table public.hashsearch_images: ")
-
-    @pytest.mark.parametrize(
-        ("url", "message"),
-        [
-            ("postgresql://guest:wrong-pass@/DATABASE", "password authentication failed for user"),
-            ("postgresql://guest@/DATABASE?password=wrong-pass", "password authentication failed"),
-            ("postgresql://guest:wrong-pass@/DATABASE?p%61ssword=wrong-pass", "authentication"),
-            ("postgresql://guest:PASSWORD@/DATABASE", "public.hashsearch_images"),
-            ("postgresql://guest:PASSWORD@/nowhere", 'database "nowhere" does not exist'),
-            ("postgresql://guest:PASSWORD%zz@/DATABASE", "is not the URL of a database: .*[*]{3}"),
-            ("postgresql://guest:PASSWORD@[::1/DATABASE", "a port that is not a number; the form"),
-            ("postgresql://guest:PASSWORD@/DATABASE?colour=red", "is not the URL of a database: "),
-            ("postgresql://guest:lots-of/secrets@home@/DATABASE", "%40, %2F and %3F, or give the"),
-            ("postgresql://guest:lots-of@secrets@home/DATABASE", "%40, %2F and %3F, or give the"),
-            ("mysql://guest:PASSWORD@home/DATABASE", "goes to FILE.parquet or postgresql://"),
-            ("host=/tmp user=guest password=PASSWORD", "goes to FILE.parquet or postgresql://"),
-            ("postgresql://guest:hun/lots-of?secrets@/DATABASE", "%40, %2F and %3F, or give the"),
-            ("postgresql://guest:lots-of?secrets@home/DATABASE", "%40, %2F and %3F, or give the"),
-            ("postgresql://guest:secrets/DATABASE", "a port that is not a number; the form is"),
-            ("postgresql:///DATABASE?pasword=secrets", "is not the URL of a database: "),
-            ("postgresql:guest:PASSWORD@home/DATABASE", "goes to FILE.parquet or postgresql://"),
-            ("POSTGRESQL://guest:PASSWORD@home/DATABASE", "goes to FILE.parquet or postgresql://"),
-            (
-                "postgresql://guest:PASSWORD\udc80@home/DATABASE",
-                "a NUL, or characters that are not UTF-8",
-            ),
-            ("postgresql://guest:PASSWORDü@/DATABASE", "password authentication failed"),
-            ("postgresql://%ff:PASSWORD@home/DATABASE", "is not the URL of a database: "),
-        ],
-    )
-    def test_a_password_is_not_in_what_is_shown(self, said, database, url, message):
-        url = url.replace("PASSWORD", quote(GUESTS_PASSWORD, safe=""))
-        for options in ((), ("--json",)):
-            _, text = said(url.replace("DATABASE", database), *options)
-            assert re.search(message, text)
-            assert "secrets" not in text
+    url, exported = f"postgresql://{GUEST}@/{database}", ", table public.hashsearch_images: 300 "
+    assert "no password supplied" in said(url)
+    assert "authentication failed" in said(url.replace("@", ":wrong@"))
+    assert said(url.replace("@", f":{quote(GUESTS_PASSWORD, safe='')}@")).startswith(url + exported)
+    (tmp_path / "passwords").write_text(f"*:*:*:{GUEST}:{GUESTS_PASSWORD}\n")
+    (tmp_path / "passwords").chmod(0o600)
+    assert said(url).startswith(url + exported)
+    service = f"[pictures]\nuser={GUEST}\npassword={GUESTS_PASSWORD}\ndbname={database}\n"
+    (tmp_path / "services").write_text(service)
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    url = "postgresql:///?service=pictures"
+    assert said(url).startswith(url + exported)
 
 
 def test_a_url_that_is_given_as_the_gallery_is_not_shown(capsys):

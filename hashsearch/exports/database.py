@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.pq import Conninfo
 
 from hashsearch.errors import ExportError, InvalidQuery
 from hashsearch.wording import CONTINUES
@@ -31,12 +32,14 @@ _SESSION = {
     "client_connection_check_interval": "10s",
 }
 _URL = re.compile(
-    r"(?P<scheme>postgres(?:ql)?://)(?:(?P<user>[^@/?]*)@)?"
-    r"(?P<hosts>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?",
+    r"(?P<scheme>postgres(?:ql)?://)(?:(?P<user>[^@/]*)@)?(?P<rest>[^?]*)\??(?P<query>.*)",
     re.DOTALL,
 )
-_HOSTS = re.compile(r"(?:(?:\[[^\]]*\]|[^\[\]:,]*)(?::\d*)?(?:,|$))*")
-_SHOWN = {"host", "hostaddr", "port", "service", "dbname", "user", "sslmode"}  # of the query
+_PORTS = re.compile(r"[0-9,]*")
+_PASSWORDS = (
+    "a password's %, @, :, / and ? are written as %25, %40, %3A, %2F and %3F, or it is given in "
+    "the variable PGPASSWORD"
+)
 
 
 class Stopped(Exception):
@@ -46,54 +49,49 @@ class Stopped(Exception):
 class Url:
     """A database's URL.
 
-    shown: the URL for messages, without passwords and what may be one. Raises InvalidQuery if
-    a part of a password would be read as something else.
+    settings: what it says, by libpq's names. shown: the URL for messages, without passwords.
+    Raises InvalidQuery if libpq cannot read it, or would read a part of a password as something
+    else; these messages show nothing of it.
     """
 
     def __init__(self, text: str):
         found = _URL.fullmatch(text)
         assert found is not None, "the target's prefix was checked"
-        if "\0" in text or text.encode(errors="replace").decode() != text:
-            raise InvalidQuery("the database's URL holds a NUL, or characters that are not UTF-8")
-        parts = {name: value or "" for name, value in found.groupdict().items()}
-        if "@" in parts["hosts"] + parts["path"] + parts["query"]:
-            raise InvalidQuery(
-                "the database's URL has an @, / or ? within its password; write them as %40, %2F "
-                "and %3F, or give the password in the variable PGPASSWORD"
-            )
-        if not _HOSTS.fullmatch(parts["hosts"]):
-            raise InvalidQuery(
-                "the database's URL has a port that is not a number; the form is "
-                "postgresql://user@host:port/database"
-            )
-        name, _, password = parts["user"].partition(":")
-        entries = [entry for entry in parts["query"].split("&") if entry]
-        hidden = [entry for entry in entries if entry.partition("=")[0] not in _SHOWN]
-        values = [password, *(entry.partition("=")[2] for entry in hidden)]
-        self.text = text
-        self._secrets = {part for value in values if value for part in (value, unquote(value))}
-        query = "&".join(entry for entry in entries if entry not in hidden)
-        user, query = f"{name}@" if name else "", f"?{query}" if query else ""
-        self.shown = parts["scheme"] + user + parts["hosts"] + parts["path"] + query
+        scheme, user, rest, query = found.groups("")
+        try:
+            if "\0" in text:
+                raise ValueError("it holds a NUL")
+            options = [one for one in Conninfo.parse(text.encode()) if one.val is not None]
+            self.settings = {one.keyword.decode(): (one.val or b"").decode() for one in options}
+            if "@" in rest:
+                raise ValueError("an @ is in its host or in the database's name")
+            if not _PORTS.fullmatch(self.settings.get("port", "")):
+                raise ValueError("its port is not a number")
+        except UnicodeError:
+            raise _unreadable("it holds characters that are not UTF-8") from None
+        except (psycopg.Error, ValueError) as error:
+            raise _unreadable(str(error).partition(': "')[0]) from None
+        hidden = {one.keyword.decode() for one in options if one.dispchar}
+        self._secrets = {value for name, value in self.settings.items() if name in hidden}
+        entries = (one for one in query.split("&") if unquote(one.partition("=")[0]) not in hidden)
+        name, shown = user.partition(":")[0], "&".join(entries)
+        self.shown = f"{scheme}{name}{'@' if name else ''}{rest}{'?' if shown else ''}{shown}"
 
     def without_secrets(self, message: str) -> str:
         """A message as one line, with *** where it names a password of the URL."""
-        message = message.replace(self.text, self.shown)
         for secret in sorted(self._secrets, key=len, reverse=True):
             message = message.replace(secret, "***")
         return " ".join(message.split())
 
 
+def _unreadable(reason: str) -> InvalidQuery:
+    return InvalidQuery(f"the database's URL cannot be read: {reason}; {_PASSWORDS}")
+
+
 @contextmanager
 def connected(url: Url) -> Iterator[Connection]:
     """Connect; within the block, the database's errors become ExportError."""
-    try:
-        given = psycopg.conninfo.conninfo_to_dict(url.text)
-    except (psycopg.Error, UnicodeError) as error:  # its message may show the whole URL
-        raise InvalidQuery(
-            f"{url.shown} is not the URL of a database: {url.without_secrets(str(error))}"
-        ) from None
-    settings: dict[str, Any] = {**_DEFAULTS, **given, "client_encoding": "UTF8"}
+    settings: dict[str, Any] = {**_DEFAULTS, **url.settings, "client_encoding": "UTF8"}
     with database_errors(url):
         connection = psycopg.connect(autocommit=True, **settings)
     with database_errors(url, CONTINUES), connection:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import duckdb
+import pyarrow
 import pyarrow.parquet as pq
 import pytest
 
@@ -139,9 +140,32 @@ def test_a_job_that_replaces_shards_during_the_export_makes_it_begin_again(
     assert (summary.fingerprint, summary.written) == (gallery.fingerprint, 297)
 
 
-@pytest.mark.parametrize("when", ["while rows are written", "before the file is renamed"])
+def test_what_came_during_the_export_is_not_replaced(
+    gallery, opened, file, tmp_path, monkeypatch, other_model_folder
+):
+    opened.export(file)
+    before = file.read_bytes()
+    happening(monkeypatch, lambda: reencode(gallery, other_model_folder), call=2)
+    with pytest.raises(ArtifactMismatch, match="has codes of model"):
+        opened.export(file)
+    assert file.read_bytes() == before
+    other = tmp_path / "other.parquet"
+    happening(monkeypatch, lambda: other.write_text("of somebody else"), call=2)
+    with pytest.raises(ExportError, match="is there and was not made by an export"):
+        opened.export(other)
+    assert other.read_text() == "of somebody else"
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_an_export_has_the_mode_of_the_former_one(opened, file):
+    opened.export(file)
+    file.chmod(0o600)
+    opened.export(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_killed_export_leaves_the_former_file_and_the_next_one_nothing_else(
-    gallery, opened, file, when
+    gallery, opened, file
 ):
     opened.export(file)
     before = file.read_bytes()
@@ -150,17 +174,10 @@ def test_a_killed_export_leaves_the_former_file_and_the_next_one_nothing_else(
 import os, signal, sys
 from pathlib import Path
 import hashsearch
-from hashsearch.exports import parquet
-def kill(*arguments): os.kill(os.getpid(), signal.SIGKILL)
-if sys.argv[3].startswith("while"):
-    parquet.CHUNK_ROWS = 100
-    original = parquet.rows_after
-    parquet.rows_after = lambda *given: kill() if given[1] else original(*given)
-else:
-    Path.replace = kill
+Path.replace = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
 hashsearch.open(sys.argv[1]).export(sys.argv[2])
 """
-    program = [sys.executable, "-c", killed, gallery.folder, file, when]
+    program = [sys.executable, "-c", killed, gallery.folder, file]
     done = subprocess.run(program, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert file.read_bytes() == before
@@ -207,6 +224,9 @@ def test_a_file_of_other_codes_or_of_something_else_is_kept_unless_replaced(
     refused.append((tmp_path / "text.parquet", ExportError, "is there and was not made by an exp"))
     duckdb.sql(f"COPY (SELECT 1 AS id) TO '{tmp_path / 'a.parquet'}' (FORMAT PARQUET)")
     refused.append((tmp_path / "a.parquet", ExportError, "is there and was not made by an export"))
+    table = pyarrow.table({"id": [1]}).replace_schema_metadata({"hashsearch.fingerprint": b"\xff"})
+    pq.write_table(table, tmp_path / "b.parquet")
+    refused.append((tmp_path / "b.parquet", ArtifactMismatch, "has codes of model \ufffd, and the"))
     for path, error, message in refused:
         before = path.read_bytes()
         with pytest.raises(error, match=message):
@@ -233,12 +253,21 @@ def test_a_file_of_other_codes_or_of_something_else_is_kept_unless_replaced(
         ("nowhere/codes.parquet", NotWritable, "nowhere does not exist; the folder of codes"),
         ("folder.parquet", ExportError, "is not a file; the path of a Parquet file is wanted"),
         ("pipe.parquet", ExportError, "is not a file; the path of a Parquet file is wanted"),
+        (
+            "itself.parquet",
+            NotWritable,
+            "is not the path of a file: Symlink loop|cannot be written",
+        ),
+        ("a\0b.parquet", NotWritable, "is not the path of a file: embedded null"),
+        ("a" * 255 + ".parquet", NotWritable, "cannot be written: File name too long"),
+        ("a" * 240 + ".parquet", NotWritable, "cannot be written: File name too long"),
     ],
 )
 def test_what_is_no_target_is_refused(opened, tmp_path, monkeypatch, to, error, message):
     monkeypatch.chdir(tmp_path)
     Path("folder.parquet").mkdir()
     os.mkfifo("pipe.parquet")
+    Path("itself.parquet").symlink_to("itself.parquet")
     for replaced in (False, True):
         with pytest.raises(error, match=message):
             opened.export(to, replace=replaced)
@@ -264,10 +293,16 @@ def test_a_link_keeps_leading_to_the_file(opened, gallery, file, tmp_path):
     assert rows(file) == held(gallery)
 
 
-def test_a_link_in_the_place_of_the_unfinished_file_is_not_followed(opened, file, tmp_path):
+@pytest.mark.parametrize(
+    ("link", "error"),
+    [(Path.symlink_to, "cannot be written: "), (Path.hardlink_to, "unfinished is in the way: ")],
+)
+def test_what_a_link_in_the_place_of_the_unfinished_file_leads_to_is_kept(
+    opened, file, tmp_path, link, error
+):
     (tmp_path / "precious").write_text("older")
-    file.with_name(".codes.parquet.unfinished").symlink_to(tmp_path / "precious")
-    with pytest.raises(NotWritable, match=r"codes\.parquet cannot be written: "):
+    link(file.with_name(".codes.parquet.unfinished"), tmp_path / "precious")
+    with pytest.raises(NotWritable, match=rf"codes\.parquet(\.| ){error}"):
         opened.export(file)
     assert (tmp_path / "precious").read_text() == "older"
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,26 +43,12 @@ def export_to_parquet(gallery: GalleryFolder, to: str, options: ExportOptions) -
     to it.
     """
     started = time.monotonic()
-    path = Path(to).resolve()
-    require_writable(path.parent)
-    if not path.parent.is_dir():
-        raise NotWritable(f"{path.parent} does not exist; the folder of {path.name} is wanted")
-    _require_replaceable(path, gallery, replace=options.replace)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    done = None
     try:
-        with _claimed(unfinished) as file:
-            try:
-                while done is None and not options.stop():
-                    done = _write(gallery, file, options)
-                if done is not None:
-                    file.flush()
-                    os.fsync(file.fileno())
-                    unfinished.replace(path)
-                    sync_folder(path.parent)
-            finally:
-                if _is_at(file, unfinished):
-                    unfinished.unlink()
+        path = Path(to).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a NUL
+        raise NotWritable(f"{to!r} is not the path of a file: {error}") from error
+    try:
+        done = _export(gallery, path, options)
     except BlockingIOError as error:
         raise ExportError(f"another process is exporting to {path}") from error
     except OSError as error:
@@ -78,6 +65,43 @@ def export_to_parquet(gallery: GalleryFolder, to: str, options: ExportOptions) -
         seconds=time.monotonic() - started,
         stopped=chunk is None,
     )
+
+
+def _export(gallery: GalleryFolder, path: Path, options: ExportOptions) -> tuple[Chunk, int] | None:
+    """Write the file beside its place, and rename it; returns what `_write` does.
+
+    Raises BlockingIOError if another process exports to it, OSError, and as `export_to_parquet`.
+    """
+    require_writable(path.parent)
+    if not path.parent.is_dir():
+        raise NotWritable(f"{path.parent} does not exist; the folder of {path.name} is wanted")
+    _require_replaceable(path, gallery, gallery.fingerprint, options)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    done = None
+    with _claimed(unfinished) as file:
+        try:
+            _copy_mode(path, file)
+            while done is None and not options.stop():
+                done = _write(gallery, file, options)
+            if done is not None:
+                file.flush()
+                os.fsync(file.fileno())
+                # There may be another file, or codes of another model, since it began.
+                _require_replaceable(path, gallery, done[0].fingerprint, options)
+                unfinished.replace(path)
+                sync_folder(path.parent)
+        finally:
+            if _is_at(file, unfinished):
+                unfinished.unlink()
+    return done
+
+
+def _copy_mode(path: Path, file: BinaryIO) -> None:
+    """Let an open file have the mode of the one that it will replace."""
+    with suppress(FileNotFoundError):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode != stat.S_IMODE(os.fstat(file.fileno()).st_mode):
+            os.fchmod(file.fileno(), mode)
 
 
 def _write(
@@ -146,47 +170,50 @@ def _metadata(gallery: GalleryFolder, chunk: Chunk) -> dict[str, str]:
     return {_PREFIX + name: value for name, value in entries.items()}
 
 
-def _require_replaceable(path: Path, gallery: GalleryFolder, *, replace: bool) -> None:
+def _require_replaceable(
+    path: Path, gallery: GalleryFolder, codes_of: str, options: ExportOptions
+) -> None:
+    """Raise ExportError or ArtifactMismatch unless a file may be replaced, if there is one.
+
+    codes_of: the fingerprint of the model whose codes are to be there.
+    """
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         return
     if not is_file:
         raise ExportError(f"{path} is not a file; the path of a Parquet file is wanted")
-    if replace:
+    if options.replace:
         return
     try:
         found = pyarrow.parquet.read_metadata(path).metadata or {}
     except (pyarrow.ArrowException, OSError, ValueError):
         found = {}
-    texts = {name.decode(): value.decode() for name, value in found.items() if _is_ours(name)}
-    fingerprint = texts.get(_PREFIX + "fingerprint")
+    texts = {name: value.decode(errors="replace") for name, value in found.items()}
+    fingerprint = texts.get(f"{_PREFIX}fingerprint".encode())
     if fingerprint is None:
         raise ExportError(
             f"{path} is there and was not made by an export; name another file, or replace it "
             "with --replace"
         )
-    if fingerprint != gallery.fingerprint:
+    if fingerprint != codes_of:
         raise ArtifactMismatch(
             f"{path} has codes of model {fingerprint[:12]}, and the gallery's are of model "
-            f"{gallery.fingerprint[:12]}; name another file, or replace it with --replace"
+            f"{codes_of[:12]}; name another file, or replace it with --replace"
         )
-    its, ours = texts.get(_PREFIX + "gallery"), gallery.catalog.settings(IDENTITY).get(IDENTITY)
-    if its and its != ours:
+    its = texts.get(f"{_PREFIX}gallery".encode())
+    if its and its != gallery.catalog.settings(IDENTITY).get(IDENTITY):
         raise ArtifactMismatch(
             f"{path} was exported from another gallery than {gallery.folder}; name another file, "
             "or replace it with --replace"
         )
 
 
-def _is_ours(name: bytes) -> bool:
-    return name.startswith(_PREFIX.encode())
-
-
 def _claimed(path: Path) -> BinaryIO:
     """Open a file that one process at a time may have open; what is in it may be of a killed one.
 
-    Raises BlockingIOError if another process has it.
+    Raises BlockingIOError if another process has it, and NotWritable if it has another name too,
+    by which something else would be emptied.
     """
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w+b")
@@ -196,7 +223,11 @@ def _claimed(path: Path) -> BinaryIO:
             file.close()
             raise
         if _is_at(file, path):
-            return file
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                return file
+            file.close()
+            raise NotWritable(f"{path} is in the way: it is not a file of its own; delete it")
         file.close()  # its former owner renamed or deleted it just now
 
 

@@ -321,3 +321,37 @@ def unbroken(tiny_images, tmp_path_factory):
         return folder, train(tiny_images, folder, preset, **options)
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A real PostgreSQL server with pgvector."""
+    from tests.postgres import running_server  # which few tests need
+
+    with running_server() as started:
+        yield started
+
+
+@pytest.fixture
+def database(server) -> str:
+    """The name of a database of the test's own."""
+    return server.new_database()
+
+
+@pytest.fixture
+def query(server, database):
+    """A function that executes SQL in the test's database."""
+    return lambda statement: server.execute(statement, database)
+
+
+@pytest.fixture
+def export(server, database, gallery):
+    """A function that exports `gallery` to the test's database."""
+    from hashsearch.exports.postgres import export_to_postgres
+    from hashsearch.exports.targets import ExportOptions
+
+    def call(to=None, stop=lambda: False, of=gallery, table=None, index="none"):
+        options = ExportOptions(False, table, index, stop)
+        return export_to_postgres(of, to or server.url(database), options)
+
+    return call

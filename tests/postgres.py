@@ -48,7 +48,7 @@ class Server:
     def new_database(self) -> str:
         """The name of a new database, with pgvector, in which the guest may do nothing."""
         name = f"test{next(_NUMBERS)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE with_vector")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE with_vector STRATEGY FILE_COPY")
         return name
 
 

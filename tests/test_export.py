@@ -24,9 +24,8 @@ from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.compacting import compact
 from hashsearch.jobs.reencoding import reencode
 from hashsearch.jobs.removing import remove
-from tests.galleries import another_png, can_mount, ids, run
-
-DOCS = (Path(__file__).parents[1] / "docs" / "export.md").read_text()
+from tests.exports import DOCS, documented_sql, held, rows_in_memory
+from tests.galleries import another_png, can_mount, run
 
 
 @pytest.fixture
@@ -38,14 +37,6 @@ def opened(gallery):
 @pytest.fixture
 def file(tmp_path) -> Path:
     return tmp_path / "codes.parquet"
-
-
-def held(gallery: GalleryFolder) -> list[tuple]:
-    """What an export is to hold, read image by image."""
-    return [
-        (one.id, one.uri, one.label, gallery.code(one.id).tobytes(), gallery.catalog.key(one.id))
-        for one in gallery.catalog.records(ids(gallery))
-    ]
 
 
 def rows(file: Path) -> list[tuple]:
@@ -76,12 +67,15 @@ def test_the_file_holds_the_gallery_and_says_whose_codes_these_are(
         "hashsearch.generation": str(summary.generation),
         "hashsearch.code_bits": "256",
     }
+    (query,) = re.findall(r"`(SELECT [^`]* FROM parquet_kv_metadata[^`]*)`", DOCS)
+    by_duckdb = duckdb.sql(query.replace("codes.parquet", str(file))).fetchall()
+    assert ("hashsearch.fingerprint", gallery.fingerprint) in by_duckdb
     assert [path.name for path in file.parent.iterdir() if path.is_file()] == [file.name]
 
 
 def test_the_documented_query_of_duckdb_finds_what_the_exact_search_finds(opened, gallery, file):
     opened.export(file)
-    (query,) = re.findall(r"```sql\n(SELECT [^`]*bit_count\(xor[^`]*)```", DOCS)
+    query = documented_sql("SELECT id, bit_count(xor")
     query = query.replace("codes.parquet", str(file)).replace("LIMIT 10", "LIMIT 40")
     (shown,) = re.findall(r"[0-9a-f]{64}", query)
     for number in (1, 150, 299):
@@ -90,6 +84,19 @@ def test_the_documented_query_of_duckdb_finds_what_the_exact_search_finds(opened
         hits = opened.search(code, k=40)
         assert [row[:2] for row in found] == [(hit.id, hit.distance) for hit in hits]
         assert len({distance for _, distance, *_ in found}) < 40  # so that ties are compared too
+
+
+def test_two_chunks_of_rows_at_most_are_in_memory(opened, file, monkeypatch):
+    monkeypatch.setattr(parquet, "CHUNK_ROWS", 75)
+    found = []
+
+    def stop():
+        found.append(rows_in_memory())
+        return False
+
+    assert opened.export(file, stop=stop).written == 300
+    assert len(found) > 4
+    assert 75 <= max(found) <= 2 * 75
 
 
 def test_an_empty_gallery_has_a_file_without_rows(empty_gallery, file):
@@ -346,6 +353,14 @@ def test_the_command_says_what_it_wrote(gallery, file, capsys, monkeypatch):
     assert run("export", "--to", file) == 1
     assert capsys.readouterr().err.endswith("name another file, or replace it with --replace\n")
     assert run("export", "--to", file, "--replace") == 0
+
+
+def test_a_url_that_is_given_as_the_gallery_is_not_shown(capsys):
+    url = "postgresql://guest:secret@home/x"
+    assert run("export", url, "--to", "codes.parquet") == 1
+    assert capsys.readouterr().err == (
+        "hashsearch: a gallery is a folder; what was given as its path is a URL\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -30,8 +29,10 @@ from benchmarks.search.live import write_gallery
 from hashsearch.encoder import Encoder
 from hashsearch.models.card import PRETRAINED
 from hashsearch.open_gallery import Gallery
+from hashsearch.retrieval.ranking import Hit
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.loading import load_tiny_images
+from tests.exports import documented_sql, make_partitions, relabel
 from tests.postgres import Server, running_server
 
 _K, _QUERIES, _FLIPS, _CHANGED = 10, 200, 10_000, 1000
@@ -65,7 +66,10 @@ def main() -> None:
                 hashsearch.open(Path(folder) / "gallery") as gallery,
                 running_server(*_SETTINGS) as server,
             ):
-                measure(gallery, server, queries, Path(folder) / "codes.parquet")
+                expected = [gallery.search(code, _K) for code in queries]
+                measure(gallery, server, queries, expected, Path(folder) / "codes.parquet")
+                with running_server(*_SETTINGS) as other:
+                    measure_partitions(gallery, server, other, queries, expected)
 
 
 def _more(rows: Rows, flips: Rows, size: int) -> Rows:
@@ -81,7 +85,13 @@ def _more(rows: Rows, flips: Rows, size: int) -> Rows:
     )
 
 
-def measure(gallery: Gallery, server: Server, queries: NDArray[np.uint8], file: Path) -> None:
+def measure(
+    gallery: Gallery,
+    server: Server,
+    queries: NDArray[np.uint8],
+    expected: Sequence[Sequence[Hit]],
+    file: Path,
+) -> None:
     """Print rows of the first table, then the second one, for one gallery."""
     size, url = len(gallery), server.url("with_vector")
 
@@ -96,7 +106,6 @@ def measure(gallery: Gallery, server: Server, queries: NDArray[np.uint8], file: 
     line("export to Parquet", seconds, file.stat().st_size)
     seconds = gallery.export(url, index="none").seconds
     line("export to PostgreSQL", seconds, relation_bytes(f"pg_table_size('{_TABLE}')"))
-    expected = [gallery.search(code, _K) for code in queries]
     results = list(_searched_exactly(gallery, file, url, queries, expected))
     for kind, (setting, values) in _INDEXES.items():
         seconds = gallery.export(url, index=kind).seconds
@@ -110,6 +119,45 @@ def measure(gallery: Gallery, server: Server, queries: NDArray[np.uint8], file: 
                     (f"{kind}, {setting} {value}", *_measured(search, queries, expected))
                 )
         server.execute(f"DROP INDEX {name}", "with_vector")
+    _print_searches(size, results)
+
+
+def measure_partitions(
+    gallery: Gallery,
+    server: Server,
+    other: Server,
+    queries: NDArray[np.uint8],
+    expected: Sequence[Sequence[Hit]],
+) -> None:
+    """Print the times of a table whose rows lie on two servers, half of them on each."""
+    database = server.new_database()
+    url, query = server.url(database), lambda statement: server.execute(statement, database)
+    make_partitions(query, other)
+    print("\n| rows | on two servers | seconds |\n| --- | --- | --- |")
+    for index, what in (("none", "export"), ("hnsw", "building hnsw on the first")):
+        seconds = gallery.export(url, index=index).seconds
+        print(f"| {len(gallery):,} | {what} | {seconds:,.1f} |", flush=True)
+    started = time.perf_counter()
+    other.execute(documented_sql("CREATE INDEX"))
+    print(
+        f"| {len(gallery):,} | building hnsw on the second | {time.perf_counter() - started:,.1f} |"
+    )
+    print(f"| {len(gallery):,} | export of {_CHANGED:,} changes | {_changed(gallery, url):,.1f} |")
+    query(f"ANALYZE {_TABLE}; ALTER SERVER db2 OPTIONS (ADD options '')")
+    results = []
+    setting, values = _INDEXES["hnsw"]
+    for value in values:
+        query(f"ALTER SERVER db2 OPTIONS (SET options '-c {setting}={value}')")
+        with _by_pgvector(url, f"{setting} = {value}") as search:
+            name = f"two servers, hnsw, {setting} {value}"
+            results.append((name, *_measured(search, queries, expected)))
+    query("ALTER SERVER db2 OPTIONS (SET options '-c enable_indexscan=off')")
+    with _by_pgvector(url, "enable_indexscan = off") as search:
+        results.append(("two servers, exact", *_measured(search, queries, expected)))
+    _print_searches(len(gallery), results)
+
+
+def _print_searches(size: int, results: Sequence[tuple[str, float, float]]) -> None:
     print("\n| rows | search | ms | recall@10 |\n| --- | --- | --- | --- |")
     for what, ms, recall in results:
         print(f"| {size:,} | {what} | {ms:,.2f} | {recall:.3f} |")
@@ -119,14 +167,7 @@ def measure(gallery: Gallery, server: Server, queries: NDArray[np.uint8], file: 
 def _changed(gallery: Gallery, url: str) -> float:
     """Seconds to export changes of images: their rows are written again."""
     before = gallery.export(url, index="none")
-    catalog = gallery._storage.catalog
-    with catalog.transaction() as db:
-        db.execute(
-            "UPDATE images SET label = 'changed', generation = "
-            "(SELECT value + 1 FROM settings WHERE name = 'generation') WHERE id <= ?",
-            (_CHANGED,),
-        )
-        db.execute("UPDATE settings SET value = value + 1 WHERE name = 'generation'")
+    relabel(gallery._storage, range(1, _CHANGED + 1))
     after = gallery.export(url, index="none")
     assert (before.written, after.written) == (0, _CHANGED)
     return after.seconds
@@ -137,7 +178,7 @@ def _searched_exactly(
     file: Path,
     url: str,
     queries: NDArray[np.uint8],
-    expected: Sequence[Sequence[Any]],
+    expected: Sequence[Sequence[Hit]],
 ) -> Iterator[tuple[str, float, float]]:
     """Searches that look at every code: of each its name, milliseconds and recall."""
 
@@ -179,7 +220,7 @@ def _by_pgvector(url: str, setting: str) -> Iterator[Search]:
 
 
 def _measured(
-    search: Search, queries: NDArray[np.uint8], expected: Sequence[Sequence[Any]]
+    search: Search, queries: NDArray[np.uint8], expected: Sequence[Sequence[Hit]]
 ) -> tuple[float, float]:
     """Milliseconds of one query (median), and recall: found that are no farther than the tenth."""
     seconds, shares = [], []

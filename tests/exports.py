@@ -2,6 +2,7 @@
 
 import gc
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hashsearch.gallery.changes import next_generation
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import encode_png
 from tests.galleries import ids
+from tests.postgres import Server
 
 TABLE = "hashsearch_images"
 DOCS = (Path(__file__).parents[1] / "docs" / "export.md").read_text()
@@ -22,6 +24,23 @@ def documented_sql(beginning: str) -> str:
     blocks = re.findall(r"```sql\n(.*?)```", DOCS, re.DOTALL)
     (found,) = (block for block in blocks if block.startswith(beginning))
     return found
+
+
+def make_partitions(query: Callable[[str], object], other: Server) -> None:
+    """Spread the table of exports over two servers, as docs/export.md shows it.
+
+    query: executes SQL on the one that is asked, in a database with pgvector.
+    """
+    other.execute(documented_sql("CREATE EXTENSION vector;\nCREATE TABLE"))
+    here = documented_sql("CREATE EXTENSION vector;\nCREATE EXTENSION")
+    query("DROP EXTENSION vector")
+    for shown, real in (
+        ("db2.example", other.folder),
+        ("pictures", "postgres"),
+        ("me", "postgres"),
+    ):
+        here = here.replace(f"'{shown}'", f"'{real}'")
+    query(here)
 
 
 def held(gallery: GalleryFolder) -> list[tuple]:
@@ -66,11 +85,12 @@ def picture(seed: int) -> bytes:
     return encode_png(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8))
 
 
-def relabel(gallery: GalleryFolder, numbers) -> None:
+def relabel(gallery: GalleryFolder, numbers: Iterable[int]) -> None:
+    """Give images a label that none had before."""
     with gallery.catalog.transaction() as db:
         db.executemany(
-            "UPDATE images SET label = 'other', generation = "
-            "(SELECT value + 1 FROM settings WHERE name = 'generation') WHERE id = ?",
+            "UPDATE images SET label = 'label ' || value, generation = value + 1 FROM settings "
+            "WHERE name = 'generation' AND id = ?",
             ((number,) for number in numbers),
         )
         next_generation(db)

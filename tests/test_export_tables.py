@@ -14,7 +14,17 @@ from hashsearch.gallery.changes import Selection
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.reencoding import reencode
 from hashsearch.jobs.removing import remove
-from tests.exports import DOCS, TABLE, bits, documented_sql, held, picture, relabel, table
+from tests.exports import (
+    DOCS,
+    TABLE,
+    bits,
+    documented_sql,
+    held,
+    make_partitions,
+    picture,
+    relabel,
+    table,
+)
 from tests.galleries import run
 from tests.postgres import GUEST, GUESTS_PASSWORD, running_server
 
@@ -287,16 +297,10 @@ EXPLAINING = (
 def test_the_documented_partitions_over_two_servers_find_the_nearest(
     export, query, gallery, server, database, monkeypatch
 ):
-    there = documented_sql("CREATE EXTENSION vector;\nCREATE TABLE")
-    here = documented_sql("CREATE EXTENSION vector;\nCREATE EXTENSION")
-    index = documented_sql("CREATE INDEX")
     with running_server() as other:
-        other.execute(there)
-        mapped = here.replace("db2.example", str(other.folder)).replace("'pictures'", "'postgres'")
-        query("DROP EXTENSION vector")
-        query(mapped.replace("user 'me'", "user 'postgres'"))
+        make_partitions(query, other)
         export(index="hnsw")
-        other.execute(index)
+        other.execute(documented_sql("CREATE INDEX"))
         shares = (
             query("SELECT count(*) FROM images_0"),
             other.execute("SELECT count(*) FROM images_1"),

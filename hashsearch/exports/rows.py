@@ -17,7 +17,7 @@ CHUNK_ROWS = 65_536  # as many as one commit of an indexing job adds at most
 class Row(NamedTuple):
     """An image as it is exported.
 
-    uri, label: of the image's first place, as the catalog has them. code: 32 bytes, the first bit
+    uri, label: of the image's first place that is left, as the catalog has them. code: 32 bytes, the first bit
     is the highest of byte 0. key: SHA-256 of the image's content, 32 bytes.
     """
 
@@ -46,7 +46,10 @@ class Chunk:
 
 
 def rows_after(gallery: GalleryFolder, image_id: int, most: int) -> Chunk:
-    """The first images whose ids follow another's. Raises InvalidGallery if a shard is damaged."""
+    """The first images whose ids follow another's.
+
+    Raises InvalidGallery if a shard cannot be read; its checksums are not compared.
+    """
 
     def read(generation: int) -> tuple[int, list[StoredImage]]:
         return generation, gallery.catalog.stored_after(image_id, most)

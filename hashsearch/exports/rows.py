@@ -17,8 +17,8 @@ CHUNK_ROWS = 65_536  # as many as one commit of an indexing job adds at most
 class Row(NamedTuple):
     """An image as it is exported.
 
-    uri, label: of the image's first place that is left, as the catalog has them. code: 32 bytes, the first bit
-    is the highest of byte 0. key: SHA-256 of the image's content, 32 bytes.
+    uri, label: of the image's first place that is left, as the catalog has them. code: 32 bytes,
+    the first bit is the highest of byte 0. key: SHA-256 of the image's content, 32 bytes.
     """
 
     id: int

@@ -15,6 +15,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from hashsearch.errors import (
+    ClusterError,
     CodeShapeError,
     GalleryBusy,
     GalleryReadOnly,
@@ -162,6 +163,7 @@ PROBLEMS = (
     Row(GalleryUnavailable, 503, "gallery-unavailable", "the gallery is gone or damaged", 5),
     Row(GalleryBusy, 503, "gallery-busy", "an index is being loaded, or a job at work", 5),
     Row(PartMissing, 503, "part-missing", "a part of the codes is on no machine of the cluster", 5),
+    Row(ClusterError, 503, "cluster-failed", "the cluster that holds the codes fails", 5),
     Row(GalleryLoading, 503, "gallery-loading", "the gallery is being loaded", 2),
     Row(BeingComputed, 503, "being-computed", "the answer is being computed", 2),
     Row(QueueFull, 503, "busy", "the service is busy", 1),
@@ -219,7 +221,15 @@ OF_GALLERY = (GalleryUnavailable, GalleryLoading, QueueFull, ServiceStopping)
 OF_WRITES = (*OF_KEY, GalleryReadOnly, GalleryBusy, DiskFull)
 OF_BODY = (MalformedRequest, BodyTooSlow, BodyTooLarge)
 OF_IMAGE = (ImageTooLarge, UnsupportedFormat, InvalidImage)
-OF_SEARCH = (NotInGallery, CodeShapeError, InvalidQuery, InvalidParameter, GalleryBusy, PartMissing)
+OF_SEARCH = (
+    NotInGallery,
+    CodeShapeError,
+    InvalidQuery,
+    InvalidParameter,
+    GalleryBusy,
+    PartMissing,
+    ClusterError,
+)
 
 
 def install_problem_handlers(app: FastAPI) -> None:

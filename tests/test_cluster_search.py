@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -540,19 +540,22 @@ class SlowHolder(Holder):
     """Takes longer to make lists, and to search them, than a ping may."""
 
     def take_lists(self, *arguments):
-        time.sleep(2.5)
+        time.sleep(5)
         super().take_lists(*arguments)
 
     def nearest(self, *arguments):
-        time.sleep(2.5)
+        time.sleep(5)
         return super().nearest(*arguments)
 
 
-def test_calls_that_take_long_cost_no_copy(cluster, codes, tmp_path, monkeypatch):
-    from hashsearch.distributed import loading, replicas
+@pytest.mark.soak
+def test_calls_that_take_long_cost_no_copy_until_they_take_minutes(
+    cluster, codes, tmp_path, monkeypatch
+):
+    from hashsearch.distributed import asking, loading, replicas
 
     monkeypatch.setattr(loading, "Holder", SlowHolder)
-    monkeypatch.setattr(replicas, "_HUNG_S", 1.5)
+    monkeypatch.setattr(replicas, "_HUNG_S", 3)
     base = base_of(codes, stored(codes, tmp_path), 1)
     index = base.indexes["codes"]
     actor = index.replicas._of_slice[0][0].actor
@@ -560,6 +563,14 @@ def test_calls_that_take_long_cost_no_copy(cluster, codes, tmp_path, monkeypatch
     same(there.search(codes[:5], 10), here.search(codes[:5], 10))
     assert index.replicas._of_slice[0][0].actor is actor
     assert (up(index), index.retries) == ([1], 0)
+    stuck = pid(index, 0)
+    monkeypatch.setattr(asking, "_LONGEST_S", 2)  # instead of minutes
+    with pytest.raises(PartMissing):
+        there.search(codes[:5], 10)
+    until(lambda: not Path(f"/proc/{stuck}").exists())
+    monkeypatch.setattr(asking, "_LONGEST_S", 300)
+    until(lambda: up(index) == [1])
+    same(there.search(codes[:5], 10), here.search(codes[:5], 10))
 
 
 @pytest.mark.soak
@@ -577,8 +588,11 @@ def test_a_process_that_hangs_delays_searches_once_and_is_replaced(cluster, code
         assert max(spans) > 5  # it waited, and then another copy answered
         until(lambda: up(index) == [2, 2], 90)
         assert pid(index, 0) != hung
+        os.kill(hung, signal.SIGCONT)  # then it ends
+        until(lambda: not Path(f"/proc/{hung}").exists())
     finally:
-        os.kill(hung, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(hung, signal.SIGKILL)
 
 
 @pytest.fixture

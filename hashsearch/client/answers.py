@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from hashsearch.closeness import Closeness
 from hashsearch.errors import (
+    ClusterError,
     CodeShapeError,
     GalleryBusy,
     GalleryReadOnly,
@@ -46,6 +47,7 @@ ERRORS: Mapping[str, type[HashSearchError]] = {
     "gallery-busy": GalleryBusy,
     "gallery-unavailable": InvalidGallery,
     "part-missing": PartMissing,
+    "cluster-failed": ClusterError,
 }
 
 _LONGEST = 1000  # characters of a sentence of the service in a message

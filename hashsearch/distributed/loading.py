@@ -48,10 +48,11 @@ class Slice:
 class Replica:
     """A copy of a slice, of which one thread at a time takes care.
 
-    actor: the handle of a Holder; None while there is none. ping: one that is not answered yet,
-    asked_at: when it was sent, by the monotonic clock, or loading failed. failures: of pings in a
-    row. failed_on: how often each node failed to load it, or fell silent with it. wait_s: until
-    loading is tried again. lists: numbers of the lists that it has.
+    actor: the handle of a Holder; None while there is none. is_stuck: whether a search took too
+    long in it. ping: one that is not answered yet, asked_at: when it was sent, by the monotonic
+    clock, or loading failed. failures: of pings in a row. failed_on: how often each node failed to
+    load it, or fell silent with it. wait_s: until loading is tried again. lists: numbers of the
+    lists that it has.
     """
 
     slice: int
@@ -60,6 +61,7 @@ class Replica:
     codes_from: str | None = None
     is_up: bool = False
     is_loading: bool = False
+    is_stuck: bool = False
     ping: Any = None
     asked_at: float = 0.0
     failures: int = 0

@@ -15,7 +15,7 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import ActorDiedError, RayError
 
-from hashsearch.distributed.asking import Question, Tally
+from hashsearch.distributed.asking import Question, Tally, cluster_errors
 from hashsearch.distributed.calls import answer_of, are_allowed, calling
 from hashsearch.distributed.loading import (
     Replica,
@@ -105,10 +105,10 @@ class Replicas:
         method: of Holder. arguments: by the slice's number. A copy that fails, or does not answer
         pings any more, is replaced by the next: however long the calls of many searches take, a
         copy that works is waited for. Raises PartMissing if a slice has none, unless that may be
-        noted.
+        noted, ClusterError if the cluster fails, and RayTaskError as `Question.answers`.
         """
         turn = next(self._turns)
-        with calling():
+        with calling(), cluster_errors():
             choose = partial(self._next, turn)
             found = Question(method, arguments, choose, self._failed, self.tally).answers()
         self._require([number for number in arguments if number not in found])
@@ -132,8 +132,11 @@ class Replicas:
             )
 
     def put(self, value: Any) -> Any:
-        """A reference to a value, by which many calls have it and each node is sent it once."""
-        with calling():
+        """A reference to a value, by which many calls have it and each node is sent it once.
+
+        Raises ClusterError if the cluster fails.
+        """
+        with calling(), cluster_errors():
             return ray.put(value)
 
     def add_lists(
@@ -142,9 +145,10 @@ class Replicas:
         """Make the lists of an index on every copy, and return the number that they have.
 
         centroids: (n_lists, 32) uint8. lists: (n,) uint16, the list of each code of the base.
+        Raises ClusterError if the cluster fails.
         """
         each = [lists[one.start : one.start + one.size] for one in self.slices]
-        with calling():
+        with calling(), cluster_errors():
             return self._lists_added(centroids, each, nprobe)
 
     def _lists_added(
@@ -183,12 +187,17 @@ class Replicas:
     def _all(self) -> Iterable[Replica]:
         return (one for replicas in self._of_slice for one in replicas)
 
-    def _failed(self, replica: Replica, actor: Any, error: Exception) -> None:
-        """Ask a copy no more until it answers a ping; it may have another actor already."""
+    def _failed(
+        self, replica: Replica, actor: Any, error: Exception, is_stuck: bool = False
+    ) -> None:
+        """Ask a copy no more until it answers a ping; it may have another actor already.
+
+        is_stuck: whether it is to be made again, although it answers pings.
+        """
         with self._lock:
             if not replica.is_up or replica.actor is not actor:
                 return
-            replica.is_up, replica.ping = False, None
+            replica.is_up, replica.ping, replica.is_stuck = False, None, is_stuck
         part = self.slices[replica.slice].part
         _log.warning(
             "part %d of %d fails on node %s: %s",
@@ -230,6 +239,8 @@ class Replicas:
         for replica in self._all():
             if replica.is_loading:
                 continue
+            if replica.is_stuck:
+                self._lose(replica, is_silent=True)
             if replica.actor is None and now >= replica.asked_at + replica.wait_s:
                 if self._place_again(replica):
                     self._start_loading(replica)
@@ -295,13 +306,17 @@ class Replicas:
         replica.ping = sent  # one that hangs is waited for
 
     def _lose(self, replica: Replica, *, is_silent: bool = False) -> None:
-        """Let a copy be made again. is_silent: its node may be at fault, and its process live."""
+        """Let a copy be made again. is_silent: its node may be at fault.
+
+        A process that goes on after a silence ends then, unless Ray was told to kill it before.
+        """
         if is_silent:
             replica.failed_on[replica.node] += 1
+        if replica.is_stuck:  # otherwise it would end its searches first
             ray.kill(replica.actor)
         with self._lock:
             replica.actor = replica.ping = replica.codes_from = None
-            replica.failures, replica.wait_s = 0, 0.0
+            replica.is_stuck, replica.failures, replica.wait_s = False, 0, 0.0
         self._wake.set()
 
     def _start_loading(self, replica: Replica) -> Thread:

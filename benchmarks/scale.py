@@ -5,6 +5,7 @@
 Every figure is measured (and says where), assumed, or computed from those.
 """
 
+from collections.abc import Callable
 from math import ceil, log10
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +55,8 @@ FIGURES = {
     "network": Figure(1.25e9, "bytes a second of its network (10 Gbit/s)", None),
     "replicas": Figure(2, "copies of every code in memory", None),
 }
+_LOADED = 2  # times that codes and lists are in memory while a gallery that grew is loaded again
+_MOST_CODES = 2**32  # of a gallery
 SIZES = (10**8, 10**9, 10**10)
 _CODE, _LISTED = 32, 40  # bytes of memory of a machine: a code, and its place in a list of ivf
 _SERVED = 8 + 6 + 2  # bytes of the service's: an id, where its code is stored, its list
@@ -64,10 +67,16 @@ def _value(name: str) -> float:
     return FIGURES[name].value
 
 
-def machines(images: int) -> int:
-    """Machines that hold all codes in memory, as often as there are replicas, with ivf's lists."""
+def galleries(images: int) -> int:
+    """Galleries that hold so many images, of equal size; all are searched at the same time."""
+    return ceil(images / _MOST_CODES)
+
+
+def machines(images: float) -> int:
+    """Machines that hold a gallery's codes in memory, as often as there are replicas, with ivf's
+    lists; twice, since a gallery that grew is loaded again beside what is searched."""
     room = 0.75 * _value("memory")
-    return max(ceil(images * (_CODE + _LISTED) * _value("replicas") / room), 2)
+    return max(ceil(images * (_CODE + _LISTED) * _value("replicas") * _LOADED / room), 2)
 
 
 def hours_to_encode(images: int, cores: float) -> float:
@@ -81,18 +90,18 @@ def fan_out_ms(count: int) -> float:
     return _value("ask_ms") + _value("part_ms") * (count - 1)
 
 
-def exact_ms(images: int, count: int) -> float:
+def exact_ms(images: float, count: int) -> float:
     """Milliseconds of one exact search by so many machines: the codes are read once."""
     return 1000 * images * _CODE / (count * _value("bandwidth")) + fan_out_ms(count)
 
 
-def visited_lists(images: int) -> float:
+def visited_lists(images: float) -> float:
     return _value("nprobe") * _value("growth") ** (log10(images) - 7)
 
 
-def ivf_ms(images: int, count: int) -> float:
+def ivf_ms(images: float, count: int) -> float:
     """Milliseconds of one search by ivf, of which every machine does its part in one thread."""
-    lists = lists_for(images)
+    lists = lists_for(round(images))
     compared = visited_lists(images) * images / lists
     own = _value("list_ms") * lists + _value("code_ms") * compared / count
     return _value("base_ms") + own + fan_out_ms(count)
@@ -103,18 +112,26 @@ def rows() -> list[tuple[str, ...]]:
     saturating = ceil(_value("committed") / _value("photographs") / _value("cores"))
     committed = _value("committed")
 
-    def each(what: str, text: "object") -> tuple[str, ...]:
-        return (what, *(text(images) for images in SIZES))  # type: ignore[operator]
+    def each(what: str, text: Callable[[int], str]) -> tuple[str, ...]:
+        return (what, *(text(images) for images in SIZES))
+
+    def of_gallery(what: str, ms: Callable[[float, int], float]) -> tuple[str, ...]:
+        def text(images: int) -> str:
+            own = images / galleries(images)
+            return _ms(ms(own, machines(own)))
+
+        return each(what, text)
 
     return [
         each("codes", lambda n: _bytes(n * _CODE)),
         each("memory of the service", lambda n: _bytes(n * _SERVED)),
         each("lists of `ivf`", lambda n: _bytes(n * _LISTED)),
         each("disk of the gallery", lambda n: _bytes(n * _value("disk"))),
-        each("machines to search", lambda n: f"{machines(n):,}"),
-        each("a fan-out, at most", lambda n: _ms(fan_out_ms(machines(n)))),
-        each("exact search, with it", lambda n: _ms(exact_ms(n, machines(n)))),
-        each("search by `ivf`, with it", lambda n: _ms(ivf_ms(n, machines(n)))),
+        each("galleries", lambda n: f"{galleries(n)}"),
+        each("machines to search", lambda n: f"{galleries(n) * machines(n / galleries(n)):,}"),
+        of_gallery("a fan-out, at most", lambda images, count: fan_out_ms(count)),
+        of_gallery("exact search, with it", exact_ms),
+        of_gallery("search by `ivf`, with it", ivf_ms),
         each("hours to encode, 2 cores", lambda n: _hours(hours_to_encode(n, 2))),
         each("hours, one machine", lambda n: _hours(hours_to_encode(n, _value("cores")))),
         each(f"hours, {saturating} machines", lambda n: _hours(hours_to_encode(n, 1e9))),

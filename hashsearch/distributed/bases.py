@@ -1,6 +1,6 @@
 """Bases whose codes lie in parts on the nodes of a Ray cluster."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class ClusterBases:
 
     @property
     def kinds(self) -> Collection[str]:
-        return _KINDS
+        return DEFAULT_KIND, "ivf"
 
     def segment(self, ids: NDArray[np.int64], blocks: Mapping[str, Sequence[Block]]) -> Segment:
         """The base of these rows. Raises ClusterError if its codes cannot be loaded."""
@@ -64,28 +64,15 @@ class ClusterBases:
         return Segment(ids, columns, indexes)
 
     def of_kind(self, kind: str, base: Segment, stored: Arrays, parameters: Parameters) -> Index:
+        assert kind == "ivf", kind  # the exact index is always there
         exact = base.indexes[DEFAULT_METHOD]
         assert isinstance(exact, PartedExactIndex)
-        return _KINDS[kind](exact, stored, parameters)
-
-
-def _exact(exact: PartedExactIndex, stored: Arrays, parameters: Parameters) -> Index:
-    return exact
-
-
-def _ivf(exact: PartedExactIndex, stored: Arrays, parameters: Parameters) -> Index:
-    nothing: NDArray[Any] = np.empty(0)
-    centroids, lists = stored.get("centroids", nothing), stored.get("lists", nothing)
-    nprobe = parameters.get("nprobe", 0)
-    require_lists(len(exact), centroids, lists, nprobe)
-    lists = np.where(lists < 0, NOT_ASSIGNED, lists).astype(np.uint16)
-    return IvfIndex(PartedLists(exact.replicas, centroids, lists, nprobe), exact)
-
-
-_KINDS: dict[str, Callable[[PartedExactIndex, Arrays, Parameters], Index]] = {
-    DEFAULT_KIND: _exact,
-    "ivf": _ivf,
-}
+        nothing: NDArray[Any] = np.empty(0)
+        centroids, lists = stored.get("centroids", nothing), stored.get("lists", nothing)
+        nprobe = parameters.get("nprobe", 0)
+        require_lists(len(exact), centroids, lists, nprobe)
+        lists = np.where(lists < 0, NOT_ASSIGNED, lists).astype(np.uint16)
+        return IvfIndex(PartedLists(exact.replicas, centroids, lists, nprobe), exact)
 
 
 def _narrow(block: Block) -> Block:

@@ -98,12 +98,22 @@ with cluster():
     searches = [lambda: index.search(codes[:5], 10)] * 2
     loads = [lambda: bases.segment(np.arange(1000), blocks)]
     threads = [Thread(target=ended, args=(work, errors)) for work in searches + loads]
-    actor = index.replicas._of_slice[0][0].actor
-    os.kill(ray.get(actor.__ray_call__.remote(lambda holder: os.getpid())), signal.SIGKILL)
-    time.sleep(3)  # Ray prints nothing of it
+    replica = index.replicas._of_slice[0][0]
+
+    def kill():
+        while replica.actor is None:
+            time.sleep(0.01)
+        process = ray.get(replica.actor.__ray_call__.remote(lambda holder: os.getpid()))
+        os.kill(process, signal.SIGKILL)
+
+    kill()
+    time.sleep(3)  # Ray prints nothing of it; the part is back
     for thread in threads:
         thread.start()
     time.sleep(1)
+    kill()
+    while not replica.is_loading:
+        time.sleep(0.01)
 began = time.monotonic()
 for thread in threads:
     thread.join()

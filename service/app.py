@@ -39,6 +39,8 @@ from service.together import Together
 
 _log = logging.getLogger(__name__)
 
+_BATCHES = 4  # of plain searches that wait for a cluster at a time
+
 # What pages of other origins, if they are allowed, may send and read.
 _CORS: Mapping[str, Any] = {
     "allow_methods": ("GET", "HEAD", "POST", "DELETE"),
@@ -66,7 +68,9 @@ def create_app(
     a broken gallery fails when it starts and not at its first request.
     """
     keys, figures = keys_of(settings), Metrics()
-    engine, lanes = Engine(settings.gallery, figures.count_batch, bases), Lanes(settings)
+    on_cluster = bases is not IN_MEMORY
+    engine = Engine(settings.gallery, figures.count_batch, bases)
+    lanes = Lanes(settings, on_cluster=on_cluster)
     found_duplicates = Duplicates()
 
     app = FastAPIOffline(  # FastAPI that serves the assets of /docs itself, without a CDN
@@ -83,7 +87,9 @@ def create_app(
     app.state.keys = keys
     app.state.engine = engine
     app.state.lanes = lanes
-    app.state.plain = Together(lanes.quick, partial(search_each, engine))
+    app.state.plain = Together(
+        lanes.quick, partial(search_each, engine), _BATCHES if on_cluster else 1
+    )
     app.state.duplicates = found_duplicates
     app.state.labels = LabelCounts()
     app.state.body_memory = BodyMemory(settings)

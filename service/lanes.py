@@ -15,6 +15,7 @@ from service.stages import Stages
 
 T = TypeVar("T")
 
+_WAITING = 16  # threads that wait for the nodes of a cluster
 _MOST_IN_MEMORY = 16  # members of archives that are sent at a time
 
 
@@ -106,12 +107,13 @@ class Lanes:
     and Parquet files, which are read one at a time, and are held in memory until they are sent.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, *, on_cluster: bool = False):
+        """on_cluster: whether searches wait for other machines instead of using cores here."""
         cores = usable_cores()
         self.texts = Lane("texts", 1, settings.queue)
         self.pictures = Lane("pictures", 16, settings.queue)
         self.quick = Lane("quick", 16, settings.queue)
-        self.searches = Lane("searches", cores, settings.queue)
+        self.searches = Lane("searches", _WAITING if on_cluster else cores, settings.queue)
         self.slow = Lane("slow", cores, settings.queue)
         self.files = Lane("files", cores, 2 * settings.queue)
         self.archives = Lane("archives", 1, min(_MOST_IN_MEMORY, settings.queue))

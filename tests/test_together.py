@@ -78,6 +78,29 @@ def test_a_client_that_goes_away_leaves_the_others_their_answers():
     lane.close()
 
 
+def test_several_batches_are_answered_at_a_time_where_they_wait_for_others():
+    lane, began, go_on = Lane("test", 4, 100), threading.Event(), threading.Event()
+
+    def answer(questions):
+        if questions == ["slow"]:
+            began.set()
+            assert go_on.wait(30)
+        return questions
+
+    async def ask():
+        together = Together(lane, answer, at_once=2)
+        slow = asyncio.create_task(together("slow", Stages()))
+        await asyncio.to_thread(began.wait, 30)
+        quick = [await together(number, Stages()) for number in range(3)]
+        assert not slow.done()
+        go_on.set()
+        return quick, await slow, await together("later", Stages())
+
+    assert run_async(ask()) == ([0, 1, 2], "slow", "later")
+    assert lane.size == 0
+    lane.close()
+
+
 def test_a_full_lane_refuses_and_takes_again_what_comes_later():
     lane = Lane("test", 1, 4)
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -28,7 +29,7 @@ from benchmarks.cluster import changed
 from benchmarks.cluster import stored as stored_by_shards
 from hashsearch.distributed.holder import Holder
 from hashsearch.encoder import Encoder
-from hashsearch.errors import ClusterError, CodeShapeError, PartMissing
+from hashsearch.errors import ClusterError, CodeShapeError, PartMissing, ServiceError
 from hashsearch.gallery.shards import sha256_of_file
 from hashsearch.images import encode_png
 from hashsearch.jobs.building import build_index
@@ -384,6 +385,9 @@ def test_a_service_answers_what_one_that_holds_the_codes_answers(cluster, galler
         assert client.delete("/v1/images?id=12&id=77&id=211", headers=headers).status_code == 200
         assert client.post("/v1/images", content=another_png(), headers=headers).status_code == 200
 
+    def nearest(client: TestClient, image: int) -> list[Any]:
+        return client.post("/v1/search?k=5", json={"id": image}).json()["hits"]
+
     with served(gallery.folder, 3, **WITH_KEY) as there:
         with serving(gallery.folder, **WITH_KEY) as here:
             for turn in range(2):
@@ -396,6 +400,13 @@ def test_a_service_answers_what_one_that_holds_the_codes_answers(cluster, galler
                 assert "not served from a cluster; exact and ivf are" in refused[0][2]["detail"]
                 if turn == 0:
                     change(there)
+            # Asked at once, they are answered in batches.
+            with ThreadPoolExecutor(16) as pool:
+                for found, wanted in zip(
+                    *(pool.map(nearest, [one] * 60, range(15, 75)) for one in (there, here)),
+                    strict=True,
+                ):
+                    assert found == wanted
         parts = there.get("/v1/gallery").json()["parts"]
         assert [(one["part"], one["of"], one["images"]) for one in parts] == [
             (1, 3, 96),
@@ -414,13 +425,17 @@ def figures(client: TestClient) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("partial", [False, True])
-def test_a_service_without_a_part_says_so_until_it_is_back(cluster, gallery_folder, partial):
-    with served(gallery_folder, 3, partial=partial) as client:
+def test_a_service_without_a_part_says_so_until_it_is_back(cluster, gallery, partial):
+    build_index(gallery, "ivf")
+    with served(gallery.folder, 3, partial=partial) as client:
         whole = client.post("/v1/search?histogram=1", json={"id": 1}).json()
         assert (whole["partial"], whole["missing_parts"]) == (False, [])
         assert figures(client)["hashsearch_parts_missing"] == 0
         kill(index_of(client), 1)
-        answer = client.post("/v1/search?histogram=1", json={"id": 1})
+        answer, by_lists, compared = (
+            client.post(f"/v1/{path}", json={"id": 1})
+            for path in ("search?histogram=1", "search?index=ivf", "compare")
+        )
         counted = figures(client)
         assert counted["hashsearch_parts"] == counted["hashsearch_replicas"] == 3
         missing = {"part": 2, "of": 3, "first_id": 97, "last_id": 200}
@@ -430,8 +445,12 @@ def test_a_service_without_a_part_says_so_until_it_is_back(cluster, gallery_fold
             assert (found["partial"], found["missing_parts"]) == (True, [missing])
             assert sum(found["histogram"]) == 300 - 104 - 1
             assert all(not 97 <= hit["id"] <= 200 for hit in found["hits"])
-            assert counted["hashsearch_partial_answers_total"] == 1
+            of_lists = by_lists.json()
+            assert (of_lists["index"], of_lists["missing_parts"]) == ("ivf", [missing])
+            assert of_lists["partial"] is compared.json()["partial"] is True
+            assert counted["hashsearch_partial_answers_total"] == 3
         else:
+            assert {by_lists.json()["code"], compared.json()["code"]} == {"part-missing"}
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
             assert answer.json()["code"] == "part-missing"
             assert "part 2 of 3" in answer.json()["detail"]
@@ -606,7 +625,7 @@ def temporary() -> Iterator[Path]:
 @pytest.mark.soak
 @pytest.mark.parametrize("is_own", [False, True])
 def test_a_command_serves_from_a_cluster(cluster, gallery_folder, temporary, is_own):
-    """One that runs, or its own, of which it leaves no files; it ends by SIGTERM."""
+    """One that runs, or its own, of which it leaves no files; it ends by SIGTERM, under load."""
     command = [sys.executable, "-m", "hashsearch.cli", "serve", "--gallery", gallery_folder]
     options = ["--port", "0", "--on", "ray", "--shards", "3"]
     if not is_own:
@@ -625,10 +644,36 @@ def test_a_command_serves_from_a_cluster(cluster, gallery_folder, temporary, is_
             assert ranking.missing == ()
             with hashsearch.open(gallery_folder) as here:
                 assert ranking.hits == [replace(one, path=None) for one in here.search(5, k=20)]
+            answered, over = [0] * 8, []
+
+            def search(number: int) -> None:
+                try:
+                    with hashsearch.Client(address, timeout=20) as client:
+                        while True:
+                            found = client.rank(
+                                1 + number, k=20, radius=200 if number % 2 else None
+                            )
+                            assert found.missing == ()
+                            answered[number] += 1
+                except ServiceError as error:  # from the moment of the stop on
+                    over.append((time.monotonic(), error.code))
+
+            threads = [Thread(target=search, args=(number,), daemon=True) for number in range(8)]
+            for thread in threads:
+                thread.start()
+            until(lambda: min(answered) >= 5)
+            stopped = time.monotonic()
         finally:
             service.terminate()
             _, log = service.communicate(timeout=60)
     assert service.returncode == -signal.SIGTERM, log
+    assert time.monotonic() - stopped < 30
+    for thread in threads:
+        thread.join()
+    assert len(over) == 8
+    assert min(when for when, _ in over) > stopped
+    assert {code for _, code in over} <= {None, "stopping"}
+    assert "Traceback" not in log, log
     assert log.count("its codes were read from the gallery's folder") == 3
     assert list(temporary.glob("hashsearch-*")) == []
 

@@ -103,8 +103,8 @@ class Replicas:
         """The answers of one copy of each slice, by the slice's number.
 
         method: of Holder. arguments: by the slice's number. A copy that fails, or does not answer
-        pings any more, is replaced by the next: however long the calls of many searches take, a
-        copy that works is waited for. Raises PartMissing if a slice has none, unless that may be
+        pings any more, is replaced by the next: a copy that works is waited for, for minutes.
+        Raises PartMissing if a slice has none, unless that may be
         noted, ClusterError if the cluster fails, and RayTaskError as `Question.answers`.
         """
         turn = next(self._turns)

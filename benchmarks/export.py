@@ -68,7 +68,7 @@ def main() -> None:
             ):
                 expected = [gallery.search(code, _K) for code in queries]
                 measure(gallery, server, queries, expected, Path(folder) / "codes.parquet")
-                with running_server(*_SETTINGS) as other:
+                with running_server(*_SETTINGS, like=server) as other:
                     measure_partitions(gallery, server, other, queries, expected)
 
 

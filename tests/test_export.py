@@ -243,9 +243,12 @@ def test_a_file_of_other_codes_or_of_something_else_is_kept_unless_replaced(
         assert rows(path) == held(gallery)
 
 
-@pytest.mark.parametrize(
-    ("to", "error", "message"),
-    [
+def test_what_is_no_target_is_refused(opened, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder.parquet").mkdir()
+    os.mkfifo("pipe.parquet")
+    Path("itself.parquet").symlink_to("itself.parquet")
+    for to, error, message in (
         (
             "codes.csv",
             InvalidQuery,
@@ -268,16 +271,10 @@ def test_a_file_of_other_codes_or_of_something_else_is_kept_unless_replaced(
         ("a\0b.parquet", NotWritable, "is not the path of a file: embedded null"),
         ("a" * 255 + ".parquet", NotWritable, "cannot be written: File name too long"),
         ("a" * 240 + ".parquet", NotWritable, "cannot be written: File name too long"),
-    ],
-)
-def test_what_is_no_target_is_refused(opened, tmp_path, monkeypatch, to, error, message):
-    monkeypatch.chdir(tmp_path)
-    Path("folder.parquet").mkdir()
-    os.mkfifo("pipe.parquet")
-    Path("itself.parquet").symlink_to("itself.parquet")
-    for replaced in (False, True):
-        with pytest.raises(error, match=message):
-            opened.export(to, replace=replaced)
+    ):
+        for replaced in (False, True):
+            with pytest.raises(error, match=message):
+                opened.export(to, replace=replaced)
 
 
 def test_what_is_for_databases_is_refused_for_files(opened, file):

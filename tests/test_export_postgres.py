@@ -14,7 +14,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import hashsearch as hs
 from hashsearch.commands import export as command
 from hashsearch.errors import ArtifactMismatch, ExportError, GalleryReadOnly
 from hashsearch.exports import postgres
@@ -27,7 +26,6 @@ from hashsearch.jobs.reencoding import reencode
 from hashsearch.jobs.removing import remove
 from tests.exports import (
     TABLE,
-    bits,
     documented_sql,
     held,
     picture,
@@ -55,18 +53,6 @@ def test_the_table_holds_the_gallery_and_says_whose_codes_these_are(export, quer
     }
     again = export()
     assert (again.images, again.written, again.removed) == (300, 0, 0)
-
-
-def test_the_nearest_by_pgvector_are_those_of_the_exact_search(export, query, gallery):
-    export()
-    with hs.open(gallery.folder) as opened:
-        for number in (3, 77, 250):
-            found = query(
-                f"SELECT id, (code <~> {bits(gallery, number)})::int AS distance FROM {TABLE} "
-                "ORDER BY distance, id LIMIT 20"
-            )
-            hits = opened.search(gallery.code(number), k=20)
-            assert found == [(hit.id, hit.distance) for hit in hits]
 
 
 class Life:

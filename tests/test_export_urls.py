@@ -40,6 +40,7 @@ def test_only_passwords_are_masked_in_messages():
     url = Url("postgresql://me:one%2Ftwo@10.0.0.15:5432/x?connect_timeout=5")
     shown = url.without_secrets("10.0.0.15, port 5432:\n  one/two is wrong")
     assert shown == "10.0.0.15, port 5432: *** is wrong"
+    assert Url("postgresql://h/x?password=").without_secrets("no such host") == "no such host"
 
 
 @pytest.mark.parametrize(

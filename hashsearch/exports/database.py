@@ -72,7 +72,7 @@ class Url:
         except (psycopg.Error, ValueError) as error:
             raise _unreadable(str(error).partition(': "')[0]) from None
         hidden = {one.keyword.decode() for one in options if one.dispchar}
-        self._secrets = {value for name, value in self.settings.items() if name in hidden}
+        self._secrets = {self.settings[name] for name in hidden} - {""}
         entries = (one for one in query.split("&") if unquote(one.partition("=")[0]) not in hidden)
         name, shown = user.partition(":")[0], "&".join(entries)
         self.shown = f"{scheme}{name}{'@' if name else ''}{rest}{'?' if shown else ''}{shown}"

@@ -68,7 +68,7 @@ class Replicas:
 
     def _load_all(self) -> None:
         """Load every copy, and one of each slice on any node. Raises ClusterError if none does."""
-        loading = list(self._all())
+        loading, missing = list(self._all()), []
         while loading:
             for thread in [self._start_loading(one) for one in loading]:
                 thread.join()

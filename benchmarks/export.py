@@ -93,14 +93,15 @@ def measure(
     file: Path,
 ) -> None:
     """Print rows of the first table, then the second one, for one gallery."""
-    size, url = len(gallery), server.url("with_vector")
+    size, database = len(gallery), server.new_database()
+    url = server.url(database)
 
     def line(what: str, seconds: float, n_bytes: int | None) -> None:
         shown = "" if n_bytes is None else f"{n_bytes / 1e6:,.1f}"
         print(f"| {size:,} | {what} | {seconds:,.1f} | {shown} |", flush=True)
 
     def relation_bytes(what: str) -> int:
-        return int(server.execute(f"SELECT {what}", "with_vector")[0][0])
+        return int(server.execute(f"SELECT {what}", database)[0][0])
 
     seconds = gallery.export(file).seconds
     line("export to Parquet", seconds, file.stat().st_size)
@@ -118,7 +119,7 @@ def measure(
                 results.append(
                     (f"{kind}, {setting} {value}", *_measured(search, queries, expected))
                 )
-        server.execute(f"DROP INDEX {name}", "with_vector")
+        server.execute(f"DROP INDEX {name}", database)
     _print_searches(size, results)
 
 

@@ -46,8 +46,6 @@ class Replicas:
     def __init__(self, slices: Sequence[Slice], copies: int, tally: Tally, *, partial: bool):
         """Load every copy. Raises ClusterError if a slice cannot be loaded anywhere.
 
-        No copy is loaded or looked after any more once the cluster is being left.
-
         copies: of each slice. partial: whether a slice that has no copy is noted, not refused.
         """
         self.slices, self.tally = slices, tally
@@ -104,8 +102,8 @@ class Replicas:
 
         method: of Holder. arguments: by the slice's number. A copy that fails, or does not answer
         pings any more, is replaced by the next: a copy that works is waited for, for minutes.
-        Raises PartMissing if a slice has none, unless that may be
-        noted, ClusterError if the cluster fails, and RayTaskError as `Question.answers`.
+        Raises PartMissing if a slice has none, unless that may be noted, ClusterError if the
+        cluster fails, and RayTaskError as `Question.answers`.
         """
         turn = next(self._turns)
         with calling(), cluster_errors():

@@ -47,8 +47,8 @@ FIGURES = {
     "growth": Figure(
         1.7, "times as many lists to visit for ten times the codes", "the same, of one step only"
     ),
-    "ask_ms": Figure(2.3, "ms to ask one machine of a cluster", _FAN_OUT),
-    "part_ms": Figure(1.7, "ms more for each further machine, at most", _FAN_OUT),
+    "ask_ms": Figure(2.4, "ms to ask one machine of a cluster", _FAN_OUT),
+    "part_ms": Figure(1.8, "ms more for each further machine, at most", _FAN_OUT),
     "cores": Figure(32, "cores of a machine", None),
     "memory": Figure(128e9, "bytes of its memory, of which three quarters are used", None),
     "bandwidth": Figure(150e9, "bytes a second that it reads from memory", None),

@@ -447,7 +447,7 @@ class Gallery:
         """Write id, uri, label, code and key of every image to a Parquet file or to PostgreSQL.
 
         to: a path that ends in .parquet, or a URL such as "postgresql://user@host/database", which
-        should hold no password; docs/export.md describes both. A file is written anew, in one
+        should hold no password; docs/export.md describes both. A file is written whole, in one
         state of the gallery. A table is brought up to date: what was added, changed or removed
         since the last export is written, in transactions of at most 65,536 images. table: its
         name, or schema.name; "hashsearch_images" by default. index: "hnsw" (by default),

@@ -69,7 +69,7 @@ def ray(monkeypatch) -> Iterator[Ray]:
 
 
 def asked(*parts: tuple[Any, ...]) -> tuple[dict[int, Any], list[Any], int]:
-    """What is found, of which copies are told to have failed, and how often others were asked.
+    """What is found, which copies count as failed, and how often others were asked.
 
     parts: what each copy of each part answers.
     """

@@ -64,17 +64,6 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_its_log_repeats_no_st
     program = f"""
 import numpy as np
 from pathlib import Path
-from tests.trainings import (
-    ANEW,
-    CONVOLUTIONAL,
-    DENSE,
-    TRANSFORM,
-    StopAfter,
-    assert_same_weights,
-    rows_of,
-    train,
-    weights_of,
-)
 from training import budget, job, run
 from training.families.dense import DensePreset
 run._CHECKPOINT_EVERY_S = 0.2

@@ -24,13 +24,13 @@ from hashsearch.commands.arguments import (
 )
 from hashsearch.errors import HashSearchError
 
-# Seconds after requests were cut off in which they, and the cluster, end in order.
-_ENDS_S = 1.0
-_CLUSTER_ENDS_S = 30.0
-
 if TYPE_CHECKING:
     from hashsearch.retrieval.bases import Bases
     from service.settings import Settings
+
+# Seconds after requests were cut off in which they, and the cluster, end in order.
+_ENDS_S = 1.0
+_CLUSTER_ENDS_S = 30.0
 
 
 def add(commands: Commands) -> None:

@@ -22,7 +22,7 @@ _LONGEST_S = 300.0  # that a search of a part takes, however busy its node is
 
 # A copy of a slice that was not tried, and its actor; None if there is none.
 Choose = Callable[[int, Sequence[Replica]], tuple[Replica, Any] | None]
-# Is told that a copy failed, with the actor that it had, and whether that is stuck.
+# Notes that a copy failed: the actor that it had, the error, and whether that actor is stuck.
 Failed = Callable[[Replica, Any, Exception, bool], None]
 
 

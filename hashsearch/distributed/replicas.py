@@ -306,7 +306,7 @@ class Replicas:
     def _lose(self, replica: Replica, *, is_silent: bool = False) -> None:
         """Let a copy be made again. is_silent: its node may be at fault.
 
-        A process that goes on after a silence ends then, unless Ray was told to kill it before.
+        A process that goes on after a silence ends then, unless it was killed by Ray before.
         """
         if is_silent:
             replica.failed_on[replica.node] += 1

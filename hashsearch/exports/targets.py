@@ -19,8 +19,7 @@ class ExportOptions:
     """How an export is to be made.
 
     replace: whether a file may be replaced whatever it is. table, index: the table of a database,
-    and the kind of its index; None stands for the usual one. stop: is
-    asked between chunks.
+    and the kind of its index; None stands for the usual one. stop: is asked between chunks.
     """
 
     replace: bool

@@ -131,6 +131,66 @@ def test_a_cluster_is_left_when_no_thread_uses_it_any_more(tmp_path):
     assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr
 
 
+# Send this process a signal while its cluster starts; then kill the raylet of another cluster.
+STOPPED = """
+import os, psutil, signal, sys, time
+from threading import Thread
+from hashsearch.distributed.cluster import cluster, require_node
+from hashsearch.errors import ClusterError
+
+class Stopped(Exception):
+    pass
+
+def stop(number, frame):
+    raise Stopped
+
+def children(name=None):
+    found = psutil.Process().children(recursive=True)
+    return [one for one in found if name is None or one.name() == name]
+
+def stop_at_raylet():
+    while not children("raylet"):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+signal.signal(signal.SIGTERM, stop)
+Thread(target=stop_at_raylet).start()
+try:
+    with cluster(cores=1):
+        sys.exit("the block was entered")
+except Stopped:
+    pass
+assert not (left := children()), left
+os.environ |= {"RAY_health_check_period_ms": "300", "RAY_health_check_failure_threshold": "2"}
+with cluster(cores=1):
+    require_node()
+    (raylet,) = children("raylet")
+    raylet.kill()
+    until = time.monotonic() + 60
+    try:
+        while time.monotonic() < until:
+            require_node()
+            time.sleep(0.1)
+    except ClusterError as error:
+        print(error)
+try:
+    os.kill(os.getpid(), signal.SIGTERM)  # whose handler is in its place again
+except Stopped:
+    print("stopped")
+"""
+
+
+def test_a_signal_at_the_start_stops_all_processes_and_a_lost_node_is_noticed():
+    command = [sys.executable, "-c", STOPPED]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=150)
+    assert done.returncode == 0, done.stderr
+    lost, stopped = done.stdout.splitlines()
+    assert lost.startswith("Ray's process of this machine (raylet) has ended, and ")
+    assert stopped == "stopped"
+    assert "stopping, in some seconds" in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [

@@ -302,6 +302,9 @@ def test_a_part_without_a_copy_is_refused_or_noted_and_comes_back(cluster, codes
                 others = np.concatenate([codes[:2000], codes[4000:]])
                 _, distances = ExactIndex(others).search(codes[:2], 9)
                 assert_array_equal(index.search(codes[:2], 9)[1], distances)
+                alone = subsets.of_mask(np.arange(len(codes)) // 2000 == 1)
+                with pytest.raises(PartMissing, match=sentence):  # nothing would be in the answer
+                    index.search(codes[:2], 9, alone)
             else:
                 with pytest.raises(PartMissing, match=sentence):
                     index.search(codes[:2], 9)

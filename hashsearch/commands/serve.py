@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # Seconds after requests were cut off in which they, and the cluster, end in order.
 _ENDS_S = 1.0
 _CLUSTER_ENDS_S = 30.0
+_LOOK_EVERY_S = 5.0  # at the node of the cluster on which the service runs
 
 
 def add(commands: Commands) -> None:
@@ -158,10 +160,23 @@ def run_service(
     except ValidationError as error:
         raise invalid_setting(error) from None
     with _bases(on, partial=settings.partial) as bases:
-        _run(settings, host, port, bases, _ENDS_S if on is None else _CLUSTER_ENDS_S)
+        if on is None:
+            _run(settings, host, port, bases, _ENDS_S)
+        else:
+            from hashsearch.distributed.cluster import require_node
+
+            _run(settings, host, port, bases, _CLUSTER_ENDS_S, require_node)
 
 
-def _run(settings: "Settings", host: str, port: int, bases: "Bases", ends_s: float) -> None:
+def _run(
+    settings: "Settings",
+    host: str,
+    port: int,
+    bases: "Bases",
+    ends_s: float,
+    require: Callable[[], None] | None = None,
+) -> None:
+    """Serve. require: is called from time to time; the service ends by the error that it raises."""
     import uvicorn
 
     from service.app import create_app
@@ -173,6 +188,7 @@ def _run(settings: "Settings", host: str, port: int, bases: "Bases", ends_s: flo
 
     return_large_blocks()
     failures: list[Exception] = []
+    ended = threading.Event()
 
     def loaded(error: Exception | None) -> None:
         if error is None:  # from now on, searches are answered
@@ -181,17 +197,21 @@ def _run(settings: "Settings", host: str, port: int, bases: "Bases", ends_s: flo
             if not server.should_exit:  # the service may be stopped while it loads
                 print(f"Serving on http://{shown}:{bound_port}/", flush=True)
         else:
-            failures.append(error)
-            server.status, server.should_exit = 1, True
+            end(error)
+
+    def end(error: Exception) -> None:
+        failures.append(error)
+        server.status, server.should_exit = 1, True
+
+    def watch(require: Callable[[], None]) -> None:
+        while not ended.wait(_LOOK_EVERY_S):
+            try:
+                require()
+            except HashSearchError as error:
+                end(error)
 
     app = create_app(settings, loaded, bases)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise HashSearchError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
-    # asyncio sets it of sockets that it opens itself; without it, an answer may wait 40 ms.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener = _listener(host, port)
     bound_port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
@@ -206,10 +226,27 @@ def _run(settings: "Settings", host: str, port: int, bases: "Bases", ends_s: flo
     for sentence in unknown_variables(os.environ):
         logging.getLogger(__name__).warning(sentence)
     server = StoppingServer(config, ends_s)
-    server.run(sockets=[listener])
+    if require is not None:
+        threading.Thread(target=watch, args=(require,), name="watch", daemon=True).start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        ended.set()
     if failures:
-        (failure,) = failures
+        failure = failures[0]
         if isinstance(failure, HashSearchError):
             raise failure
         what = f"{type(failure).__name__}: {failure}"
         raise HashSearchError(f"the gallery cannot be loaded: {what}") from failure
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises HashSearchError if it cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise HashSearchError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+    # asyncio sets it of sockets that it opens itself; without it, an answer may wait 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

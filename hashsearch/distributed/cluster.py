@@ -11,13 +11,15 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from hashsearch.distributed.calls import calls_allowed
+from hashsearch.distributed.calls import calling, calls_allowed
 from hashsearch.errors import ClusterError, MissingPackage
 from hashsearch.extras import missing
 from hashsearch.hardware import usable_cores
@@ -151,23 +153,86 @@ def _connected(address: str, otherwise: str, **options: Any) -> Iterator[None]:
     auto_init_hook.enable_auto_connect = False
     # Otherwise Ray prints among this program's output what became of its processes.
     printing, worker.print_to_stdstream = worker.print_to_stdstream, _note
-    handler = signal.getsignal(signal.SIGTERM)
     try:
-        try:
-            ray.init(address, configure_logging=False, log_to_driver=False, **options)
-        except AuthenticationError as error:
-            raise ClusterError(f"{otherwise}: this machine does not know its token") from error
-        except Exception as error:  # of any class, also Exception itself
-            (first, *_) = str(error).splitlines() or [type(error).__name__]
-            raise ClusterError(f"{otherwise}: {first}") from error
-        finally:
-            if handler is not None and signal.getsignal(signal.SIGTERM) is not handler:
-                signal.signal(signal.SIGTERM, handler)  # Ray has set one that exits
+        with _signals_wait():
+            try:
+                ray.init(address, configure_logging=False, log_to_driver=False, **options)
+            except AuthenticationError as error:
+                raise ClusterError(f"{otherwise}: this machine does not know its token") from error
+            except Exception as error:  # of any class, also Exception itself
+                (first, *_) = str(error).splitlines() or [type(error).__name__]
+                raise ClusterError(f"{otherwise}: {first}") from error
         with calls_allowed():
             yield
     finally:
-        ray.shutdown()
+        with _signals_wait():
+            ray.shutdown()
         worker.print_to_stdstream = printing
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """A signal that stops the process does so at the end of the block, a second one at once.
+
+    Ray's processes would be left behind if it stopped Ray in the middle. Ray also sets a handler
+    of its own when it starts, and removes any when it ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can handle signals
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    came: list[int] = []
+
+    def restore() -> None:
+        for number, handler in before.items():
+            if handler is not None:  # one that Python knows
+                signal.signal(number, handler)
+
+    def act() -> None:
+        while came:
+            signal.raise_signal(came.pop(0))
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            restore()
+            act()
+        _log.warning("stopping, in some seconds: Ray is starting or ending its processes")
+
+    from ray._private import utils
+
+    setting, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _: None
+    for number, handler in before.items():
+        if handler not in (None, signal.SIG_IGN):
+            signal.signal(number, note)
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = setting
+        restore()
+        act()
+
+
+def require_node() -> None:
+    """Raise ClusterError if Ray's processes of this machine have ended: all else goes through them.
+
+    Nothing is known, and nothing raised, while the cluster's first machine does not answer: Ray
+    ends this process if that lasts for a minute.
+    """
+    import ray
+
+    with calling():
+        here = ray.get_runtime_context().get_node_id()
+        try:
+            nodes = ray.nodes()
+        except Exception:  # of any class
+            return
+    if not any(node["Alive"] for node in nodes if node["NodeID"] == here):
+        raise ClusterError(
+            "Ray's process of this machine (raylet) has ended, and the cluster cannot be reached "
+            "without it; start the command again, and before it this machine's node, if the "
+            "cluster is not the command's own"
+        )
 
 
 def _note(data: Mapping[str, Any], ignore_prefix: bool) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import features
@@ -58,6 +58,7 @@ class NodeWorker:
     def __init__(self, model: Model, thumbnails: bool):
         import ray
         import torch
+        from ray._private import worker
 
         from hashsearch.encoder import Encoder
 
@@ -65,7 +66,9 @@ class NodeWorker:
         torch.set_num_threads(1)  # an actor has one core
         torch.backends.cudnn.allow_tf32 = False  # whose products are less exact than float32's
         device = "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
-        with tempfile.TemporaryDirectory() as folder:
+        here: Any = worker._global_node
+        # Within Ray's folder nothing is left behind if this process is killed meanwhile.
+        with tempfile.TemporaryDirectory(dir=here.get_session_dir_path()) as folder:
             for name in (WEIGHTS_FILE, CARD_FILE):
                 (Path(folder) / name).write_bytes(model.files[name])
             self._encoder = Encoder.load(Path(folder), device, model.precision)

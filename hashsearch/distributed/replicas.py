@@ -102,14 +102,21 @@ class Replicas:
 
         method: of Holder. arguments: by the slice's number. A copy that fails, or does not answer
         pings any more, is replaced by the next: a copy that works is waited for, for minutes.
-        Raises PartMissing if a slice has none, unless that may be noted, ClusterError if the
-        cluster fails, and RayTaskError as `Question.answers`.
+        Raises PartMissing if a slice has none, unless that may be noted and another one answers,
+        ClusterError if the cluster fails, and RayTaskError as `Question.answers`.
         """
         turn = next(self._turns)
         with calling(), cluster_errors():
             choose = partial(self._next, turn)
             found = Question(method, arguments, choose, self._failed, self.tally).answers()
-        self._require([number for number in arguments if number not in found])
+        missing = [self.slices[number].part for number in arguments if number not in found]
+        if missing and not (self._partial and found and all(map(note_missing, missing))):
+            part = missing[0]
+            raise PartMissing(
+                f"part {part.number} of {part.of} of the gallery's codes, of the ids from "
+                f"{part.first_id} to {part.last_id}, is on no machine at the moment; try again in "
+                "some seconds"
+            )
         return found
 
     def _next(self, turn: int, number: int, tried: Sequence[Replica]) -> tuple[Replica, Any] | None:
@@ -118,16 +125,6 @@ class Replicas:
             every = [one for one in self._of_slice[number] if one.is_up and one not in tried]
             chosen = in_turn(every, turn)
             return None if chosen is None else (chosen, chosen.actor)
-
-    def _require(self, missing: Sequence[int]) -> None:
-        parts = [self.slices[number].part for number in missing]
-        if parts and not (self._partial and all(note_missing(part) for part in parts)):
-            part = parts[0]
-            raise PartMissing(
-                f"part {part.number} of {part.of} of the gallery's codes, of the ids from "
-                f"{part.first_id} to {part.last_id}, is on no machine at the moment; try again in "
-                "some seconds"
-            )
 
     def put(self, value: Any) -> Any:
         """A reference to a value, by which many calls have it and each node is sent it once.

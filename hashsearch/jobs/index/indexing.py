@@ -110,8 +110,9 @@ def index_sources(
             # A daemon, since it may be walking through a large folder when the job ends.
             Thread(target=_estimate, args=(sources, record), name="estimate", daemon=True).start()
             job = _Job(decider, committer, pool, stop, max_failures, record)
-            job.run(chunks_of_all(catalog, names, taken, retry=retry_failed))
-            job.must_end()
+            if not job.must_end():  # it may take a while until the executor has started
+                job.run(chunks_of_all(catalog, names, taken, retry=retry_failed))
+                job.must_end()
             committer.counts["excluded"] = sum(rest.excluded for rest in taken)
             if job.has_failed_too_often():
                 raise TooManyFailures(

@@ -205,6 +205,19 @@ def test_an_address_without_a_cluster_is_refused_at_once(address, sentence):
     assert str(refused.value).startswith(sentence)
 
 
+def test_a_machine_of_no_cluster_is_told_how_to_name_one(monkeypatch):
+    """The tests' machine may be a node of another program's cluster."""
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ClusterError) as refused, cluster("auto"):
+        pass
+    assert str(refused.value) == (
+        "no Ray cluster runs on this machine that --ray-address auto could find; start one by ray "
+        "start, or name its address: --ray-address host:port"
+    )
+
+
 def test_an_address_goes_with_a_cluster(tmp_path, capsys):
     assert main(["index", "x", "--gallery", str(tmp_path / "g"), "--ray-address", "auto"]) == 1
     assert capsys.readouterr().err == "hashsearch: --ray-address goes with --on ray\n"

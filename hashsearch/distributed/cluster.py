@@ -99,21 +99,35 @@ def _own(cores: int) -> Iterator[None]:
 @contextmanager
 def _running(address: str) -> Iterator[None]:
     """A cluster that runs already."""
+    if address == "auto":
+        address = _found()
     if "://" in address:
         raise ClusterError(
             f"{address} is the address of a Ray client server, and a cluster is named by host:port "
             "of its first machine, on one of its machines"
         )
-    if address != "auto":
-        host, _, port = address.rpartition(":")
-        try:  # Ray itself would try for minutes
-            socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
-        except (OSError, ValueError, OverflowError) as error:
-            raise ClusterError(
-                f"no Ray cluster answers at {address}; its address is host:port ({error})"
-            ) from error
+    host, _, port = address.rpartition(":")
+    try:  # Ray itself would try for minutes
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address}; its address is host:port ({error})"
+        ) from error
     with _settings(_CLOSED), _connected(address, f"the cluster {address} cannot be used"):
         yield
+
+
+def _found() -> str:
+    """The address of the cluster that this machine is a node of."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    try:
+        return canonicalize_bootstrap_address_or_die("auto")
+    except ConnectionError as error:
+        raise ClusterError(
+            "no Ray cluster runs on this machine that --ray-address auto could find; start one by "
+            "ray start, or name its address: --ray-address host:port"
+        ) from error
 
 
 @contextmanager

@@ -218,6 +218,13 @@ def test_a_machine_of_no_cluster_is_told_how_to_name_one(monkeypatch):
     )
 
 
+def test_a_gallery_is_made_only_once_its_cluster_is_reached(image_files, tmp_path, capsys):
+    command = ["index", str(image_files), "--gallery", str(tmp_path / "g"), "--on", "ray"]
+    assert main([*command, "--ray-address", "127.0.0.1:1"]) == 1
+    assert "no Ray cluster answers at 127.0.0.1:1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_address_goes_with_a_cluster(tmp_path, capsys):
     assert main(["index", "x", "--gallery", str(tmp_path / "g"), "--ray-address", "auto"]) == 1
     assert capsys.readouterr().err == "hashsearch: --ray-address goes with --on ray\n"

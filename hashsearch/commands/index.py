@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,7 @@ def _index(options: argparse.Namespace) -> int:
     for source in sources:
         require_images(source)  # before a gallery is created
     with (
+        _cluster(options),  # before a gallery is created, too
         open_gallery(
             options.gallery,
             create=True,
@@ -124,7 +126,6 @@ def _index(options: argparse.Namespace) -> int:
             labels=labels,
             workers=options.workers,
             on=options.on,
-            ray_address=options.ray_address,
             max_failures=options.max_failures,
             retry_failed=options.retry_failed,
             prune=options.prune,
@@ -137,6 +138,15 @@ def _index(options: argparse.Namespace) -> int:
         raise KeyboardInterrupt
     _print_summary(summary, total, options)
     return 0 if total else 1
+
+
+def _cluster(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """Within the block, the command is connected to the cluster that it is to use, if any."""
+    if options.on is None:
+        return nullcontext()
+    from hashsearch.distributed.cluster import cluster
+
+    return cluster(options.ray_address, options.workers)
 
 
 def _print_summary(summary: "IndexSummary", total: int, options: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from hashsearch.distributed.calls import calling, calls_allowed
 from hashsearch.errors import ClusterError, MissingPackage
 from hashsearch.extras import missing
 from hashsearch.hardware import usable_cores
+from hashsearch.progress import progress_report
 
 _log = logging.getLogger(__name__)
 
@@ -168,7 +169,8 @@ def _connected(address: str, otherwise: str, **options: Any) -> Iterator[None]:
     # Otherwise Ray prints among this program's output what became of its processes.
     printing, worker.print_to_stdstream = worker.print_to_stdstream, _note
     try:
-        with _signals_wait():
+        doing = "starting a Ray cluster" if options else f"joining {address}"
+        with _signals_wait(), progress_report(doing):
             try:
                 ray.init(address, configure_logging=False, log_to_driver=False, **options)
             except AuthenticationError as error:

@@ -22,13 +22,15 @@ from hashsearch.commands.output import escaped
 from hashsearch.errors import HashSearchError
 from hashsearch.images import quiet_pillow
 from hashsearch.progress import reports_opened_by
+from hashsearch.stopping import status_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status.
 
     An error is one line on stderr. With --json it is also an object on stdout, with the same
-    sentence as `error`, and as `kind` the name of the error's class.
+    sentence as `error`, and as `kind` the name of the error's class. The status is 130 after
+    Ctrl-C, and 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HashSearchError as error:
         return _fail(str(error), error, as_json)
     except KeyboardInterrupt as error:
-        return _fail(options.when_stopped, error, as_json, 130)
+        return _fail(options.when_stopped, error, as_json, status_of(error))
     except BrokenPipeError:
         # The reader closed the pipe, as `head` does. Python's flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -43,9 +43,9 @@ def build_demo(dataset: str | None, folders: DataFolders) -> tuple[Path, str]:
     )
     with stop_requested() as stop:
         summary = index_sources(gallery, [source], workers=usable_cores(), stop=stop)
-    gallery.close()
-    if summary.stopped:
-        raise KeyboardInterrupt
+        gallery.close()
+        if summary.stopped:
+            raise KeyboardInterrupt
     return folder, dataset
 
 

@@ -2,13 +2,14 @@
 
 import atexit
 import os
-import signal
 import socket
 import sys
 import threading
 from types import FrameType
 
 import uvicorn
+
+from hashsearch.stopping import status_of
 
 
 class StoppingServer(uvicorn.Server):
@@ -30,8 +31,8 @@ class StoppingServer(uvicorn.Server):
         """Serve until the process is stopped. Raises KeyboardInterrupt after Ctrl-C."""
         try:
             super().run(sockets)
-        except KeyboardInterrupt:
-            self.status = 128 + signal.SIGINT
+        except KeyboardInterrupt as interrupt:
+            self.status = status_of(interrupt)
             raise
         finally:
             if _threads_run():

@@ -12,6 +12,7 @@ from hashsearch.cli import _parser, main
 from hashsearch.commands.arguments import Parser
 from hashsearch.errors import HashSearchError
 from hashsearch.models.card import PRETRAINED
+from hashsearch.stopping import Terminated
 from tests.test_cli import error_of, run
 
 
@@ -209,6 +210,7 @@ def test_an_unknown_option_without_a_like_one_is_named_alone(capsys):
             "file-not-found-error",
         ),
         (KeyboardInterrupt(), 130, "stopped", "keyboard-interrupt"),
+        (Terminated(), 143, "stopped", "terminated"),
     ],
 )
 def test_the_kind_of_an_error_is_the_name_of_its_class(error, status, sentence, kind, monkeypatch):

@@ -59,8 +59,8 @@ def _export(options: argparse.Namespace) -> int:
             replace=options.replace,
             stop=stop,
         )
-    if summary.stopped:
-        raise KeyboardInterrupt
+        if summary.stopped:
+            raise KeyboardInterrupt
     if options.json:
         print(json.dumps(asdict(summary) | {"seconds": round(summary.seconds, 2)}))
     else:

@@ -134,8 +134,8 @@ def _index(options: argparse.Namespace) -> int:
             stop=stop,
         )
         total = len(gallery)
-    if summary.stopped:
-        raise KeyboardInterrupt
+        if summary.stopped:
+            raise KeyboardInterrupt
     _print_summary(summary, total, options)
     return 0 if total else 1
 

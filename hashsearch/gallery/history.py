@@ -131,7 +131,7 @@ class JobRecord:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        stopped = self.stopped or kind is KeyboardInterrupt
+        stopped = self.stopped or (kind is not None and issubclass(kind, KeyboardInterrupt))
         state = "stopped" if stopped else "done" if kind is None else "failed"
         # On a full disk or in a deleted gallery, the job's own error is the one to raise.
         with suppress(sqlite3.Error, InvalidGallery):

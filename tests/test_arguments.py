@@ -192,6 +192,14 @@ def test_an_option_cut_short_is_refused_and_the_nearest_is_named(
     assert capsys.readouterr().err.endswith(message)
 
 
+@pytest.mark.parametrize("given", ["remove 7 --gallery g", "remove --gallery=g --id 7"])
+def test_an_argument_named_like_an_option_is_said_to_be_none(given, capsys):
+    with pytest.raises(SystemExit):
+        main(["gallery", *given.split()])
+    sentence = "--gallery is no option here, but an argument: hashsearch gallery remove G\n"
+    assert capsys.readouterr().err.endswith(f"error: {sentence}")
+
+
 def test_an_unknown_option_without_a_like_one_is_named_alone(capsys):
     for given in ("--zzzz", "--zzzz=1"):
         with pytest.raises(SystemExit):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -46,6 +47,11 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # argparse calls it for each command too
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
+        places = {f"--{one.dest}": one.metavar for one in self._get_positional_actions()}
+        for word in takewhile(lambda word: word != "--", args or ()):
+            name = word.partition("=")[0]
+            if name in places and name not in self._option_string_actions:
+                self.error(f"{name} is no option here, but an argument: {self.prog} {places[name]}")
         parsed, unknown = super().parse_known_args(args, namespace)
         for word in unknown:
             name = word.partition("=")[0]

@@ -209,6 +209,17 @@ def test_an_index_can_get_new_lists_while_the_table_is_searched(export, query, g
     assert query(f"SELECT count(*) FROM pg_indexes WHERE tablename = '{TABLE}'") == [(2,)]
 
 
+def test_an_index_of_another_kind_stays_beside_the_new_one(export, query):
+    """Under the names that docs/export.md gives them."""
+    for kind in ("hnsw", "ivfflat", "hnsw"):
+        export(index=kind)
+    kinds = "SELECT indexname, indexdef FROM pg_indexes WHERE indexdef ~ ' USING (hnsw|ivf)'"
+    assert {name: re.findall("USING ([a-z]+)", made) for name, made in query(kinds)} == {
+        f"{TABLE}_code_idx": ["hnsw"],
+        f"{TABLE}_code_idx1": ["ivfflat"],
+    }
+
+
 def test_a_dropped_extension_is_added_again_with_the_index(export, query, gallery):
     export(index="hnsw")
     query("DROP EXTENSION vector CASCADE")

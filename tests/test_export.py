@@ -69,7 +69,7 @@ def test_the_file_holds_the_gallery_and_says_whose_codes_these_are(
     }
     (query,) = re.findall(r"`(SELECT [^`]* FROM parquet_kv_metadata[^`]*)`", DOCS)
     by_duckdb = duckdb.sql(query.replace("codes.parquet", str(file))).fetchall()
-    assert ("hashsearch.fingerprint", gallery.fingerprint) in by_duckdb
+    assert dict(by_duckdb) == {k: v for k, v in entries.items() if k.startswith("hashsearch.")}
     assert [path.name for path in file.parent.iterdir() if path.is_file()] == [file.name]
 
 
@@ -252,14 +252,22 @@ def test_what_is_no_target_is_refused(opened, tmp_path, monkeypatch):
         (
             "codes.csv",
             InvalidQuery,
-            r"goes to FILE\.parquet or postgresql://…; what was given is neither$",
+            r"goes to FILE\.parquet or postgresql://…; 'codes.csv' is neither$",
         ),
-        *(
-            (f"{start}guest:secret@home/x", InvalidQuery, r"neither$")  # and nothing of it is shown
-            for start in ("mysql://", "POSTGRESQL://", "postgresql:", "host=/tmp password=")
+        *(  # nothing that may be a password is shown
+            (f"{start}guest:secret@home/x", InvalidQuery, rf"….*; {shown} is neither$")
+            for start, shown in (
+                ("mysql://", "mysql://…"),
+                ("POSTGRESQL://", "POSTGRESQL://…"),
+                ("a:b://", "what was given"),
+                ("postgresql:", "what was given"),
+                ("host=/tmp password=", "what was given"),
+            )
         ),
+        ("passwords=secret", InvalidQuery, "what was given is neither$"),
         ("", InvalidQuery, "an empty path came"),
         (b"codes.parquet", InvalidQuery, "an object of type bytes came"),
+        ("/proc/codes.parquet", NotWritable, r"codes\.parquet.*: no file can be made in /proc$"),
         ("nowhere/codes.parquet", NotWritable, "nowhere does not exist; the folder of codes"),
         ("folder.parquet", ExportError, "is not a file; the path of a Parquet file is wanted"),
         ("pipe.parquet", ExportError, "is not a file; the path of a Parquet file is wanted"),

@@ -51,6 +51,10 @@ def export_to_parquet(gallery: GalleryFolder, to: str, options: ExportOptions) -
         done = _export(gallery, path, options)
     except BlockingIOError as error:
         raise ExportError(f"another process is exporting to {path}") from error
+    except FileNotFoundError as error:
+        raise NotWritable(
+            f"{path} cannot be written: no file can be made in {path.parent}"
+        ) from error
     except OSError as error:
         raise NotWritable(f"{path} cannot be written: {error.strerror or error}") from error
     chunk, rows = done or (None, 0)

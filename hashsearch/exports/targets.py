@@ -1,5 +1,6 @@
 """Exports: what they are asked for, what they did, and the table of their targets."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -111,9 +112,15 @@ def target_of(to: str) -> Target:
     """The target that a text names. Raises InvalidQuery if there is none."""
     target = next((target for target in TARGETS if target.matches(to)), None)
     if target is None:
-        # It is not shown, since a password may be anywhere in it.
-        raise InvalidQuery(f"an export goes to {FORMS}; what was given is neither", "to")
+        raise InvalidQuery(f"an export goes to {FORMS}; {_shown(to)} is neither", "to")
     return target
+
+
+def _shown(to: str) -> str:
+    """What a message shows of a text that names no target, since a password may be in it."""
+    if scheme := re.match(r"[a-z][a-z0-9+.-]*://", to, re.IGNORECASE):
+        return f"{scheme[0]}…"
+    return "what was given" if re.search("[:@=?]", to) else repr(to)
 
 
 def export_to(gallery: "GalleryFolder", to: str, options: ExportOptions) -> ExportSummary:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from hashsearch.gallery.catalog import Catalog, at_or_below
+from hashsearch.gallery.catalog import Catalog
+from hashsearch.gallery.catalog_places import at_or_below
 from hashsearch.retrieval.filters import Filter, FilteredRows
 from service.lanes import Lanes
 from service.settings import Settings

@@ -175,3 +175,13 @@ class CatalogFile:
             self.require_in_place()
             self._close()
             self._open()
+
+
+def parts(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
+    """Cut values into parts within SQLite's limit of bound parameters (999 in old builds)."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hashsearch.gallery.catalog import FOLLOWED_SINCE, marks, parts
+from hashsearch.gallery.catalog import FOLLOWED_SINCE
+from hashsearch.gallery.catalog_file import marks, parts
 from hashsearch.gallery.records import Failure, FoundPlace, NewImage
 from hashsearch.sources.base import split_uri
 from hashsearch.sources.folder import folder_label, printable

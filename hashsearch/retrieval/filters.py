@@ -7,7 +7,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from hashsearch.gallery.catalog import Catalog, at_or_below
+from hashsearch.gallery.catalog import Catalog
+from hashsearch.gallery.catalog_places import at_or_below
 from hashsearch.search import NO_POSITION
 from hashsearch.search.live import Live, Segment
 from hashsearch.search.subset import Subset, common, of_mask, of_positions

@@ -27,7 +27,9 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
+from hashsearch import pages
 from hashsearch.closeness import Closeness
+from hashsearch.evaluation import report as evaluation_report
 from hashsearch.gallery.changes import Selection
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.images import from_pixels
@@ -45,7 +47,7 @@ from hashsearch.sources.samples import Samples
 from service.app import create_app
 from service.settings import Settings
 from tests.trainings import train
-from training import job
+from training import job, training_report
 from training.families.dense import DensePreset
 
 T = TypeVar("T")
@@ -99,6 +101,22 @@ def workers_that_start_at_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "get_context", lambda _: forking)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plots_left_out() -> Iterator[None]:
+    """Reports have blank plots, as drawing one takes longer than a tiny training."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (training_report, evaluation_report):
+            patch.setattr(module, "svg", lambda figure: pages.data_uri("image/svg+xml", b"<svg/>"))
+        yield
+
+
+@pytest.fixture
+def plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have their plots."""
+    for module in (training_report, evaluation_report):
+        monkeypatch.setattr(module, "svg", pages.svg)
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,7 @@ def test_the_bundled_models_words_hold_for_photographs():
     assert set(words["unlike"]) == {"far"}
 
 
-def test_a_training_writes_closeness_and_its_curves(tiny_images, tmp_path, monkeypatch):
+def test_a_training_writes_closeness_and_its_curves(tiny_images, plots, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "NEEDED", 30)
     monkeypatch.setattr(closeness, "UNLIKE", 100)
     card = train(tiny_images, tmp_path / "model", LinearPreset(28))

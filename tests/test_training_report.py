@@ -32,7 +32,7 @@ def question(tiny_images) -> Question:
 @pytest.mark.parametrize(
     "preset", [DENSE, CONVOLUTIONAL, LinearPreset(28)], ids=["dense", "convolutional", "linear"]
 )
-def test_a_report_stands_in_the_models_folder(tiny_images, question, tmp_path, preset):
+def test_a_report_stands_in_the_models_folder(tiny_images, question, plots, tmp_path, preset):
     card = train(tiny_images, tmp_path / "model", preset, questions=[question])
     report = tmp_path / "model" / "report"
     page = (report / "report.html").read_text()
@@ -74,7 +74,7 @@ def test_a_report_of_images_trained_on_does_not_call_them_held_out(tiny_images, 
     assert "held out of" not in page
 
 
-def test_the_correlation_of_bits_stands_beside_what_chance_gives(tiny_images, tmp_path):
+def test_the_correlation_of_bits_stands_beside_what_chance_gives(tiny_images, plots, tmp_path):
     """Of 20 pictures, independent bits have 0.18."""
     train(tiny_images[:200], tmp_path / "model", LinearPreset(28))
     page = (tmp_path / "model/report/report.html").read_text()

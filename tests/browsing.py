@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.forked import COMMAND, Forked
 
 # The shell draws no window of its own, which takes a quarter of the time.
 _NAMES = (
@@ -79,9 +80,8 @@ def until_true(page: Page, script: str, argument: Any = None) -> None:
 @contextmanager
 def server_of(gallery: Path, *arguments: str, **environment: str):
     """Run a server process; yields its address."""
-    command = Path(sys.executable).with_name("hashsearch")
-    with subprocess.Popen(
-        [command, "serve", "--gallery", gallery, "--port", "0", *arguments],
+    with Forked(
+        [COMMAND, "serve", "--gallery", gallery, "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

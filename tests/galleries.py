@@ -15,6 +15,7 @@ from hashsearch.gallery.records import ImageRecord
 from hashsearch.images import encode_png
 from hashsearch.jobs.index.indexing import IndexSummary, index_sources
 from hashsearch.sources.folder import Folder
+from tests import forked
 
 
 def run(*arguments: object) -> int:
@@ -73,11 +74,7 @@ def damage(path: Path) -> None:
 def run_killed(job: str, subject: object, gallery: GalleryFolder, *point: str) -> None:
     """Run a job in a process that kills itself with SIGKILL at a point of the job."""
     runner = Path(__file__).with_name("kill_at.py")
-    done = subprocess.run(
-        [sys.executable, runner, job, str(subject), gallery.folder, *point],
-        capture_output=True,
-        text=True,
-    )
+    done = forked.run([sys.executable, runner, job, str(subject), gallery.folder, *point])
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 

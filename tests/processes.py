@@ -4,7 +4,6 @@ import http.client
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +15,8 @@ import psutil
 
 from service.lanes import Lanes
 from service.settings import Settings
+from tests.forked import COMMAND, Forked
 
-_COMMAND = Path(sys.executable).with_name("hashsearch")
 _START_S, _STOP_S = 120, 30
 # The most threads that a service starts for requests.
 LANE_THREADS = sum(lane.threads for lane in Lanes(Settings(gallery=Path())).all())
@@ -74,8 +73,8 @@ def serving_process(gallery: Path, log: Path, **settings: Any) -> Iterator[Serve
     """
     variables = {f"HASHSEARCH_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as messages:
-        process = subprocess.Popen(
-            [_COMMAND, "serve", "--gallery", gallery, "--port", "0"],
+        process = Forked(
+            [COMMAND, "serve", "--gallery", gallery, "--port", "0"],
             stdout=messages,
             stderr=subprocess.STDOUT,
             env={**os.environ, **variables},

@@ -22,9 +22,9 @@ import hashsearch as hs
 from hashsearch.cli import main
 from hashsearch.closeness import MEANINGS
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from tests import forked
+from tests.forked import COMMAND, Forked
 from tests.test_images import png_header
-
-COMMAND = Path(sys.executable).with_name("hashsearch")
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
@@ -40,13 +40,7 @@ def run(*arguments) -> subprocess.CompletedProcess:
 
 def run_process(*arguments) -> subprocess.CompletedProcess:
     """Run a command as a user does."""
-    return subprocess.run(
-        [COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        timeout=300,
-    )
+    return forked.run([COMMAND, *map(str, arguments)], errors="surrogateescape")
 
 
 def error_of(done: subprocess.CompletedProcess) -> str:
@@ -516,7 +510,7 @@ def test_an_image_of_100_megapixels_is_never_decoded(gallery_folder, tmp_path):
 @contextlib.contextmanager
 def service(gallery: Path, **environment):
     """Run `hashsearch serve` on a free port; yields the process and its port."""
-    with subprocess.Popen(
+    with Forked(
         [COMMAND, "serve", "--port", "0", *(["--gallery", gallery] if gallery else [])],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

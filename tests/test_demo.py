@@ -1,8 +1,6 @@
 """The demonstration: the choice of data, the gallery and the printed search."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,8 @@ import pytest
 from hashsearch import demo
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.sources import DataFolders, datasets, samples
+from tests import forked
+from tests.forked import COMMAND
 
 
 @pytest.fixture
@@ -85,15 +85,9 @@ def test_a_folder_with_the_name_of_a_data_set_is_not_used_instead_of_it(
 
 def test_the_demonstration_runs_without_data_and_cache(tmp_path):
     """The command itself, with no data folder and an empty cache."""
-    command = Path(sys.executable).with_name("hashsearch")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     environment.pop("HASHSEARCH_DATA", None)
-    done = subprocess.run(
-        [command, "demo", "--no-serve", "--dataset", "samples"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    done = forked.run([COMMAND, "demo", "--no-serve", "--dataset", "samples"], env=environment)
     assert done.returncode == 0, done.stderr
     found = rows_of(done.stdout)
     # Neighbours are crops of the same photograph far more often than by chance, 1 in 14.

@@ -26,6 +26,7 @@ from hashsearch.cli import main
 from hashsearch.encoder import Encoder
 from hashsearch.images import decode, from_picture
 from hashsearch.inputs import image_file
+from tests import forked
 from tests.conftest import KEY, WITH_KEY, listening
 
 ROOT = Path(__file__).parents[1]
@@ -543,14 +544,11 @@ def test_another_gallery_than_the_one_that_was_asked_for_is_refused(gallery, arg
 
 def run_script(text: str, folder: Path, on_stdin: bool = False) -> subprocess.CompletedProcess:
     (folder / "script.py").write_text(text)
+    given = {"cwd": folder, "env": {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}}
+    if not on_stdin:
+        return forked.run([sys.executable, "script.py"], **given)
     return subprocess.run(
-        [sys.executable, "-" if on_stdin else "script.py"],
-        input=text if on_stdin else None,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        timeout=120,
+        [sys.executable, "-"], input=text, capture_output=True, text=True, timeout=120, **given
     )
 
 

@@ -16,7 +16,8 @@ from PIL import Image
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.gallery.history import last_job
 from hashsearch.images import encode_png
-from tests.galleries import content, index
+from tests.forked import Forked
+from tests.galleries import content, index, run_killed
 
 
 @pytest.fixture
@@ -40,13 +41,7 @@ def test_a_job_killed_at_any_point_of_a_commit_is_completed(
     point, gallery, image_files, gallery_folder
 ):
     """The job is killed while it commits the second shard."""
-    runner = Path(__file__).with_name("kill_at.py")
-    done = subprocess.run(
-        [sys.executable, runner, "index", image_files, gallery.folder, *POINTS[point], "2"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    run_killed("index", image_files, gallery, *POINTS[point], "2")
     survived = 180 if point == "after the commit" else 90
     assert gallery.catalog.count() == survived
     unbroken = GalleryFolder(gallery_folder)
@@ -73,7 +68,7 @@ def start_index(source: Path, gallery: Path, model: Path) -> subprocess.Popen:
     )
     runner = gallery.parent / "runner.py"
     runner.write_text(script)
-    return subprocess.Popen(
+    return Forked(
         [sys.executable, runner, "index", source, "--gallery", gallery, "--model", model],
         stderr=subprocess.PIPE,
         text=True,

@@ -27,6 +27,7 @@ from service.schemas.problem import Problem
 from service.settings import Settings, unknown_variables
 from tests import tables
 from tests.conftest import open_searcher
+from tests.forked import Forked
 
 # Loading waits for a line on stdin; it fails, or never ends, if the line says so.
 SLOW = """
@@ -60,14 +61,17 @@ SECRET = "hs-5318008531"
 
 
 class Service:
-    """A process that serves a gallery."""
+    """A process that serves a gallery. fresh: whether Python starts and ends as for users."""
 
-    def __init__(self, gallery: Path, *, loads_slowly: bool = False, **environment: str):
+    def __init__(
+        self, gallery: Path, *, loads_slowly: bool = False, fresh: bool = False, **environment: str
+    ):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         program = SLOW if loads_slowly else PLAIN
+        start = subprocess.Popen if fresh else Forked
         arguments = ["serve", "--gallery", gallery, "--port", str(self.port)]
-        self.process = subprocess.Popen(
+        self.process = start(
             [sys.executable, "-c", program, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -215,7 +219,8 @@ def test_a_gallery_that_cannot_be_loaded_ends_the_process_with_one_sentence(fold
     # A file that is too short is found when the gallery is loaded, not when it is opened.
     (codes,) = (folder / "shards").rglob("codes.npy")
     os.truncate(codes, 1000)
-    with service(folder) as damaged, service(folder, loads_slowly=True) as failing:
+    slow = {"loads_slowly": True, "fresh": True}
+    with service(folder) as damaged, service(folder, **slow) as failing:
         failing.load("fail")
         sentences = []
         for running in (damaged, failing):
@@ -289,7 +294,7 @@ def test_a_stop_does_not_wait_for_a_gallery_that_loads_and_a_second_one_ends_at_
 def test_ctrl_c_while_the_gallery_loads_ends_the_service_quietly(folder, loads):
     """loads: whether the gallery is loaded before the time of the stop is over."""
     wait = {"HASHSEARCH_STOP_TIMEOUT_S": "30" if loads else "1"}
-    with service(folder, loads_slowly=True, **wait) as running:
+    with service(folder, loads_slowly=True, fresh=not loads, **wait) as running:
         running.wait_until_alive()
         if not loads:  # Python must not end while the thread is within C++ code
             running.load("endless")

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from importlib import resources
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -26,11 +25,10 @@ from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
 from tests.browsing import server_of, until_true, watched_page
 from tests.conftest import CLOSENESS, listening
+from tests.forked import COMMAND, Forked
 from tests.reverse_proxy import reverse_proxy
 
 pytestmark = pytest.mark.browser
-
-COMMAND = Path(sys.executable).with_name("hashsearch")
 
 
 @pytest.fixture(scope="module")
@@ -1404,7 +1402,7 @@ def test_the_progress_of_a_job_is_shown_until_it_is_done(page, gallery, image_fi
     command = (COMMAND, "index", tmp_path / "more", "--gallery", gallery.folder, "--workers", "1")
     with (
         listening(gallery.folder) as address,
-        subprocess.Popen(command, stderr=subprocess.DEVNULL) as job,
+        Forked(command, stderr=subprocess.DEVNULL) as job,
     ):
         try:
             page.wait_for_timeout(100)

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 import tarfile
 from itertools import takewhile
 from pathlib import Path
@@ -18,9 +17,9 @@ import yaml
 from hashsearch.cli import _parser, main
 from service.settings import Settings
 from tests.conftest import part_of_cifar10
+from tests.forked import COMMAND, Forked
 
 ROOT = Path(__file__).parents[1]
-COMMAND = Path(sys.executable).with_name("hashsearch")
 
 
 def consoles(document: str) -> list[list[str]]:
@@ -172,7 +171,7 @@ def test_the_readmes_python_is_the_guides_first_example():
 
 
 def start_server(words: list[str]) -> subprocess.Popen:
-    server = subprocess.Popen(
+    server = Forked(
         [COMMAND, *(word for word in words[1:] if word != "&")], stdout=subprocess.PIPE, text=True
     )
     assert server.stdout.readline().startswith("Serving on http://127.0.0.1:")

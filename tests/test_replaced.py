@@ -21,6 +21,7 @@ from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.inputs import tiny_image
 from hashsearch.retrieval import live_searcher
 from service import engine
+from tests import forked
 from tests.conftest import serving
 from tests.galleries import ids, index, run
 from tests.test_cli import service
@@ -249,7 +250,7 @@ def test_a_program_that_reads_does_no_harm_to_a_backup_that_is_copied_over_its_g
         add = "import sys, hashsearch as hs; hs.open(sys.argv[1]).add(sys.argv[2])"
         (tmp_path / "rocket.jpg").write_bytes(photograph)
         arguments = [sys.executable, "-c", add, folder, tmp_path / "rocket.jpg"]
-        subprocess.run(arguments, check=True)
+        assert forked.run(arguments).returncode == 0
         assert len(reader) == 301
         for end in ("-wal", "-shm"):
             assert (folder / f"catalog.sqlite{end}").stat().st_size

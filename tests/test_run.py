@@ -1,7 +1,6 @@
 """A training that stops anywhere ends as one that never stopped."""
 
 import os
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -13,6 +12,7 @@ import torch
 from hashsearch.errors import TrainingError
 from hashsearch.models.storage import read_model
 from hashsearch.models.transform import TransformAutoencoder
+from tests.forked import Forked
 from tests.trainings import (
     ANEW,
     CONVOLUTIONAL,
@@ -71,8 +71,7 @@ run._LOG_ROWS = 4000
 job.train("t", {preset!r}, np.load("images.npy"), Path("model"),
     data="tests", seed=3, device="cpu", resume=True)
 """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    killed = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment)
+    killed = Forked([sys.executable, "-c", program], cwd=tmp_path)
     checkpoint = tmp_path / "model.training" / "checkpoint.pt"
     try:
         deadline = time.monotonic() + 60

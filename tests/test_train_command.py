@@ -8,7 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from tests.test_cli import COMMAND, error_of, run
+from tests.forked import COMMAND, Forked
+from tests.test_cli import error_of, run
 
 
 def test_training_on_a_test_split_is_refused(tmp_path):
@@ -33,7 +34,7 @@ def test_an_interrupted_training_stops_at_a_checkpoint_and_says_how_to_go_on(tmp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     command = [COMMAND, "train", "dense256-quick", "--data", "samples", "--out", tmp_path / "m"]
     checkpoint = tmp_path / "m.training" / "checkpoint.pt"
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as job:
+    with Forked(command, stderr=subprocess.PIPE, text=True) as job:
         deadline = time.monotonic() + 120
         while not checkpoint.exists() and job.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -26,7 +26,7 @@ from tests.trainings import (
     train,
     weights_of,
 )
-from training import job, run
+from training import job, run, targets
 from training.augment import Views
 from training.data import fit_standardization
 from training.families import PRESETS
@@ -40,8 +40,16 @@ from training.run import PORTABLE
 from training.sharpen import choose_code, features_of
 from training.targets import DIRECTIONS, FILE, read_targets, write_targets
 
-TEACHER = TeacherPreset(width=2, embedding=16, steps=12, batch=32)
+TEACHER = TeacherPreset(width=2, embedding=16, steps=12, batch=16)
 STUDENT = replace(CONVOLUTIONAL, steps=8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_crops():
+    """Of each image, for its target."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(targets, "CROPS", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +70,10 @@ def test_a_teacher_leaves_its_weights_targets_report_and_where_to_go_on(teacher,
     model, card = load_saved(teacher, {Teacher.kind: Teacher})
     assert (card.kind, card.architecture, card.bits) == ("teacher", {"width": 2}, 0)
     assert card.training["steps"] == {"views": 12}
-    targets = read_targets(teacher)
-    assert targets.rows.dtype == np.int8
-    assert targets.rows.shape == (len(tiny_images), DIRECTIONS)  # of those held out too
-    assert targets.known(tiny_images).all()
+    made = read_targets(teacher)
+    assert made.rows.dtype == np.int8
+    assert made.rows.shape == (len(tiny_images), DIRECTIONS)  # of those held out too
+    assert made.known(tiny_images).all()
     assert (teacher / "report" / "report.html").exists()
     tensors, about = read_portable(teacher / PORTABLE)
     assert about["step"] == 9  # before the last quarter
@@ -120,8 +128,8 @@ def test_a_resumed_teacher_ends_as_an_unbroken_one(unbroken, tiny_images, tmp_pa
     for folder in (whole, tmp_path / "broken"):
         _, about = read_portable(folder / PORTABLE)
         assert about["step"] == 9
-    targets = [load_file(folder / FILE) for folder in (whole, tmp_path / "broken")]
-    assert_array_equal(targets[0]["targets"], targets[1]["targets"])
+    made = [load_file(folder / FILE) for folder in (whole, tmp_path / "broken")]
+    assert_array_equal(made[0]["targets"], made[1]["targets"])
 
 
 @pytest.fixture(scope="module")
@@ -396,7 +404,7 @@ def test_a_student_comes_to_find_alike_what_the_targets_say(teacher, tiny_images
     write_targets(own / FILE, tiny_images, rows)
     labels = np.where(light, "light", "dark")
     question = Question("shade", tiny_images[60:], labels[60:], tiny_images[:60], labels[:60])
-    preset = replace(STUDENT, steps=90, views=Views(jitter=0.0, grey=0.0))
+    preset = replace(STUDENT, steps=30, views=Views(jitter=0.0, grey=0.0))
     alone, taught = (
         train(tiny_images, tmp_path / name, preset, questions=[question], **options).metrics
         for name, options in (("alone", {}), ("taught", {"teacher": own}))
@@ -418,7 +426,8 @@ def test_images_without_a_target_are_counted_and_left_out(teacher, tiny_images, 
 
 def test_own_bits_are_kept_where_neighbours_by_them_are_more_alike(teacher, tiny_images):
     """Of a model whose code has one bit that the targets tell, and whose head has none."""
-    targets = read_targets(teacher)
+    told = read_targets(teacher)
+    torch.manual_seed(5)
     model = STUDENT.build()
     fit_standardization(model, tiny_images)
     with torch.no_grad():
@@ -426,12 +435,12 @@ def test_own_bits_are_kept_where_neighbours_by_them_are_more_alike(teacher, tiny
             model.head(model.features(model.standardize(torch.from_numpy(tiny_images))))
     model.eval()
     features = features_of(model, tiny_images).detach()
-    wanted = targets.of(tiny_images, "cpu")
+    wanted = told.of(tiny_images, "cpu")
     fitted = np.linalg.lstsq(features - features.mean(dim=0), wanted, rcond=1e-4)[0].T
     kept = []
     for weight in (torch.as_tensor(fitted), torch.randn(fitted.shape)):
         model.code[0].weight.data.copy_(weight.repeat(2, 1)[: len(model.code[0].weight)])
-        kept.append(choose_code(model, tiny_images[:250], 8.0, targets, tiny_images[250:]))
+        kept.append(choose_code(model, tiny_images[:250], 8.0, told, tiny_images[250:]))
     assert kept == [True, False]
 
 

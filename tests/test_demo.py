@@ -1,6 +1,7 @@
 """The demonstration: the choice of data, the gallery and the printed search."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from hashsearch import demo
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.sources import DataFolders, datasets, samples
 from tests import forked
-from tests.forked import COMMAND
 
 
 @pytest.fixture
@@ -84,10 +84,16 @@ def test_a_folder_with_the_name_of_a_data_set_is_not_used_instead_of_it(
 
 
 def test_the_demonstration_runs_without_data_and_cache(tmp_path):
-    """The command itself, with no data folder and an empty cache."""
+    """The command itself, with no data folder and an empty cache, and fewer crops too."""
+    program = (
+        "import sys; from hashsearch.cli import main; from hashsearch.sources import samples\n"
+        f"samples.CROPS |= {samples.CROPS}\n"
+        "sys.exit(main())"
+    )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     environment.pop("HASHSEARCH_DATA", None)
-    done = forked.run([COMMAND, "demo", "--no-serve", "--dataset", "samples"], env=environment)
+    arguments = ["demo", "--no-serve", "--dataset", "samples"]
+    done = forked.run([sys.executable, "-c", program, *arguments], env=environment)
     assert done.returncode == 0, done.stderr
     found = rows_of(done.stdout)
     # Neighbours are crops of the same photograph far more often than by chance, 1 in 14.

@@ -29,10 +29,12 @@ def test_a_training_from_what_is_no_model_for_it_is_refused_at_once(model_folder
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_training_stops_at_a_checkpoint_and_says_how_to_go_on(tmp_path, monkeypatch):
+def test_an_interrupted_training_stops_at_a_checkpoint_and_says_how_to_go_on(
+    image_files, tmp_path, tmp_path_factory, monkeypatch
+):
     monkeypatch.delenv("HASHSEARCH_DATA", raising=False)  # nothing to be measured on
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    command = [COMMAND, "train", "dense256-quick", "--data", "samples", "--out", tmp_path / "m"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    command = [COMMAND, "train", "dense256-quick", "--data", image_files, "--out", tmp_path / "m"]
     checkpoint = tmp_path / "m.training" / "checkpoint.pt"
     with Forked(command, stderr=subprocess.PIPE, text=True) as job:
         deadline = time.monotonic() + 120

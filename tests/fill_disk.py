@@ -11,13 +11,14 @@ of images after each failure, and a digest of the final content.
 import errno
 import hashlib
 import json
+import multiprocessing
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 from hashsearch.gallery.gallery_folder import GalleryFolder
-from hashsearch.jobs.index import committing, reading
+from hashsearch.jobs.index import committing, reading, workers
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.verifying import verify
 from hashsearch.sources.folder import Folder
@@ -39,6 +40,9 @@ def is_full(error: Exception) -> bool:
 
 
 def main(source: Path, model: Path, folder: Path) -> None:
+    # Worker processes are forked, as dozens of them are needed.
+    multiprocessing.set_forkserver_preload(["hashsearch.jobs.index.prepare"])
+    workers.get_context = lambda _: multiprocessing.get_context("forkserver")
     committing.MAX_ROWS = 60
     reading.CHUNK_IMAGES = 20
     size = sum(path.stat().st_size for path in model.iterdir()) + 512 * 1024

@@ -9,11 +9,13 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
+import psutil
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -25,7 +27,7 @@ from hashsearch.models.card import PRETRAINED
 from hashsearch.sources.folder import Folder
 from tests.browsing import server_of, until_true, watched_page
 from tests.conftest import CLOSENESS, listening
-from tests.forked import COMMAND, Forked
+from tests.forked import Forked
 from tests.reverse_proxy import reverse_proxy
 
 pytestmark = pytest.mark.browser
@@ -1395,20 +1397,34 @@ def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, addr
     expect(main.get_by_role("heading", name="Labels")).to_be_visible()
 
 
+# Indexes, and stops before the first commit until it is told to go on.
+STOPPING = """
+import os, signal, sys
+from hashsearch.gallery.gallery_folder import GalleryFolder
+commit = GalleryFolder.commit
+def stop_and_commit(*given):
+    GalleryFolder.commit = commit
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return commit(*given)
+GalleryFolder.commit = stop_and_commit
+from hashsearch.cli import main
+sys.exit(main())
+"""
+
+
 def test_the_progress_of_a_job_is_shown_until_it_is_done(page, gallery, image_files, tmp_path):
     shutil.copytree(image_files, tmp_path / "more")
     for path in (tmp_path / "more").rglob("*.*"):
         path.write_bytes(path.read_bytes() + b"of another file")
-    command = (COMMAND, "index", tmp_path / "more", "--gallery", gallery.folder, "--workers", "1")
+    command = (sys.executable, "-c", STOPPING, "index", tmp_path / "more", "--workers", "1")
     with (
         listening(gallery.folder) as address,
-        Forked(command, stderr=subprocess.DEVNULL) as job,
+        Forked([*command, "--gallery", gallery.folder], stderr=subprocess.DEVNULL) as job,
     ):
         try:
-            page.wait_for_timeout(100)
-            while (httpx2.get(f"{address}/v1/gallery").json()["job"] or {})["state"] != "running":
+            while psutil.Process(job.pid).status() != psutil.STATUS_STOPPED:
+                assert job.poll() is None
                 page.wait_for_timeout(20)
-            job.send_signal(signal.SIGSTOP)
             page.goto(f"{address}/?view=gallery")
             newest = page.locator(".card", has_text="Newest job")
             expect(newest).to_contain_text("index: at work")

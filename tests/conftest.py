@@ -46,6 +46,7 @@ from hashsearch.sources.folder import Folder
 from hashsearch.sources.samples import Samples
 from service.app import create_app
 from service.settings import Settings
+from tests import forked
 from tests.trainings import train
 from training import job, training_report
 from training.families.dense import DensePreset
@@ -96,7 +97,7 @@ def workers_that_start_at_once() -> Iterator[None]:
 
     Those of the commands that tests run in processes of their own start as they do for users.
     """
-    multiprocessing.set_forkserver_preload(["hashsearch.jobs.index.prepare"])
+    multiprocessing.set_forkserver_preload([*forked.PRELOADED])
     forking = multiprocessing.get_context("forkserver")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "get_context", lambda _: forking)

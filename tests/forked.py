@@ -5,34 +5,40 @@ looks like a new process, apart from the modules that are imported already.
 """
 
 import atexit
-import json
 import os
-import socket
+import runpy
+import signal
 import subprocess
 import sys
-from functools import cache
+import threading
+import types
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
-
-from tests import nursery
+from typing import Any, NoReturn
 
 COMMAND = Path(sys.executable).with_name("hashsearch")
-
-
-@cache
-def _control() -> socket.socket:
-    """The socket of this process's nursery, which is started."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        number = theirs.fileno()
-        started = subprocess.Popen(
-            [sys.executable, "-m", "tests.nursery", str(number)],
-            pass_fds=[number],
-            cwd=Path(__file__).parents[1],
-        )
-    atexit.register(started.wait)
-    atexit.register(ours.close)  # before it is waited for
-    return ours
+# What the commands import; tests/conftest.py has it imported by the process that forks.
+PRELOADED = (
+    "hashsearch.commands.console",
+    "hashsearch.commands.evaluate",
+    "hashsearch.commands.index",
+    "hashsearch.evaluation.evaluate",
+    "hashsearch.exports.targets",
+    "hashsearch.jobs.adding",
+    "hashsearch.jobs.building",
+    "hashsearch.jobs.index.prepare",
+    "hashsearch.jobs.reencoding",
+    "hashsearch.jobs.verifying",
+    "hashsearch.open_gallery",
+    "hashsearch.retrieval.searcher",
+    "service.app",
+    "training.job",
+    "uvicorn.main",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvloop",
+)
 
 
 class Forked(subprocess.Popen):
@@ -48,50 +54,30 @@ class Forked(subprocess.Popen):
             del words[0]
         else:
             assert words[0] == str(COMMAND), words
-        asked = {
-            "arguments": words,
-            "environment": dict(os.environ if env is None else env),
-            "folder": os.fspath(cwd or Path.cwd()),
-        }
-        streams = (ends[0], ends[3], ends[5])
-        text = os.memfd_create("asked")
-        os.write(text, json.dumps(asked).encode())
-        os.lseek(text, 0, os.SEEK_SET)
-        self._answers, theirs = socket.socketpair()
-        given = [number if end == -1 else end for number, end in enumerate(streams)]
-        socket.send_fds(_control(), [b"."], [text, *given, theirs.fileno()])
-        theirs.close()
-        os.close(text)
+        streams = [
+            Connection(os.dup(number if end == -1 else end))  # which can be sent
+            for number, end in enumerate((ends[0], ends[3], ends[5]))
+        ]
+        environment = dict(os.environ if env is None else env)
+        self._process = get_context("forkserver").Process(
+            target=_run, args=(words, environment, os.fspath(cwd or Path.cwd()), streams)
+        )
+        self._process.start()
         self._close_pipe_fds(*ends)
-        self.pid, _ = self._answer(0)
-        self._child_created = True
-
-    def _answer(self, flags: int) -> tuple[int, int]:
-        data = self._answers.recv(nursery.ANSWER.size, flags | socket.MSG_WAITALL)
-        assert data, "the nursery has ended"
-        return nursery.ANSWER.unpack(data)
-
-    def _try_wait(self, flags):
-        try:
-            found = self._answer(socket.MSG_DONTWAIT if flags & os.WNOHANG else 0)
-        except BlockingIOError:
-            return 0, 0
-        self._answers.close()
-        return found
+        self.pid, self._child_created = self._process.pid, True
 
     def _internal_poll(self, _deadstate=None):
-        if self.returncode is None and self._waitpid_lock.acquire(False):
-            try:
-                if self.returncode is None:
-                    pid, status = self._try_wait(os.WNOHANG)
-                    if pid:
-                        self._handle_exitstatus(status)
-            finally:
-                self._waitpid_lock.release()
+        self.returncode = self._process.exitcode
+        return self.returncode
+
+    def _wait(self, timeout):
+        self._process.join(timeout)
+        if self._internal_poll() is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
         return self.returncode
 
 
-def run(arguments: list[Any], *, input: str | None = None, **options: Any):
+def run(arguments: Sequence[Any], *, input: str | None = None, **options: Any):
     """`subprocess.run` by `Forked`, with its output as text."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     if input is not None:
@@ -99,3 +85,68 @@ def run(arguments: list[Any], *, input: str | None = None, **options: Any):
     with Forked(arguments, text=True, **options) as process:
         output, errors = process.communicate(input, timeout=300)
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def _run(
+    words: list[str], environment: Mapping[str, str], folder: str, streams: list[Connection]
+) -> NoReturn:
+    """Make this process like a new one, and run a program in it."""
+    for target, stream in enumerate(streams):
+        os.dup2(stream.fileno(), target)
+        stream.close()
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(number, mode, size, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+        for number, mode, size, errors in (
+            (0, "r", -1, "strict"),
+            (1, "w", -1, "strict"),
+            (2, "w", 1, "backslashreplace"),
+        )
+    )
+    _end_after(_program(words))
+
+
+def _program(words: list[str]) -> Callable[[], object]:
+    """What runs the Python program that these arguments of an interpreter name."""
+    path, *rest = words
+    if path == "-m":
+        sys.argv[:] = rest
+        sys.path.insert(0, str(Path.cwd()))
+        return lambda: runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    if path == "-c":
+        source, *rest = rest
+        sys.path.insert(0, "")
+        code = compile(source, "<string>", "exec")
+    else:
+        main.__file__ = os.path.abspath(path)  # noqa: PTH100
+        sys.path.insert(0, str(Path(path).resolve().parent))
+        code = compile(Path(path).read_bytes(), path, "exec")
+    sys.argv[:] = [path, *rest]
+    return lambda: exec(code, vars(main))
+
+
+def _end_after(run: Callable[[], object]) -> NoReturn:
+    """Run a program and end as Python does, but without clearing the modules, which takes long."""
+    status: object = None
+    try:
+        run()
+    except SystemExit as stopped:
+        status = stopped.code
+        if not isinstance(status, int | None):
+            print(status, file=sys.stderr)
+            status = 1
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        status = 1
+        if isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status or 0)

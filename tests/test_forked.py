@@ -54,3 +54,9 @@ def test_a_signal_ends_the_process_that_it_is_sent_to(number):
         assert process.poll() is None
         process.send_signal(number)
         assert process.wait(10) == process.poll() == -number
+
+
+def test_what_commands_import_is_there_already():
+    program = "import sys; print([name for name in sys.argv[1:] if name not in sys.modules])"
+    done = forked.run([sys.executable, "-c", program, *forked.PRELOADED, "torch"])
+    assert done.stdout == "[]\n", done.stderr

@@ -40,7 +40,7 @@ def is_full(error: Exception) -> bool:
 
 
 def main(source: Path, model: Path, folder: Path) -> None:
-    # Worker processes are forked, as dozens of them are needed.
+    # Worker processes are forked, as each run of the job needs another.
     multiprocessing.set_forkserver_preload(["hashsearch.jobs.index.prepare"])
     workers.get_context = lambda _: multiprocessing.get_context("forkserver")
     committing.MAX_ROWS = 60

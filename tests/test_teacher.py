@@ -394,20 +394,28 @@ def test_a_resumed_student_ends_as_an_unbroken_one(unbroken, teacher, tiny_image
     assert_same_weights(whole, tmp_path / "broken")
 
 
-def test_a_student_comes_to_find_alike_what_the_targets_say(teacher, tiny_images, tmp_path):
-    """Targets that tell light images from dark ones, and nothing else."""
-    own = tmp_path / "teacher"
+@pytest.fixture(scope="module")
+def shades(teacher, tiny_images, tmp_path_factory):
+    """A teacher whose targets tell light images from dark ones, and nothing else."""
+    own = tmp_path_factory.mktemp("shades") / "teacher"
     shutil.copytree(teacher, own)
-    light = tiny_images.mean(axis=(1, 2, 3)) > 120
     rows = np.zeros((len(tiny_images), DIRECTIONS), np.int8)
-    rows[:, 0] = np.where(light, 127, -127)
+    rows[:, 0] = np.where(is_light(tiny_images), 127, -127)
     write_targets(own / FILE, tiny_images, rows)
-    labels = np.where(light, "light", "dark")
+    return own
+
+
+def is_light(images):
+    return images.mean(axis=(1, 2, 3)) > 120
+
+
+def test_a_student_comes_to_find_alike_what_the_targets_say(shades, tiny_images, tmp_path):
+    labels = np.where(is_light(tiny_images), "light", "dark")
     question = Question("shade", tiny_images[60:], labels[60:], tiny_images[:60], labels[:60])
     preset = replace(STUDENT, steps=30, views=Views(jitter=0.0, grey=0.0))
     alone, taught = (
         train(tiny_images, tmp_path / name, preset, questions=[question], **options).metrics
-        for name, options in (("alone", {}), ("taught", {"teacher": own}))
+        for name, options in (("alone", {}), ("taught", {"teacher": shades}))
     )
     for what in ("codes", "addresses"):
         name = f"shade_{what}_map_at_240"
@@ -424,10 +432,9 @@ def test_images_without_a_target_are_counted_and_left_out(teacher, tiny_images, 
         train(255 - tiny_images, tmp_path / "none", STUDENT, teacher=teacher)
 
 
-def test_own_bits_are_kept_where_neighbours_by_them_are_more_alike(teacher, tiny_images):
-    """Of a model whose code has one bit that the targets tell, and whose head has none."""
-    told = read_targets(teacher)
-    torch.manual_seed(5)
+def test_own_bits_are_kept_where_neighbours_by_them_are_more_alike(shades, tiny_images):
+    """Of a model whose code has the one bit that targets tell, or none; its head is random."""
+    told = read_targets(shades)
     model = STUDENT.build()
     fit_standardization(model, tiny_images)
     with torch.no_grad():
@@ -438,7 +445,7 @@ def test_own_bits_are_kept_where_neighbours_by_them_are_more_alike(teacher, tiny
     wanted = told.of(tiny_images, "cpu")
     fitted = np.linalg.lstsq(features - features.mean(dim=0), wanted, rcond=1e-4)[0].T
     kept = []
-    for weight in (torch.as_tensor(fitted), torch.randn(fitted.shape)):
+    for weight in (torch.as_tensor(fitted), torch.zeros(fitted.shape)):
         model.code[0].weight.data.copy_(weight.repeat(2, 1)[: len(model.code[0].weight)])
         kept.append(choose_code(model, tiny_images[:250], 8.0, told, tiny_images[250:]))
     assert kept == [True, False]

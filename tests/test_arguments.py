@@ -2,16 +2,19 @@
 
 import argparse
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from hashsearch import cli
+from hashsearch import cli, demo
 from hashsearch.cli import _parser, main
 from hashsearch.commands.arguments import Parser
 from hashsearch.errors import HashSearchError
 from hashsearch.models.card import PRETRAINED
+from hashsearch.open_gallery import Gallery
 from hashsearch.stopping import Terminated
 from tests.test_cli import error_of, run
 
@@ -240,3 +243,27 @@ def test_what_is_no_number_is_named_with_what_is_wanted(text, capsys):
         main(["gallery", "duplicates", "g", f"--radius={text}"])
     message = f"argument --radius: must be a whole number of at least 0; got {text!r}"
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("command", ["demo", "export"])
+def test_the_status_says_which_signal_stopped_a_command(
+    command, number, status, gallery_folder, tmp_path, monkeypatch
+):
+    def stopped(*given, stop, **named):
+        signal.raise_signal(number)
+        assert stop()
+        return SimpleNamespace(stopped=True)
+
+    monkeypatch.setattr(Gallery, "export", stopped)
+    monkeypatch.setattr(demo, "index_sources", stopped)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    arguments = {
+        "demo": ["--no-serve", "--dataset", "samples"],
+        "export": [str(gallery_folder), "--to", str(tmp_path / "codes.parquet")],
+    }
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main([command, *arguments[command]]) == status
+    finally:
+        signal.signal(signal.SIGTERM, before)

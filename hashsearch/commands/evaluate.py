@@ -25,6 +25,7 @@ from hashsearch.commands.output import escaped
 from hashsearch.errors import ArtifactMismatch, EvaluationError, MissingPackage
 from hashsearch.models.card import PRETRAINED, model_name
 from hashsearch.sources import DataFolders, open_source, open_test_split
+from hashsearch.stopping import stop_on_sigterm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,6 +98,7 @@ def add(commands: Commands) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    stop_on_sigterm()
     from hashsearch.evaluation.evaluate import evaluate, numbers_retrieved, require_measurable
     from hashsearch.evaluation.report import Report, require_room, to_text, write_report
     from hashsearch.models.card import require_todays_rules

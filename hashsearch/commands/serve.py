@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hashsearch.commands.arguments import (
@@ -24,6 +23,7 @@ from hashsearch.commands.arguments import (
     positive,
 )
 from hashsearch.errors import HashSearchError
+from hashsearch.stopping import Terminated, stop_on_sigterm
 
 if TYPE_CHECKING:
     from hashsearch.retrieval.bases import Bases
@@ -117,23 +117,17 @@ def _bases(on: OnCluster | None, *, partial: bool) -> "Iterator[Bases]":
         yield ClusterBases(on.parts, on.copies, partial=partial)
 
 
-class _Terminated(BaseException):
-    """SIGTERM came."""
-
-
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
     """SIGTERM ends the block by an exception, and then the process."""
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = signal.getsignal(signal.SIGTERM)
+    stop_on_sigterm()
     try:
         yield
-    except _Terminated:
+    except Terminated:
         signal.signal(signal.SIGTERM, before)
         signal.raise_signal(signal.SIGTERM)
+        raise  # where that has no effect, as in process 1 of a container
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -188,7 +182,6 @@ def _run(
 
     return_large_blocks()
     failures: list[Exception] = []
-    ended = threading.Event()
 
     def loaded(error: Exception | None) -> None:
         if error is None:  # from now on, searches are answered
@@ -202,13 +195,6 @@ def _run(
     def end(error: Exception) -> None:
         failures.append(error)
         server.status, server.should_exit = 1, True
-
-    def watch(require: Callable[[], None]) -> None:
-        while not ended.wait(_LOOK_EVERY_S):
-            try:
-                require()
-            except HashSearchError as error:
-                end(error)
 
     app = create_app(settings, loaded, bases)
     listener = _listener(host, port)
@@ -226,18 +212,36 @@ def _run(
     for sentence in unknown_variables(os.environ):
         logging.getLogger(__name__).warning(sentence)
     server = StoppingServer(config, ends_s)
-    if require is not None:
-        threading.Thread(target=watch, args=(require,), name="watch", daemon=True).start()
-    try:
+    with _watched(require, end):
         server.run(sockets=[listener])
-    finally:
-        ended.set()
     if failures:
         failure = failures[0]
         if isinstance(failure, HashSearchError):
             raise failure
         what = f"{type(failure).__name__}: {failure}"
         raise HashSearchError(f"the gallery cannot be loaded: {what}") from failure
+
+
+@contextmanager
+def _watched(
+    require: Callable[[], None] | None, end: Callable[[Exception], None]
+) -> Iterator[None]:
+    """Within the block, call `require` from time to time, and `end` by the error that it raises."""
+    over = threading.Event()
+
+    def watch(require: Callable[[], None]) -> None:
+        try:
+            while not over.wait(_LOOK_EVERY_S):
+                require()
+        except HashSearchError as error:
+            end(error)
+
+    if require is not None:
+        threading.Thread(target=watch, args=(require,), name="watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _listener(host: str, port: int) -> socket.socket:

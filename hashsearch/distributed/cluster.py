@@ -9,10 +9,9 @@ import secrets
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,7 +50,9 @@ def cluster(address: str | None = None, cores: int | None = None) -> Iterator[No
     """
     if find_spec("ray") is None:
         raise MissingPackage(missing("ray", "Clusters are run by"))
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+    with _signals_wait():
+        import ray
+    if ray.is_initialized():
         _require_connected(address)
         with calls_allowed():
             yield
@@ -104,8 +105,8 @@ def _running(address: str) -> Iterator[None]:
         address = _found()
     if "://" in address:
         raise ClusterError(
-            f"{address} is the address of a Ray client server, and a cluster is named by host:port "
-            "of its first machine, on one of its machines"
+            f"{address} is a URL, as of a Ray client server; a cluster is named by host:port of "
+            "its first machine, on one of its machines"
         )
     host, _, port = address.rpartition(":")
     try:  # Ray itself would try for minutes
@@ -122,6 +123,9 @@ def _found() -> str:
     """The address of the cluster that this machine is a node of."""
     from ray._private.services import canonicalize_bootstrap_address_or_die
 
+    named = os.environ.get("RAY_ADDRESS", "auto")
+    if named != "auto":
+        return named
     try:
         return canonicalize_bootstrap_address_or_die("auto")
     except ConnectionError as error:
@@ -162,12 +166,14 @@ def _read_settings() -> None:
 @contextmanager
 def _connected(address: str, otherwise: str, **options: Any) -> Iterator[None]:
     import ray
-    from ray._private import auto_init_hook, worker
+    from ray._private import auto_init_hook, utils, worker
     from ray.exceptions import AuthenticationError
 
     auto_init_hook.enable_auto_connect = False
     # Otherwise Ray prints among this program's output what became of its processes.
     printing, worker.print_to_stdstream = worker.print_to_stdstream, _note
+    # And its handler of SIGTERM would end this process in the middle of what it does.
+    setting, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _: None
     try:
         doing = "starting a Ray cluster" if options else f"joining {address}"
         with _signals_wait(), progress_report(doing):
@@ -181,51 +187,51 @@ def _connected(address: str, otherwise: str, **options: Any) -> Iterator[None]:
         with calls_allowed():
             yield
     finally:
-        with _signals_wait():
+        with _signals_wait() as wait:
+            node: Any = worker._global_node
+            if node is not None:
+                kill = node.kill_all_processes
+                # When it has disconnected, Ray drops the handler of SIGTERM.
+                node.kill_all_processes = lambda **how: (wait(), kill(**how))
             ray.shutdown()
-        worker.print_to_stdstream = printing
+        worker.print_to_stdstream, utils.set_sigterm_handler = printing, setting
 
 
 @contextmanager
-def _signals_wait() -> Iterator[None]:
+def _signals_wait() -> Iterator[Callable[[], None]]:
     """A signal that stops the process does so at the end of the block, a second one at once.
 
-    Ray's processes would be left behind if it stopped Ray in the middle. Ray also sets a handler
-    of its own when it starts, and removes any when it ends.
+    Ray's processes would be left behind if it stopped Ray in the middle. Yields what lets signals
+    wait again, after Ray has changed that.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can handle signals
+        yield lambda: None  # only the main thread can handle signals
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Without those that Python does not know, and signals that are ignored.
+    before = {number: one for number, one in handlers.items() if one not in (None, signal.SIG_IGN)}
     came: list[int] = []
 
-    def restore() -> None:
-        for number, handler in before.items():
-            if handler is not None:  # one that Python knows
-                signal.signal(number, handler)
+    def wait() -> None:
+        for number in before:
+            signal.signal(number, note)
 
     def act() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         while came:
             signal.raise_signal(came.pop(0))
 
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
         if len(came) > 1:
-            restore()
             act()
         _log.warning("stopping, in some seconds: Ray is starting or ending its processes")
 
-    from ray._private import utils
-
-    setting, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _: None
-    for number, handler in before.items():
-        if handler not in (None, signal.SIG_IGN):
-            signal.signal(number, note)
+    wait()
     try:
-        yield
+        yield wait
     finally:
-        utils.set_sigterm_handler = setting
-        restore()
         act()
 
 

@@ -66,9 +66,9 @@ class NodeWorker:
         torch.set_num_threads(1)  # an actor has one core
         torch.backends.cudnn.allow_tf32 = False  # whose products are less exact than float32's
         device = "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
-        here: Any = worker._global_node
-        # Within Ray's folder nothing is left behind if this process is killed meanwhile.
-        with tempfile.TemporaryDirectory(dir=here.get_session_dir_path()) as folder:
+        node: Any = worker._global_node
+        # If this process is killed meanwhile, the folder goes with Ray's.
+        with tempfile.TemporaryDirectory(dir=node.get_session_dir_path()) as folder:
             for name in (WEIGHTS_FILE, CARD_FILE):
                 (Path(folder) / name).write_bytes(model.files[name])
             self._encoder = Encoder.load(Path(folder), device, model.precision)

@@ -81,8 +81,8 @@ def index_sources(
     where they are decoded and encoded. max_failures: give up after more failures. retry_failed: try
     files again that earlier jobs could not read; otherwise they are skipped until they change.
     prune: at the end, remove the images that are gone from these sources, but only if all were read
-    to their ends. stop: is called between chunks; once it returns True, what was read is committed
-    and the job ends.
+    to their ends. stop: is called before each chunk; once it returns True, what was read is
+    committed and the job ends.
     Raises GalleryBusy if another job runs, ArtifactMismatch if the gallery's pictures were decoded
     by earlier image rules, TooManyFailures after what was read is committed, what the executor
     raises, and InvalidSource if a source breaks off, after the rest of it and the other sources

@@ -22,7 +22,8 @@ test: .venv/dev .venv/node/done ## check format, lint and types, and run the tes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not soak" --numprocesses=$(WORKERS) --dist=loadfile --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not soak" --numprocesses=$(WORKERS) --dist=loadfile \
+		--no-loadscope-reorder --durations=15
 
 bench: .venv/bench ## measure encoding, searches beside peers (ARGS=--large), exports, a cluster, the service and the page
 	$(BIN)/python -m benchmarks.encoding

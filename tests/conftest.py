@@ -82,6 +82,14 @@ def is_of_a_bundled_model(fingerprint: str) -> bool:
     return fingerprint[:8] in (read_card(PRETRAINED).fingerprint[:8], former)
 
 
+# Modules that take minutes; last, one of them would run alone for the most part.
+BEGUN_FIRST = ("test_page", "test_cluster_indexing", "test_cluster_search")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in BEGUN_FIRST)
+
+
 def pytest_report_header() -> str:
     if archive := cifar_archive():
         return f"images: CIFAR-10 from {archive}"

@@ -194,7 +194,7 @@ def _connected(address: str, otherwise: str, **options: Any) -> Iterator[None]:
                 # When it has disconnected, Ray drops the handler of SIGTERM.
                 node.kill_all_processes = lambda **how: (wait(), kill(**how))
             ray.shutdown()
-        worker.print_to_stdstream, utils.set_sigterm_handler = printing, setting
+            worker.print_to_stdstream, utils.set_sigterm_handler = printing, setting
 
 
 @contextmanager

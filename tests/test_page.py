@@ -1397,7 +1397,7 @@ def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, addr
     expect(main.get_by_role("heading", name="Labels")).to_be_visible()
 
 
-# Indexes, and stops before the first commit until it is told to go on.
+# Indexes, and stops before the first commit until a signal lets it go on.
 STOPPING = """
 import os, signal, sys
 from hashsearch.gallery.gallery_folder import GalleryFolder

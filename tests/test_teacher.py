@@ -434,7 +434,7 @@ def test_images_without_a_target_are_counted_and_left_out(teacher, tiny_images, 
 
 def test_own_bits_are_kept_where_neighbours_by_them_are_more_alike(shades, tiny_images):
     """Of a model whose code has the one bit that targets tell, or none; its head is random."""
-    told = read_targets(shades)
+    teaching = read_targets(shades)
     model = STUDENT.build()
     fit_standardization(model, tiny_images)
     with torch.no_grad():
@@ -442,12 +442,12 @@ def test_own_bits_are_kept_where_neighbours_by_them_are_more_alike(shades, tiny_
             model.head(model.features(model.standardize(torch.from_numpy(tiny_images))))
     model.eval()
     features = features_of(model, tiny_images).detach()
-    wanted = told.of(tiny_images, "cpu")
+    wanted = teaching.of(tiny_images, "cpu")
     fitted = np.linalg.lstsq(features - features.mean(dim=0), wanted, rcond=1e-4)[0].T
     kept = []
     for weight in (torch.as_tensor(fitted), torch.zeros(fitted.shape)):
         model.code[0].weight.data.copy_(weight.repeat(2, 1)[: len(model.code[0].weight)])
-        kept.append(choose_code(model, tiny_images[:250], 8.0, told, tiny_images[250:]))
+        kept.append(choose_code(model, tiny_images[:250], 8.0, teaching, tiny_images[250:]))
     assert kept == [True, False]
 
 

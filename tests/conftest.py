@@ -1,6 +1,5 @@
 """Real images for every test: CIFAR-10 if HASHSEARCH_DATA has it, otherwise photographs."""
 
-import asyncio
 import io
 import multiprocessing
 import os
@@ -9,8 +8,7 @@ import shutil
 import socket
 import tarfile
 import time
-from collections.abc import Coroutine, Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -262,12 +260,6 @@ def empty_gallery(model_folder, tmp_path):
     opened.close()
 
 
-def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine. In a thread, as Playwright leaves a running loop in its own."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
 @contextmanager
 def serving(folder: Path, bases: Bases = IN_MEMORY, **settings: Any) -> Iterator[TestClient]:
     """A client of a service that serves a gallery, once it is loaded."""
@@ -329,9 +321,9 @@ def open_searcher(folder: Path) -> Searcher:
     return Searcher(gallery)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A real Chromium, one for all tests: Playwright can be started once in a process."""
+    """A real Chromium, for a module: until it ends, Playwright's loop runs in this thread."""
     from tests.browsing import started_browser  # which few tests need
 
     with started_browser() as started:

@@ -1,5 +1,6 @@
 """Bodies and parameters in every form that a client may send."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -24,7 +25,7 @@ from service.schemas.images import AddBody
 from service.schemas.search import QueryBody, SearchParameters
 from service.settings import Settings
 from service.validation import InvalidParameter
-from tests.conftest import run_async, serving
+from tests.conftest import serving
 from tests.galleries import index
 from tests.test_service import problem
 
@@ -412,7 +413,7 @@ def test_the_limit_of_a_body_is_written_as_people_write_it(most, text):
             pass
 
     with pytest.raises(BodyTooLarge, match=f"the upload is larger than {text}$"):
-        run_async(read())
+        asyncio.run(read())
 
 
 def test_bodies_beyond_the_memory_for_them_are_refused_until_some_is_free():
@@ -444,7 +445,7 @@ def test_bodies_beyond_the_memory_for_them_are_refused_until_some_is_free():
         async with body(100_000):
             pass
 
-    run_async(read_all())
+    asyncio.run(read_all())
     assert memory.held == 0
 
 
@@ -478,7 +479,7 @@ def test_of_an_image_in_json_only_the_decoded_bytes_stay_in_memory(wrap):
 
     tracemalloc.start()
     try:
-        kept, most = run_async(measure())
+        kept, most = asyncio.run(measure())
     finally:
         tracemalloc.stop()
     assert 0.7 * size < kept < size  # three quarters, decoded

@@ -22,7 +22,7 @@ from service.metrics import Metrics
 from service.observe import Observed
 from service.settings import Settings
 from service.stages import STAGES
-from tests.conftest import run_async, serving
+from tests.conftest import serving
 
 PATHS = [
     ("GET", "/livez", 200),
@@ -385,7 +385,7 @@ def test_a_request_that_is_cut_off_by_the_stop_gets_an_answer():
         await task
         return sent
 
-    start, body = run_async(cut_off())
+    start, body = asyncio.run(cut_off())
     assert start["status"] == 503
     assert {b"retry-after", b"x-request-id"} <= dict(start["headers"]).keys()
     assert json.loads(body["body"])["code"] == "stopping"

@@ -1,12 +1,14 @@
 """What is believed of a proxy, and paths under a prefix."""
 
+import asyncio
+
 import pytest
 from pydantic import ValidationError
 
 from service.app import create_app
 from service.proxies import OWN, Proxied, path_of
 from service.settings import Settings
-from tests.conftest import run_async, serving
+from tests.conftest import serving
 
 TRUSTED = "10.0.0.0/8, 2001:db8:1::/48,192.0.2.7"
 
@@ -27,7 +29,7 @@ def seen(peer, headers=(), path="/v1/search", root_path=""):
         found.update(scope)
 
     settings = Settings(gallery=".", trusted_proxies=TRUSTED)
-    run_async(Proxied(app, settings.trusted_proxies, root_path)(scope, None, None))
+    asyncio.run(Proxied(app, settings.trusted_proxies, root_path)(scope, None, None))
     return found
 
 

@@ -14,7 +14,7 @@ from service.lanes import Lane
 from service.problems import QueueFull
 from service.stages import Stages
 from service.together import Together
-from tests.conftest import open_searcher, run_async, serving
+from tests.conftest import open_searcher, serving
 
 
 def test_what_is_asked_meanwhile_is_answered_together_and_each_gets_its_own_answer():
@@ -31,7 +31,7 @@ def test_what_is_asked_meanwhile_is_answered_together_and_each_gets_its_own_answ
             *(together(number, Stages()) for number in range(80)), return_exceptions=True
         )
 
-    answers = run_async(ask_all())
+    answers = asyncio.run(ask_all())
     for number, found in enumerate(answers):
         assert str(found) == (f"not {number}" if number % 3 == 0 else str(10 * number))
     assert batches == [64, 16]
@@ -55,7 +55,7 @@ def test_a_failure_is_raised_by_every_question_of_the_batch_and_by_no_later_one(
         )
         return first, await together(3, Stages())
 
-    first, later = run_async(ask())
+    first, later = asyncio.run(ask())
     assert [str(error) for error in first] == ["broken", "broken"]
     assert later == 3
     lane.close()
@@ -71,7 +71,7 @@ def test_a_client_that_goes_away_leaves_the_others_their_answers():
         tasks[1].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    answers = run_async(ask())
+    answers = asyncio.run(ask())
     assert (answers[0], answers[2]) == (0, 2)
     assert isinstance(answers[1], asyncio.CancelledError)
     assert lane.size == 0
@@ -96,7 +96,7 @@ def test_several_batches_are_answered_at_a_time_where_they_wait_for_others():
         go_on.set()
         return quick, await slow, await together("later", Stages())
 
-    assert run_async(ask()) == ([0, 1, 2], "slow", "later")
+    assert asyncio.run(ask()) == ([0, 1, 2], "slow", "later")
     assert lane.size == 0
     lane.close()
 
@@ -111,7 +111,7 @@ def test_a_full_lane_refuses_and_takes_again_what_comes_later():
         )
         return answers, await together(9, Stages())
 
-    answers, later = run_async(ask())
+    answers, later = asyncio.run(ask())
     assert answers[:4] == [0, 1, 2, 3]
     assert all(isinstance(error, QueueFull) for error in answers[4:])
     assert later == 9
@@ -127,7 +127,7 @@ def test_work_larger_than_a_lane_is_taken_alone():
             await lane.run(lambda: "done", Stages(), 9)
         return alone
 
-    assert run_async(ask()) == "done"
+    assert asyncio.run(ask()) == "done"
     assert lane.size == 0
     lane.close()
 

@@ -121,6 +121,14 @@ def test_a_stage_whose_time_is_up_still_ends_with_a_falling_rate(tmp_path, monke
     assert slow.now < 60 + 100
 
 
+def test_a_stage_that_was_slow_while_its_speed_was_measured_takes_more_steps(tmp_path, monkeypatch):
+    slow = Slow(monkeypatch)
+    steps, progress = slow.take(tmp_path, lambda taken, progress: 1.0 if slow.now < 10 else 0.1)
+    assert 350 < steps < 500
+    assert 50 < slow.now <= 61
+    assert progress[-1] > 0.99
+
+
 def test_a_stage_has_its_share_of_the_time(tmp_path, monkeypatch):
     slow = Slow(monkeypatch)
     slow.take(tmp_path, lambda taken, progress: 0.1, share=0.25)

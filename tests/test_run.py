@@ -117,7 +117,8 @@ def test_minutes_fix_the_steps_at_the_start_and_a_resumed_training_keeps_them(
     tiny_images, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
-    monkeypatch.setattr(run, "_STEADY", 2.0)  # the machine is busy, but the plan is kept
+    for share in ("_EARLY", "_STEADY"):  # the machine is busy, but the plan is kept
+        monkeypatch.setattr(run, share, 2.0)
     preset = replace(CONVOLUTIONAL, steps=10**9, decoder_steps=10**9)
     with monkeypatch.context() as patched:
         StopAfter(patched, 3)
@@ -133,7 +134,8 @@ def test_minutes_fix_the_steps_at_the_start_and_a_resumed_training_keeps_them(
 @pytest.mark.soak  # counts the steps of seconds, so it needs a machine without other work
 def test_measuring_the_speed_leaves_no_trace(tiny_images, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
-    monkeypatch.setattr(run, "_STEADY", 2.0)  # the machine is busy, but the plan is kept
+    for share in ("_EARLY", "_STEADY"):  # the machine is busy, but the plan is kept
+        monkeypatch.setattr(run, share, 2.0)
     preset = replace(CONVOLUTIONAL, decoder_steps=1)
     card = train(tiny_images, tmp_path / "measured", preset, minutes=0.05)
     counted = replace(

@@ -34,6 +34,8 @@ _PORTABLE_EVERY_S = 120.0
 _READ_EVERY_S, _READ_EVERY = 1.0, 500  # most seconds and steps between two loss reads on a GPU
 _LOG_ROWS = 1000  # per stage, at most
 _STEADY = 0.5  # share of a stage's time after which its measured speed is trusted
+# The plan comes from a few seconds. If these were slow, more steps are planned after this share.
+_EARLY, _FASTER = 0.03, 1.2
 _MIN_LEFT = 0.03  # fewest remaining steps, as a share of those taken, for the rate to fall
 _ENTRIES = {  # of a checkpoint
     *("identity", "minutes", "steps", "seconds", "spent", "notes", "log_bytes"),
@@ -239,15 +241,22 @@ class Run:
             rows.writerow((stage.name, step, f"{self.seconds:.2f}", *row))
 
     def _adjust_steps(self, stage: "_Stage", clock: "_Clock") -> None:
-        """Lower the number of steps if they would end too late at the measured speed.
+        """Change the number of steps if they would end too late, or far too early, at this speed.
 
-        Until `DECAY` the number can rise again, up to the planned one. A few steps always
-        remain, so that the learning rate can fall before the end.
+        At first the planned number can rise, unless the stage was resumed. Later the number can
+        fall, and until `DECAY` rise again to the planned one. A few steps always remain, so
+        that the learning rate can fall before the end.
         """
-        now = time.monotonic()
-        if stage.ends is None or now - clock.started < _STEADY * (stage.ends - clock.started):
+        if stage.ends is None:
             return
+        now = time.monotonic()
+        passed = (now - clock.started) / max(stage.ends - clock.started, 1e-9)
         fitting = stage.step + int(max(0.0, stage.ends - now) * clock.speed(stage.step))
+        if passed < _STEADY:
+            fresh = clock.first == stage.begun and not stage.falling
+            if fresh and passed >= _EARLY and fitting > _FASTER * stage.planned:
+                stage.planned = self.steps[stage.name] = fitting
+            return
         least = stage.step + math.ceil(_MIN_LEFT * (stage.step - stage.begun))
         most = self.steps[stage.name] if stage.falling else stage.planned
         self.steps[stage.name] = min(most, max(fitting, least))

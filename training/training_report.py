@@ -208,7 +208,7 @@ def mosaic(tiles: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 def _bit_figure(bits: NDArray[np.uint8]) -> "Figure":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="compressed")  # "constrained" cuts the title
     balance, correlation = figure.subplots(1, 2, width_ratios=(1.2, 1))
     share = bits.mean(axis=0)
     balance.hist(share, bins=np.linspace(0, 1, 41).tolist())

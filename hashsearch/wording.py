@@ -4,8 +4,9 @@ CONTINUES = "what was committed is safe, and the same command continues"
 
 
 def counted(number: int, noun: str) -> str:
-    """A number and its noun: "1 image", "2,000 images"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    """A number and its noun: "1 image", "2,000 images", "3 classes"."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{ending}"
 
 
 def sized(n_bytes: int) -> str:

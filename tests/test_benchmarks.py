@@ -8,10 +8,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from benchmarks import scale, training
+from benchmarks import scale, supervised, training
 from benchmarks.ablations import Training, row, trials
 from benchmarks.depths import as_depths, deal
 from benchmarks.quoting import replaced
+from hashsearch.evaluation.tasks import LabelledImages
 from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
 from tests.trainings import CONVOLUTIONAL
 from training.data import fit_standardization
@@ -112,3 +113,25 @@ def test_the_model_gives_what_was_measured_where_it_was_measured():
             for name, times in (("base_ms", 1), ("list_ms", lists), ("code_ms", compared))
         )
         assert ms == pytest.approx(measured_ms, rel=0.2)
+
+
+def test_the_supervised_protocol_keeps_queries_and_what_is_learned_apart(
+    tiny_images, image_files, monkeypatch
+):
+    monkeypatch.setattr(supervised, "_TRAINING", 6)
+    monkeypatch.setattr(supervised, "_QUERIES", 4)
+    labels = np.array([path.parent.name for path in sorted(image_files.rglob("*.*"), key=str)])
+    odd = np.arange(len(labels)) % 2 == 1
+    whole = LabelledImages(tiny_images, labels)
+    learned, tasks = supervised.protocol(whole[~odd], whole[odd])
+    kinds = len(np.unique(labels))
+    assert set(np.unique(learned.labels, return_counts=True)[1]) == {6}
+    contents = {bytes(image) for image in learned.images}
+    for task, count in zip(tasks, (300 - 10 * kinds, 300 - 4 * kinds), strict=True):
+        assert len(task.gallery) == count
+        assert set(np.unique(task.queries.labels, return_counts=True)[1]) == {4}
+        gallery = {bytes(image) for image in task.gallery.images}
+        queries = {bytes(image) for image in task.queries.images}
+        assert not queries & (gallery | contents)
+        assert (contents <= gallery) == (task is tasks[1])
+        assert contents & gallery == (contents if task is tasks[1] else set())

@@ -129,6 +129,19 @@ def test_a_stage_that_was_slow_while_its_speed_was_measured_takes_more_steps(tmp
     assert progress[-1] > 0.99
 
 
+def test_a_stage_takes_no_more_steps_than_its_most(tmp_path, monkeypatch):
+    """Not even if it seemed slow at first, and more fit."""
+    slow = Slow(monkeypatch)
+
+    def seconds(taken, progress):
+        return 1.0 if slow.now < 10 else 0.1
+
+    steps, progress = slow.take(tmp_path, seconds, most=200)
+    assert steps == 200
+    assert progress[-1] > 0.99
+    assert slow.now < 45
+
+
 def test_a_stage_has_its_share_of_the_time(tmp_path, monkeypatch):
     slow = Slow(monkeypatch)
     slow.take(tmp_path, lambda taken, progress: 0.1, share=0.25)

@@ -17,7 +17,7 @@ from hashsearch.models.storage import read_model
 from tests.conftest import PHOTOGRAPHS
 from tests.trainings import DENSE, train
 from training import closeness, job
-from training.closeness import Distances, closeness_of, count_distances, main
+from training.closeness import Distances, closeness_of, count_distances, main, of_other_labels
 from training.families.linear import LinearPreset
 
 
@@ -47,24 +47,31 @@ def test_the_thresholds_are_the_quantiles_of_the_definition():
     copies = counts(*[3] * 95, *[9] * 5)
     crops = counts(*[20] * 94, 31, *[80] * 5)
     unlike = counts(*[40] * 2, *[41] * 1, *[100] * 29_997)  # 2 of 30,000 within 40, 3 within 41
-    found = closeness_of(Distances(copies, crops, unlike))
+    found = closeness_of(Distances(copies, crops, unlike, unlike, 1.0))
     assert found == Closeness(same=3, near=31, alike=99)
     unlike = counts(*[40] * 2, *[41] * 2, *[100] * 29_996)
-    found = closeness_of(Distances(copies, crops, unlike))
+    found = closeness_of(Distances(copies, crops, unlike, unlike, 1.0))
     assert found == Closeness(same=3, near=31, alike=40)
 
 
 def test_no_word_reaches_farther_than_unlike_pictures_allow():
     far, unlike = counts(*[90] * 100), counts(*[60] * 20_000)
     near = counts(*[30] * 100)
-    assert closeness_of(Distances(near, far, unlike)) == Closeness(30, 59, 59)
-    assert closeness_of(Distances(far, near, unlike)) == Closeness(59, 59, 59)
+    assert closeness_of(Distances(near, far, unlike, unlike, 1.0)) == Closeness(30, 59, 59)
+    assert closeness_of(Distances(far, near, unlike, unlike, 1.0)) == Closeness(59, 59, 59)
+
+
+def test_copies_are_told_from_other_pictures_of_their_kind():
+    """Which lie nearer than pictures of other kinds do."""
+    crops, copies = counts(*[55] * 100), counts(*[8] * 100)
+    pairs, unlike = counts(*[40] * 20, *[100] * 99_980), counts(*[100] * 90_000)
+    assert closeness_of(Distances(copies, crops, pairs, unlike, 1.0)) == Closeness(8, 39, 99)
 
 
 def test_nothing_is_said_where_unlike_pictures_have_equal_codes_or_are_few():
     near = counts(*[30] * 100)
-    assert closeness_of(Distances(near, near, counts(*[0] * 20_000))) is None
-    assert closeness_of(Distances(near, near, counts(*[60] * 9_999))) is None
+    assert closeness_of(Distances(near, near, *[counts(*[0] * 20_000)] * 2, 1.0)) is None
+    assert closeness_of(Distances(near, near, *[counts(*[60] * 9_999)] * 2, 1.0)) is None
 
 
 def test_pairs_of_one_label_are_not_counted_as_unlike(tiny_images):
@@ -78,10 +85,18 @@ def test_pairs_of_one_label_are_not_counted_as_unlike(tiny_images):
     for a, b in combinations(range(12), 2):
         if labels[a] != labels[b] or not labels[a]:
             wanted[(bits[a] != bits[b]).sum()] += 1
-    found = count_distances(codes_of, tiny, labels=labels)
+    found = count_distances(codes_of, tiny, unlike=of_other_labels(labels))
     assert found.unlike.tolist() == wanted.tolist()
     assert found.unlike.sum() == 66 - 3
+    assert found.pairs.sum() == 66
     assert found.copies.sum() == 12 * len(closeness.COPIES)
+    nearest = []
+    for way in closeness.COPIES:
+        for row in range(12):
+            copy = codes_of(decode(way(closeness.enlarged(tiny[row]))).tiny[np.newaxis])
+            distances = [(np.unpackbits(copy) != one).sum() for one in bits]
+            nearest.append(distances[row] == min(distances))
+    assert found.found == pytest.approx(np.mean(nearest))
 
 
 def bytes_of(picture, **options):

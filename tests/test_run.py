@@ -21,6 +21,7 @@ from tests.trainings import (
     StopAfter,
     assert_same_weights,
     rows_of,
+    split_off,
     train,
 )
 from training import budget, job, run
@@ -197,7 +198,7 @@ def test_a_training_from_a_model_that_stopped_ends_as_an_unbroken_one(
 def test_the_linear_autoencoder_is_principal_component_analysis(tiny_images, tmp_path):
     train(tiny_images, tmp_path / "model", LinearPreset(bits=256))
     model, _ = read_model(tmp_path / "model")
-    images, _ = job.split_off(tiny_images, job.HELD_OUT, np.random.default_rng(3))
+    images, _ = split_off(tiny_images, job.HELD_OUT, 3)
     flat = images.reshape(len(images), -1).astype(float)
     centred = (flat - flat.mean(axis=0)) / (flat - flat.mean(axis=0)).std()
     _, _, components = np.linalg.svd(centred, full_matrices=False)

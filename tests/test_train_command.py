@@ -1,15 +1,28 @@
 """The command `train`: what it refuses at once, and what it says when it is stopped."""
 
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
 
+from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.models.card import PRETRAINED, read_card
 from tests.forked import COMMAND, Forked
 from tests.test_cli import error_of, run
+from tests.trainings import LABELLED
+from training.families import PRESETS
+
+ROOT = Path(__file__).parents[1]
+TRAINED_WITH_LABELS = PRESETS["conv256-labelled"]
 
 
 def test_training_on_a_test_split_is_refused(tmp_path):
@@ -70,7 +83,7 @@ def test_a_command_stopped_while_its_arguments_are_checked_says_so(tmp_path, mon
 @pytest.mark.parametrize(
     ("preset", "name", "message", "left"),
     [
-        ("kh256-small", "hashsearch.sources.loading.load_tiny_images", "no checkpoint", []),
+        ("kh256-small", "hashsearch.sources.loading.load_labelled_images", "no checkpoint", []),
         ("kh256-small", "training.run.affordable", "no checkpoint", []),
         ("pca256", "training.families.linear.fit_linear", "no checkpoint", []),
         ("pca256", "training.run.Run.delete", "m is complete", ["m", "m.training"]),
@@ -98,3 +111,103 @@ def test_a_device_that_is_not_there_is_told_before_anything_is_read(tmp_path, de
     out = tmp_path / "m"
     done = run("train", "dense256-quick", "--data", "nowhere", "--out", out, "--device", device)
     assert f"device '{device}' is not available here" in error_of(done)
+
+
+@pytest.fixture
+def labelled(monkeypatch, tmp_path_factory):
+    """`conv256-labelled` with the network of the tests, and nothing to be measured on."""
+    monkeypatch.setitem(PRESETS, "conv256-labelled", LABELLED)
+    monkeypatch.delenv("HASHSEARCH_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def test_labels_that_cannot_be_learned_are_refused(labelled, image_files, tmp_path):
+    kind = min(image_files.iterdir())
+    shutil.copytree(kind, tmp_path / "one" / kind.name)
+    command = ["train", "conv256-labelled", "--out", tmp_path / "m", "--data"]
+    message = error_of(run(*command, tmp_path / "one"))
+    assert f"one: the label of all images to train on is '{kind.name}', and one class" in message
+    message = error_of(run(*command, kind))
+    assert f"learns labels, and no image of {kind} has one; a label is the name of the" in message
+    message = error_of(run(*command, kind, "--unlabelled", "cifar10:test"))
+    assert "cifar10:test is for evaluation alone" in message
+    command[1] = "conv256"
+    message = error_of(run(*command, image_files, "--unlabelled", kind))
+    assert "conv256 learns no labels; name all sources with --data" in message
+    assert {path.name for path in tmp_path.iterdir()} == {"one"}
+
+
+def test_a_training_with_labels_prints_what_they_gained_by_class(labelled, image_files, tmp_path):
+    out = tmp_path / "m"
+    done = run("train", "conv256-labelled", "--data", image_files, "--out", out)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    gain = read_card(out).training["gain"]
+    assert lines[0].split() == ["P@10", "images", "before", "after", "gain"]
+    kinds = {folder.name for folder in image_files.iterdir()}
+    assert {line.split()[0] for line in lines[1 : len(kinds) + 1]} == kinds
+    whole = ["all", f"{gain['images']}", f"{gain['before']:.3f}", f"{gain['after']:.3f}"]
+    assert lines[len(kinds) + 1].split()[:4] == whole
+    assert lines[-1].startswith(f"{out}: model ")
+    assert "measuring on seen (queries are" in done.stderr
+
+
+def test_a_gallery_is_trained_on_with_the_labels_that_it_keeps(labelled, image_files, tmp_path):
+    table = tmp_path / "labels.csv"
+    paths = sorted(image_files.rglob("*.*"))
+    rows = [f"{path.relative_to(image_files)},kind {n % 3}" for n, path in enumerate(paths)]
+    table.write_text("\n".join(["path,label", *rows]) + "\n")
+    gallery, out = tmp_path / "gallery", tmp_path / "m"
+    done = run("index", image_files, "--gallery", gallery, "--labels", table)
+    assert done.returncode == 0, done.stderr
+    done = run("train", "conv256-labelled", "--data", gallery, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert read_card(out).training["labels"]["classes"] == {str(gallery): 3}
+    assert {line.split("  ")[0] for line in done.stdout.splitlines()[1:4]} == {
+        *("kind 0", "kind 1", "kind 2")
+    }
+
+
+def test_the_page_on_labels_leads_from_a_folder_to_a_gallery_of_another_model(
+    labelled, image_files, tmp_path, monkeypatch
+):
+    """With a few steps: only the way is tested, not what is gained."""
+    few = replace(TRAINED_WITH_LABELS, steps=2, decoder_steps=2, batch=32, decoder_batch=32)
+    monkeypatch.setitem(PRESETS, "conv256-labelled", few)
+    monkeypatch.chdir(tmp_path)
+    for number, path in enumerate(sorted(image_files.rglob("*.*"))):
+        folder = tmp_path / ("others" if number % 3 == 0 else "pictures") / path.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    page = (ROOT / "docs" / "labels.md").read_text()
+    _, way = page.split("## From a folder to a better gallery")
+    commands = re.findall(r"^hashsearch (.*)$", way.split("```")[1], re.MULTILINE)
+    for command in commands:
+        done = run(*shlex.split(command.replace("--minutes 4 ", "")))
+        assert done.returncode == 0, (command, done.stderr)
+        if command.startswith("eval"):
+            assert "codes of mine" in done.stdout
+            assert "codes of bundled" in done.stdout
+    mine = read_card(tmp_path / "mine").fingerprint
+    assert (
+        GalleryFolder(tmp_path / "gallery").fingerprint == mine != read_card(PRETRAINED).fingerprint
+    )
+
+
+def test_sources_are_named_once_for_their_labels(labelled, image_files, tmp_path):
+    """Under several names, one source is still one label set."""
+    command = ["train", "conv256-labelled", "--data", image_files, f"{image_files}/", "--out"]
+    done = run(*command, tmp_path / "m", "--unlabelled", image_files)
+    assert "is named by --data and by --unlabelled; which is it?" in error_of(done)
+    others = tmp_path / "others"
+    others.mkdir()
+    for number, path in enumerate(sorted(image_files.rglob("*.*"))[:40]):
+        Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(others / f"{number}.png")
+    done = run(*command, tmp_path / "m", "--unlabelled", others)
+    assert done.returncode == 0, done.stderr
+    training = read_card(tmp_path / "m").training
+    kinds = len(list(image_files.iterdir()))
+    assert training["labels"]["classes"] == {str(image_files): kinds}
+    held_out = training["gain"]["images"]
+    assert training["labels"]["images"] == 2 * (300 - held_out)
+    assert training["images"] == 2 * (300 - held_out) + 40 - 4

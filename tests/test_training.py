@@ -13,13 +13,14 @@ from hashsearch.errors import InvalidModel, TrainingError
 from hashsearch.metrics import psnr_db
 from hashsearch.models.storage import read_model
 from tests.conftest import TINY_PRESET
+from tests.trainings import split_off
 from training import job
-from training.data import split_off
 from training.families import PRESETS
 from training.families.convolutional import ConvolutionalPreset
 from training.families.dense import DensePreset, Pretraining
 from training.families.linear import LinearPreset
 from training.families.transform import TransformPreset
+from training.labels import Labels
 from training.retrieval import Question
 from training.sharpen import effective_directions
 
@@ -28,10 +29,8 @@ CONVOLUTIONAL = ConvolutionalPreset(
 )
 
 
-def train(images, out, preset=TINY_PRESET, seed=0, start=None):
-    return job.train(
-        "tiny", preset, images, out, data="tests", seed=seed, device="cpu", start=start
-    )
+def train(images, out, preset=TINY_PRESET, seed=0, **options):
+    return job.train("tiny", preset, images, out, data="tests", seed=seed, device="cpu", **options)
 
 
 def test_training_lowers_the_error_of_reconstruction(model_folder, tiny_images, tmp_path):
@@ -54,7 +53,7 @@ def test_the_same_seed_gives_the_same_weights(
 
 
 def test_the_pixels_mean_and_standard_deviation_are_those_of_the_images(model_folder, tiny_images):
-    train_images, _ = split_off(tiny_images, 1000, np.random.default_rng(0))
+    train_images, _ = split_off(tiny_images, 1000, 0)
     flat = train_images.reshape(len(train_images), -1).astype(float)
     weights = load_file(model_folder / "weights.safetensors")
     np.testing.assert_allclose(weights["pixel_mean"], flat.mean(axis=0), rtol=1e-5)
@@ -72,16 +71,16 @@ def test_the_card_tells_how_the_model_was_made(model_folder, tiny_images):
 
 
 def test_held_out_images_are_not_trained_on(tiny_images):
-    train_images, held_out = split_off(tiny_images, 20, np.random.default_rng(0))
+    train_images, held_out = split_off(tiny_images, 20, 0)
     together = np.concatenate([train_images, held_out])
     assert len(held_out) == 20
     assert_array_equal(np.sort(together, axis=0), np.sort(tiny_images, axis=0))
-    assert len(split_off(tiny_images[:5], 20, np.random.default_rng(0))[1]) == 0
+    assert len(split_off(tiny_images[:5], 20, 0)[1]) == 0
 
 
 def test_no_copy_of_an_image_held_out_is_trained_on(tiny_images):
     doubled = np.concatenate([tiny_images, tiny_images])
-    train_images, held_out = split_off(doubled, 20, np.random.default_rng(0))
+    train_images, held_out = split_off(doubled, 20, 0)
     contents = {image.tobytes() for image in held_out}
     assert len(held_out) == 20
     assert len(train_images) == len(doubled) - 2 * len(contents)
@@ -125,10 +124,14 @@ def test_every_preset_refuses_too_few_images_and_says_how_many_it_takes(
     preset = PRESETS[name]
     if name == "conv256-reread":
         pytest.skip("it needs the model that it starts from")
+    if preset.takes_labels:  # it needs two classes, and few images
+        count = min(max(count, 2), 40)
+    labels = Labels((("tests", "a"), ("tests", "b")), np.arange(count) % 2)
     with pytest.raises(TrainingError, match=r"to train on (is|are) fewer") as refused:
-        train(tiny_images[:count], tmp_path / "model", preset)
+        train(tiny_images[:count], tmp_path / "model", preset, labels=labels)
     least = int(re.search(r"give at least ([\d,]+),", str(refused.value))[1].replace(",", ""))
-    kept = [n - min(job.HELD_OUT, n // 10) for n in (least, least - 1)]
+    share = 4 if preset.takes_labels else 10
+    kept = [n - min(job.HELD_OUT, n // share) for n in (least, least - 1)]
     assert kept[0] >= preset.images_needed > kept[1]
     assert not list(tmp_path.iterdir())
 
@@ -228,7 +231,7 @@ def _settings(preset: DensePreset) -> dict:
 def test_a_convolutional_code_is_made_of_its_images_as_they_are(tiny_images, tmp_path):
     train(tiny_images, tmp_path / "model", CONVOLUTIONAL)
     model, _ = read_model(tmp_path / "model")
-    train_images, _ = split_off(tiny_images, 1000, np.random.default_rng(0))
+    train_images, _ = split_off(tiny_images, 1000, 0)
     with torch.no_grad():
         logits = model.eval().code_logits(torch.from_numpy(train_images))
     picture, semantic = logits.split((100, 156), dim=1)
@@ -294,7 +297,7 @@ def test_bits_for_the_picture_alone_decode_to_more_of_it(tiny_images, tmp_path):
         preset = replace(CONVOLUTIONAL, depths=depths, decoder_steps=100)
         train(tiny_images, folder, preset)
         encoder = Encoder.load(folder)
-        images, _ = split_off(tiny_images, 1000, np.random.default_rng(0))
+        images, _ = split_off(tiny_images, 1000, 0)
         return psnr_db(images, encoder.reconstruct(encoder.encode(images)))
 
     assert psnr(((10, 4), (30, 2))) > psnr(()) + 2

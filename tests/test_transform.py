@@ -16,6 +16,7 @@ from hashsearch.errors import InvalidModel
 from hashsearch.metrics import psnr_db
 from hashsearch.models.storage import read_model, save_model
 from hashsearch.models.transform import TransformAutoencoder
+from tests.trainings import split_off
 from training import job
 from training.data import fit_standardization
 from training.families.transform import TransformPreset, _straight_through
@@ -86,7 +87,7 @@ def test_training_the_networks_brings_pictures_nearer_than_transform_coding(tiny
         preset = replace(PRESET, steps=steps)
         folder = tmp_path / str(steps)
         job.train("t", preset, tiny_images, folder, data="tests", seed=0, device="cpu")
-        seen, _ = job.split_off(tiny_images, job.HELD_OUT, np.random.default_rng(0))
+        seen, _ = split_off(tiny_images, job.HELD_OUT, 0)
         encoder = Encoder.load(folder)
         return psnr_db(seen, encoder.reconstruct(encoder.encode(seen)))
 

@@ -5,12 +5,15 @@ import os
 import signal
 from dataclasses import replace
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from training import job, run
+from training.data import Examples
 from training.families.convolutional import ConvolutionalPreset
 from training.families.dense import DensePreset, Pretraining
+from training.families.labelled import LabelledPreset
 from training.families.transform import TransformPreset
 
 DENSE = DensePreset(
@@ -27,11 +30,18 @@ CONVOLUTIONAL = ConvolutionalPreset(
     (8, 16, 32), (0, 1, 0), ((4, 3), (9, 2)), 10, 4, batch=32, decoder_batch=32
 )
 ANEW = replace(CONVOLUTIONAL, steps=0, depths=((20, 3),))  # of a trained one, its code alone
+LABELLED = LabelledPreset(**vars(replace(CONVOLUTIONAL, steps=40)))
 TRANSFORM = TransformPreset(((32, 8),), width=8, steps=6, batch=32)
 
 
 def train(images, out, preset, **options):
     return job.train("t", preset, images, out, data="tests", seed=3, device="cpu", **options)
+
+
+def split_off(images, held_out, seed):
+    """The images that a training with this seed is given, and those it holds out."""
+    parts = Examples(images).split(held_out, np.random.default_rng(seed))
+    return tuple(part.images for part in parts)
 
 
 def weights_of(folder):

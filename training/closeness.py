@@ -7,7 +7,7 @@ result on the model's card; weights and fingerprint stay as they are.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,56 +59,73 @@ class Distances:
     """Numbers of pairs by distance in bits, each (n_bits + 1,) int64.
 
     copies: of pictures and their recompressed and resized copies; crops: and their crops and
-    mirror images; unlike: of two different pictures.
+    mirror images; pairs: of two different pictures; unlike: of those among them that are not
+    known to be of one kind. found: share of the copies that no other picture is nearer to than
+    their own.
     """
 
     copies: NDArray[np.int64]
     crops: NDArray[np.int64]
+    pairs: NDArray[np.int64]
     unlike: NDArray[np.int64]
+    found: float
 
 
 def count_distances(
     codes_of: CodesOf,
     tiny: NDArray[np.uint8],
     originals: Sequence[Image.Image] | None = None,
-    labels: NDArray[np.str_] | None = None,
+    unlike: NDArray[np.bool_] | None = None,
 ) -> Distances:
     """Change pictures as people do, and count distances between codes.
 
     codes_of: maps (n, 32, 32, 3) uint8 tiny images to (n, n_bytes) uint8 codes. tiny: of the
     pictures. originals: those of `evenly(len(tiny), CHANGED)` at full size, RGB; without
-    them, the tiny images are enlarged. labels: (n,); pairs of pictures that share a label other
-    than "" are not counted as unlike.
+    them, the tiny images are enlarged. unlike: (n, n), which pairs of pictures are unlike; all
+    unless given.
     """
     codes = codes_of(tiny)
     changed = evenly(len(tiny), CHANGED)
     if originals is None:
         originals = [enlarged(one) for one in tiny[changed]]
-    counted = [
-        _counts(codes_of(_tiny_after(way, originals)), codes[changed]) for way in (*COPIES, *CROPS)
-    ]
-    return Distances(
-        copies=np.sum(counted[: len(COPIES)], axis=0),
-        crops=np.sum(counted[len(COPIES) :], axis=0),
-        unlike=_counts_of_pairs(codes, labels),
+    copies, crops = (
+        [codes_of(_tiny_after(way, originals)) for way in ways] for ways in (COPIES, CROPS)
     )
+    return Distances(
+        copies=np.sum([_counts(one, codes[changed]) for one in copies], axis=0),
+        crops=np.sum([_counts(one, codes[changed]) for one in crops], axis=0),
+        pairs=(pairs := _counts_of_pairs(codes)),
+        unlike=pairs if unlike is None else _counts_of_pairs(codes, unlike),
+        found=float(np.mean([_nearest(one, codes, changed) for one in copies])),
+    )
+
+
+def of_other_labels(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """(n, n): which pairs do not share a label other than "". labels: (n,)."""
+    differ: NDArray[np.bool_] = (labels[:, np.newaxis] != labels) | (labels == "")
+    return differ
 
 
 def closeness_of(distances: Distances) -> Closeness | None:
     """The distances up to which pictures are same, near and alike.
 
-    None if there are too few pairs of unlike pictures to know, or if unlike pictures have
-    equal codes. Where copies or crops lie as far away as unlike pictures do, the words reach no
-    farther than "alike".
+    None if there are too few pairs to know, or if unlike pictures have equal codes. Where copies
+    or crops lie as far away as different pictures do, even of one kind, "same" and "near" reach
+    no farther than these.
     """
-    pairs = np.cumsum(distances.unlike)
+    rarely, alike = _below(distances.pairs), _below(distances.unlike)
+    if alike is None or alike < 0 or rarely is None or rarely < 0:
+        return None
+    near = min(max(_within(distances.crops), _within(distances.copies)), rarely, alike)
+    return Closeness(same=min(_within(distances.copies), near), near=near, alike=alike)
+
+
+def _below(counts: NDArray[np.int64]) -> int | None:
+    """The distance within which at most 1 in UNLIKE pairs lies; None if there are fewer pairs."""
+    pairs = np.cumsum(counts)
     if pairs[-1] < UNLIKE:
         return None
-    alike = int(np.searchsorted(pairs, pairs[-1] / UNLIKE, side="right")) - 1
-    if alike < 0:
-        return None
-    near = min(max(_within(distances.crops), _within(distances.copies)), alike)
-    return Closeness(same=min(_within(distances.copies), near), near=near, alike=alike)
+    return int(np.searchsorted(pairs, pairs[-1] / UNLIKE, side="right")) - 1
 
 
 def enlarged(tiny: NDArray[np.uint8]) -> Image.Image:
@@ -192,14 +209,26 @@ def _counts(codes: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.i
     return np.bincount(distances, minlength=8 * codes.shape[1] + 1)
 
 
+def _nearest(
+    changed: NDArray[np.uint8], codes: NDArray[np.uint8], rows: NDArray[np.int64]
+) -> float:
+    """Share of the changed pictures' codes that no code is nearer to than that of their row."""
+    nearest = []
+    for code, row in zip(changed, rows, strict=True):
+        distances = np.bitwise_count(codes ^ code).sum(axis=1, dtype=np.int64)
+        nearest.append(distances[row] == distances.min())
+    return float(np.mean(nearest))
+
+
 def _counts_of_pairs(
-    codes: NDArray[np.uint8], labels: NDArray[np.str_] | None
+    codes: NDArray[np.uint8], counted: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
+    """counted: (n, n), which pairs; all unless given."""
     counts = np.zeros(8 * codes.shape[1] + 1, np.int64)
     for row in range(len(codes) - 1):
         later = codes[row + 1 :]
-        if labels is not None and labels[row]:
-            later = later[labels[row + 1 :] != labels[row]]
+        if counted is not None:
+            later = later[counted[row, row + 1 :]]
         counts += _counts(later, codes[row : row + 1])
     return counts
 
@@ -214,18 +243,21 @@ def _figure(distances: Distances, closeness: Closeness | None) -> "Figure":
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    reaches = {name: np.cumsum(counts) / counts.sum() for name, counts in asdict(distances).items()}
+    copies, crops, unlike = (
+        np.cumsum(counts) / max(1, counts.sum())
+        for counts in (distances.copies, distances.crops, distances.unlike)
+    )
     for shares, label, colour in (
-        (1 - reaches["copies"], "recompressed and resized copies beyond", "tab:blue"),
-        (1 - reaches["crops"], "crops and mirror images beyond", "tab:orange"),
-        (reaches["unlike"], "unlike pictures within", "tab:red"),
+        (1 - copies, "recompressed and resized copies beyond", "tab:blue"),
+        (1 - crops, "crops and mirror images beyond", "tab:orange"),
+        (unlike, "unlike pictures within", "tab:red"),
     ):
         axes.step(np.arange(len(shares)), shares, where="mid", label=label, color=colour)
     axes.set(
         xlabel="distance in bits",
         ylabel="share of pairs beyond, or within, a distance",
         yscale="log",
-        xlim=(0, max(1, int(np.searchsorted(reaches["unlike"], 0.5)))),
+        xlim=(0, max(1, int(np.searchsorted(unlike, 0.5)))),
         ylim=(0.1 / UNLIKE, 1.5),
     )
     for share in (1 - _WITHIN, 1 / UNLIKE):
@@ -289,7 +321,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with reports_opened_by(open_report):
             pictures = _read(open_source(options.data, DataFolders.of_environment()))
             tiny, labels, originals = pictures
-            distances = count_distances(Encoder.load(folder).encode, tiny, originals, labels)
+            codes_of, unlike = Encoder.load(folder).encode, of_other_labels(labels)
+            distances = count_distances(codes_of, tiny, originals, unlike)
         closeness = closeness_of(distances)
         if options.figure:
             _figure(distances, closeness).savefig(options.figure)

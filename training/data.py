@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashsearch.models.autoencoder import StoredModel
+from training.labels import UNLABELLED, Labels
 
 _CHUNK_VALUES = 3_000_000
 
@@ -16,6 +18,39 @@ _CHUNK_VALUES = 3_000_000
 def sha256_of_images(images: NDArray[np.uint8]) -> str:
     """SHA-256 over the images' bytes, in order; it identifies a training set."""
     return hashlib.sha256(images.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Images, and their labels if a training learns them. images: (n, 32, 32, 3) uint8."""
+
+    images: NDArray[np.uint8]
+    labels: Labels | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Examples":
+        return Examples(self.images[rows], None if self.labels is None else self.labels[rows])
+
+    def split(self, held_out: int, random: np.random.Generator) -> tuple["Examples", "Examples"]:
+        """Split at random into training images and at most `held_out` held-out images.
+
+        At most a tenth of the images are held out; of those with a class see Labels.held_out.
+        Copies of held-out images are left out of the training images.
+        """
+        order = random.permutation(len(self))
+        mixed = self[order]
+        if mixed.labels is None:
+            kept = np.arange(len(self)) < held_out_of(len(self), held_out)
+        else:
+            first = _first_of_copies(mixed.images)
+            ids = np.where(first, mixed.labels.class_ids, UNLABELLED)
+            kept = replace(mixed.labels, class_ids=ids).held_out(held_out)
+            others = np.flatnonzero(first & ~mixed.labels.known)
+            kept[others[: held_out_of(len(others), held_out - int(kept.sum()))]] = True
+        mine, theirs = mixed[~kept], mixed[kept]
+        return mine[~occur_in(mine.images, theirs.images)], theirs
 
 
 class Batches:
@@ -44,24 +79,21 @@ def held_out_of(count: int, most: int) -> int:
     return min(most, count // 10)
 
 
-def split_off(
-    images: NDArray[np.uint8], held_out: int, random: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Split images at random into training images and at most `held_out` held-out images.
-
-    At most a tenth of the images are held out. Copies of held-out images are removed from
-    the training images.
-    """
-    order = random.permutation(len(images))
-    held_out = held_out_of(len(images), held_out)
-    kept = images[order[:held_out]]
-    return without(images[order[held_out:]], kept), kept
+def _first_of_copies(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(n,) bool: which images do not occur before."""
+    seen: set[bytes] = set()
+    first = np.zeros(len(images), bool)
+    for number, image in enumerate(images):
+        content = image.tobytes()
+        first[number] = content not in seen
+        seen.add(content)
+    return first
 
 
-def without(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The images, in order, without those that also occur in `others`."""
+def occur_in(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(n,) bool: which of the images also occur in `others`."""
     contents = {image.tobytes() for image in others}
-    return images[[image.tobytes() not in contents for image in images]]
+    return np.array([image.tobytes() in contents for image in images], bool)
 
 
 def fit_standardization(model: StoredModel, images: NDArray[np.uint8]) -> None:

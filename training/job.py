@@ -3,7 +3,8 @@
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from hashsearch.codes import pack_bits
 from hashsearch.errors import TrainingError
 from hashsearch.hardware import describe
 from hashsearch.models.autoencoder import StoredModel
-from hashsearch.models.card import PRETRAINED, Card
+from hashsearch.models.card import PRETRAINED, Card, model_folder
 from hashsearch.models.storage import read_model, require_free, round_as_stored, save_model
 from hashsearch.wording import counted
 from training.closeness import (
@@ -28,15 +29,16 @@ from training.closeness import (
     seconds_to_count,
 )
 from training.data import (
+    Examples,
     fit_standardization,
-    held_out_of,
+    occur_in,
     sha256_of_images,
-    split_off,
-    without,
 )
 from training.device import has_bfloat16
 from training.families import PRESETS
 from training.families.base import Preset, Start, Work, settings_of
+from training.gain import Before, Gain, seen_questions
+from training.labels import Labels
 from training.measure import Describe, describe_all, measure, seconds_to_measure
 from training.retrieval import Question
 from training.run import Run
@@ -68,6 +70,8 @@ def train(
     questions: Sequence[Question] = (),
     withheld: NDArray[np.uint8] | None = None,
     baseline: bool = False,
+    labels: Labels | None = None,
+    told: Callable[[Gain], None] = lambda gain: None,
 ) -> Card:
     """Train and measure a model, and save it in a model folder that includes a report.
 
@@ -78,7 +82,9 @@ def train(
     standardisation replace random initialisation. teacher: a teacher's folder; the model
     learns its targets. questions: retrieval tasks to measure; their `withheld` images and
     those in `withheld` are not trained on. baseline: whether the report also measures the
-    bundled model.
+    bundled model. labels: of the images; only presets that learn labels use them. told: is
+    called, once the model is saved, with what it gained over `start`, or over the bundled model,
+    if images with labels could be held out.
     Raises InvalidModel if `out` exists or `start` or `teacher` cannot be read, and
     TrainingError if there are fewer images than the preset needs, the minutes are too few for
     measuring and writing, the loss becomes NaN or infinite or diverges, `start` or
@@ -89,29 +95,32 @@ def train(
     require_free(out)
     initial, targets = require_suited(preset, start, teacher)
     torch.manual_seed(seed)
-    allowed = _without_queries(images, questions, withheld)
-    measured = " and ".join(f"{one.name} ({one.meaning})" for one in questions) or "no labels"
+    given = Examples(images, labels if preset.takes_labels else None)
+    allowed = given[~_are_withheld(images, questions, withheld)]
+    usable = allowed if targets is None else _with_targets(targets, allowed)
+    if preset.takes_labels:
+        usable = _with_learnable_labels(usable, len(images) - len(usable))
+    examples, held_out = usable.split(HELD_OUT, np.random.default_rng(seed))
+    _require_enough(preset, len(examples), len(allowed) - len(usable))
+    seen = seen_questions(examples, held_out) if preset.takes_labels else []
+    measured = [f"{one.name} ({one.meaning})" for one in (*seen, *questions)]
     withholding = (
         "queries, unseen classes and test images of CIFAR-10 are withheld from the training: "
         f"{len(images) - len(allowed):,} of {len(images):,} images"
         if questions or withheld is not None
         else "CIFAR-10 and tinyimagenet32 are not at hand, so nothing is withheld"
     )
-    print(f"measuring on {measured}; {withholding}", file=sys.stderr)
-    usable = allowed if targets is None else _with_targets(targets, allowed)
-    train_images, held_out = split_off(usable, HELD_OUT, np.random.default_rng(seed))
-    _require_enough(preset, len(train_images), len(allowed) - len(usable))
-    if len(usable) < ENOUGH:
-        came = counted(len(usable), "image")
-        print(f"warning: {came} came; a good model needs at least {ENOUGH:,}", file=sys.stderr)
+    print(f"measuring on {' and '.join(measured) or 'no labels'}; {withholding}", file=sys.stderr)
+    for warning in _warnings(preset, usable, seen, initial):
+        print(f"warning: {warning}", file=sys.stderr)
     recipe: dict[str, Any] = {
         "preset": name,
         "settings": settings_of(preset),
         "data": data,
-        "images": len(train_images),
+        "images": len(examples),
         "images_sha256": sha256_of_images(images),
         "left_out_as_queries": len(images) - len(allowed),
-        "questions": [question.name for question in questions],
+        "questions": [question.name for question in (*seen, *questions)],
         "seed": seed,
         "minutes_asked": minutes,
         "start": _origin(initial),
@@ -120,12 +129,28 @@ def train(
         "device": torch.device(device).type,
         "bfloat16": has_bfloat16(device),
     }
+    if examples.labels is not None:
+        recipe["labels"] = examples.labels.about()
     run = Run(out, recipe, ("loss", *preset.terms), resume=resume, device=device)
-    work = Work(run, train_images, seed, device, initial is not None, held_out, targets)
-    model = _initialised(preset, initial, train_images).to(device)
+    work = Work(
+        run,
+        examples.images,
+        seed,
+        device,
+        begun=initial is not None,
+        held_out=held_out.images,
+        targets=targets,
+        labels=examples.labels,
+        held_labels=held_out.labels,
+    )
+    model = _initialised(preset, initial, examples.images).to(device)
+    asked = _Asked(
+        (*seen, *questions), baseline, Before.of(model_folder(start), seen) if seen else None
+    )
     if minutes is not None:
-        closing = _seconds_to_close(preset, model, work, questions, baseline)
-        run.deadline = _deadline(started, minutes, run.spent, closing)
+        run.deadline = _deadline(
+            started, minutes, run.spent, _seconds_to_close(preset, model, work, asked)
+        )
     if resume and not run.resumed:
         print(f"nothing to resume in {run.folder}; starting a new training", file=sys.stderr)
     preset.learn(model, work)
@@ -136,7 +161,10 @@ def train(
         "hardware": describe(device),
         "torch": torch.__version__,
     }
-    return _close(preset, model, work, out, training, questions, baseline)
+    card, gain = _close(preset, model, work, out, training, asked)
+    if gain is not None:
+        told(gain)
+    return card
 
 
 def require_suited(
@@ -148,33 +176,84 @@ def require_suited(
     return preset.start(start), None if teacher is None else read_targets(teacher)
 
 
-def _without_queries(
+def _are_withheld(
     images: NDArray[np.uint8], questions: Sequence[Question], withheld: NDArray[np.uint8] | None
-) -> NDArray[np.uint8]:
-    for question in questions:
-        images = without(images, question.withheld)
-    return images if withheld is None else without(images, withheld)
+) -> NDArray[np.bool_]:
+    """(n,) bool: which images are asked of, or withheld otherwise."""
+    parts = [question.withheld for question in questions]
+    parts += [] if withheld is None else [withheld]
+    return occur_in(images, np.concatenate([images[:0], *parts]))
 
 
-def _with_targets(targets: Targets, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    known = targets.known(images)
+def _with_targets(targets: Targets, examples: Examples) -> Examples:
+    known = targets.known(examples.images)
     if not known.all():
         unknown = counted(int(np.count_nonzero(~known)), "image")
         print(f"left out {unknown} that the teacher has no target for", file=sys.stderr)
-    return images[known]
+    return examples[known]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is measured at the end. before: to compare with, if labels are learned."""
+
+    questions: Sequence[Question]
+    baseline: bool
+    before: Before | None
+
+
+def _warnings(
+    preset: Preset[Any], usable: Examples, seen: Sequence[Question], initial: Start | None
+) -> Iterator[str]:
+    tunes = preset.takes_labels and initial is not None
+    if len(usable) < ENOUGH and not tunes:
+        yield f"{counted(len(usable), 'image')} came; a good model needs at least {ENOUGH:,}"
+    if usable.labels is None:
+        return
+    yield from usable.labels.warnings()
+    if not seen:
+        yield "too few images of any class to hold some out, so what is gained is not measured"
+    elif initial is not None and _learned_labels(initial.card.training):
+        yield (
+            "the initial model has learned labels, perhaps of images that are held out now; it "
+            "finds these better than it would find others"
+        )
+
+
+def _learned_labels(training: Mapping[str, Any]) -> bool:
+    """Whether a model, or one that it started from, was trained with labels."""
+    start = training.get("start")
+    return "labels" in training or (
+        isinstance(start, dict) and _learned_labels(start.get("training") or {})
+    )
+
+
+def _with_learnable_labels(examples: Examples, left_out: int) -> Examples:
+    """left_out: number of images that may not be trained on, for the error's message."""
+    labels = Labels.of_sets([]) if examples.labels is None else examples.labels
+    try:
+        return Examples(examples.images, labels.learnable())
+    except TrainingError as error:
+        if not left_out:
+            raise
+        why = "as they are searched for or have no target"
+        raise TrainingError(
+            f"{error}; {counted(left_out, 'image')} were left out, {why}"
+        ) from error
 
 
 def _require_enough(preset: Preset[Any], count: int, without_target: int) -> None:
     needed = least = preset.images_needed
     if count < needed:
-        while least - held_out_of(least, HELD_OUT) < needed:
+        part, share = (4, "up to a quarter") if preset.takes_labels else (10, "a tenth")
+        while least - min(HELD_OUT, least // part) < needed:
             least += 1
         have = "has" if without_target == 1 else "have"
         unknown = f" ({without_target:,} more {have} no target)" if without_target else ""
         raise TrainingError(
             f"{counted(count, 'image')} to train on {'is' if count == 1 else 'are'} fewer than the "
-            f"{needed:,} that this preset needs{unknown}; give at least {least:,}, since a tenth "
-            f"of them is held out, and {ENOUGH:,} for a good model"
+            f"{needed:,} that this preset needs{unknown}; give at least {least:,}, since "
+            f"{share} of them is held out, and {ENOUGH:,} for a good model"
         )
 
 
@@ -207,19 +286,19 @@ def _deadline(started: float, minutes: float, spent: float, closing: float) -> f
     return started + budget - spent - closing
 
 
-def _seconds_to_close(
-    preset: Preset[M], model: M, work: Work, questions: Sequence[Question], baseline: bool
-) -> float:
+def _seconds_to_close(preset: Preset[M], model: M, work: Work, asked: _Asked) -> float:
     """Estimate the time for measuring and `finish`, with the model as it is before training."""
     model.eval()
-    spent = seconds_to_measure(_describe(preset, model), questions, work.device)
+    spent = seconds_to_measure(_describe(preset, model), asked.questions, work.device)
     spent += preset.seconds_to_finish(model, work)
     codes_of = _codes_of(preset, model, work)
-    if codes_of is not None:
+    if codes_of is not None and len(work.held_out) >= NEEDED:
         spent += seconds_to_count(codes_of, work.held_out)
+    if asked.before is not None:
+        spent += seconds_to_measure(_describe(preset, model), asked.before.questions, work.device)
     model.train()
-    if baseline:
-        spent += seconds_to_measure(_describe_bundled(work.device), questions, work.device)
+    if asked.baseline:
+        spent += seconds_to_measure(_describe_bundled(work.device), asked.questions, work.device)
     return spent
 
 
@@ -228,10 +307,9 @@ def _close(
     model: M,
     work: Work,
     out: Path,
-    training: Mapping[str, Any],
-    questions: Sequence[Question],
-    baseline: bool,
-) -> Card:
+    training: dict[str, Any],
+    asked: _Asked,
+) -> tuple[Card, Gain | None]:
     """Measure a trained model; save it with its report and what `finish` writes."""
     saved = preset.saved(model)
     _require_finite(saved, "is not finite after the last step")
@@ -240,10 +318,12 @@ def _close(
     model.eval()
     sample = work.held_out if len(work.held_out) else work.images[:HELD_OUT]
     metrics = preset.measure(model, sample)
-    metrics |= measure(_describe(preset, model), questions, work.device)
-    bundled = measure(_describe_bundled(work.device), questions, work.device) if baseline else {}
+    metrics |= measure(_describe(preset, model), asked.questions, work.device)
+    bundled = {}
+    if asked.baseline:
+        bundled = measure(_describe_bundled(work.device), asked.questions, work.device)
     closeness, curves = None, []
-    notes = notes_on(questions, metrics, len(sample), bool(len(work.held_out)))
+    notes = notes_on(asked.questions, metrics, len(sample), bool(len(work.held_out)))
     codes_of = _codes_of(preset, model, work)
     if codes_of is not None and len(work.held_out) < NEEDED:
         note = (
@@ -253,16 +333,26 @@ def _close(
         notes.append(note)
         print(f"warning: {note}", file=sys.stderr)
     elif codes_of is not None:
-        distances = count_distances(codes_of, work.held_out)
+        unlike = None if work.held_labels is None else work.held_labels.unlike()
+        distances = count_distances(codes_of, work.held_out, unlike=unlike)
         closeness = closeness_of(distances)
         curves = closeness_drawings(distances, closeness)
+        metrics["copies_found"] = round(distances.found, 4)
+        notes.append(
+            "copies_found is the share of recompressed and resized copies that no other picture "
+            "is nearer to than their own."
+        )
+    gain = None
+    if codes_of is not None and asked.before is not None:
+        gain = asked.before.gain(codes_of)
+        training["gain"] = gain.about()
     work.run.ensure_folder()  # a preset in closed form has no stage
     beside = work.run.folder / "beside"
     shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed while writing it
     beside.mkdir()
     preset.finish(model, work, beside)
     drawings = [*preset.draw(model, sample), *curves]
-    write_report(beside / "report", work.run.log, drawings, metrics, bundled, training, notes)
+    write_report(beside / "report", work.run.log, drawings, metrics, bundled, training, notes, gain)
     card = save_model(
         out,
         saved,
@@ -272,7 +362,7 @@ def _close(
         beside=beside.iterdir(),
     )
     work.run.delete()
-    return card
+    return card, gain
 
 
 def _describe(preset: Preset[M], model: M) -> Describe:

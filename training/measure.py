@@ -21,7 +21,7 @@ def measure(describe: Describe, questions: Sequence[Question], device: str) -> d
     """Measure retrieval and kNN accuracy, as `<question>_<what>_<measure>`.
 
     describe: maps (n, 32, 32, 3) uint8 on the device to rows by name, see Preset.describe.
-    For addresses, the number of distinct ones in each gallery is included.
+    For codes and addresses, the number of distinct ones in each gallery is included.
     """
     metrics: dict[str, float] = {}
     for question in questions:
@@ -31,9 +31,9 @@ def measure(describe: Describe, questions: Sequence[Question], device: str) -> d
         for what, rows in gallery.items():
             measured = _retrieval(question, rows, queries[what], device)
             metrics |= {f"{question.name}_{what}_{name}": value for name, value in measured.items()}
-        if "addresses" in gallery:
-            packed = pack_bits(gallery["addresses"].cpu().numpy().astype(np.uint8))
-            metrics[f"{question.name}_distinct_addresses"] = distinct(packed)
+        for what in (name for name in ("codes", "addresses") if name in gallery):
+            packed = pack_bits(gallery[what].cpu().numpy().astype(np.uint8))
+            metrics[f"{question.name}_distinct_{what}"] = distinct(packed)
     return metrics
 
 

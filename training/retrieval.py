@@ -12,7 +12,8 @@ from torch import Tensor
 from hashsearch.evaluation.tiers import Tiers
 
 _RANKS = 1000
-_CHUNK = 250  # queries ranked at once
+_CHUNK = 250  # queries ranked at once, at most
+_COUNTS = 2**24  # counted at once, at most, unless one query has more
 # As in lightly's benchmarks. Source: Wu et al. 2018, arXiv:1805.01978, which uses 0.07, not 0.1.
 _NEIGHBORS, _TEMPERATURE = 200, 0.1
 
@@ -62,6 +63,23 @@ def retrieval_by_bits(
     weight. If n labels tie for the most votes and the query's own is one of them, the query
     counts 1 / n.
     """
+    return _means(_by_bits(question, gallery, queries, device))
+
+
+@torch.no_grad()
+def precision_at_10_by_bits(
+    question: Question, gallery: NDArray[np.uint8], queries: NDArray[np.uint8], device: str = "cpu"
+) -> NDArray[np.float64]:
+    """(n_queries,): the precision at 10 of the same ranking, for each query.
+
+    At least 10 gallery images.
+    """
+    return _together(_by_bits(question, gallery, queries, device))["precision_at_10"]
+
+
+def _by_bits(
+    question: Question, gallery: NDArray[np.uint8], queries: NDArray[np.uint8], device: str
+) -> Iterator[_PerQuery]:
     n_bits = gallery.shape[1]
     gallery_labels, query_labels, n_labels = _label_numbers(question)
     cells = (n_bits + 1) * n_labels  # counts per query, one for each distance and label
@@ -82,7 +100,8 @@ def retrieval_by_bits(
         votes = np.einsum("qt,qtk->qk", shares, counts)
         return _tier_measures(tiers) | {"knn_accuracy": _chance_right(votes, query_labels[rows])}
 
-    return _means(measured(rows) for rows in _chunks(len(queries)))
+    at_once = max(1, min(_CHUNK, _COUNTS // cells))
+    return (measured(rows) for rows in _chunks(len(queries), at_once))
 
 
 @torch.no_grad()
@@ -151,11 +170,14 @@ def _chance_right(votes: NDArray[np.float64], labels: NDArray[np.int64]) -> NDAr
     return chances
 
 
-def _chunks(n: int) -> Iterator[slice]:
-    return (slice(start, start + _CHUNK) for start in range(0, n, _CHUNK))
+def _chunks(n: int, size: int = _CHUNK) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
+def _together(parts: Iterable[_PerQuery]) -> _PerQuery:
+    parts = list(parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _means(parts: Iterable[_PerQuery]) -> dict[str, float]:
-    parts = list(parts)
-    together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {name: round(float(values.mean()), 4) for name, values in together.items()}
+    return {name: round(float(values.mean()), 4) for name, values in _together(parts).items()}

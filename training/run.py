@@ -120,6 +120,7 @@ class Run:
         prepare: Callable[[], None] | None = None,
         scale: float = 1.0,
         carried: Carried | None = None,
+        most: int | None = None,
     ) -> None:
         """Take those steps of a stage that no earlier process of the job has taken.
 
@@ -128,7 +129,8 @@ class Run:
         the measured values, including "loss". batch: images per step, for the progress
         report. If the run has a deadline, the number of steps is not `steps` but follows
         from the measured speed, so that they take `share` of the remaining time; a resumed
-        stage keeps its number. The number is lowered if the steps take longer. prepare:
+        stage keeps its number. The number is lowered if the steps take longer. most: steps that
+        are taken at most, even if there is time for more. prepare:
         initialises the parts before the first step; a resumed stage loads them from its
         checkpoint instead. scale: the loss diverges if it exceeds ten times the first loss
         or ten times this, whichever is greater. carried: is also written as a portable
@@ -141,7 +143,7 @@ class Run:
             assert name in saved["steps"], "stages come in one order"
             return  # finished by an earlier process
         ends = None if self.deadline is None else _partial_deadline(self.deadline, share)
-        stage = _Stage(name, parts, update, batch, scale, carried, ends)
+        stage = _Stage(name, parts, update, batch, scale, carried, ends, most)
         if saved is not None:
             for part, state in saved["parts"].items():
                 load_in_place(parts[part], state)
@@ -164,7 +166,8 @@ class Run:
         shutil.rmtree(self.folder)
 
     def _plan(self, stage: "_Stage", steps: int) -> None:
-        self.steps[stage.name] = stage.planned = steps
+        most = steps if stage.most is None else stage.most
+        self.steps[stage.name] = stage.planned = min(steps, most)
 
     def _load_carried(self, stage: "_Stage") -> None:
         if stage.carried is not None and self._carried is not None:
@@ -255,7 +258,7 @@ class Run:
         if passed < _STEADY:
             fresh = clock.first == stage.begun and not stage.falling
             if fresh and passed >= _EARLY and fitting > _FASTER * stage.planned:
-                stage.planned = self.steps[stage.name] = fitting
+                self._plan(stage, fitting)
             return
         least = stage.step + math.ceil(_MIN_LEFT * (stage.step - stage.begun))
         most = self.steps[stage.name] if stage.falling else stage.planned
@@ -352,9 +355,11 @@ class _Stage:
         scale: float,
         carried: Carried | None,
         ends: float | None,
+        most: int | None,
     ):
         self.name, self.parts, self.update = name, parts, update
         self.batch, self.scale, self.carried, self.ends = batch, scale, carried, ends
+        self.most = most
         self.step = self.begun = 0  # begun: 0, or the portable checkpoint's step
         self.planned = 0  # steps
         self.falling = False  # whether the rate decays; no portable checkpoint is written then

@@ -69,6 +69,13 @@ def choose_code(
     return kept
 
 
+@torch.no_grad()
+def centre_code(model: ConvolutionalAutoencoder, images: NDArray[np.uint8]) -> None:
+    """Centre the trained code and address on unaugmented images, as `make_code` does."""
+    model.eval()
+    _centre(model, features_of(model, images[:_SAMPLE]))
+
+
 def _centre(model: ConvolutionalAutoencoder, features: Tensor) -> None:
     for layers in (model.code, model.address):
         weight, mean, variance, _ = _weight_and_norm(layers)

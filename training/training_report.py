@@ -20,6 +20,7 @@ from hashsearch.wording import counted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from training.gain import Gain
     from training.retrieval import Question
 
 _PICTURES = 32  # originals shown with their reconstructions
@@ -46,12 +47,14 @@ def write_report(
     baseline: Mapping[str, float],
     training: Mapping[str, Any],
     notes: Iterable[str] = (),
+    gain: "Gain | None" = None,
 ) -> None:
     """Write the report of a finished training into a new folder.
 
     metrics: values by name, for the page; baseline: those measured of the bundled model,
     which may be fewer or none. training: as in the model's card. notes: sentences below
-    the values, see `notes_on`. Without matplotlib the plots are omitted, and the page says so.
+    the values, see `notes_on`. gain: by class, of a training with labels. Without matplotlib
+    the plots are omitted, and the page says so.
     """
     folder.mkdir()
     (folder / "log.csv").write_bytes(log.read_bytes())
@@ -59,6 +62,7 @@ def write_report(
     body = [f"<h1>{title}</h1>", f"<p>{escape(_summary(training))}</p>"]
     body += ["<h2>Measured</h2>", *_table(metrics, baseline)]
     body += [f'<p class="quiet">{escape(note)}</p>' for note in notes]
+    body += [] if gain is None else _by_class(gain)
     try:
         with in_ink():
             curves = _loss_figure(log)
@@ -112,13 +116,36 @@ def _table(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[
     rows = [[name, f"{value}"] for name, value in metrics.items()]
     if baseline:
         rows = [[*row, f"{baseline.get(row[0], '–')}"] for row in rows]
-    lines = ['<div class="scroll" tabindex="0" role="region" aria-label="Measured">', "<table>"]
+    lines = _marked("Measured", header, rows)
+    note = '<p class="quiet">The bundled model may have been trained on the queries.</p>'
+    return [*lines, note] if baseline else lines
+
+
+def _by_class(gain: "Gain") -> list[str]:
+    header = ["class", "images", f"before ({gain.model})", "after", "gain"]
+    rows = [
+        [row.name, f"{row.images}", f"{row.before:.3f}", f"{row.after:.3f}", f"{row.gained:+.3f}"]
+        for row in (gain.whole, *gain.rows)
+    ]
+    note = (
+        "Precision at 10 of the codes: the share of the ten nearest images that have the label of "
+        f"a held-out image. All together gained {gain.whole.gained:+.3f} ± {gain.margin:.3f} "
+        "(95% confidence interval)."
+    )
+    return [
+        "<h2>By class</h2>",
+        *_marked("By class", header, rows),
+        f'<p class="quiet">{note}</p>',
+    ]
+
+
+def _marked(name: str, header: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """The table's lines; `name` is for people who cannot see it."""
+    lines = [f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">', "<table>"]
     for kind, cells in (("th", header), *(("td", row) for row in rows)):
         marked = "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in cells)
         lines += [f"<tr>{marked}</tr>"]
-    lines += ["</table>", "</div>"]
-    note = '<p class="quiet">The bundled model may have been trained on the queries.</p>'
-    return [*lines, note] if baseline else lines
+    return [*lines, "</table>", "</div>"]
 
 
 def notes_on(

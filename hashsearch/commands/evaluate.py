@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hashsearch.evaluation.measured import MeasuredMethod, Model
-    from hashsearch.evaluation.tasks import LabelledImages, Task
+    from hashsearch.evaluation.tasks import Task
     from hashsearch.gallery.gallery_folder import GalleryFolder
 
 _PACKAGES = (
@@ -260,13 +260,13 @@ def _measurable(
 def _task(
     options: argparse.Namespace, gallery: "GalleryFolder | None", folders: DataFolders
 ) -> "Task":
-    from hashsearch.evaluation.tasks import LabelledImages, split_task
+    from hashsearch.evaluation.tasks import LabelledImages, images_of_gallery, split_task
     from hashsearch.sources.kinds import how_labels_are_given
     from hashsearch.sources.loading import load_labelled_images
 
     test = None
     if gallery is not None:
-        images = _images_of(gallery)
+        images = images_of_gallery(gallery)
         advice = "hashsearch index with --labels gives labels to images that a gallery has"
     else:
         source = open_source(options.data, folders)  # first, for its better message
@@ -291,22 +291,6 @@ def _name_of(spec: str) -> str:
     name, _, split = _printable(Path(spec).name).partition(":")
     stem = re.sub(r"\.(tar|tgz|tar\.gz)$", "", name)
     return "-".join(part for part in (stem, split) if part) or "images"
-
-
-def _images_of(gallery: "GalleryFolder") -> "LabelledImages":
-    """The images of a gallery. Raises EvaluationError if it keeps no pixels."""
-    import numpy as np
-
-    from hashsearch.evaluation.tasks import LabelledImages
-
-    rows = gallery.catalog.rows()
-    pixels = gallery.column("pixels", rows)
-    if pixels is None:
-        raise EvaluationError(f"{gallery.folder} keeps no pixels, which every method needs")
-    labels = {image.id: image.label for image in gallery.catalog.records(rows.ids.tolist())}
-    return LabelledImages(
-        pixels.reshape(-1, 32, 32, 3), np.array([labels.get(i) or "" for i in rows.ids.tolist()])
-    )
 
 
 def _roundtrip(model: "Model") -> "Callable[[NDArray[np.uint8]], NDArray[np.uint8]]":

@@ -1,7 +1,9 @@
 """`train`: make a model."""
 
 import argparse
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hashsearch.commands.arguments import (
     SOURCES,
@@ -11,9 +13,17 @@ from hashsearch.commands.arguments import (
     model,
     whole,
 )
+from hashsearch.commands.output import shown
 from hashsearch.errors import TrainingError
 from hashsearch.sources import DataFolders, dataset_at_hand, open_source
 from hashsearch.stopping import stop_on_sigterm
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hashsearch.evaluation.tasks import LabelledImages
+    from training.labels import Labels
 
 
 def add(commands: Commands) -> None:
@@ -22,9 +32,18 @@ def add(commands: Commands) -> None:
         "preset",
         metavar="PRESET",
         type=_preset,
-        help="conv256, teacher or another",
+        help="conv256, conv256-labelled, teacher or another",
     )
-    train.add_argument("--data", metavar="SRC", nargs="+", required=True, help=SOURCES)
+    train.add_argument(
+        "--data", metavar="SRC", nargs="+", required=True, help=f"{SOURCES}, or a gallery"
+    )
+    train.add_argument(
+        "--unlabelled",
+        metavar="SRC",
+        nargs="+",
+        default=[],
+        help="more sources, whose labels conv256-labelled does not learn",
+    )
     train.add_argument("--out", metavar="MODEL", type=Path, required=True, help="a new folder")
     train.add_argument("--seed", type=whole, default=0)
     train.add_argument(
@@ -75,7 +94,6 @@ def _when_stopped(out: Path) -> str:
 
 
 def _make_model(options: argparse.Namespace) -> int:
-    import numpy as np
 
     from hashsearch.models.storage import require_free
     from hashsearch.sources.loading import load_tiny_images
@@ -85,7 +103,7 @@ def _make_model(options: argparse.Namespace) -> int:
     from training.questions import questions
     from training.run import require_none_unfinished
 
-    for spec in options.data:
+    for spec in (*options.data, *options.unlabelled):
         if spec.endswith(":test"):
             raise TrainingError(f"{spec} is for evaluation alone; train on another split")
     stop_on_sigterm()
@@ -93,19 +111,23 @@ def _make_model(options: argparse.Namespace) -> int:
     if not options.resume:
         require_none_unfinished(options.out)
     preset = PRESETS[options.preset]
+    if options.unlabelled and not preset.takes_labels:
+        raise TrainingError(
+            f"{options.preset} learns no labels; name all sources with --data, not --unlabelled"
+        )
     require_suited(preset, options.start, options.teacher)  # before images are read
     device = choose_device(options.device)
     folders = DataFolders.of_environment()
-    specs = dict.fromkeys(options.data)  # each is read once, even if it is named several times
-    read = {spec: load_tiny_images(open_source(spec, folders)) for spec in specs}
-    images = np.concatenate([read[spec] for spec in options.data])
+    images, labels = _images_and_labels(options, folders)
+    if preset.takes_labels:
+        _require_labels(options, labels)
     test = dataset_at_hand("cifar10", "test", folders)
     card = train(
         options.preset,
         preset,
         images,
         options.out,
-        data=" + ".join(options.data),
+        data=" + ".join([*options.data, *options.unlabelled]),
         seed=options.seed,
         device=device,
         minutes=options.minutes,
@@ -116,7 +138,66 @@ def _make_model(options: argparse.Namespace) -> int:
         questions=questions(folders),
         withheld=load_tiny_images(test) if test else None,
         baseline=True,
+        labels=labels,
+        told=lambda gain: print(*map(shown, gain.lines()), sep="\n"),
     )
     metrics = [f"{name} {value}" for name, value in card.metrics.items()]
     print(", ".join([f"{options.out}: model {card.fingerprint[:12]}", *metrics]))
     return 0
+
+
+def _images_and_labels(
+    options: argparse.Namespace, folders: DataFolders
+) -> "tuple[NDArray[np.uint8], Labels]":
+    """The images of all sources, and their labels; a source is one label set.
+
+    Each is read once, even if it is named several times.
+    """
+    import numpy as np
+
+    from training.labels import Labels
+
+    specs = (*options.data, *options.unlabelled)
+    read = {spec: _read(spec, folders) for spec in dict.fromkeys(specs)}
+    names: dict[Path, str] = {}  # of a source that is named in two ways, the first
+    for spec, (place, _) in read.items():
+        names.setdefault(place, spec)
+    sets = [(names[read[spec][0]], read[spec][1].labels) for spec in options.data]
+    for spec in options.unlabelled:
+        place, images = read[spec]
+        if place in {read[other][0] for other in options.data}:
+            raise TrainingError(f"{spec} is named by --data and by --unlabelled; which is it?")
+        sets.append((names[place], np.full(len(images), "")))
+    return np.concatenate([read[spec][1].images for spec in specs]), Labels.of_sets(sets)
+
+
+def _read(spec: str, folders: DataFolders) -> "tuple[Path, LabelledImages]":
+    """Where a source lies, its images and their labels; of a gallery, those that it keeps."""
+    from hashsearch.evaluation.tasks import LabelledImages, images_of_gallery
+    from hashsearch.gallery import CATALOG_FILE
+    from hashsearch.sources.loading import load_labelled_images
+
+    if not (Path(spec) / CATALOG_FILE).is_file():
+        source = open_source(spec, folders)
+        return source.root, LabelledImages(*load_labelled_images(source))
+    from hashsearch.gallery.gallery_folder import GalleryFolder  # machines that train may lack it
+
+    with closing(GalleryFolder(Path(spec))) as gallery:
+        return Path(spec).resolve(), images_of_gallery(gallery)
+
+
+def _require_labels(options: argparse.Namespace, labels: "Labels") -> None:
+    """Raise TrainingError, with how labels are given, if there is none."""
+    from hashsearch.gallery import CATALOG_FILE
+    from hashsearch.sources.kinds import how_labels_are_given
+
+    if labels.known.any():
+        return
+    first = Path(options.data[0])
+    advice = "hashsearch index with --labels gives labels to images that a gallery has"
+    if not (first / CATALOG_FILE).is_file():
+        advice = how_labels_are_given(first)
+    raise TrainingError(
+        f"{options.preset} learns labels, and no image of {', '.join(options.data)} has one; "
+        f"{advice}"
+    )

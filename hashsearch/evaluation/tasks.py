@@ -3,12 +3,16 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hashsearch.errors import EvaluationError
 from hashsearch.wording import counted
+
+if TYPE_CHECKING:
+    from hashsearch.gallery.gallery_folder import GalleryFolder
 
 MOST_DRAWN = 1000  # queries drawn from images that come without a test split
 
@@ -25,6 +29,20 @@ class LabelledImages:
 
     def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "LabelledImages":
         return LabelledImages(self.images[rows], self.labels[rows])
+
+
+def images_of_gallery(gallery: "GalleryFolder") -> LabelledImages:
+    """The images of a gallery, in its order. Raises EvaluationError if it keeps no pixels."""
+    rows = gallery.catalog.rows()
+    pixels = gallery.column("pixels", rows)
+    if pixels is None:
+        raise EvaluationError(
+            f"{gallery.folder} keeps no pixels, without which nothing is measured or learned"
+        )
+    labels = {image.id: image.label for image in gallery.catalog.records(rows.ids.tolist())}
+    return LabelledImages(
+        pixels.reshape(-1, 32, 32, 3), np.array([labels.get(i) or "" for i in rows.ids.tolist()])
+    )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from hashsearch.errors import (
     InvalidSource,
     NotWritable,
 )
+from hashsearch.gallery import CATALOG_FILE
 from hashsearch.gallery.built import drop_unnamed
 from hashsearch.gallery.catalog import IDENTITY, Catalog, new_identity
 from hashsearch.gallery.changes import (
@@ -48,8 +49,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CATALOG, _MODEL, _SHARDS, _UNFINISHED, _LOCK = (
-    "catalog.sqlite",
+_MODEL, _SHARDS, _UNFINISHED, _LOCK = (
     "model",
     "shards",
     "unfinished",
@@ -73,7 +73,7 @@ class GalleryFolder:
         """
         require_gallery(folder)
         self.folder = folder
-        self.catalog = Catalog(folder / _CATALOG)
+        self.catalog = Catalog(folder / CATALOG_FILE)
         self._require_its_model()
         if self.precision not in PRECISIONS:
             raise InvalidGallery(
@@ -151,7 +151,7 @@ class GalleryFolder:
 
     @staticmethod
     def exists(folder: Path) -> bool:
-        return (folder / _CATALOG).is_file()
+        return (folder / CATALOG_FILE).is_file()
 
     @property
     def fingerprint(self) -> str:
@@ -212,7 +212,7 @@ class GalleryFolder:
                 kind = re.split("[-_.]", name)[0].removesuffix("s") + "s"
                 size = _size(self.shard_folder(number) / name)
                 sizes[kind] = sizes.get(kind, 0) + size
-        catalog = (_size(self.folder / f"{_CATALOG}{end}") for end in ("", "-wal"))
+        catalog = (_size(self.folder / f"{CATALOG_FILE}{end}") for end in ("", "-wal"))
         return sizes | {"catalog": sum(catalog)}
 
     def model_bytes(self) -> int:
@@ -228,7 +228,7 @@ class GalleryFolder:
         Raises InvalidGallery if there is none, and as opening it does.
         """
         try:
-            (self.folder / _CATALOG).stat()
+            (self.folder / CATALOG_FILE).stat()
         except OSError as error:
             raise InvalidGallery(f"{self.folder} is gone: {error.strerror}") from error
         self.close()
@@ -458,7 +458,7 @@ def require_gallery(folder: Path) -> None:
             f"{folder} does not exist; `hashsearch index` or open(…, create=True) makes a gallery"
         )
     if not GalleryFolder.exists(folder):
-        raise InvalidGallery(f"{folder} is not a gallery: it holds no {_CATALOG}")
+        raise InvalidGallery(f"{folder} is not a gallery: it holds no {CATALOG_FILE}")
 
 
 def require_model(folder: Path) -> Card:
@@ -499,10 +499,10 @@ def _build(folder: Path, model: Path, settings: dict[str, str]) -> None:
     copy_model(model, folder / _MODEL)
     (folder / _SHARDS).mkdir()
     (folder / _UNFINISHED).mkdir()
-    Catalog.create(folder / _UNFINISHED / _CATALOG, settings).close()
+    Catalog.create(folder / _UNFINISHED / CATALOG_FILE, settings).close()
     for name in (_MODEL, _SHARDS, _UNFINISHED):
         sync_tree(folder / name)
-    (folder / _UNFINISHED / _CATALOG).replace(folder / _CATALOG)
+    (folder / _UNFINISHED / CATALOG_FILE).replace(folder / CATALOG_FILE)
     (folder / _MARKER).unlink()
     sync_folder(folder)
     sync_folder(folder.parent)

@@ -6,11 +6,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from training.families import convolutional, dense, linear, teacher, transform
+from training.families import convolutional, dense, labelled, linear, teacher, transform
 from training.families.base import Preset
 
 PRESETS: Mapping[str, Preset[Any]] = {
     **convolutional.PRESETS,
+    **labelled.PRESETS,
     **teacher.PRESETS,
     **dense.PRESETS,
     **linear.PRESETS,

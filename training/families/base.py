@@ -1,6 +1,7 @@
 """The interface between the training job and a preset, and defaults for autoencoders."""
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,7 @@ from hashsearch.models.card import Card, of_other_rules
 from hashsearch.models.storage import read_model
 from training.budget import Stateful
 from training.data import Batches
+from training.labels import Labels
 from training.run import Run
 from training.schedule import cosine, set_rate
 from training.step import Compute, Step
@@ -47,7 +49,8 @@ class Work:
 
     images: (n, 32, 32, 3) uint8 training images; held_out: images of the same sources that
     are not trained on. begun: whether the initial weights are another model's. targets: a
-    teacher's targets for all of these images.
+    teacher's targets for all of these images. labels, held_labels: those of the images and of
+    `held_out`, if the preset learns labels.
     """
 
     run: Run
@@ -57,6 +60,8 @@ class Work:
     begun: bool = False
     held_out: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 32, 32, 3), np.uint8))
     targets: Targets | None = None
+    labels: Labels | None = None
+    held_labels: Labels | None = None
 
     def resident(self) -> Tensor:
         """The training images, on the device."""
@@ -73,6 +78,7 @@ class Work:
         part: int,
         shape: Callable[[float], float] = cosine,
         at: Callable[[float], None] = lambda progress: None,
+        passes: int | None = None,
         **options: Any,
     ) -> None:
         """Run a stage of gradient descent on batches of the images.
@@ -80,7 +86,8 @@ class Work:
         optimizers: by name, each with its full learning rate. compute: takes one step, see
         Step. part: number of the random stream; with seed and step it seeds the random draws.
         shape: the rate's schedule, see schedule.py. at: called with the progress before each
-        step. options: passed to Run.stage.
+        step. passes: over the images, at most; after these the stage ends, even if there is time
+        for more. options: passed to Run.stage.
         """
         batches = Batches(len(self.images), batch, self.seed, self.device)
         take = Step(compute, self.device, self.seed, part)
@@ -92,7 +99,8 @@ class Work:
             return take(step, batches[step])
 
         every = {**parts, **{label: optimizer for label, (optimizer, _) in optimizers.items()}}
-        self.run.stage(name, every, update, batch=batch, **options)
+        most = None if passes is None else -(-passes * len(self.images) // batch)
+        self.run.stage(name, every, update, batch=batch, most=most, **options)
 
 
 class Preset(ABC, Generic[M]):
@@ -131,6 +139,11 @@ class Preset(ABC, Generic[M]):
     @property
     def takes_targets(self) -> bool:
         """Whether the preset can learn from a teacher."""
+        return False
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether the preset learns labels."""
         return False
 
     @abstractmethod
@@ -194,17 +207,22 @@ class AutoencoderPreset(Preset[A]):
         return {"codes": model.code_logits(tiny) >= 0}
 
     def measure(self, model: A, sample: NDArray[np.uint8]) -> dict[str, float]:
-        """PSNR of reconstructions, and the bits' mean deviation from a share of one half."""
+        """PSNR of reconstructions, and the bits' mean imbalance and entropy.
+
+        A bit's imbalance is the deviation of its share of ones from one half.
+        """
         with torch.inference_mode():
             batches = [torch.from_numpy(sample[i : i + 256]) for i in range(0, len(sample), 256)]
             device = model.pixel_mean.device
             bits = torch.cat([model.code_logits(batch.to(device)) >= 0 for batch in batches])
             decoded = torch.cat([model.reconstruct(part) for part in bits.float().split(256)])
         levels = decoded.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-        imbalance = (bits.float().mean(dim=0) - 0.5).abs().mean()
+        share = bits.float().mean(dim=0)
+        entropy = (torch.special.entr(share) + torch.special.entr(1 - share)).mean() / math.log(2)
         return {
             "psnr_db": round(psnr_db(sample, levels), 2),
-            "mean_bit_imbalance": round(float(imbalance), 4),
+            "mean_bit_imbalance": round(float((share - 0.5).abs().mean()), 4),
+            "mean_bit_entropy": round(float(entropy), 4),
         }
 
     def draw(self, model: A, sample: NDArray[np.uint8]) -> list[Drawing]:

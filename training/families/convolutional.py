@@ -1,7 +1,9 @@
 """The default: a convolutional autoencoder with codes that are invariant to augmentations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from hashsearch.errors import TrainingError
 from hashsearch.models.convolutional import ENCODER, ConvolutionalAutoencoder
 from training.augment import Views, flipped, random_views
+from training.budget import Stateful
 from training.device import autocast
 from training.families.base import AutoencoderPreset, Start, Work
 from training.likeness import Likeness, sharpness, soft_bits
@@ -18,10 +21,10 @@ from training.muon import Muon
 from training.objectives import coding_rate, mean_log_error, spread_and_alike, variance_lost
 from training.optimizers import adam, descend, descend_sum, kernels_and_others, muon
 from training.sharpen import choose_code, make_code
+from training.step import Compute
 from training.transform_coding import fit_transform
 
 VIEWS, _DECODER = 3, 4  # random streams, see Work.stage
-_ENCODER_SHARE = 0.85  # of a time budget; the decoder gets the rest
 
 
 # What happens to pictures that are passed on, and mild crops.
@@ -39,9 +42,10 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
     Weights of the loss terms: invariance, rate and contrast (see objectives.py) on the head;
     address, of the sum of the three on the address. With a teacher (see likeness.py):
     student_rate on head, code and address, student_invariance on head and code, and address.
-    directions: see sharpen.py, which then computes the code from the head. decoder_steps:
-    final updates of the decoder alone, on the codes of `decoder_batch` uncropped images,
-    mirrored at random; decoder_rate: AdamW's learning rate in them.
+    directions: see sharpen.py, which then computes the code from the head. encoder_share: the
+    encoder's of a time budget; the decoder gets the rest. decoder_steps: final updates of the
+    decoder alone, on the codes of `decoder_batch` uncropped images, mirrored at random;
+    decoder_rate: AdamW's learning rate in them.
     """
 
     widths: tuple[int, int, int]
@@ -61,12 +65,13 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
     student_rate: float = 1 / 500
     student_invariance: float = 1.0
     directions: float = 60.0
+    encoder_share: float = 0.85
     decoder_batch: int = 128
     decoder_rate: float = 1e-3
     views: Views = field(default_factory=Views)
     other_views: Views = field(default_factory=lambda: _COPIES)
 
-    terms = (
+    terms: ClassVar[tuple[str, ...]] = (
         *("invariance", "rate", "contrast"),
         *("cosine", "features", "head", "code", "address"),
     )
@@ -103,6 +108,15 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
             learn_views(model, self, work)
         refine_decoder(model, self, work)
 
+    def finish_code(self, model: ConvolutionalAutoencoder, work: Work) -> None:
+        """Compute in closed form what is not trained of the code."""
+        fit_transform(model, work.images)
+        if work.targets is None:
+            make_code(model, work.images, self.directions)
+            return
+        arguments = model, work.images, self.directions, work.targets, work.held_out
+        work.run.notes["code"] = "as trained" if choose_code(*arguments) else "made of the head"
+
     def describe(self, model: ConvolutionalAutoencoder, tiny: Tensor) -> dict[str, Tensor]:
         pixels = model.standardize(tiny)
         features = model.features(pixels)
@@ -120,7 +134,7 @@ class ConvolutionalPreset(AutoencoderPreset[ConvolutionalAutoencoder]):
 
 # benchmarks/depths.py chose the depths on CIFAR-10's training images: it gives bits one by one
 # to the component whose error one more bit reduces most.
-_CONV = ConvolutionalPreset(
+CONV = ConvolutionalPreset(
     widths=(64, 128, 256),
     blocks=(0, 1, 1),
     depths=((1, 5), (4, 4), (6, 3), (19, 2), (19, 1)),
@@ -129,11 +143,11 @@ _CONV = ConvolutionalPreset(
 )
 
 PRESETS = {
-    "conv256": _CONV,
+    "conv256": CONV,
     # For a GPU. A student compares the 2,048 images of a batch with each other.
-    "conv256-large-batch": replace(_CONV, batch=1024),
+    "conv256-large-batch": replace(CONV, batch=1024),
     # Remakes the code of a trained conv256, given with --from, and trains a new decoder.
-    "conv256-reread": replace(_CONV, steps=0),
+    "conv256-reread": replace(CONV, steps=0),
 }
 
 
@@ -148,20 +162,12 @@ def learn_views(model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, wo
         with autocast(work.device):
             features = model.features(pixels)
             head, address = model.head(features), model.address(features)
-        terms = _weighted(head, preset)
-        terms["address"] = preset.address * _total(_weighted(address, preset))
+        terms = view_terms(preset, head) | {
+            "address": preset.address * total(view_terms(preset, address))
+        }
         return descend_sum([kernels, others], terms)
 
-    work.stage(
-        "views",
-        {"model": model},
-        {"muon": (kernels, preset.kernel_rate), "adam": (others, preset.learning_rate)},
-        compute,
-        batch=preset.batch,
-        steps=preset.steps,
-        part=VIEWS,
-        share=_ENCODER_SHARE,
-    )
+    encoder_stage("views", {"model": model}, (kernels, others), compute, preset, work)
 
 
 def learn_likeness(
@@ -170,8 +176,8 @@ def learn_likeness(
     """Train trunk, head, code and address on two views of each image and a teacher's targets."""
     assert work.targets is not None
     images = work.resident()
-    heads = {"head": model.head, "code": model.code, "address": model.address}
-    likeness = Likeness(work.targets.of(work.images, work.device), _n_features(model))
+    heads = trained_heads(model)
+    likeness = Likeness(work.targets.of(work.images, work.device), n_features(model))
     kernels, others = optimizers(model, preset, work.device, beside=likeness)
     sharp = torch.ones((), device=work.device)
 
@@ -181,52 +187,97 @@ def learn_likeness(
         with autocast(work.device):
             features = model.features(model.standardize(views.permute(0, 2, 3, 1)))
             logits = {name: head(features).float() for name, head in heads.items()}
-        bits = {name: soft_bits(logits[name], sharp) for name in ("code", "address")}
-        outputs = {"head": logits["head"], **bits}
-        terms = likeness.terms(rows.repeat(2), features.float(), outputs, random)
-        for name in heads:
-            terms[name] = terms[name] - preset.student_rate * coding_rate(logits[name])
-        for name in ("head", "code"):  # the few bits of an address would become equal
-            one, two = outputs[name].chunk(2)
-            terms[name] = terms[name] + preset.student_invariance * variance_lost(one, two)
-        terms["address"] = preset.address * terms["address"]
+        terms = likeness_terms(likeness, preset, rows, features, logits, sharp, random)
         return descend_sum([kernels, others], terms)
 
+    parts = {"model": model, "likeness": likeness}
+    encoder_stage("likeness", parts, (kernels, others), compute, preset, work, sharp)
+
+
+def encoder_stage(
+    name: str,
+    parts: Mapping[str, Stateful],
+    optimizers: tuple[Muon, torch.optim.AdamW],
+    compute: Compute,
+    preset: ConvolutionalPreset,
+    work: Work,
+    sharp: Tensor | None = None,
+    passes: int | None = None,
+) -> None:
+    """Run the stage that trains the encoder.
+
+    sharp: of soft bits; it is raised, see `sharpness`. passes: over the images, at most.
+    """
+    kernels, others = optimizers
+
     def at(progress: float) -> None:
-        sharp.fill_(sharpness(progress))
+        if sharp is not None:
+            sharp.fill_(sharpness(progress))
 
     work.stage(
-        "likeness",
-        {"model": model, "likeness": likeness},
+        name,
+        parts,
         {"muon": (kernels, preset.kernel_rate), "adam": (others, preset.learning_rate)},
         compute,
-        batch=preset.batch,
+        batch=min(preset.batch, len(work.images)),
         steps=preset.steps,
         part=VIEWS,
         at=at,
-        share=_ENCODER_SHARE,
+        share=preset.encoder_share,
+        passes=passes,
     )
 
 
+def view_terms(preset: ConvolutionalPreset, logits: Tensor) -> dict[str, Tensor]:
+    """Weighted losses, by name, of the logits of two views, (2n, width) float."""
+    terms = spread_and_alike(*logits.float().chunk(2))
+    return {name: getattr(preset, name) * term for name, term in terms.items()}
+
+
+def likeness_terms(
+    likeness: Likeness,
+    preset: ConvolutionalPreset,
+    rows: Tensor,
+    features: Tensor,
+    logits: dict[str, Tensor],
+    sharp: Tensor,
+    random: torch.Generator,
+) -> dict[str, Tensor]:
+    """Weighted losses, by name, of two views compared with a teacher's targets.
+
+    rows: (n,) int64; features: (2n, features) float; logits: of head, code and address, (2n,
+    width) float each; sharp: sharpness of the soft bits.
+    """
+    bits = {name: soft_bits(logits[name], sharp) for name in ("code", "address")}
+    outputs = {"head": logits["head"], **bits}
+    terms = likeness.terms(rows.repeat(2), features.float(), outputs, random)
+    for name in outputs:
+        terms[name] = terms[name] - preset.student_rate * coding_rate(logits[name])
+    for name in ("head", "code"):  # the few bits of an address would become equal
+        one, two = outputs[name].chunk(2)
+        terms[name] = terms[name] + preset.student_invariance * variance_lost(one, two)
+    terms["address"] = preset.address * terms["address"]
+    return terms
+
+
+def total(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(terms.values())).sum()
+
+
 def refine_decoder(
-    model: ConvolutionalAutoencoder, preset: ConvolutionalPreset, work: Work
+    model: ConvolutionalAutoencoder,
+    preset: ConvolutionalPreset,
+    work: Work,
+    passes: int | None = None,
 ) -> None:
-    """Compute the code in closed form, then train only the decoder, on codes of uncropped images.
+    """Finish the code, then train only the decoder, on codes of uncropped images.
 
     The loss is the geometric mean over images of the mean squared error of standardised
-    pixels.
+    pixels. passes: over the images, at most.
     """
     model.eval()  # so that the codes equal those of the finished model
     images = work.resident()
     optimizer = adam(model.decoder.parameters(), work.device, decay=0.0)
-
-    def prepare() -> None:
-        fit_transform(model, work.images)
-        if work.targets is None:
-            make_code(model, work.images, preset.directions)
-            return
-        arguments = model, work.images, preset.directions, work.targets, work.held_out
-        work.run.notes["code"] = "as trained" if choose_code(*arguments) else "made of the head"
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
         tiny = flipped(images[rows], random)
@@ -242,11 +293,12 @@ def refine_decoder(
         {"model": model},
         {"adam": (optimizer, preset.decoder_rate)},
         compute,
-        batch=preset.decoder_batch,
+        batch=min(preset.decoder_batch, len(images)),
         steps=preset.decoder_steps,
         part=_DECODER,
-        prepare=prepare,
+        prepare=lambda: preset.finish_code(model, work),
         scale=0.0,
+        passes=passes,
     )
 
 
@@ -272,16 +324,12 @@ def optimizers(
     )
 
 
-def _weighted(logits: Tensor, preset: ConvolutionalPreset) -> dict[str, Tensor]:
-    terms = spread_and_alike(*logits.float().chunk(2))
-    return {name: getattr(preset, name) * term for name, term in terms.items()}
+def trained_heads(model: ConvolutionalAutoencoder) -> dict[str, nn.Sequential]:
+    """The heads that a teacher or labels train; views train head and address alone."""
+    return {"head": model.head, "code": model.code, "address": model.address}
 
 
-def _total(terms: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(terms.values())).sum()
-
-
-def _n_features(model: ConvolutionalAutoencoder) -> int:
+def n_features(model: ConvolutionalAutoencoder) -> int:
     linear = model.head[0]
     assert isinstance(linear, nn.Linear)
     return linear.in_features

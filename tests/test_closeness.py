@@ -61,11 +61,17 @@ def test_no_word_reaches_farther_than_unlike_pictures_allow():
     assert closeness_of(Distances(far, near, unlike, unlike, 1.0)) == Closeness(59, 59, 59)
 
 
-def test_copies_are_told_from_other_pictures_of_their_kind():
+def test_copies_differ_from_other_pictures_of_their_kind():
     """Which lie nearer than pictures of other kinds do."""
     crops, copies = counts(*[55] * 100), counts(*[8] * 100)
     pairs, unlike = counts(*[40] * 20, *[100] * 99_980), counts(*[100] * 90_000)
     assert closeness_of(Distances(copies, crops, pairs, unlike, 1.0)) == Closeness(8, 39, 99)
+
+
+def test_where_few_pairs_are_known_to_be_unlike_all_pairs_count():
+    near, pairs = counts(*[30] * 100), counts(*[60] * 20_000)
+    few = counts(*[90] * 9_999)
+    assert closeness_of(Distances(near, near, pairs, few, 1.0)) == Closeness(30, 30, 59)
 
 
 def test_nothing_is_said_where_unlike_pictures_have_equal_codes_or_are_few():

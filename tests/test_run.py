@@ -253,7 +253,7 @@ def test_a_budget_too_small_for_measuring_and_writing_is_refused(tiny_images, tm
     labels = np.array(["some"] * 150)
     question = Question("some", tiny_images[:150], labels, tiny_images[150:], labels)
     with pytest.raises(
-        TrainingError, match=r"0.01 of --minutes is too little: reading took 0.0, measuring and"
+        TrainingError, match=r"0.01 of --minutes is too little: beginning took 0.0, measuring and"
     ):
         train(tiny_images, tmp_path / "model", CONVOLUTIONAL, minutes=0.01, questions=[question])
     assert not list(tmp_path.iterdir())

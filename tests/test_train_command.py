@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -126,7 +127,7 @@ def test_labels_that_cannot_be_learned_are_refused(labelled, image_files, tmp_pa
     shutil.copytree(kind, tmp_path / "one" / kind.name)
     command = ["train", "conv256-labelled", "--out", tmp_path / "m", "--data"]
     message = error_of(run(*command, tmp_path / "one"))
-    assert f"one: the label of all images to train on is '{kind.name}', and one class" in message
+    assert f"one: all images to train on that have a label have the label '{kind.name}'" in message
     message = error_of(run(*command, kind))
     assert f"learns labels, and no image of {kind} has one; a label is the name of the" in message
     message = error_of(run(*command, kind, "--unlabelled", "cifar10:test"))
@@ -189,9 +190,8 @@ def test_the_page_on_labels_leads_from_a_folder_to_a_gallery_of_another_model(
             assert "codes of mine" in done.stdout
             assert "codes of bundled" in done.stdout
     mine = read_card(tmp_path / "mine").fingerprint
-    assert (
-        GalleryFolder(tmp_path / "gallery").fingerprint == mine != read_card(PRETRAINED).fingerprint
-    )
+    with closing(GalleryFolder(tmp_path / "gallery")) as gallery:
+        assert gallery.fingerprint == mine != read_card(PRETRAINED).fingerprint
 
 
 def test_sources_are_named_once_for_their_labels(labelled, image_files, tmp_path):

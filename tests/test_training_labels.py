@@ -25,6 +25,7 @@ from tests.trainings import (
     assert_same_weights,
     train,
 )
+from training import gain as gain_module
 from training import job, retrieval
 from training.data import Examples
 from training.families.base import Work
@@ -85,7 +86,7 @@ def test_classes_without_images_are_dropped_and_a_set_of_one_class_is_refused():
     more = replace(labels, classes=(*labels.classes, ("zoo", "zebra")))
     assert more.learnable().about() == labels.about()
     without = labels[labels.class_ids != 1]
-    with pytest.raises(TrainingError, match=r"pets: the label of all .* is 'cat', .*--unlabelled"):
+    with pytest.raises(TrainingError, match=r"pets: all .* have the label 'cat', .*--unlabelled"):
         without.learnable()
     assert labels[labels.class_ids > 1].learnable().names == ["cat", "lion"]
     with pytest.raises(TrainingError, match="no image to train on has a label"):
@@ -211,10 +212,10 @@ def parts(tiny_images, kinds):
     return Examples(tiny_images, kinds).split(60, np.random.default_rng(0))
 
 
-def test_what_was_gained_is_told_by_class_and_for_all(unlabelled_model, parts):
+def test_gains_are_those_of_each_class_and_of_all(unlabelled_model, parts):
     questions = seen_questions(*parts)
     encoder, other = Encoder.load(unlabelled_model), Encoder.load(PRETRAINED)
-    gain = Before.of(PRETRAINED, questions).gain(encoder.encode)
+    gain = Before.of(PRETRAINED, questions, "cpu").gain(encoder.encode)
     (question,) = questions
     assert question.name == "seen"
     found = []
@@ -231,8 +232,12 @@ def test_what_was_gained_is_told_by_class_and_for_all(unlabelled_model, parts):
         assert (row.images, row.before) == (own.sum(), before[own].mean())
         assert row.after == after[own].mean()
     assert [row.gained for row in gain.rows] == sorted((r.gained for r in gain.rows), reverse=True)
-    interval = scipy.stats.ttest_rel(after, before).confidence_interval()
-    assert gain.margin == pytest.approx((interval.high - interval.low) / 2, rel=0.05)
+    for count in (len(before), 10):
+        interval = scipy.stats.ttest_rel(after[:count], before[:count]).confidence_interval()
+        margin = gain_module._margin(after[:count] - before[:count])
+        assert margin == pytest.approx((interval.high - interval.low) / 2, rel=0.02)
+    assert gain.margin == gain_module._margin(after - before)
+    assert gain_module._margin(np.zeros(9)) is None
 
 
 def test_images_of_one_set_are_searched_for_among_those_of_their_own(tiny_images, kinds):
@@ -247,6 +252,23 @@ def test_images_of_one_set_are_searched_for_among_those_of_their_own(tiny_images
         for texts in (question.gallery_labels, question.query_labels):
             assert all(text.startswith(f"{name} ") for text in texts)
     assert sum(len(question.queries) for question in questions) == len(parts[1])
+
+
+def test_copies_of_images_are_searched_once(tiny_images, kinds):
+    """As of a source that is named several times."""
+    thrice = Examples(
+        np.tile(tiny_images, (3, 1, 1, 1)), replace(kinds, class_ids=np.tile(kinds.class_ids, 3))
+    )
+    (question,) = seen_questions(*thrice.split(60, np.random.default_rng(0)))
+    assert len(question.gallery) == len({*map(bytes, question.gallery)}) == 240
+    assert len(question.queries) == 60
+
+
+def test_a_label_counts_if_a_copy_of_its_image_has_none(tiny_images, kinds):
+    both = Labels(kinds.classes, np.append(np.full(300, UNLABELLED), kinds.class_ids))
+    examples = Examples(np.tile(tiny_images, (2, 1, 1, 1)), both)
+    _, held_out = examples.split(60, np.random.default_rng(0))
+    assert held_out.labels.known.sum() == 60 == len(held_out)
 
 
 def test_of_many_classes_those_that_gained_most_and_least_are_shown():
@@ -267,7 +289,7 @@ def test_of_many_classes_those_that_gained_most_and_least_are_shown():
         (0.45, "bundled finds these images better"),
     ],
 )
-def test_labels_that_gained_nothing_are_said_to(after, said):
+def test_labels_that_gained_nothing_have_a_sentence(after, said):
     row = Row("all", 120, 0.5, after)
     assert list(Gain("bundled", (row, row), row, 0.04).lines())[-1] == said
 
@@ -291,7 +313,7 @@ def test_labels_bring_images_of_a_class_together(
     assert found(labelled_model) > found(unlabelled_model) + 0.04
 
 
-def test_the_card_tells_the_labels_and_what_they_gained(labelled_model, kinds):
+def test_the_card_has_the_labels_and_what_they_gained(labelled_model, kinds):
     card = read_card(labelled_model)
     training = card.training
     assert training["labels"]["classes"] == {"pictures": len(kinds.classes)}
@@ -346,14 +368,14 @@ def test_what_cannot_be_learned_is_refused(tiny_images, kinds, few_steps, tmp_pa
         with pytest.raises(TrainingError, match="no image to train on has a label"):
             train(tiny_images, tmp_path / "model", few_steps, labels=labels)
     others = tiny_images[kinds.class_ids > 0]
-    wanted = f"all images to train on is '{kinds.names[0]}'.*; {len(others)} images were left out"
+    wanted = f"have the label '{kinds.names[0]}'.*; {len(others)} images were left out"
     with pytest.raises(TrainingError, match=wanted):
         train(tiny_images, tmp_path / "model", few_steps, labels=kinds, withheld=others)
     assert not list(tmp_path.iterdir())
 
 
 def test_few_images_are_warned_of(
-    tiny_images, kinds, few_steps, unlabelled_model, tmp_path, capsys, monkeypatch
+    tiny_images, kinds, few_steps, unlabelled_model, tmp_path, capsys
 ):
     few = kinds.class_ids.copy()
     few[np.flatnonzero(few == 0)[9:]] = UNLABELLED
@@ -366,14 +388,23 @@ def test_few_images_are_warned_of(
     # Started from another model, with three images of each class at most.
     scarce = replace(kinds, class_ids=np.where(kinds.turns() < 3, kinds.class_ids, UNLABELLED))
     options = {"labels": scarce, "start": unlabelled_model}
-    monkeypatch.setattr(job, "_TO_WRITE_S", 0.0)
-    train(tiny_images, tmp_path / "two", few_steps, minutes=0.1, **options)
+    train(tiny_images, tmp_path / "two", few_steps, **options)
     said = capsys.readouterr().err
     assert "a good model needs" not in said
-    assert "what is gained is not measured" in said
+    assert "for what is gained to be measured at all" in said
     assert "gain" not in read_card(tmp_path / "two").training
     train(tiny_images, tmp_path / "three", few_steps, labels=kinds, start=tmp_path / "one")
     assert "warning: the initial model has learned labels" in capsys.readouterr().err
+
+
+def test_few_images_are_not_learned_for_long_from_another_model(
+    tiny_images, kinds, unlabelled_model, tmp_path
+):
+    preset = replace(LABELLED, tuning_passes=(2, 1))
+    card = train(tiny_images, tmp_path / "m", preset, labels=kinds, start=unlabelled_model)
+    images = card.training["images"]
+    assert card.training["steps"] == {"labels": -(-2 * images // 32), "decoder": 4}
+    assert -(-images // 32) > 4  # the preset's own number is smaller
 
 
 def test_withheld_classes_are_not_learned(tiny_images, kinds, few_steps, tmp_path):
@@ -400,10 +431,12 @@ def test_a_teachers_targets_are_learned_beside_labels(
 def test_estimating_the_time_to_close_changes_no_weight(tiny_images, kinds, few_steps, tmp_path):
     parts = Examples(tiny_images, kinds).split(60, np.random.default_rng(0))
     seen = seen_questions(*parts)
-    asked = job._Asked(seen, False, Before.of(PRETRAINED, seen))
+    asked = job._Asked(seen, False, Before.of(PRETRAINED, seen, "cpu"))
     run = Run(tmp_path / "model", {}, ("loss",), resume=False)
     work = Work(run, parts[0].images, 0, "cpu", held_out=parts[1].images, labels=parts[0].labels)
     model = few_steps.build()
+    nothing = replace(work, held_out=tiny_images[:0])
+    job._seconds_to_close(few_steps, model, nothing, job._Asked((), False, None))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     job._seconds_to_close(few_steps, model, work, asked)
     assert model.training

@@ -109,11 +109,12 @@ def of_other_labels(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
 def closeness_of(distances: Distances) -> Closeness | None:
     """The distances up to which pictures are same, near and alike.
 
-    None if there are too few pairs to know, or if unlike pictures have equal codes. Where copies
-    or crops lie as far away as different pictures do, even of one kind, "same" and "near" reach
-    no farther than these.
+    None if there are too few pairs to know, or if 1 in UNLIKE of them have equal codes. Where
+    copies or crops lie as far away as different pictures do, even of one kind, "same" and "near"
+    reach no farther than these. If few pairs are known to be unlike, all are taken for it.
     """
-    rarely, alike = _below(distances.pairs), _below(distances.unlike)
+    rarely = _below(distances.pairs)
+    alike = _below(distances.unlike) if distances.unlike.sum() >= UNLIKE else rarely
     if alike is None or alike < 0 or rarely is None or rarely < 0:
         return None
     near = min(max(_within(distances.crops), _within(distances.copies)), rarely, alike)

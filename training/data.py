@@ -44,13 +44,26 @@ class Examples:
         if mixed.labels is None:
             kept = np.arange(len(self)) < held_out_of(len(self), held_out)
         else:
-            first = _first_of_copies(mixed.images)
+            first = mixed.first_copies()
             ids = np.where(first, mixed.labels.class_ids, UNLABELLED)
             kept = replace(mixed.labels, class_ids=ids).held_out(held_out)
             others = np.flatnonzero(first & ~mixed.labels.known)
             kept[others[: held_out_of(len(others), held_out - int(kept.sum()))]] = True
         mine, theirs = mixed[~kept], mixed[kept]
         return mine[~occur_in(mine.images, theirs.images)], theirs
+
+    def first_copies(self) -> NDArray[np.bool_]:
+        """(n,) bool: one of all images that are equal, if possible one that has a class."""
+        rows = np.arange(len(self))
+        if self.labels is not None:
+            rows = np.argsort(~self.labels.known, kind="stable")
+        seen: set[bytes] = set()
+        first = np.zeros(len(self), bool)
+        for row in rows:
+            digest = hashlib.blake2b(self.images[row].tobytes(), digest_size=16).digest()
+            first[row] = digest not in seen
+            seen.add(digest)
+        return first
 
 
 class Batches:
@@ -77,17 +90,6 @@ class Batches:
 def held_out_of(count: int, most: int) -> int:
     """Number of images to hold out of `count`: a tenth of them, at most `most`."""
     return min(most, count // 10)
-
-
-def _first_of_copies(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(n,) bool: which images do not occur before."""
-    seen: set[bytes] = set()
-    first = np.zeros(len(images), bool)
-    for number, image in enumerate(images):
-        content = image.tobytes()
-        first[number] = content not in seen
-        seen.add(content)
-    return first
 
 
 def occur_in(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from training.retrieval import Question, precision_at_10_by_bits
 
 SEEN = "seen"  # questions on classes whose labels are learned begin with it
 _GALLERY = 20_000  # images of a label set that are searched, at most
-_LEAST = 10  # images that can be searched, for a precision at 10
+_LEAST = 10  # images that can be searched, and values that have a confidence interval
 _SHOWN = 20  # classes, at most
 
 
@@ -49,7 +49,7 @@ class Gain:
     model: str
     rows: tuple[Row, ...]
     whole: Row
-    margin: float
+    margin: float | None
 
     def about(self) -> dict[str, Any]:
         """For the card."""
@@ -58,7 +58,7 @@ class Gain:
             "images": self.whole.images,
             "before": round(self.whole.before, 4),
             "after": round(self.whole.after, 4),
-            "margin": round(self.margin, 4),
+            "margin": self.margin and round(self.margin, 4),
         }
 
     def lines(self) -> Iterator[str]:
@@ -68,17 +68,17 @@ class Gain:
             rows = (*rows[: _SHOWN // 2], *rows[-_SHOWN // 2 :])
         cells = [["P@10", "images", "before", "after", "gain"]]
         cells += [_cells(row) for row in (*rows, self.whole)]
-        cells[-1][-1] += f" ± {self.margin:.3f}"
+        cells[-1][-1] += "" if self.margin is None else f" ± {self.margin:.3f}"
         lines = aligned(cells, "<>>><")
         yield from lines[:-1]
         if len(rows) < len(self.rows):
             yield f"({counted(len(self.rows) - len(rows), 'class')} between them not shown)"
         yield lines[-1]
-        if self.whole.gained + self.margin < 0:
-            yield f"{self.model} finds these images better"
-        elif self.whole.gained - self.margin <= 0:
+        if self.margin is None or abs(self.whole.gained) <= self.margin:
             images = counted(self.whole.images, "image")
             yield f"{images} cannot tell whether this model is better than {self.model}"
+        elif self.whole.gained < 0:
+            yield f"{self.model} finds these images better"
 
 
 def _cells(row: Row) -> list[str]:
@@ -91,23 +91,24 @@ class Before:
     """How well a model finds held-out images before a training, to compare with later.
 
     model: its name. precisions: (n_queries,) float64 for each question, see
-    `precision_at_10_by_bits`.
+    `precision_at_10_by_bits`. device: where distances are computed.
     """
 
     model: str
+    device: str
     questions: Sequence[Question]
     precisions: Sequence[NDArray[np.float64]]
 
     @classmethod
-    def of(cls, folder: Path, questions: Sequence[Question]) -> "Before":
+    def of(cls, folder: Path, questions: Sequence[Question], device: str) -> "Before":
         """Measure the model in a folder. Raises InvalidModel if it cannot be read."""
-        encode = Encoder.load(folder).encode
-        return cls(model_name(folder), questions, _precisions(questions, encode))
+        encode = Encoder.load(folder, device=device).encode
+        return cls(model_name(folder), device, questions, _precisions(questions, encode, device))
 
     def gain(self, codes_of: CodesOf) -> Gain:
         """Measure the trained model, and compare."""
         before = np.concatenate(self.precisions)
-        after = np.concatenate(_precisions(self.questions, codes_of))
+        after = np.concatenate(_precisions(self.questions, codes_of, self.device))
         labels = np.concatenate([question.query_labels for question in self.questions])
 
         def row(name: str, chosen: NDArray[np.bool_]) -> Row:
@@ -116,21 +117,33 @@ class Before:
             )
 
         rows = (row(str(label), labels == label) for label in np.unique(labels))
-        deviation = float(np.std(after - before)) / math.sqrt(len(labels))
         return Gain(
             self.model,
             tuple(sorted(rows, key=lambda one: -one.gained)),
             row("all", np.ones(len(labels), bool)),
-            1.96 * deviation,
+            _margin(after - before),
         )
 
 
-def _precisions(questions: Sequence[Question], codes_of: CodesOf) -> list[NDArray[np.float64]]:
+def _margin(gains: NDArray[np.float64]) -> float | None:
+    """Half the width of the 95% confidence interval of the mean, of at least ten values.
+
+    By Student's t distribution, whose quantile is 1.96 + 2.37 / (n - 1) to three digits.
+    """
+    if len(gains) < _LEAST:
+        return None
+    quantile = 1.96 + 2.37 / (len(gains) - 1)
+    return float(quantile * np.std(gains, ddof=1) / math.sqrt(len(gains)))
+
+
+def _precisions(
+    questions: Sequence[Question], codes_of: CodesOf, device: str
+) -> list[NDArray[np.float64]]:
     found = []
     for question in questions:
         parts = (codes_of(images) for images in (question.gallery, question.queries))
         gallery, queries = (unpack_bits(codes, 8 * codes.shape[1]) for codes in parts)
-        found.append(precision_at_10_by_bits(question, gallery, queries))
+        found.append(precision_at_10_by_bits(question, gallery, queries, device))
     return found
 
 
@@ -166,12 +179,14 @@ def seen_questions(examples: Examples, held_out: Examples) -> list[Question]:
 
 def _short(name: str, names: Sequence[str]) -> str:
     """A source's last part, if no other source ends with it."""
-    short = PurePath(name).name
+    short = PurePath(name).name or name
     return short if sum(PurePath(other).name == short for other in names) == 1 else name
 
 
 def _by_set(examples: Examples, held_out: Examples) -> Iterator[tuple[str, Examples, Examples]]:
-    """Each label set's name, its images to search and its queries."""
+    """Each label set's name, its images to search and its queries, without copies."""
+    assert examples.labels is not None
+    examples = examples[examples.first_copies()]
     assert examples.labels is not None
     for number, name in enumerate(examples.labels.sets):
         chosen = []

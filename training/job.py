@@ -71,7 +71,7 @@ def train(
     withheld: NDArray[np.uint8] | None = None,
     baseline: bool = False,
     labels: Labels | None = None,
-    told: Callable[[Gain], None] = lambda gain: None,
+    report_gain: Callable[[Gain], None] = lambda gain: None,
 ) -> Card:
     """Train and measure a model, and save it in a model folder that includes a report.
 
@@ -82,8 +82,8 @@ def train(
     standardisation replace random initialisation. teacher: a teacher's folder; the model
     learns its targets. questions: retrieval tasks to measure; their `withheld` images and
     those in `withheld` are not trained on. baseline: whether the report also measures the
-    bundled model. labels: of the images; only presets that learn labels use them. told: is
-    called, once the model is saved, with what it gained over `start`, or over the bundled model,
+    bundled model. labels: of the images; only presets that learn labels use them. report_gain:
+    is called, once the model is saved, with what it gained over `start`, or over the bundled model,
     if images with labels could be held out.
     Raises InvalidModel if `out` exists or `start` or `teacher` cannot be read, and
     TrainingError if there are fewer images than the preset needs, the minutes are too few for
@@ -145,7 +145,9 @@ def train(
     )
     model = _initialised(preset, initial, examples.images).to(device)
     asked = _Asked(
-        (*seen, *questions), baseline, Before.of(model_folder(start), seen) if seen else None
+        (*seen, *questions),
+        baseline,
+        Before.of(model_folder(start), seen, device) if seen else None,
     )
     if minutes is not None:
         run.deadline = _deadline(
@@ -163,7 +165,7 @@ def train(
     }
     card, gain = _close(preset, model, work, out, training, asked)
     if gain is not None:
-        told(gain)
+        report_gain(gain)
     return card
 
 
@@ -210,10 +212,14 @@ def _warnings(
         yield f"{counted(len(usable), 'image')} came; a good model needs at least {ENOUGH:,}"
     if usable.labels is None:
         return
-    yield from usable.labels.warnings()
-    if not seen:
-        yield "too few images of any class to hold some out, so what is gained is not measured"
-    elif initial is not None and _learned_labels(initial.card.training):
+    distinct = usable.labels[usable.first_copies()]
+    yield from distinct.warnings()
+    if len(seen) < len(distinct.sets):
+        yield (
+            "too few images are held out, or left to search, for what is gained to be measured "
+            + ("on all sources" if seen else "at all")
+        )
+    if seen and initial is not None and _learned_labels(initial.card.training):
         yield (
             "the initial model has learned labels, perhaps of images that are held out now; it "
             "finds these better than it would find others"
@@ -280,7 +286,7 @@ def _deadline(started: float, minutes: float, spent: float, closing: float) -> f
     elapsed = time.monotonic() - started
     if elapsed + closing > budget:
         raise TrainingError(
-            f"{minutes:g} of --minutes is too little: reading took {elapsed / 60:.1f}, measuring "
+            f"{minutes:g} of --minutes is too little: beginning took {elapsed / 60:.1f}, measuring "
             f"and writing take about {closing / 60:.1f}, and the training has to follow"
         )
     return started + budget - spent - closing
@@ -337,6 +343,10 @@ def _close(
         distances = count_distances(codes_of, work.held_out, unlike=unlike)
         closeness = closeness_of(distances)
         curves = closeness_drawings(distances, closeness)
+        if closeness is None:
+            note = "Different pictures have equal codes, so hits have no word of closeness."
+            notes.append(note)
+            print(f"warning: {note}", file=sys.stderr)
         metrics["copies_found"] = round(distances.found, 4)
         notes.append(
             "copies_found is the share of recompressed and resized copies that no other picture "

@@ -61,9 +61,9 @@ class Labels:
             if count == 1:
                 (label,) = (label for other, label in classes if other == name)
                 raise TrainingError(
-                    f"{name}: the label of all images to train on is {label!r}, and one class "
-                    "teaches nothing; sort the images into folders by kind, or give the source "
-                    "with --unlabelled"
+                    f"{name}: all images to train on that have a label have the label {label!r}, "
+                    "and one class teaches nothing; sort the images into folders by kind, or "
+                    "give the source with --unlabelled"
                 )
         places = np.full(len(self.classes) + 1, UNLABELLED)  # the last is UNLABELLED's
         places[kept] = np.arange(len(kept))
@@ -98,7 +98,7 @@ class Labels:
     def unlike(self) -> NDArray[np.bool_]:
         """(n, n): which pairs of images are of different classes, as far as is known.
 
-        Classes of different sets may mean the same. An image without a class is unlike any other.
+        Classes of different sets may mean the same. An image without a class counts as unlike.
         """
         sets = np.append(self.set_ids, UNLABELLED)[self.class_ids]
         comparable = (sets[:, np.newaxis] == sets) & self.known

@@ -127,15 +127,16 @@ def _by_class(gain: "Gain") -> list[str]:
         [row.name, f"{row.images}", f"{row.before:.3f}", f"{row.after:.3f}", f"{row.gained:+.3f}"]
         for row in (gain.whole, *gain.rows)
     ]
+    margin = "" if gain.margin is None else f" ± {gain.margin:.3f} (95% confidence interval)"
     note = (
         "Precision at 10 of the codes: the share of the ten nearest images that have the label of "
-        f"a held-out image. All together gained {gain.whole.gained:+.3f} ± {gain.margin:.3f} "
-        "(95% confidence interval)."
+        f"a held-out image. All together gained {gain.whole.gained:+.3f}{margin}. The model before "
+        "may have been trained on these images."
     )
     return [
         "<h2>By class</h2>",
         *_marked("By class", header, rows),
-        f'<p class="quiet">{note}</p>',
+        f'<p class="quiet">{escape(note)}</p>',
     ]
 
 

@@ -94,7 +94,6 @@ def _when_stopped(out: Path) -> str:
 
 
 def _make_model(options: argparse.Namespace) -> int:
-
     from hashsearch.models.storage import require_free
     from hashsearch.sources.loading import load_tiny_images
     from training.device import choose_device
@@ -139,7 +138,7 @@ def _make_model(options: argparse.Namespace) -> int:
         withheld=load_tiny_images(test) if test else None,
         baseline=True,
         labels=labels,
-        told=lambda gain: print(*map(shown, gain.lines()), sep="\n"),
+        report_gain=lambda gain: print(*map(shown, gain.lines()), sep="\n"),
     )
     metrics = [f"{name} {value}" for name, value in card.metrics.items()]
     print(", ".join([f"{options.out}: model {card.fingerprint[:12]}", *metrics]))
@@ -175,11 +174,13 @@ def _read(spec: str, folders: DataFolders) -> "tuple[Path, LabelledImages]":
     """Where a source lies, its images and their labels; of a gallery, those that it keeps."""
     from hashsearch.evaluation.tasks import LabelledImages, images_of_gallery
     from hashsearch.gallery import CATALOG_FILE
+    from hashsearch.sources.folder import ImageFile
     from hashsearch.sources.loading import load_labelled_images
 
     if not (Path(spec) / CATALOG_FILE).is_file():
         source = open_source(spec, folders)
-        return source.root, LabelledImages(*load_labelled_images(source))
+        place = source.path if isinstance(source, ImageFile) else source.root
+        return place, LabelledImages(*load_labelled_images(source))
     from hashsearch.gallery.gallery_folder import GalleryFolder  # machines that train may lack it
 
     with closing(GalleryFolder(Path(spec))) as gallery:

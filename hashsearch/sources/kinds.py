@@ -113,7 +113,7 @@ def how_labels_are_given(path: Path) -> str:
     own = (
         f"a label is {kind.labels}, or given by" if kind and kind.labels else "labels are given by"
     )
-    return f"{own} hashsearch index --labels, after which the gallery can be named instead"
+    return f"{own} hashsearch index --labels; then name the gallery instead of this source"
 
 
 def sources_in_words() -> str:

@@ -37,8 +37,8 @@ class LabelledPreset(ConvolutionalPreset):
 
     label_free: weight of the terms that need no labels, beside those of the labels; within
     them, the parent's settings apply. With another model's weights: tuning_rate, a factor of
-    the learning rates; tuning_passes over the images at most, by the encoder and by the decoder,
-    since more would learn few images by heart.
+    the encoder's learning rates; tuning_passes over the images, by the encoder and by the
+    decoder, at most, since more would learn few images by heart.
     """
 
     label_free: float = 0.1

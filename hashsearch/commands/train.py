@@ -173,11 +173,10 @@ def _images_and_labels(
 def _read(spec: str, folders: DataFolders) -> "tuple[Path, LabelledImages]":
     """Where a source lies, its images and their labels; of a gallery, those that it keeps."""
     from hashsearch.evaluation.tasks import LabelledImages, images_of_gallery
-    from hashsearch.gallery import CATALOG_FILE
     from hashsearch.sources.folder import ImageFile
     from hashsearch.sources.loading import load_labelled_images
 
-    if not (Path(spec) / CATALOG_FILE).is_file():
+    if not _is_gallery(spec):
         source = open_source(spec, folders)
         place = source.path if isinstance(source, ImageFile) else source.root
         return place, LabelledImages(*load_labelled_images(source))
@@ -187,17 +186,22 @@ def _read(spec: str, folders: DataFolders) -> "tuple[Path, LabelledImages]":
         return Path(spec).resolve(), images_of_gallery(gallery)
 
 
+def _is_gallery(spec: str) -> bool:
+    """The same as GalleryFolder.exists, without the packages that only galleries need."""
+    from hashsearch.gallery import CATALOG_FILE
+
+    return spec != "" and (Path(spec) / CATALOG_FILE).is_file()
+
+
 def _require_labels(options: argparse.Namespace, labels: "Labels") -> None:
     """Raise TrainingError, with how labels are given, if there is none."""
-    from hashsearch.gallery import CATALOG_FILE
     from hashsearch.sources.kinds import how_labels_are_given
 
     if labels.known.any():
         return
-    first = Path(options.data[0])
     advice = "hashsearch index with --labels gives labels to images that a gallery has"
-    if not (first / CATALOG_FILE).is_file():
-        advice = how_labels_are_given(first)
+    if not _is_gallery(options.data[0]):
+        advice = how_labels_are_given(Path(options.data[0]))
     raise TrainingError(
         f"{options.preset} learns labels, and no image of {', '.join(options.data)} has one; "
         f"{advice}"

@@ -3,10 +3,10 @@
     python -m benchmarks.supervised --out MODEL [--minutes 20] [--from MODEL]
 
 500 training images of each class are given with their labels, of which a training holds out 50;
-the others are not used.
-100 test images of each class are queries. The gallery is the other 54,000 images, and in a second
-task the 5,000 as well: papers differ in this. Prints the code's measures; "mAP" is over the whole
-ranking, as those papers define it. A model that is already there is only measured.
+the others are not used. 100 test images of each class are queries. The gallery is the other
+54,000 images, and in a second task the 5,000 as well: papers differ in this. Prints the code's
+measures; "mAP" is over the whole ranking, as those papers define it. A model that is already
+there is only measured.
 """
 
 import argparse

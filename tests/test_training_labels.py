@@ -264,6 +264,16 @@ def test_copies_of_images_are_searched_once(tiny_images, kinds):
     assert len(question.queries) == 60
 
 
+def test_an_image_of_two_sources_is_searched_in_both(tiny_images, kinds):
+    others = Labels.of_sets([("a", kinds.texts), ("b", kinds.texts)])
+    examples = Examples(np.tile(tiny_images, (2, 1, 1, 1)), others)
+    nothing = examples[:0]
+    held_out = examples[np.arange(600) % 300 < 10]
+    found = seen_questions(examples, held_out)
+    assert [len(question.gallery) for question in found] == [300, 300]
+    assert seen_questions(examples, nothing) == []
+
+
 def test_a_label_counts_if_a_copy_of_its_image_has_none(tiny_images, kinds):
     both = Labels(kinds.classes, np.append(np.full(300, UNLABELLED), kinds.class_ids))
     examples = Examples(np.tile(tiny_images, (2, 1, 1, 1)), both)

@@ -333,12 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (HashSearchError, OSError) as error:
         print(f"training.closeness: {error}", file=sys.stderr)
         return 1
-    print(
-        closeness.as_dict()
-        if closeness
-        else f"not measured: fewer than {UNLIKE:,} pairs of pictures have different labels, or "
-        "unlike pictures have equal codes"
-    )
+    print(closeness.as_dict() if closeness else "not measured: different pictures have equal codes")
     return 0
 
 

@@ -43,7 +43,8 @@ class Gain:
     """What a training gained over another model, on held-out images.
 
     model: name of the other one. rows: of the classes, those that gained most first. whole: of
-    all images. margin: of what they gained, half the width of its 95% confidence interval.
+    all images. margin: of what they gained, half the width of its 95% confidence interval; None
+    of fewer than ten images.
     """
 
     model: str
@@ -186,14 +187,12 @@ def _short(name: str, names: Sequence[str]) -> str:
 def _by_set(examples: Examples, held_out: Examples) -> Iterator[tuple[str, Examples, Examples]]:
     """Each label set's name, its images to search and its queries, without copies."""
     assert examples.labels is not None
-    examples = examples[examples.first_copies()]
-    assert examples.labels is not None
     for number, name in enumerate(examples.labels.sets):
         chosen = []
         for part in (examples, held_out):
             assert part.labels is not None
-            own = np.append(part.labels.set_ids, -1)[part.labels.class_ids] == number
-            rows = np.flatnonzero(own)
-            rows = rows[np.argsort(part.labels.turns()[rows], kind="stable")[:_GALLERY]]
-            chosen.append(part[rows])
+            own = part[np.append(part.labels.set_ids, -1)[part.labels.class_ids] == number]
+            own = own[own.first_copies()]
+            assert own.labels is not None
+            chosen.append(own[np.argsort(own.labels.turns(), kind="stable")[:_GALLERY]])
         yield name, chosen[0], chosen[1]

@@ -176,17 +176,12 @@ def learn_likeness(
     """Train trunk, head, code and address on two views of each image and a teacher's targets."""
     assert work.targets is not None
     images = work.resident()
-    heads = trained_heads(model)
     likeness = Likeness(work.targets.of(work.images, work.device), n_features(model))
     kernels, others = optimizers(model, preset, work.device, beside=likeness)
     sharp = torch.ones((), device=work.device)
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        drawn = (preset.views, preset.other_views)
-        views = torch.cat([random_views(images[rows], views, random) for views in drawn])
-        with autocast(work.device):
-            features = model.features(model.standardize(views.permute(0, 2, 3, 1)))
-            logits = {name: head(features).float() for name, head in heads.items()}
+        features, logits = describe_views(model, preset, images[rows], random, work.device)
         terms = likeness_terms(likeness, preset, rows, features, logits, sharp, random)
         return descend_sum([kernels, others], terms)
 
@@ -324,9 +319,24 @@ def optimizers(
     )
 
 
-def trained_heads(model: ConvolutionalAutoencoder) -> dict[str, nn.Sequential]:
-    """The heads that a teacher or labels train; views train head and address alone."""
-    return {"head": model.head, "code": model.code, "address": model.address}
+def describe_views(
+    model: ConvolutionalAutoencoder,
+    preset: ConvolutionalPreset,
+    tiny: Tensor,
+    random: torch.Generator,
+    device: str,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Draw a view and a view passed on of each image; return features and logits of all.
+
+    tiny: (n, 32, 32, 3) uint8. The features are (2n, features), the logits of head, code and
+    address by name (2n, width) float32, those of the first views first.
+    """
+    heads = {"head": model.head, "code": model.code, "address": model.address}
+    drawn = (preset.views, preset.other_views)
+    views = torch.cat([random_views(tiny, views, random) for views in drawn])
+    with autocast(device):
+        features = model.features(model.standardize(views.permute(0, 2, 3, 1)))
+        return features, {name: head(features).float() for name, head in heads.items()}
 
 
 def n_features(model: ConvolutionalAutoencoder) -> int:

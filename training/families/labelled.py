@@ -9,19 +9,17 @@ from torch import Tensor, nn
 
 from hashsearch.codes import ADDRESS_BITS, CODE_BITS
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
-from training.augment import random_views
-from training.device import autocast
 from training.families.base import Start, Work
 from training.families.convolutional import (
     CONV,
     ConvolutionalPreset,
+    describe_views,
     encoder_stage,
     likeness_terms,
     n_features,
     optimizers,
     refine_decoder,
     total,
-    trained_heads,
     view_terms,
 )
 from training.labels import Proxies
@@ -87,7 +85,6 @@ def learn_labels(
     """
     assert work.labels is not None
     images, classes = work.resident(), work.labels.tensor(work.device)
-    heads = trained_heads(model)
     widths = {"code": CODE_BITS - model.picture_bits, "address": ADDRESS_BITS}
     proxies = {name: Proxies(work.labels, bits, work.device) for name, bits in widths.items()}
     likeness = None
@@ -99,11 +96,7 @@ def learn_labels(
     sharp = torch.ones((), device=work.device)
 
     def compute(rows: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        drawn = (preset.views, preset.other_views)
-        views = torch.cat([random_views(images[rows], views, random) for views in drawn])
-        with autocast(work.device):
-            features = model.features(model.standardize(views.permute(0, 2, 3, 1)))
-            logits = {name: head(features).float() for name, head in heads.items()}
+        features, logits = describe_views(model, preset, images[rows], random, work.device)
         if likeness is not None:
             terms = likeness_terms(likeness, preset, rows, features, logits, sharp, random)
         else:

@@ -138,6 +138,28 @@ def test_noise_is_of_any_strength_up_to_its_largest():
     assert strengths.mean().item() == pytest.approx(5, abs=0.5)
 
 
+def test_a_hole_is_a_square_of_the_mean_colour_anywhere(tiny_images):
+    whole = Views(smallest=1.0, jitter=0.0, grey=0.0)
+    tiny = torch.from_numpy(tiny_images)
+    plain, holed = (
+        random_views(tiny, replace(whole, hole=side), torch.Generator().manual_seed(0))
+        for side in (0, 9)
+    )
+    changed = (plain != holed).any(dim=1)
+    missed = torch.zeros(32, 32, dtype=torch.bool)
+    for before, after, places in zip(plain, holed, changed, strict=True):
+        rows, columns = (torch.nonzero(places.any(dim=axis)).flatten() for axis in (1, 0))
+        for covered in (rows, columns):
+            length = len(covered)
+            assert covered[-1] - covered[0] + 1 == length
+            assert length == 9 or (length >= 5 and {0, 31} & set(covered.tolist()))
+        assert torch.equal(places, places.any(dim=1)[:, None] & places.any(dim=0))
+        colours = after[:, places]
+        assert torch.equal(colours, before.mean(dim=(1, 2))[:, None].expand_as(colours))
+        missed |= places
+    assert missed.all()
+
+
 @pytest.mark.parametrize("quality", [30, 60, 95])
 def test_recompressed_pixels_are_those_of_pillow(tiny_images, quality):
     """Up to rounding and to how chroma is enlarged."""

@@ -22,7 +22,9 @@ class Views:
     tint: each channel is multiplied by a factor between 1 - x and 1 + x, a cheap substitute
     for hue. grey: probability of a conversion to grey. solarise: probability that levels
     of 128 and above are inverted. noise: largest standard deviation of Gaussian noise, in
-    levels. recompress: probability of JPEG compression, of quality 30 to 95.
+    levels. recompress: probability of JPEG compression, of quality 30 to 95. hole: side, in
+    pixels, of a square of one colour, the image's mean; where it crosses the edge, less of it
+    is seen.
     """
 
     smallest: float = 0.25
@@ -36,6 +38,7 @@ class Views:
     solarise: float = 0.0
     noise: float = 0.0
     recompress: float = 0.0
+    hole: int = 0
 
 
 def random_views(tiny: Tensor, views: Views, random: torch.Generator) -> Tensor:
@@ -44,7 +47,8 @@ def random_views(tiny: Tensor, views: Views, random: torch.Generator) -> Tensor:
     tiny: (n, 32, 32, 3) uint8. random: a generator on the images' device. Returns
     (n, 3, 32, 32) float32 levels, 0 to 255.
     Source: the augmentations of Chen et al. 2020, arXiv:2002.05709, without blur;
-    solarisation from Grill et al. 2020, arXiv:2006.07733.
+    solarisation from Grill et al. 2020, arXiv:2006.07733; holes from DeVries and Taylor 2017,
+    arXiv:1708.04552.
     """
     images = tiny.permute(0, 3, 1, 2).float()
     images = _recoloured(_cropped(images, views, random), views, random).clamp_(0, 255)
@@ -62,6 +66,8 @@ def random_views(tiny: Tensor, views: Views, random: torch.Generator) -> Tensor:
     if views.recompress:
         compressed = recompressed(images, quality=30 + 65 * uniform().flatten())
         images = torch.where(uniform() < views.recompress, compressed, images)
+    if views.hole:
+        images = _with_holes(images, views.hole, random)
     return images
 
 
@@ -133,3 +139,17 @@ def _recoloured(images: Tensor, views: Views, random: torch.Generator) -> Tensor
     middle = grey.mean(dim=(2, 3), keepdim=True)
     images = middle + (images - middle) * contrast
     return images * brightness * torch.where(saturation == 0, 1.0, tint)
+
+
+def _with_holes(images: Tensor, side: int, random: torch.Generator) -> Tensor:
+    """Fill a square of each image, around a pixel drawn at random, with its mean colour."""
+
+    def inside(length: int) -> Tensor:
+        """(n, length) bool: which rows, or columns, the square covers."""
+        starts = torch.randint(length, (len(images), 1), generator=random, device=images.device)
+        behind = torch.arange(length, device=images.device) - (starts - side // 2)
+        return (behind >= 0) & (behind < side)
+
+    rows, columns = (inside(length) for length in images.shape[2:])
+    holes = rows[:, None, :, None] & columns[:, None, None, :]
+    return torch.where(holes, images.mean(dim=(2, 3), keepdim=True), images)

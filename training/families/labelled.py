@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hashsearch.codes import ADDRESS_BITS, CODE_BITS
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
+from training.augment import Views
 from training.families.base import Start, Work
 from training.families.convolutional import (
     CONV,
@@ -115,5 +116,14 @@ def learn_labels(
     encoder_stage("labels", parts, (kernels, others), compute, preset, work, sharp, passes)
 
 
-# The decoder needs minutes, labels hours.
-PRESETS = {"conv256-labelled": LabelledPreset(**vars(CONV) | {"encoder_share": 0.93})}
+# Labels say what pictures of a kind have in common, so views need not: these are mild, and their
+# holes keep the network from learning images by heart.
+_VIEWS = Views(smallest=0.6, jitter=0.3, tint=0.0, grey=0.0, hole=10)
+_SETTINGS = {
+    **vars(CONV),
+    "views": _VIEWS,
+    "other_views": _VIEWS,
+    "encoder_share": 0.93,  # the decoder needs minutes, labels hours
+}
+
+PRESETS = {"conv256-labelled": LabelledPreset(**_SETTINGS)}

@@ -17,8 +17,9 @@ from hashsearch.models.storage import read_model
 from tests.conftest import PHOTOGRAPHS
 from tests.trainings import DENSE, train
 from training import closeness, job
-from training.closeness import Distances, closeness_of, count_distances, main, of_other_labels
+from training.closeness import Distances, closeness_of, count_distances, main
 from training.families.linear import LinearPreset
+from training.labels import Labels
 
 
 @pytest.mark.parametrize(
@@ -68,10 +69,28 @@ def test_copies_differ_from_other_pictures_of_their_kind():
     assert closeness_of(Distances(copies, crops, pairs, unlike, 1.0)) == Closeness(8, 39, 99)
 
 
-def test_where_few_pairs_are_known_to_be_unlike_all_pairs_count():
-    near, pairs = counts(*[30] * 100), counts(*[60] * 20_000)
-    few = counts(*[90] * 9_999)
-    assert closeness_of(Distances(near, near, pairs, few, 1.0)) == Closeness(30, 30, 59)
+def test_where_few_pairs_are_known_to_be_unlike_all_pairs_count(tiny_images, monkeypatch):
+    tiny, unlike = tiny_images[:12], Labels.of_sets([("", np.array([*"aabbccddeeff"]))]).unlike()
+    monkeypatch.setattr(closeness, "UNLIKE", 60)
+    assert count_distances(codes_of, tiny, unlike=unlike).unlike.sum() == 66 - 6
+    monkeypatch.setattr(closeness, "UNLIKE", 61)
+    few = count_distances(codes_of, tiny, unlike=unlike)
+    assert few.unlike.tolist() == few.pairs.tolist()
+
+
+def test_copies_are_not_found_among_pictures_of_equal_codes(tiny_images):
+    equal = np.repeat(np.arange(4, dtype=np.uint8), 5)[:, np.newaxis]
+
+    def class_of(tiny):
+        """As of a model whose codes are class numbers; copies keep the class."""
+        same = [
+            np.argmin(np.abs(tiny_images[:20] - one.astype(int)).sum((1, 2, 3))) for one in tiny
+        ]
+        return equal[same]
+
+    found = count_distances(class_of, tiny_images[:20])
+    assert found.copies[0] == found.copies.sum()
+    assert found.found == pytest.approx(1 / 5)
 
 
 def test_nothing_is_said_where_unlike_pictures_have_equal_codes_or_are_few():
@@ -80,10 +99,12 @@ def test_nothing_is_said_where_unlike_pictures_have_equal_codes_or_are_few():
     assert closeness_of(Distances(near, near, *[counts(*[60] * 9_999)] * 2, 1.0)) is None
 
 
-def test_pairs_of_one_label_are_not_counted_as_unlike(tiny_images):
-    def codes_of(tiny):
-        return np.packbits(tiny.reshape(len(tiny), -1)[:, :256] > 120, axis=1)
+def codes_of(tiny):
+    return np.packbits(tiny.reshape(len(tiny), -1)[:, :256] > 120, axis=1)
 
+
+def test_pairs_of_one_label_are_not_counted_as_unlike(tiny_images, monkeypatch):
+    monkeypatch.setattr(closeness, "UNLIKE", 60)
     tiny = tiny_images[:12]
     labels = np.array(["cat", "dog", "", "", "cat", "cat", *"abcdef"])
     bits = tiny.reshape(12, -1)[:, :256] > 120
@@ -91,7 +112,7 @@ def test_pairs_of_one_label_are_not_counted_as_unlike(tiny_images):
     for a, b in combinations(range(12), 2):
         if labels[a] != labels[b] or not labels[a]:
             wanted[(bits[a] != bits[b]).sum()] += 1
-    found = count_distances(codes_of, tiny, unlike=of_other_labels(labels))
+    found = count_distances(codes_of, tiny, unlike=Labels.of_sets([("", labels)]).unlike())
     assert found.unlike.tolist() == wanted.tolist()
     assert found.unlike.sum() == 66 - 3
     assert found.pairs.sum() == 66
@@ -101,7 +122,10 @@ def test_pairs_of_one_label_are_not_counted_as_unlike(tiny_images):
         for row in range(12):
             copy = codes_of(decode(way(closeness.enlarged(tiny[row]))).tiny[np.newaxis])
             distances = [(np.unpackbits(copy) != one).sum() for one in bits]
-            nearest.append(distances[row] == min(distances))
+            if distances[row] == min(distances):
+                nearest.append(1 / distances.count(min(distances)))
+            else:
+                nearest.append(0)
     assert found.found == pytest.approx(np.mean(nearest))
 
 

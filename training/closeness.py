@@ -35,6 +35,7 @@ from hashsearch.pages import INK, in_ink
 from hashsearch.progress import progress_report, reports_opened_by
 from hashsearch.sources import DataFolders, Source, open_source
 from hashsearch.sources.loading import decode_image
+from training.labels import Labels
 from training.measure import seconds_of
 from training.training_report import Drawing
 
@@ -60,8 +61,8 @@ class Distances:
 
     copies: of pictures and their recompressed and resized copies; crops: and their crops and
     mirror images; pairs: of two different pictures; unlike: of those among them that are not
-    known to be of one kind. found: share of the copies that no other picture is nearer to than
-    their own.
+    known to be of one kind, or of all, if these are too few. found: share of the copies to which
+    their own picture is nearest; where n pictures are, 1/n of a copy.
     """
 
     copies: NDArray[np.int64]
@@ -85,6 +86,8 @@ def count_distances(
     unless given.
     """
     codes = codes_of(tiny)
+    pairs = _counts_of_pairs(codes)
+    between = pairs if unlike is None else _counts_of_pairs(codes, unlike)
     changed = evenly(len(tiny), CHANGED)
     if originals is None:
         originals = [enlarged(one) for one in tiny[changed]]
@@ -94,16 +97,10 @@ def count_distances(
     return Distances(
         copies=np.sum([_counts(one, codes[changed]) for one in copies], axis=0),
         crops=np.sum([_counts(one, codes[changed]) for one in crops], axis=0),
-        pairs=(pairs := _counts_of_pairs(codes)),
-        unlike=pairs if unlike is None else _counts_of_pairs(codes, unlike),
-        found=float(np.mean([_nearest(one, codes, changed) for one in copies])),
+        pairs=pairs,
+        unlike=between if between.sum() >= UNLIKE else pairs,
+        found=float(np.mean([_share_nearest(one, codes, changed) for one in copies])),
     )
-
-
-def of_other_labels(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
-    """(n, n): which pairs do not share a label other than "". labels: (n,)."""
-    differ: NDArray[np.bool_] = (labels[:, np.newaxis] != labels) | (labels == "")
-    return differ
 
 
 def closeness_of(distances: Distances) -> Closeness | None:
@@ -111,10 +108,9 @@ def closeness_of(distances: Distances) -> Closeness | None:
 
     None if there are too few pairs to know, or if 1 in UNLIKE of them have equal codes. Where
     copies or crops lie as far away as different pictures do, even of one kind, "same" and "near"
-    reach no farther than these. If few pairs are known to be unlike, all are taken for it.
+    reach no farther than these.
     """
-    rarely = _below(distances.pairs)
-    alike = _below(distances.unlike) if distances.unlike.sum() >= UNLIKE else rarely
+    rarely, alike = _below(distances.pairs), _below(distances.unlike)
     if alike is None or alike < 0 or rarely is None or rarely < 0:
         return None
     near = min(max(_within(distances.crops), _within(distances.copies)), rarely, alike)
@@ -210,15 +206,16 @@ def _counts(codes: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.i
     return np.bincount(distances, minlength=8 * codes.shape[1] + 1)
 
 
-def _nearest(
+def _share_nearest(
     changed: NDArray[np.uint8], codes: NDArray[np.uint8], rows: NDArray[np.int64]
 ) -> float:
-    """Share of the changed pictures' codes that no code is nearer to than that of their row."""
-    nearest = []
+    """Share of the changed pictures' codes to which that of their row is nearest, ties shared."""
+    shares = []
     for code, row in zip(changed, rows, strict=True):
         distances = np.bitwise_count(codes ^ code).sum(axis=1, dtype=np.int64)
-        nearest.append(distances[row] == distances.min())
-    return float(np.mean(nearest))
+        nearest = distances == distances.min()
+        shares.append(nearest[row] / nearest.sum())
+    return float(np.mean(shares))
 
 
 def _counts_of_pairs(
@@ -322,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with reports_opened_by(open_report):
             pictures = _read(open_source(options.data, DataFolders.of_environment()))
             tiny, labels, originals = pictures
-            codes_of, unlike = Encoder.load(folder).encode, of_other_labels(labels)
+            codes_of, unlike = Encoder.load(folder).encode, Labels.of_sets([("", labels)]).unlike()
             distances = count_distances(codes_of, tiny, originals, unlike)
         closeness = closeness_of(distances)
         if options.figure:

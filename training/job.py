@@ -349,8 +349,8 @@ def _close(
             print(f"warning: {note}", file=sys.stderr)
         metrics["copies_found"] = round(distances.found, 4)
         notes.append(
-            "copies_found is the share of recompressed and resized copies that no other picture "
-            "is nearer to than their own."
+            "copies_found is the share of recompressed and resized copies to which their own "
+            "picture is nearest; where n pictures are equally near, 1/n of a copy counts."
         )
     gain = None
     if codes_of is not None and asked.before is not None:

@@ -26,7 +26,7 @@ from hashsearch.sources.loading import load_labelled_images
 from training.device import choose_device
 from training.families import PRESETS
 from training.job import train
-from training.labels import Labels
+from training.labels import ClassLabels
 from training.run import is_unfinished
 
 _TRAINING, _QUERIES = 500, 100  # of each class
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             resume=is_unfinished(options.out),
             start=options.start,
             withheld=tasks[0].queries.images,
-            labels=Labels.of_sets([("cifar10", learned.labels)]),
+            labels=ClassLabels.of_sets([("cifar10", learned.labels)]),
         )
     for task in tasks:
         (result,) = evaluate(
@@ -81,18 +81,12 @@ def protocol(train: LabelledImages, test: LabelledImages) -> tuple[LabelledImage
     random = np.random.default_rng(_SEED)
     drawn = _of_each_label(train.labels, _TRAINING, random)
     asked = _of_each_label(test.labels, _QUERIES, random)
-    learned, others = train[drawn], _together(train[~drawn], test[~asked])
-    names = {"cifar10-1k-5k": others, "cifar10-1k-5k-59k": _together(learned, others)}
+    learned, others = train[drawn], train[~drawn] + test[~asked]
+    names = {"cifar10-1k-5k": others, "cifar10-1k-5k-59k": learned + others}
     return learned, [
         Task(name, gallery, test[asked], True, unlabelled=0, unanswerable=0)
         for name, gallery in names.items()
     ]
-
-
-def _together(one: LabelledImages, other: LabelledImages) -> LabelledImages:
-    return LabelledImages(
-        np.concatenate((one.images, other.images)), np.concatenate((one.labels, other.labels))
-    )
 
 
 def _of_each_label(

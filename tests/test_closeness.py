@@ -19,7 +19,7 @@ from tests.trainings import DENSE, train
 from training import closeness, job
 from training.closeness import Distances, closeness_of, count_distances, main
 from training.families.linear import LinearPreset
-from training.labels import Labels
+from training.labels import ClassLabels
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,10 @@ def test_copies_differ_from_other_pictures_of_their_kind():
 
 
 def test_where_few_pairs_are_known_to_be_unlike_all_pairs_count(tiny_images, monkeypatch):
-    tiny, unlike = tiny_images[:12], Labels.of_sets([("", np.array([*"aabbccddeeff"]))]).unlike()
+    tiny, unlike = (
+        tiny_images[:12],
+        ClassLabels.of_sets([("", np.array([*"aabbccddeeff"]))]).unlike(),
+    )
     monkeypatch.setattr(closeness, "UNLIKE", 60)
     assert count_distances(codes_of, tiny, unlike=unlike).unlike.sum() == 66 - 6
     monkeypatch.setattr(closeness, "UNLIKE", 61)
@@ -112,7 +115,7 @@ def test_pairs_of_one_label_are_not_counted_as_unlike(tiny_images, monkeypatch):
     for a, b in combinations(range(12), 2):
         if labels[a] != labels[b] or not labels[a]:
             wanted[(bits[a] != bits[b]).sum()] += 1
-    found = count_distances(codes_of, tiny, unlike=Labels.of_sets([("", labels)]).unlike())
+    found = count_distances(codes_of, tiny, unlike=ClassLabels.of_sets([("", labels)]).unlike())
     assert found.unlike.tolist() == wanted.tolist()
     assert found.unlike.sum() == 66 - 3
     assert found.pairs.sum() == 66

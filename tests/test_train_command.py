@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
+import hashsearch as hs
 from hashsearch.gallery.gallery_folder import GalleryFolder
 from hashsearch.models.card import PRETRAINED, read_card
 from tests.forked import COMMAND, Forked
@@ -84,7 +85,7 @@ def test_a_command_stopped_while_its_arguments_are_checked_says_so(tmp_path, mon
 @pytest.mark.parametrize(
     ("preset", "name", "message", "left"),
     [
-        ("kh256-small", "hashsearch.sources.loading.load_labelled_images", "no checkpoint", []),
+        ("kh256-small", "training.reading.load_labelled_images", "no checkpoint", []),
         ("kh256-small", "training.run.affordable", "no checkpoint", []),
         ("pca256", "training.families.linear.fit_linear", "no checkpoint", []),
         ("pca256", "training.run.Run.delete", "m is complete", ["m", "m.training"]),
@@ -129,7 +130,7 @@ def test_labels_that_cannot_be_learned_are_refused(labelled, image_files, tmp_pa
     message = error_of(run(*command, tmp_path / "one"))
     assert f"one: all images to train on that have a label have the label '{kind.name}'" in message
     message = error_of(run(*command, kind))
-    assert f"learns labels, and no image of {kind} has one; a label is the name of the" in message
+    assert f"no image of {kind} has a label to learn; a label is the name of the" in message
     message = error_of(run(*command, kind, "--unlabelled", "cifar10:test"))
     assert "cifar10:test is for evaluation alone" in message
     command[1] = "conv256"
@@ -161,12 +162,29 @@ def test_a_gallery_is_trained_on_with_the_labels_that_it_keeps(labelled, image_f
     gallery, out = tmp_path / "gallery", tmp_path / "m"
     done = run("index", image_files, "--gallery", gallery, "--labels", table)
     assert done.returncode == 0, done.stderr
+    with hs.open(gallery) as opened:
+        assert opened.remove(ids=range(3, 301, 3)) == 100
     done = run("train", "conv256-labelled", "--data", gallery, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert read_card(out).training["labels"]["classes"] == {str(gallery): 3}
-    assert {line.split("  ")[0] for line in done.stdout.splitlines()[1:4]} == {
-        *("kind 0", "kind 1", "kind 2")
-    }
+    assert "learning labels of 200 images of 2 classes (kind 0, kind 1), 0 without" in done.stderr
+    assert read_card(out).training["labels"]["classes"] == {str(gallery): 2}
+    assert {line.split("  ")[0] for line in done.stdout.splitlines()[1:3]} == {"kind 0", "kind 1"}
+
+
+def test_galleries_that_nothing_can_be_learned_from_are_refused(labelled, image_files, tmp_path):
+    with hs.open(tmp_path / "empty", create=True):
+        pass
+    with hs.open(tmp_path / "blind", create=True, pixels=False) as opened:
+        opened.add(next(image_files.rglob("*.*")))
+    shutil.copytree(Path(__file__).with_name("data") / "gallery-v1", tmp_path / "old")
+    for name, why in {
+        "empty": r"no image came from .*empty; images with labels are wanted",
+        "blind": r"blind keeps no pixels, .*; name the source of its images, or index",
+        "old": r"old was made by version 1 of the image rules, .*; index its pictures again",
+    }.items():
+        done = run("train", "conv256-labelled", "--data", tmp_path / name, "--out", tmp_path / "m")
+        assert re.search(why, error_of(done))
+    assert not (tmp_path / "m").exists()
 
 
 def test_the_page_on_labels_leads_from_a_folder_to_a_gallery_of_another_model(

@@ -20,7 +20,7 @@ from training.families.convolutional import ConvolutionalPreset
 from training.families.dense import DensePreset, Pretraining
 from training.families.linear import LinearPreset
 from training.families.transform import TransformPreset
-from training.labels import Labels
+from training.labels import ClassLabels
 from training.retrieval import Question
 from training.sharpen import effective_directions
 
@@ -126,7 +126,7 @@ def test_every_preset_refuses_too_few_images_and_says_how_many_it_takes(
         pytest.skip("it needs the model that it starts from")
     if preset.takes_labels:  # it needs two classes, and few images
         count = min(max(count, 2), 40)
-    labels = Labels((("tests", "a"), ("tests", "b")), np.arange(count) % 2)
+    labels = ClassLabels((("tests", "a"), ("tests", "b")), np.arange(count) % 2)
     with pytest.raises(TrainingError, match=r"to train on (is|are) fewer") as refused:
         train(tiny_images[:count], tmp_path / "model", preset, labels=labels)
     least = int(re.search(r"give at least ([\d,]+),", str(refused.value))[1].replace(",", ""))

@@ -35,7 +35,7 @@ from hashsearch.pages import INK, in_ink
 from hashsearch.progress import progress_report, reports_opened_by
 from hashsearch.sources import DataFolders, Source, open_source
 from hashsearch.sources.loading import decode_image
-from training.labels import Labels
+from training.labels import ClassLabels
 from training.measure import seconds_of
 from training.training_report import Drawing
 
@@ -319,8 +319,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with reports_opened_by(open_report):
             pictures = _read(open_source(options.data, DataFolders.of_environment()))
             tiny, labels, originals = pictures
-            codes_of, unlike = Encoder.load(folder).encode, Labels.of_sets([("", labels)]).unlike()
-            distances = count_distances(codes_of, tiny, originals, unlike)
+            unlike = ClassLabels.of_sets([("", labels)]).unlike()
+            distances = count_distances(Encoder.load(folder).encode, tiny, originals, unlike)
         closeness = closeness_of(distances)
         if options.figure:
             _figure(distances, closeness).savefig(options.figure)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hashsearch.models.autoencoder import StoredModel
-from training.labels import UNLABELLED, Labels
+from training.labels import UNLABELLED, ClassLabels
 
 _CHUNK_VALUES = 3_000_000
 
@@ -25,7 +26,7 @@ class Examples:
     """Images, and their labels if a training learns them. images: (n, 32, 32, 3) uint8."""
 
     images: NDArray[np.uint8]
-    labels: Labels | None = None
+    labels: ClassLabels | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -36,8 +37,10 @@ class Examples:
     def split(self, held_out: int, random: np.random.Generator) -> tuple["Examples", "Examples"]:
         """Split at random into training images and at most `held_out` held-out images.
 
-        At most a tenth of the images are held out; of those with a class see Labels.held_out.
-        Copies of held-out images are left out of the training images.
+        At most a tenth of the images are held out; of those with a class see ClassLabels.held_out.
+        Where these are few, a tenth of the images without a class, and of those whose class can
+        spare none, are held out too, those without a class first. Copies of held-out images are
+        left out of the training images.
         """
         order = random.permutation(len(self))
         mixed = self[order]
@@ -46,8 +49,10 @@ class Examples:
         else:
             first = mixed.first_copies()
             ids = np.where(first, mixed.labels.class_ids, UNLABELLED)
-            kept = replace(mixed.labels, class_ids=ids).held_out(held_out)
-            others = np.flatnonzero(first & ~mixed.labels.known)
+            labels = replace(mixed.labels, class_ids=ids)
+            kept = labels.held_out(held_out)
+            others = np.flatnonzero(first & (labels.spared() == 0))
+            others = others[np.argsort(labels.known[others], kind="stable")]
             kept[others[: held_out_of(len(others), held_out - int(kept.sum()))]] = True
         mine, theirs = mixed[~kept], mixed[kept]
         return mine[~occur_in(mine.images, theirs.images)], theirs
@@ -64,6 +69,14 @@ class Examples:
             first[row] = digest not in seen
             seen.add(digest)
         return first
+
+    def of_sets(self) -> Iterator["Examples"]:
+        """The images of each label set, in the order of `ClassLabels.sets`, without copies."""
+        assert self.labels is not None
+        sets = np.append(self.labels.set_ids, UNLABELLED)[self.labels.class_ids]
+        for number in range(len(self.labels.sets)):
+            own = self[sets == number]
+            yield own[own.first_copies()]
 
 
 class Batches:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hashsearch.codes import pack_bits
+from hashsearch.commands.output import escaped
 from hashsearch.errors import TrainingError
 from hashsearch.hardware import describe
 from hashsearch.models.autoencoder import StoredModel
@@ -38,7 +39,7 @@ from training.device import has_bfloat16
 from training.families import PRESETS
 from training.families.base import Preset, Start, Work, settings_of
 from training.gain import Before, Gain, seen_questions
-from training.labels import Labels
+from training.labels import ClassLabels
 from training.measure import Describe, describe_all, measure, seconds_to_measure
 from training.retrieval import Question
 from training.run import Run
@@ -70,7 +71,7 @@ def train(
     questions: Sequence[Question] = (),
     withheld: NDArray[np.uint8] | None = None,
     baseline: bool = False,
-    labels: Labels | None = None,
+    labels: ClassLabels | None = None,
     report_gain: Callable[[Gain], None] = lambda gain: None,
 ) -> Card:
     """Train and measure a model, and save it in a model folder that includes a report.
@@ -110,9 +111,11 @@ def train(
         if questions or withheld is not None
         else "CIFAR-10 and tinyimagenet32 are not at hand, so nothing is withheld"
     )
-    print(f"measuring on {' and '.join(measured) or 'no labels'}; {withholding}", file=sys.stderr)
+    _say(f"measuring on {' and '.join(measured) or 'no labels'}; {withholding}")
+    if usable.labels is not None:
+        _say(f"learning labels of {usable.labels.summary()}")
     for warning in _warnings(preset, usable, seen, initial):
-        print(f"warning: {warning}", file=sys.stderr)
+        _say(f"warning: {warning}")
     recipe: dict[str, Any] = {
         "preset": name,
         "settings": settings_of(preset),
@@ -204,6 +207,11 @@ class _Asked:
     before: Before | None
 
 
+def _say(text: str) -> None:
+    """Print to the standard error; names of labels and sources may hold control characters."""
+    print(escaped(text), file=sys.stderr)
+
+
 def _warnings(
     preset: Preset[Any], usable: Examples, seen: Sequence[Question], initial: Start | None
 ) -> Iterator[str]:
@@ -212,9 +220,10 @@ def _warnings(
         yield f"{counted(len(usable), 'image')} came; a good model needs at least {ENOUGH:,}"
     if usable.labels is None:
         return
-    distinct = usable.labels[usable.first_copies()]
-    yield from distinct.warnings()
-    if len(seen) < len(distinct.sets):
+    for own in usable.of_sets():
+        if own.labels is not None and (warning := own.labels.warning()):
+            yield warning
+    if len(seen) < len(usable.labels.sets):
         yield (
             "too few images are held out, or left to search, for what is gained to be measured "
             + ("on all sources" if seen else "at all")
@@ -236,7 +245,7 @@ def _learned_labels(training: Mapping[str, Any]) -> bool:
 
 def _with_learnable_labels(examples: Examples, left_out: int) -> Examples:
     """left_out: number of images that may not be trained on, for the error's message."""
-    labels = Labels.of_sets([]) if examples.labels is None else examples.labels
+    labels = ClassLabels.of_sets([]) if examples.labels is None else examples.labels
     try:
         return Examples(examples.images, labels.learnable())
     except TrainingError as error:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,13 @@ from hashsearch.wording import counted
 
 UNLABELLED = -1
 _FEW = 10  # images; a class of fewer teaches little
-_NAMED = 5  # classes, at most
+_NAMED, _LONG = 5, 40  # classes that a message names, and characters of a name, at most
 _LEAST_HELD_OUT = 15  # images of a class, if it has four times as many
 _TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class ClassLabels:
     """The class of each image, where it has one.
 
     classes: (label set, label) of each class; a set is named like its source. class_ids: (n,)
@@ -34,7 +34,7 @@ class Labels:
     class_ids: NDArray[np.int64]
 
     @classmethod
-    def of_sets(cls, sets: Sequence[tuple[str, NDArray[np.str_]]]) -> "Labels":
+    def of_sets(cls, sets: Sequence[tuple[str, NDArray[np.str_]]]) -> "ClassLabels":
         """Of images in order: the name of each source and its images' labels, "" for none.
 
         A name that comes again is the same set.
@@ -45,10 +45,10 @@ class Labels:
         class_ids = [ids.get(pair, UNLABELLED) for pair in pairs]
         return cls(tuple(classes), np.array(class_ids, np.int64))
 
-    def __getitem__(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Labels":
-        return Labels(self.classes, self.class_ids[rows])
+    def __getitem__(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "ClassLabels":
+        return ClassLabels(self.classes, self.class_ids[rows])
 
-    def learnable(self) -> "Labels":
+    def learnable(self) -> "ClassLabels":
         """The same labels with only the classes that images have.
 
         Raises TrainingError if no image has a label, or all images of a label set have one.
@@ -67,7 +67,7 @@ class Labels:
                 )
         places = np.full(len(self.classes) + 1, UNLABELLED)  # the last is UNLABELLED's
         places[kept] = np.arange(len(kept))
-        return Labels(classes, places[self.class_ids])
+        return ClassLabels(classes, places[self.class_ids])
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -125,31 +125,56 @@ class Labels:
         turns[~self.known] = -1
         return turns
 
+    def spared(self) -> NDArray[np.int64]:
+        """(n,) int64: how many images an image's class can spare, to be held out.
+
+        A tenth of its images or 15, whichever is more, but never more than a quarter; an image
+        without a class has none to ask.
+        """
+        counts = np.bincount(self.class_ids[self.known], minlength=len(self.classes))
+        of_each = np.minimum(counts // 4, np.maximum(_LEAST_HELD_OUT, counts // 10))
+        spared: NDArray[np.int64] = np.append(of_each, 0)[self.class_ids]  # the last: UNLABELLED
+        return spared
+
     def held_out(self, most: int) -> NDArray[np.bool_]:
         """(n,) bool: which images to hold out, at most `most`, as evenly by class as possible.
 
-        Of each class at most a tenth or 15, whichever is more, and never more than a quarter; of
-        images without a class none.
+        Of a class no more than it can spare.
         """
-        counts = np.bincount(self.class_ids[self.known], minlength=len(self.classes))
-        caps = np.minimum(counts // 4, np.maximum(_LEAST_HELD_OUT, counts // 10))
         turns = self.turns()
-        allowed = np.flatnonzero(self.known & (turns < np.append(caps, 0)[self.class_ids]))
+        allowed = np.flatnonzero(self.known & (turns < self.spared()))
         chosen = np.zeros(len(self.class_ids), bool)
         chosen[allowed[np.argsort(turns[allowed], kind="stable")[:most]]] = True
         return chosen
 
-    def warnings(self) -> Iterator[str]:
-        """Sentences about classes with too few images to learn from."""
+    def summary(self) -> str:
+        """What is to be learned, for people: numbers, and names of some classes."""
+        without = int((~self.known).sum())
+        return (
+            f"{counted(int(self.known.sum()), 'image')} of {counted(len(self.classes), 'class')} "
+            f"({_some(self.names)}), {without:,} without a label"
+        )
+
+    def warning(self) -> str | None:
+        """A sentence about classes with too few images to learn from, if there are any.
+
+        Classes without images are left to other sets.
+        """
         counts = np.bincount(self.class_ids[self.known], minlength=len(self.classes))
-        few = [name for name, count in zip(self.names, counts, strict=True) if count < _FEW]
-        if few:
-            named = ", ".join(few[:_NAMED]) + (", …" if len(few) > _NAMED else "")
-            have = "has" if len(few) == 1 else "have"
-            yield (
-                f"of {counted(len(counts), 'class')}, {len(few):,} {have} fewer than {_FEW} "
-                f"images, too few to learn from: {named}"
-            )
+        few = [name for name, n in zip(self.names, counts, strict=True) if 0 < n < _FEW]
+        if not few:
+            return None
+        have = "has" if len(few) == 1 else "have"
+        return (
+            f"of {counted(int((counts > 0).sum()), 'class')}, {len(few):,} {have} fewer than "
+            f"{_FEW} images, too few to learn from: {_some(few)}"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, none of them long."""
+    shown = [name if len(name) <= _LONG else f"{name[:_LONG]}…" for name in names[:_NAMED]]
+    return ", ".join([*shown, "…"] if len(names) > _NAMED else shown)
 
 
 class Proxies(nn.Module):
@@ -159,7 +184,7 @@ class Proxies(nn.Module):
     by another name. Source: normalised softmax, Zhai and Wu 2019, arXiv:1811.12649.
     """
 
-    def __init__(self, labels: Labels, width: int, device: str):
+    def __init__(self, labels: ClassLabels, width: int, device: str):
         super().__init__()
         count = len(labels.classes)
         self.directions = nn.Parameter(torch.randn(count, width, device=device))

@@ -1,9 +1,7 @@
 """`train`: make a model."""
 
 import argparse
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hashsearch.commands.arguments import (
     SOURCES,
@@ -15,15 +13,8 @@ from hashsearch.commands.arguments import (
 )
 from hashsearch.commands.output import shown
 from hashsearch.errors import TrainingError
-from hashsearch.sources import DataFolders, dataset_at_hand, open_source
+from hashsearch.sources import DataFolders, dataset_at_hand
 from hashsearch.stopping import stop_on_sigterm
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from hashsearch.evaluation.tasks import LabelledImages
-    from training.labels import Labels
 
 
 def add(commands: Commands) -> None:
@@ -100,6 +91,7 @@ def _make_model(options: argparse.Namespace) -> int:
     from training.families import PRESETS
     from training.job import require_suited, train
     from training.questions import questions
+    from training.reading import read_examples, require_labels
     from training.run import require_none_unfinished
 
     for spec in (*options.data, *options.unlabelled):
@@ -117,14 +109,14 @@ def _make_model(options: argparse.Namespace) -> int:
     require_suited(preset, options.start, options.teacher)  # before images are read
     device = choose_device(options.device)
     folders = DataFolders.of_environment()
-    images, labels = _images_and_labels(options, folders)
+    examples = read_examples(options.data, options.unlabelled, folders)
     if preset.takes_labels:
-        _require_labels(options, labels)
+        require_labels(examples, options.data)
     test = dataset_at_hand("cifar10", "test", folders)
     card = train(
         options.preset,
         preset,
-        images,
+        examples.images,
         options.out,
         data=" + ".join([*options.data, *options.unlabelled]),
         seed=options.seed,
@@ -137,72 +129,9 @@ def _make_model(options: argparse.Namespace) -> int:
         questions=questions(folders),
         withheld=load_tiny_images(test) if test else None,
         baseline=True,
-        labels=labels,
+        labels=examples.labels,
         report_gain=lambda gain: print(*map(shown, gain.lines()), sep="\n"),
     )
     metrics = [f"{name} {value}" for name, value in card.metrics.items()]
     print(", ".join([f"{options.out}: model {card.fingerprint[:12]}", *metrics]))
     return 0
-
-
-def _images_and_labels(
-    options: argparse.Namespace, folders: DataFolders
-) -> "tuple[NDArray[np.uint8], Labels]":
-    """The images of all sources, and their labels; a source is one label set.
-
-    Each is read once, even if it is named several times.
-    """
-    import numpy as np
-
-    from training.labels import Labels
-
-    specs = (*options.data, *options.unlabelled)
-    read = {spec: _read(spec, folders) for spec in dict.fromkeys(specs)}
-    names: dict[Path, str] = {}  # of a source that is named in two ways, the first
-    for spec, (place, _) in read.items():
-        names.setdefault(place, spec)
-    sets = [(names[read[spec][0]], read[spec][1].labels) for spec in options.data]
-    for spec in options.unlabelled:
-        place, images = read[spec]
-        if place in {read[other][0] for other in options.data}:
-            raise TrainingError(f"{spec} is named by --data and by --unlabelled; which is it?")
-        sets.append((names[place], np.full(len(images), "")))
-    return np.concatenate([read[spec][1].images for spec in specs]), Labels.of_sets(sets)
-
-
-def _read(spec: str, folders: DataFolders) -> "tuple[Path, LabelledImages]":
-    """Where a source lies, its images and their labels; of a gallery, those that it keeps."""
-    from hashsearch.evaluation.tasks import LabelledImages, images_of_gallery
-    from hashsearch.sources.folder import ImageFile
-    from hashsearch.sources.loading import load_labelled_images
-
-    if not _is_gallery(spec):
-        source = open_source(spec, folders)
-        place = source.path if isinstance(source, ImageFile) else source.root
-        return place, LabelledImages(*load_labelled_images(source))
-    from hashsearch.gallery.gallery_folder import GalleryFolder  # machines that train may lack it
-
-    with closing(GalleryFolder(Path(spec))) as gallery:
-        return Path(spec).resolve(), images_of_gallery(gallery)
-
-
-def _is_gallery(spec: str) -> bool:
-    """The same as GalleryFolder.exists, without the packages that only galleries need."""
-    from hashsearch.gallery import CATALOG_FILE
-
-    return spec != "" and (Path(spec) / CATALOG_FILE).is_file()
-
-
-def _require_labels(options: argparse.Namespace, labels: "Labels") -> None:
-    """Raise TrainingError, with how labels are given, if there is none."""
-    from hashsearch.sources.kinds import how_labels_are_given
-
-    if labels.known.any():
-        return
-    advice = "hashsearch index with --labels gives labels to images that a gallery has"
-    if not _is_gallery(options.data[0]):
-        advice = how_labels_are_given(Path(options.data[0]))
-    raise TrainingError(
-        f"{options.preset} learns labels, and no image of {', '.join(options.data)} has one; "
-        f"{advice}"
-    )

@@ -30,6 +30,13 @@ class LabelledImages:
     def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "LabelledImages":
         return LabelledImages(self.images[rows], self.labels[rows])
 
+    def __add__(self, others: "LabelledImages") -> "LabelledImages":
+        """These images, then the others."""
+        return LabelledImages(
+            np.concatenate((self.images, others.images)),
+            np.concatenate((self.labels, others.labels)),
+        )
+
 
 def images_of_gallery(gallery: "GalleryFolder") -> LabelledImages:
     """The images of a gallery, in its order. Raises EvaluationError if it keeps no pixels."""
@@ -37,7 +44,8 @@ def images_of_gallery(gallery: "GalleryFolder") -> LabelledImages:
     pixels = gallery.column("pixels", rows)
     if pixels is None:
         raise EvaluationError(
-            f"{gallery.folder} keeps no pixels, without which nothing is measured or learned"
+            f"{gallery.folder} keeps no pixels, without which nothing is measured or learned; name "
+            "the source of its images, or index that into a new gallery"
         )
     labels = {image.id: image.label for image in gallery.catalog.records(rows.ids.tolist())}
     return LabelledImages(
@@ -115,10 +123,7 @@ def split_task(
             drawn = _drawn(test.labels, n_queries, seed, share=1)
         gallery, queries = images, test[drawn]
         if pooled:
-            gallery = LabelledImages(
-                np.concatenate([images.images, test.images[~drawn]]),
-                np.concatenate([images.labels, test.labels[~drawn]]),
-            )
+            gallery = images + test[~drawn]
     if len(labels := np.unique(gallery.labels)) < 2:
         raise EvaluationError(
             f"{data}: all images to find have one label, {labels[0]}, so every answer is right"

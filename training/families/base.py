@@ -22,7 +22,7 @@ from hashsearch.models.card import Card, of_other_rules
 from hashsearch.models.storage import read_model
 from training.budget import Stateful
 from training.data import Batches
-from training.labels import Labels
+from training.labels import ClassLabels
 from training.run import Run
 from training.schedule import cosine, set_rate
 from training.step import Compute, Step
@@ -60,8 +60,8 @@ class Work:
     begun: bool = False
     held_out: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 32, 32, 3), np.uint8))
     targets: Targets | None = None
-    labels: Labels | None = None
-    held_labels: Labels | None = None
+    labels: ClassLabels | None = None
+    held_labels: ClassLabels | None = None
 
     def resident(self) -> Tensor:
         """The training images, on the device."""

@@ -1,5 +1,6 @@
 """`conv256-labelled`: the convolutional autoencoder, whose bits also learn labels."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from hashsearch.codes import ADDRESS_BITS, CODE_BITS
 from hashsearch.models.convolutional import ConvolutionalAutoencoder
 from training.augment import Views
+from training.data import Examples
 from training.families.base import Start, Work
 from training.families.convolutional import (
     CONV,
@@ -36,8 +38,8 @@ class LabelledPreset(ConvolutionalPreset):
 
     label_free: weight of the terms that need no labels, beside those of the labels; within
     them, the parent's settings apply. With another model's weights: tuning_rate, a factor of
-    the encoder's learning rates; tuning_passes over the images, by the encoder and by the
-    decoder, at most, since more would learn few images by heart.
+    the encoder's learning rates; tuning_passes over the labelled images, by the encoder and by
+    the decoder, at most, since more would learn few images by heart.
     """
 
     label_free: float = 0.1
@@ -65,9 +67,18 @@ class LabelledPreset(ConvolutionalPreset):
                 self.tuning_rate * rate for rate in (self.kernel_rate, self.learning_rate)
             )
             preset = replace(self, kernel_rate=kernel_rate, learning_rate=learning_rate)
-        encoder_passes, decoder_passes = self.tuning_passes if work.begun else (None, None)
+        encoder_passes, decoder_passes = self._passes(work) if work.begun else (None, None)
         learn_labels(model, preset, work, encoder_passes)
         refine_decoder(model, preset, work, decoder_passes)
+
+    def _passes(self, work: Work) -> tuple[int, int]:
+        """tuning_passes, fewer where a source is named several times for its labels."""
+        labelled = Examples(work.images, work.labels)
+        assert work.labels is not None
+        distinct = int((labelled.first_copies() & work.labels.known).sum())
+        times = work.labels.known.sum() / distinct
+        encoder, decoder = self.tuning_passes
+        return math.ceil(encoder / times), math.ceil(decoder / times)
 
     def finish_code(self, model: ConvolutionalAutoencoder, work: Work) -> None:
         if not work.begun:

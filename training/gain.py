@@ -187,9 +187,15 @@ def _short(name: str, names: Sequence[str]) -> str:
 
 
 def _by_set(examples: Examples, held_out: Examples) -> Iterator[tuple[str, Examples, Examples]]:
-    """Each label set's name, its images to search and its queries, without copies."""
+    """Each label set's name, its images to search and its queries, without copies.
+
+    A query's class has images to search.
+    """
     assert examples.labels is not None
     parts = zip(examples.of_sets(), held_out.of_sets(), strict=True)
     for name, (searched, queries) in zip(examples.labels.sets, parts, strict=True):
         assert searched.labels is not None
-        yield name, searched[np.argsort(searched.labels.turns(), kind="stable")[:_GALLERY]], queries
+        assert queries.labels is not None
+        found = np.isin(queries.labels.class_ids, searched.labels.class_ids)
+        first = np.argsort(searched.labels.turns(), kind="stable")[:_GALLERY]
+        yield name, searched[first], queries[found]

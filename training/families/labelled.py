@@ -1,7 +1,7 @@
 """`conv256-labelled`: the convolutional autoencoder, whose bits also learn labels."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,18 +31,22 @@ from training.optimizers import descend_sum
 from training.sharpen import centre_code
 from training.transform_coding import fit_transform
 
+_MILD = Views(smallest=0.6, jitter=0.3, tint=0.0, grey=0.0, hole=10)
+
 
 @dataclass(frozen=True)
 class LabelledPreset(ConvolutionalPreset):
     """Settings of a convolutional autoencoder that learns labels.
 
     label_free: weight of the terms that need no labels, beside those of the labels; within
-    them, the parent's settings apply. With another model's weights: tuning_rate, a factor of
-    the encoder's learning rates; tuning_passes over the labelled images, by the encoder and by
+    them, the parent's settings apply. With another model's weights: tuning_views, of which both
+    views are then, as mild ones learn more in minutes; tuning_rate, a factor of the encoder's
+    learning rates; tuning_passes over the labelled images, by the encoder and by
     the decoder, at most, since more would learn few images by heart.
     """
 
     label_free: float = 0.1
+    tuning_views: Views = field(default_factory=lambda: _MILD)
     tuning_rate: float = 0.5
     tuning_passes: tuple[int, int] = (150, 20)
 
@@ -66,7 +70,13 @@ class LabelledPreset(ConvolutionalPreset):
             kernel_rate, learning_rate = (
                 self.tuning_rate * rate for rate in (self.kernel_rate, self.learning_rate)
             )
-            preset = replace(self, kernel_rate=kernel_rate, learning_rate=learning_rate)
+            preset = replace(
+                self,
+                kernel_rate=kernel_rate,
+                learning_rate=learning_rate,
+                views=self.tuning_views,
+                other_views=self.tuning_views,
+            )
         encoder_passes, decoder_passes = self._passes(work) if work.begun else (None, None)
         learn_labels(model, preset, work, encoder_passes)
         refine_decoder(model, preset, work, decoder_passes)
@@ -127,14 +137,5 @@ def learn_labels(
     encoder_stage("labels", parts, (kernels, others), compute, preset, work, sharp, passes)
 
 
-# Labels say what pictures of a kind have in common, so views need not: these are mild, and their
-# holes keep the network from learning images by heart.
-_VIEWS = Views(smallest=0.6, jitter=0.3, tint=0.0, grey=0.0, hole=10)
-_SETTINGS = {
-    **vars(CONV),
-    "views": _VIEWS,
-    "other_views": _VIEWS,
-    "encoder_share": 0.93,  # the decoder needs minutes, labels hours
-}
-
-PRESETS = {"conv256-labelled": LabelledPreset(**_SETTINGS)}
+# The decoder needs minutes, labels hours.
+PRESETS = {"conv256-labelled": LabelledPreset(**vars(CONV) | {"encoder_share": 0.93})}

@@ -31,6 +31,7 @@ from training.optimizers import descend_sum
 from training.sharpen import centre_code
 from training.transform_coding import fit_transform
 
+# From few images, mild views with holes learn more in as many steps (docs/experiments.md).
 _MILD = Views(smallest=0.6, jitter=0.3, tint=0.0, grey=0.0, hole=10)
 
 
@@ -39,10 +40,10 @@ class LabelledPreset(ConvolutionalPreset):
     """Settings of a convolutional autoencoder that learns labels.
 
     label_free: weight of the terms that need no labels, beside those of the labels; within
-    them, the parent's settings apply. With another model's weights: tuning_views, of which both
-    views are then, as mild ones learn more in minutes; tuning_rate, a factor of the encoder's
-    learning rates; tuning_passes over the labelled images, by the encoder and by
-    the decoder, at most, since more would learn few images by heart.
+    them, the parent's settings apply. With another model's weights: tuning_views, augmentations
+    of both views, in place of the parent's; tuning_rate, a factor of the encoder's learning
+    rates; tuning_passes over the labelled images, by the encoder and by the decoder, at most,
+    since more would learn few images by heart.
     """
 
     label_free: float = 0.1

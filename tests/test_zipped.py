@@ -293,15 +293,19 @@ def test_more_members_than_16_bits_count_are_read(tmp_path):
 
 
 def test_many_members_take_less_than_a_kilobyte_each(tmp_path):
-    peaks = []
-    for count in (1000, 11_000):
-        zip_with(tmp_path / f"{count}.zip", [(f"{number}.jpg", b"") for number in range(count)])
-        source = ZipArchive(tmp_path / f"{count}.zip")
+    def peak(count: int, copy: int) -> int:
+        path = tmp_path / f"{count}-{copy}.zip"  # since the directories read last are kept
+        zip_with(path, [(f"{number}.jpg", b"") for number in range(count)])
+        source = ZipArchive(path)
         tracemalloc.start()
         assert sum(1 for _ in source) == count
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 10_000 * 1024
+        return most
+
+    # The lesser of two, since Python's table of interned names may grow during one of them.
+    few, many = (min(peak(count, copy) for copy in range(2)) for count in (1000, 11_000))
+    assert many - few < 10_000 * 1024
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE, "../x/a.jpg"])

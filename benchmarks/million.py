@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from hashsearch.commands.arguments import model
 from hashsearch.hardware import describe
 from hashsearch.images import TINY_BYTES
 from hashsearch.models.card import PRETRAINED
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--keep", type=Path, help="create the gallery here, and keep it")
-    parser.add_argument("--model", type=Path, default=PRETRAINED)
+    parser.add_argument("--model", type=model, default=PRETRAINED)
     options = parser.parse_args()
     folder = options.keep or Path(tempfile.mkdtemp(prefix="hashsearch-million-"))
     folder.mkdir(exist_ok=True)

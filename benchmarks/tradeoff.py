@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.depths import as_depths, deal
 from hashsearch.codes import CODE_BITS
+from hashsearch.commands.arguments import model as model_argument
 from hashsearch.encoder import Encoder
 from hashsearch.models.card import PRETRAINED, Card, read_card
 from hashsearch.models.storage import read_model
@@ -41,7 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True)
-    parser.add_argument("--from", metavar="MODEL", type=Path, dest="start", default=PRETRAINED)
+    parser.add_argument(
+        "--from", metavar="MODEL", type=model_argument, dest="start", default=PRETRAINED
+    )
     parser.add_argument("--bits", metavar="N", type=int, nargs="+", default=_BITS)
     options = parser.parse_args()
     if not all(0 <= bits < CODE_BITS for bits in options.bits):

@@ -19,6 +19,9 @@ from hashsearch.retrieval.searcher import Searcher
 from hashsearch.sources import DataFolders, Source, known_dataset, locate, open_source
 from hashsearch.stopping import stop_requested
 
+_MODELS = """\
+The codes are those of the default model, bundled, which has learned no labels. The model
+general has: hashsearch index FOLDER --gallery G --model general."""
 # Number of the held-out image that is searched for; it shows more than sky.
 _QUERY_NUMBER = {"cifar10": 7000, "samples": 60}
 
@@ -62,6 +65,7 @@ def show_search(folder: Path, dataset: str, folders: DataFolders) -> None:
         columns.append(_column(title, method.unit, ranking.hits))
     side_by_side = list(zip(*columns, strict=True))
     print("\n".join(aligned(side_by_side, "<" * len(columns), gap="    ")))
+    print(f"\n{_MODELS}")
     gallery.close()
 
 

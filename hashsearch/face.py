@@ -18,7 +18,7 @@ from hashsearch.inputs import (
     several_images,
     tiny_image,
 )
-from hashsearch.models.card import model_folder, of_other_rules, read_card
+from hashsearch.models.card import model_folder, model_name, of_other_rules, read_card
 from hashsearch.open_gallery import Gallery
 
 if TYPE_CHECKING:
@@ -37,10 +37,11 @@ def open(
     """Open a gallery folder.
 
     create: make an empty gallery if there is none. The other arguments are for a new gallery;
-    for an existing one they are compared with what it is. model: a model folder, or "bundled",
-    the default. pixels, thumbnails: whether to keep the tiny images, which pixel search and
-    reencoding need, and the pictures of 128 px. precision: of the encoder's products; with
-    "bfloat16", newer processors encode faster.
+    for an existing one they are compared with what it is. model: a model folder, "bundled" (the
+    default) or "general", which has learned labels; "./general" is a folder of that name.
+    pixels, thumbnails: whether to keep the tiny images, which pixel search and reencoding need,
+    and the pictures of 128 px. precision: of the encoder's products; with "bfloat16", newer
+    processors encode faster.
 
     Raises InvalidGallery if the folder is no gallery, and ArtifactMismatch if the gallery is
     another than the arguments say.
@@ -70,7 +71,7 @@ def open(
 
 
 def load_model(model: PathOrName = "bundled") -> "Encoder":
-    """Load a model folder, or the model that comes with the package.
+    """Load a model folder, or a model that comes with the package: "bundled" or "general".
 
     Its `encode` turns (n, 32, 32, 3) uint8 tiny images into (n, 32) uint8 codes, and its
     `reconstruct` turns codes back into images. Raises InvalidModel.
@@ -90,9 +91,9 @@ def encode(
     """Compute the codes of images.
 
     images: a sequence of paths, file contents as bytes, PIL images or (height, width, 3) uint8
-    RGB arrays; or one array (n, height, width, 3). model: a model folder, "bundled", or what
-    `load_model` returns. Returns (n, 32) uint8: 256 bits each, the first bit is the highest of
-    byte 0. Raises InvalidImage, and ArtifactMismatch if the model was trained on pictures of
+    RGB arrays; or one array (n, height, width, 3). model: a model folder, "bundled", "general",
+    or what `load_model` returns. Returns (n, 32) uint8: 256 bits each, the first bit is the highest
+    of byte 0. Raises InvalidImage, and ArtifactMismatch if the model was trained on pictures of
     earlier image rules.
 
     >>> hashsearch.encode(["query.jpg", "new.jpg"]).shape
@@ -115,7 +116,8 @@ def encode(
 
 
 def _model_folder(model: PathOrName | None) -> Path:
-    return model_folder(None if model is None else checked_path(model))
+    checked = None if model is None else checked_path(model)
+    return model_folder(model if isinstance(model, str) else checked)
 
 
 def _require_same(
@@ -127,11 +129,13 @@ def _require_same(
 ) -> None:
     """Raise ArtifactMismatch if the gallery is another than the arguments say."""
     if model is not None:
-        wanted = read_card(_model_folder(model)).fingerprint
+        path = _model_folder(model)
+        wanted = read_card(path).fingerprint
         if wanted != gallery.fingerprint:
             raise ArtifactMismatch(
-                f"{gallery.folder} was made by model {gallery.fingerprint[:12]}, and {model} is "
-                f"{wanted[:12]}; name a new gallery, or see hashsearch gallery reencode"
+                f"{gallery.folder} was made by model {gallery.fingerprint[:12]}, and "
+                f"{model_name(path)} is {wanted[:12]}; name a new gallery, or see hashsearch "
+                "gallery reencode"
             )
     if precision not in (None, gallery.precision):
         raise ArtifactMismatch(

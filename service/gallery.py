@@ -3,6 +3,7 @@
 from hashsearch.gallery.built import usable_indexes
 from hashsearch.gallery.folders import folders_in, images_in
 from hashsearch.gallery.history import last_job
+from hashsearch.models.card import pretrained_name
 from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.retrieval.methods import DEFAULT_METHOD
 from hashsearch.retrieval.searcher import Searcher
@@ -37,6 +38,7 @@ def gallery_answer(
         images=len(searcher),
         generation=searcher.generation,
         fingerprint=searcher.fingerprint,
+        model=pretrained_name(searcher.fingerprint),
         methods=list(searcher.methods),
         indexes=[
             IndexAnswer(

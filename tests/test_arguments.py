@@ -13,7 +13,7 @@ from hashsearch import cli, demo
 from hashsearch.cli import _parser, main
 from hashsearch.commands.arguments import Parser
 from hashsearch.errors import HashSearchError
-from hashsearch.models.card import PRETRAINED
+from hashsearch.models.card import PRETRAINED_MODELS, model_folder, model_name
 from hashsearch.open_gallery import Gallery
 from hashsearch.stopping import Terminated
 from tests.test_cli import error_of, run
@@ -40,14 +40,15 @@ def test_the_commands_are_found():
     )
 
 
-def test_bundled_names_the_bundled_model_in_every_argument_that_takes_a_model():
+def test_pretrained_models_have_names_in_every_argument_that_takes_a_model():
     others = {"out", "minutes"}  # a new folder, a number
     found = []
     for words, parser in COMMANDS.items():
         for action in parser._actions:
             if action.metavar in ("M", "MODEL") and action.dest not in others:
-                assert action.type("bundled") == PRETRAINED, words
-                with pytest.raises(argparse.ArgumentTypeError, match="'bundled'"):
+                for name, folder in PRETRAINED_MODELS.items():
+                    assert action.type(name) == folder, words
+                with pytest.raises(argparse.ArgumentTypeError, match="'bundled' or 'general'"):
                     action.type("")
                 found.append(" ".join([*words, *action.option_strings]))
     assert set(found) >= {
@@ -60,17 +61,22 @@ def test_bundled_names_the_bundled_model_in_every_argument_that_takes_a_model():
     }
 
 
-def test_the_bundled_model_is_described_by_its_name():
-    card = json.loads(run("model", "info", "bundled", "--json").stdout)
-    assert card == json.loads((PRETRAINED / "card.json").read_text())
-    assert json.loads(run("model", "info", "--json").stdout) == card
+@pytest.mark.parametrize("name", PRETRAINED_MODELS)
+def test_a_pretrained_model_is_described_by_its_name(name):
+    card = json.loads(run("model", "info", name, "--json").stdout)
+    assert card == json.loads((PRETRAINED_MODELS[name] / "card.json").read_text())
+    assert (json.loads(run("model", "info", "--json").stdout) == card) == (name == "bundled")
 
 
-def test_a_folder_called_bundled_is_named_by_its_path(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", PRETRAINED_MODELS)
+def test_a_folder_with_a_pretrained_models_name_is_named_by_its_path(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "bundled").mkdir()
-    assert run("model", "info", "bundled").returncode == 0
-    assert "no model folder" in error_of(run("model", "info", "./bundled"))
+    (tmp_path / name).mkdir()
+    assert run("model", "info", name).returncode == 0
+    assert f"./{name} is no model folder" in error_of(run("model", "info", f"./{name}"))
+    assert model_folder(Path(name)) == Path(name)
+    for folder in (Path(name), PRETRAINED_MODELS[name]):
+        assert model_folder(model_name(folder)) == folder
 
 
 def required(parser: argparse.ArgumentParser) -> list[str]:

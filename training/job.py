@@ -18,7 +18,7 @@ from hashsearch.commands.output import escaped
 from hashsearch.errors import TrainingError
 from hashsearch.hardware import describe
 from hashsearch.models.autoencoder import StoredModel
-from hashsearch.models.card import PRETRAINED, Card, model_folder
+from hashsearch.models.card import PRETRAINED, Card, label_sets, model_folder
 from hashsearch.models.storage import read_model, require_free, round_as_stored, save_model
 from hashsearch.wording import counted
 from training.closeness import (
@@ -228,19 +228,11 @@ def _warnings(
             "too few images are held out, or left to search, for what is gained to be measured "
             + ("on all sources" if seen else "at all")
         )
-    if seen and initial is not None and _learned_labels(initial.card.training):
+    if seen and initial is not None and (learned := label_sets(initial.card.training)):
         yield (
-            "the initial model has learned labels, perhaps of images that are held out now; it "
-            "finds these better than it would find others"
+            f"the initial model has learned labels of {', '.join(learned)}; if images that are "
+            "held out now are among these, it finds them better than it would find others"
         )
-
-
-def _learned_labels(training: Mapping[str, Any]) -> bool:
-    """Whether a model, or one that it started from, was trained with labels."""
-    start = training.get("start")
-    return "labels" in training or (
-        isinstance(start, dict) and _learned_labels(start.get("training") or {})
-    )
 
 
 def _with_learnable_labels(examples: Examples, left_out: int) -> Examples:

@@ -118,7 +118,8 @@ class GalleryInfo:
     model that made the codes. methods: names of the methods that can search it. closeness: what
     distances mean; None if it was not measured of the model. labels: number of images by label, of
     the 1,000 most frequent labels, the most frequent first. writes: whether the service takes
-    changes, with a key.
+    changes, with a key. model: name of the model, "bundled" or "general"; None if it does not come
+    with the service's version of the package, or if that is an earlier one, which does not say it.
 
     >>> client.info().images
     300
@@ -131,6 +132,7 @@ class GalleryInfo:
     closeness: Closeness | None
     labels: dict[str, int]
     writes: bool
+    model: str | None = None
 
 
 class _Problem(BaseModel):
@@ -216,6 +218,7 @@ class _GalleryAnswer(BaseModel):
     closeness: Closeness | None
     labels: list[_LabelAnswer]
     writes: bool
+    model: str | None = None
 
 
 SEARCH = TypeAdapter(_SearchAnswer)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from hashsearch.errors import InvalidGallery
-from hashsearch.models.card import model_folder
+from hashsearch.models.card import A_MODEL, model_folder
 from hashsearch.sources.kinds import sources_in_words
 from hashsearch.wording import CONTINUES
 
@@ -175,11 +175,9 @@ def port(text: str) -> int:
 
 
 def model(text: str) -> Path:
-    """A model's folder; `bundled` names the model that comes with the package."""
+    """A model's folder; a name stands for a model that comes with the package."""
     if not text:
-        raise argparse.ArgumentTypeError(
-            "an empty path came; a model's folder or 'bundled' is wanted"
-        )
+        raise argparse.ArgumentTypeError(f"an empty path came; {A_MODEL} is wanted")
     return model_folder(text)
 
 

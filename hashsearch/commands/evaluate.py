@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hashsearch.commands.arguments import (
     SOURCES,
@@ -23,7 +23,14 @@ from hashsearch.commands.arguments import (
 )
 from hashsearch.commands.output import escaped
 from hashsearch.errors import ArtifactMismatch, EvaluationError, MissingPackage
-from hashsearch.models.card import PRETRAINED, model_name
+from hashsearch.models.card import (
+    A_MODEL,
+    PRETRAINED,
+    PRETRAINED_MODELS,
+    data_sets,
+    label_sets,
+    model_name,
+)
 from hashsearch.sources import DataFolders, open_source, open_test_split
 from hashsearch.stopping import stop_on_sigterm
 
@@ -68,7 +75,7 @@ def add(commands: Commands) -> None:
         type=model,
         action="append",
         dest="models",
-        help="model that makes the codes (default: bundled); may be given more than once",
+        help=f"what makes the codes: {A_MODEL} (default: bundled); may be given more than once",
     )
     command.add_argument(
         "--bits",
@@ -145,7 +152,8 @@ def _evaluate(options: argparse.Namespace) -> int:
             {
                 "name": model.name,
                 "fingerprint": model.card.fingerprint,
-                "data": _trained_on(model.card.training),
+                "data": escaped(", ".join(data_sets(model.card.training))),
+                "labels": escaped(", ".join(label_sets(model.card.training))),
             }
             for model in models
         ],
@@ -156,17 +164,6 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.out:
         write_report(options.out, report, task, reconstruct)
     return 0
-
-
-def _trained_on(training: dict[str, Any]) -> str:
-    """The data that a model, and the models it started from, were trained on."""
-    names: dict[str, None] = {}
-    step: Any = training
-    while isinstance(step, dict):
-        names |= dict.fromkeys(str(step.get("data", "unknown data")).split(" + "))
-        start = step.get("start")
-        step = start.get("training") if isinstance(start, dict) else None
-    return ", ".join(names)
 
 
 def _environment() -> dict[str, str]:
@@ -214,8 +211,10 @@ def _models(options: argparse.Namespace, gallery: "GalleryFolder | None") -> "li
 
 
 def _short_name(folder: Path) -> str:
-    """`bundled`, or the name of the model's folder."""
-    return _printable(model_name(folder) if folder == PRETRAINED else folder.absolute().name)
+    """A model's name such as `bundled`, the name of its folder, or its path if those are equal."""
+    own = folder.absolute().name
+    named = folder in PRETRAINED_MODELS.values() or own in PRETRAINED_MODELS
+    return _printable(model_name(folder) if named else own)
 
 
 def _asked(

@@ -19,6 +19,7 @@ from hashsearch.commands.arguments import (
 from hashsearch.commands.gallery_info import as_json, as_lines, index_as_json, index_line, unusable
 from hashsearch.commands.output import print_entries, readable, shown
 from hashsearch.errors import InvalidQuery
+from hashsearch.models.card import A_MODEL
 from hashsearch.retrieval.kinds import KINDS, RECALL
 from hashsearch.stopping import stop_on_sigterm
 from hashsearch.wording import counted
@@ -96,7 +97,7 @@ def add(commands: Commands) -> None:
                 "--model",
                 metavar="M",
                 type=model,
-                help="move to this model (default: keep the gallery's own)",
+                help=f"move to this model: {A_MODEL} (default: keep the gallery's own)",
             )
         if name == "build":
             command.set_defaults(when_stopped="stopped; earlier indexes are kept")

@@ -1,9 +1,11 @@
 """What `gallery info` shows of a gallery, and `gallery build` of its indexes."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hashsearch.codes import CODE_BYTES
 from hashsearch.commands.output import readable, shown
+from hashsearch.models.card import pretrained_name
 from hashsearch.retrieval.kinds import DEFAULT_KIND, KINDS
 from hashsearch.wording import counted
 
@@ -35,7 +37,12 @@ def as_json(gallery: "GalleryFolder", job: "Job | None") -> dict[str, Any]:
         "excludes": catalog.excludes(),
         "shards": len(rows),
         "disk_bytes": sum(_disk_bytes(gallery).values()),
-        "model": {"kind": card.kind, "bits": card.bits, "fingerprint": card.fingerprint},
+        "model": {
+            "name": pretrained_name(card.fingerprint),
+            "kind": card.kind,
+            "bits": card.bits,
+            "fingerprint": card.fingerprint,
+        },
         "precision": catalog.setting("precision"),
         "keeps": [what for what in ("pixels", "thumbnails") if gallery.keeps(what)],
         "indexes": {
@@ -67,8 +74,7 @@ def as_lines(gallery: "GalleryFolder", job: "Job | None") -> dict[str, str]:
         "in memory": f"{readable(images * (CODE_BYTES + _ID_BYTES))} of codes and ids",
         "on disk": f"{readable(sum(disk.values()))}: {parts}",
         "shards": f"{info['shards']:,}, keeping " + " and ".join(["codes", *info["keeps"]]),
-        "model": f"{info['model']['kind']}, {info['model']['bits']} bits, "
-        f"{info['model']['fingerprint'][:12]}, {info['precision']}",
+        "model": _model_line(info["model"], info["precision"]),
         **{
             f"index {shown(kind)}": index_line(gallery, kind, i)
             for kind, i in info["indexes"].items()
@@ -76,6 +82,12 @@ def as_lines(gallery: "GalleryFolder", job: "Job | None") -> dict[str, str]:
         "generation": f"{info['generation']:,}",
         "last job": "none" if job is None else _job_line(job),
     }
+
+
+def _model_line(model: Mapping[str, Any], precision: str) -> str:
+    named = [model["name"]] if model["name"] else []
+    parts = [*named, model["kind"], f"{model['bits']} bits", model["fingerprint"][:12], precision]
+    return ", ".join(parts)
 
 
 def _disk_bytes(gallery: "GalleryFolder") -> dict[str, int]:

@@ -21,6 +21,7 @@ from hashsearch.commands.arguments import (
 from hashsearch.commands.output import escaped
 from hashsearch.errors import HashSearchError
 from hashsearch.extras import heic_hint
+from hashsearch.models.card import A_MODEL
 from hashsearch.sources import DataFolders, open_source
 from hashsearch.sources.labels import Labels
 from hashsearch.stopping import stop_on_sigterm, stop_requested
@@ -36,7 +37,10 @@ def add(commands: Commands) -> None:
     index.add_argument("sources", metavar="SRC", nargs="+", help=SOURCES)
     add_gallery(index)
     index.add_argument(
-        "--model", metavar="M", type=model, help="model of a new gallery (default: bundled)"
+        "--model",
+        metavar="M",
+        type=model,
+        help=f"model of a new gallery: {A_MODEL} (default: bundled)",
     )
     index.add_argument(
         "--labels",

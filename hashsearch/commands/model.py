@@ -4,7 +4,7 @@ import argparse
 
 from hashsearch.commands.arguments import Commands, add_command, model
 from hashsearch.commands.output import print_entries
-from hashsearch.models.card import BUNDLED
+from hashsearch.models.card import A_MODEL, BUNDLED
 
 
 def add(commands: Commands) -> None:
@@ -12,7 +12,12 @@ def add(commands: Commands) -> None:
     parts = parser.add_subparsers(required=True, metavar="COMMAND")
     info = add_command(parts, "info", _info, "show what a model is and how it was trained")
     info.add_argument(
-        "model", metavar="M", type=model, nargs="?", default=BUNDLED, help="default: bundled"
+        "model",
+        metavar="M",
+        type=model,
+        nargs="?",
+        default=BUNDLED,
+        help=f"{A_MODEL} (default: bundled)",
     )
     info.add_argument("--json", action="store_true")
 

@@ -13,6 +13,7 @@ from hashsearch.commands.arguments import (
 )
 from hashsearch.commands.output import shown
 from hashsearch.errors import TrainingError
+from hashsearch.models.card import A_MODEL
 from hashsearch.sources import DataFolders, dataset_at_hand
 from hashsearch.stopping import stop_on_sigterm
 
@@ -49,7 +50,7 @@ def add(commands: Commands) -> None:
         dest="start",
         metavar="MODEL",
         type=model,
-        help="start from this model's weights instead of random ones",
+        help=f"start from this model's weights instead of random ones: {A_MODEL}",
     )
     train.add_argument(
         "--teacher", metavar="MODEL", type=model, help="learn from this teacher's targets"

@@ -50,8 +50,9 @@ class Report:
     """Results of several methods on one task, and what the results depend on.
 
     unlabelled, unanswerable, set_apart: as of Task. environment: the machine, and libraries'
-    versions. models: of each its name (empty if there is one model), its fingerprint, and the
-    data it was trained on. left_out: methods that could not be measured, and why.
+    versions. models: of each its name (empty if there is one model), its fingerprint, the data
+    it was trained on, and those of them whose labels it has learned. left_out: methods that could
+    not be measured, and why.
     """
 
     task: str
@@ -206,7 +207,7 @@ def _preface(report: Report) -> list[str]:
     left_out += f" (left out: {counted(bare, 'image')} without a label)" if bare else ""
     queries = "1 query" if report.queries == 1 else f"{report.queries:,} queries"
     k = report.ks[-1]
-    learnt = "Methods that learn did so from the gallery, without labels."
+    learnt = "The baselines that learn did so from the gallery, without labels."
     return [
         f"{queries}{left_out}, {counted(report.gallery, 'image')} to find; an image is "
         "relevant if it has the query's label. Beside each mean over queries, where it lies with "
@@ -224,7 +225,8 @@ def _origin(report: Report, model: dict[str, str]) -> str:
     apart = report.set_apart and report.task.split("-")[0] in model["data"]
     trained = "trained" if apart else "trained, perhaps on some of these images,"
     named = model["name"] or "The model"
-    return f"{named} is {model['fingerprint'][:12]}, {trained} on {model['data']}."
+    labels = f", with the labels of {model['labels']}" if model.get("labels") else ""
+    return f"{named} is {model['fingerprint'][:12]}, {trained} on {model['data']}{labels}."
 
 
 def _interval(result: Result, name: str) -> str:

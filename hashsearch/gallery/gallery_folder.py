@@ -40,7 +40,7 @@ from hashsearch.gallery.changes import (
 from hashsearch.gallery.history import last_job
 from hashsearch.gallery.records import Rows
 from hashsearch.gallery.shards import WIDTHS, Shard, ShardWriter
-from hashsearch.models.card import Card, copy_model, read_card, require_todays_rules
+from hashsearch.models.card import Card, copy_model, model_name, read_card, require_todays_rules
 from hashsearch.search import Block, Stored, gathered
 from hashsearch.sources.excluding import require_pattern
 
@@ -108,7 +108,7 @@ class GalleryFolder:
             )
         require_writable(folder)
         card = require_model(model)
-        require_todays_rules(card, model, "train it again, or take the bundled model")
+        require_todays_rules(card, model_name(model), "train it again, or take the bundled model")
         if model.resolve().is_relative_to(folder.resolve()):
             raise InvalidGallery(
                 f"the model {model} is inside {folder}, the folder of the new gallery"

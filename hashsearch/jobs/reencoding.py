@@ -18,7 +18,7 @@ from hashsearch.gallery.shards import Shard, reencoded_file, sha256_of_file, wri
 from hashsearch.hardware import usable_cores
 from hashsearch.images import TINY_SIDE
 from hashsearch.jobs.index.encoding import EncodingPool
-from hashsearch.models.card import copy_model
+from hashsearch.models.card import copy_model, model_name
 from hashsearch.progress import progress_report
 
 # Bits of a code that another processor or version of torch may round differently.
@@ -47,12 +47,14 @@ def reencode(gallery: GalleryFolder, model: Path | None = None) -> int:
         raise InvalidGallery(
             f"{gallery.folder} keeps no pixels to encode; index its sources into a new gallery"
         )
-    card = require_model(model or gallery.model_folder)
+    model = model or gallery.model_folder
+    card = require_model(model)
     of_pixels = gallery.card().preprocessing
     if card.preprocessing != of_pixels:
         raise ArtifactMismatch(
-            f"{gallery.folder} keeps pixels of version {of_pixels} of the image rules, and {model} "
-            f"is for version {card.preprocessing}; index its pictures again into a new gallery"
+            f"{gallery.folder} keeps pixels of version {of_pixels} of the image rules, and "
+            f"{model_name(model)} is for version {card.preprocessing}; index its pictures again "
+            "into a new gallery"
         )
     counts = {"indexed": 0}
     with (

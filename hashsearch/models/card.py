@@ -6,9 +6,10 @@ Reading a card needs no torch.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from os import PathLike, fspath
+from functools import cache
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 3
 READ_VERSIONS = (1, 2, 3)
 
-PRETRAINED = Path(__file__).with_name("pretrained")  # the bundled model
-BUNDLED = "bundled"  # its name
+# The models that come with the package, by the names that stand for their folders.
+BUNDLED = "bundled"
+PRETRAINED_MODELS = {
+    name: Path(__file__).with_name("pretrained") / name for name in (BUNDLED, "general")
+}
+PRETRAINED = PRETRAINED_MODELS[BUNDLED]  # the default
+A_MODEL = f"a model's folder, {' or '.join(map(repr, PRETRAINED_MODELS))}"
 WEIGHTS_FILE, CARD_FILE = "weights.safetensors", "card.json"
 
 
@@ -104,13 +110,57 @@ def _closeness(raw: dict[str, Any]) -> Closeness | None:
 
 
 def model_folder(model: str | PathLike[str] | None) -> Path:
-    """A model's folder; "bundled" and None mean the model that comes with the package."""
-    return PRETRAINED if model is None or fspath(model) == BUNDLED else Path(model)
+    """A model's folder; None means the default, and a name a model that comes with the package.
+
+    Only a str is a name: Path("general") is a folder.
+    """
+    if model is None:
+        return PRETRAINED
+    named = PRETRAINED_MODELS.get(model) if isinstance(model, str) else None
+    return named or Path(model)
 
 
 def model_name(folder: Path) -> str:
-    """The inverse of `model_folder`: "bundled", or the folder's path."""
-    return BUNDLED if folder == PRETRAINED else str(folder)
+    """The inverse of `model_folder`: a name such as "bundled", or the folder's path."""
+    for name, pretrained in PRETRAINED_MODELS.items():
+        if folder == pretrained:
+            return name
+    return f"./{folder}" if str(folder) in PRETRAINED_MODELS else str(folder)
+
+
+def pretrained_name(fingerprint: str) -> str | None:
+    """The name of the model with this fingerprint, if it came with the package."""
+    return _names_by_fingerprint().get(fingerprint)
+
+
+@cache
+def _names_by_fingerprint() -> dict[str, str]:
+    return {read_card(folder).fingerprint: name for name, folder in PRETRAINED_MODELS.items()}
+
+
+def trainings_of(training: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A card's entry `training`, and those of the models that it started from, newest first."""
+    step: Any = training
+    while isinstance(step, dict):
+        yield step
+        start = step.get("start")
+        step = start.get("training") if isinstance(start, dict) else None
+
+
+def data_sets(training: Mapping[str, Any]) -> list[str]:
+    """Names of the data that a model, and those it started from, were trained on."""
+    names = [str(one.get("data", "unknown data")).split(" + ") for one in trainings_of(training)]
+    return list(dict.fromkeys(name for part in names for name in part))
+
+
+def label_sets(training: Mapping[str, Any]) -> list[str]:
+    """Names of the data whose labels a model, or one that it started from, has learned."""
+    found: dict[str, None] = {}
+    for one in trainings_of(training):
+        labels = one.get("labels")
+        classes = labels.get("classes") if isinstance(labels, dict) else None
+        found |= dict.fromkeys(map(str, classes)) if isinstance(classes, dict) else {}
+    return list(found)
 
 
 def read_card(folder: Path) -> Card:
@@ -119,7 +169,8 @@ def read_card(folder: Path) -> Card:
         text = (folder / CARD_FILE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidModel(
-            f"{folder} is no model folder: {CARD_FILE} cannot be read ({type(error).__name__})"
+            f"{model_name(folder)} is no model folder: {CARD_FILE} cannot be read "
+            f"({type(error).__name__})"
         ) from error
     return card_from_json(text)
 

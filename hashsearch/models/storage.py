@@ -18,7 +18,14 @@ from hashsearch.errors import ArtifactMismatch, InvalidModel
 from hashsearch.images import READ_PREPROCESSINGS
 from hashsearch.models import AUTOENCODERS
 from hashsearch.models.autoencoder import Autoencoder, StoredModel
-from hashsearch.models.card import CARD_FILE, WEIGHTS_FILE, Card, fingerprint, read_card
+from hashsearch.models.card import (
+    CARD_FILE,
+    WEIGHTS_FILE,
+    Card,
+    fingerprint,
+    model_name,
+    read_card,
+)
 
 S = TypeVar("S", bound=StoredModel)
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32}  # types that weights may be stored in
@@ -94,20 +101,20 @@ def read_model(folder: Path) -> tuple[Autoencoder, Card]:
 
 def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
     """Like `read_model`, for a model of one of these kinds."""
-    card = read_card(folder)
+    card, named = read_card(folder), model_name(folder)
     if card.kind not in kinds:
         raise InvalidModel(
-            f"{folder} is a model of kind {card.kind!r}; expected {' or '.join(sorted(kinds))}"
+            f"{named} is a model of kind {card.kind!r}; expected {' or '.join(sorted(kinds))}"
         )
     if card.format_version < kinds[card.kind].oldest_format:
         raise InvalidModel(
-            f"{folder} is a {card.kind} model of format {card.format_version}, whose layout this "
+            f"{named} is a {card.kind} model of format {card.format_version}, whose layout this "
             "version no longer reads; train it again, or index into a new gallery with the "
             "bundled model"
         )
     if card.preprocessing not in READ_PREPROCESSINGS:
         raise ArtifactMismatch(
-            f"{folder} was trained for version {card.preprocessing} of the image rules; "
+            f"{named} was trained for version {card.preprocessing} of the image rules; "
             f"this version of hashsearch knows {' and '.join(READ_PREPROCESSINGS)}"
         )
     try:
@@ -115,7 +122,7 @@ def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
             model = kinds[card.kind](**card.architecture)
     except (InvalidModel, TypeError) as error:
         raise InvalidModel(
-            f"{folder} is a {card.kind} model that this version of hashsearch cannot build: {error}"
+            f"{named} is a {card.kind} model that this version of hashsearch cannot build: {error}"
         ) from error
     try:
         weights = load_file(folder / WEIGHTS_FILE)
@@ -127,16 +134,16 @@ def load_saved(folder: Path, kinds: Mapping[str, type[S]]) -> tuple[S, Card]:
         }
         model.load_state_dict(state, assign=True)
     except (OSError, SafetensorError, RuntimeError, InvalidModel) as error:
-        raise InvalidModel(f"{folder} holds no usable {WEIGHTS_FILE}: {error}") from error
+        raise InvalidModel(f"{named} holds no usable {WEIGHTS_FILE}: {error}") from error
     found = fingerprint(card.kind, card.architecture, weights, card.preprocessing)
     if found != card.fingerprint:
         raise ArtifactMismatch(
-            f"{folder}: the weights have fingerprint {found[:12]}, "
+            f"{named}: the weights have fingerprint {found[:12]}, "
             f"the card says {card.fingerprint[:12]}"
         )
     if (card.bits, card.address_bits) != (model.bits, model.address_bits):
         raise InvalidModel(
-            f"{folder}: the card says {card.bits} bits and {card.address_bits} address bits, "
+            f"{named}: the card says {card.bits} bits and {card.address_bits} address bits, "
             f"the model has {model.bits} and {model.address_bits}"
         )
     return model.requires_grad_(False).eval(), card

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from hashsearch.models.card import PRETRAINED_MODELS
 from service.schemas.common import MAX_TEXT, After, KindName, Limit, MethodName, Next, Strict
 from service.schemas.search import PartAnswer
 
@@ -80,6 +81,10 @@ class GalleryAnswer(BaseModel):
     images: int
     generation: int = Field(description="increases with every change to the images")
     fingerprint: str = Field(description="fingerprint of the model that made the codes")
+    model: str | None = Field(
+        description=f"name of that model, {' or '.join(PRETRAINED_MODELS)}, if it comes with this "
+        "version of the package; otherwise null"
+    )
     methods: list[MethodName] = Field(description="methods that the gallery has data for")
     indexes: list[IndexAnswer] = Field(description="indexes that were built of its codes")
     closeness: ClosenessAnswer | None = Field(

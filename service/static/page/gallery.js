@@ -230,7 +230,7 @@ const time = (iso) =>
   new Date(iso).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
 
 /** @param {any} described */
-function model({ fingerprint, generation, closeness }) {
+function model({ fingerprint, model: name, generation, closeness }) {
   const copy = copyButton("Copy the fingerprint", () => fingerprint);
   copy.className = "small";
   const meaning = closeness
@@ -239,7 +239,8 @@ function model({ fingerprint, generation, closeness }) {
       `${closeness.alike}, pictures are alike; beyond, the code alone cannot tell like from unlike.`
     : "It was not measured what distances between this model's codes mean.";
   const named = element("span", {}, code(fingerprint), " ", copy);
-  return [facts([["fingerprint", named], ["generation", number(generation)]]), p(meaning)];
+  const rows = [["fingerprint", named], ["generation", number(generation)]];
+  return [facts(name ? [["name", name], ...rows] : rows), p(meaning)];
 }
 
 /** @param {any} built */

@@ -24,6 +24,7 @@ def nodes(count: int, **node_options: Any) -> Iterator[Any]:
     options = {"include_dashboard": False, "object_store_memory": 100 * 2**20} | node_options
     folder = tempfile.mkdtemp(prefix="hs-")
     closed = {**_CLOSED, _MANY_NODES: "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    closed["RAY_TMPDIR"] = folder  # where Cluster notes its address; /tmp/ray may not exist
     with _settings(closed):
         head = {**options, "temp_dir": str(Path(folder) / "ray")}
         cluster = Cluster(initialize_head=True, head_node_args=head)

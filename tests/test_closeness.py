@@ -161,7 +161,8 @@ def test_the_words_of_the_models_hold_for_photographs(name):
     words["mirrored"] = [word(*pair) for pair in zip(codes, mirrors, strict=True)]
     words["unlike"] = [word(*pair) for pair in combinations(codes, 2)]
     assert words["copy"].count("same") >= 4
-    assert words["mirrored"].count("far") <= 1  # of five; near is of 95 in 100, crops among them
+    # `near` holds for 95 in 100 of crops and mirror images together; one of these five is `far`.
+    assert words["mirrored"].count("far") <= (name == "general")
     assert set(words["unlike"]) == {"far"}
 
 

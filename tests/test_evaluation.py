@@ -557,7 +557,7 @@ def test_the_report_says_whose_labels_a_model_has_learned(image_files, own_cache
     )
     learned = "with the labels of cifar100, tinyimagenet32."
     assert re.search(rf"\bgeneral is {general}, trained.*, {learned}", shown)
-    assert re.search(rf"\./general is {bundled}, trained[^.]* cifar100\.", shown)
+    assert re.search(rf"{re.escape(str(own))} is {bundled}, trained[^.]* cifar100\.", shown)
 
 
 def test_models_of_one_name_are_told_apart_by_their_fingerprints(model_folder, other_model_folder):

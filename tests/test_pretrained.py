@@ -116,7 +116,8 @@ def test_the_model_with_labels_finds_kinds_that_it_never_saw_better():
 @each_model
 def test_the_docs_have_the_figures_of_the_cards(name):
     """The columns of docs/models.md."""
-    metrics = read_card(PRETRAINED_MODELS[name]).metrics
+    card = read_card(PRETRAINED_MODELS[name])
+    metrics = card.metrics
     lines = (ROOT / "docs" / "models.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
     assert rows[0] == ["", "`bundled`", "`general`"]
@@ -131,6 +132,11 @@ def test_the_docs_have_the_figures_of_the_cards(name):
     }.items():
         assert shown[title] == f"{metrics[measured]:.3f}".lstrip("0")
     assert shown["pictures decode with"] == f"{metrics['cifar10_psnr_db']:.1f} dB"
+    addresses = f"{metrics['heldout_distinct_addresses']:,}"
+    assert shown["distinct addresses of 48,000 images"] == addresses
+    assert card.closeness is not None
+    for word, distance in card.closeness.as_dict().items():
+        assert shown[f"`{word}`"] == f"{distance}"
 
 
 @pytest.mark.soak

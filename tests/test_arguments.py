@@ -79,6 +79,21 @@ def test_a_folder_with_a_pretrained_models_name_is_named_by_its_path(name, tmp_p
         assert model_folder(model_name(folder)) == folder
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("conv256", "--teacher", "bundled"), "bundled is a convolutional model, not a teacher"),
+        (("teacher", "--from", "general"), "general is a convolutional model, from which this"),
+        (("pca256", "--from", "general"), "general is a model from which this preset cannot"),
+        (("kh256", "--from", "bundled"), "bundled is a convolutional model of {"),
+        (("kh256", "--teacher", "bundled"), "cannot learn from a teacher (bundled); conv256 can"),
+    ],
+)
+def test_a_refusal_calls_a_pretrained_model_by_its_name(words, message, tmp_path):
+    done = run("train", *words, "--data", "samples", "--out", tmp_path / "model")
+    assert message in error_of(done)
+
+
 def required(parser: argparse.ArgumentParser) -> list[str]:
     """The arguments that a command cannot do without, each with the value 1."""
     words = [

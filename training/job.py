@@ -18,7 +18,7 @@ from hashsearch.commands.output import escaped
 from hashsearch.errors import TrainingError
 from hashsearch.hardware import describe
 from hashsearch.models.autoencoder import StoredModel
-from hashsearch.models.card import PRETRAINED, Card, label_sets, model_folder
+from hashsearch.models.card import PRETRAINED, Card, label_sets, model_folder, model_name
 from hashsearch.models.storage import read_model, require_free, round_as_stored, save_model
 from hashsearch.wording import counted
 from training.closeness import (
@@ -177,7 +177,9 @@ def require_suited(
 ) -> tuple[Start | None, Targets | None]:
     """Read and check the initial weights and the teacher's targets. Raises as `train` does."""
     if teacher is not None and not preset.takes_targets:
-        raise TrainingError(f"this preset cannot learn from a teacher ({teacher}); conv256 can")
+        raise TrainingError(
+            f"this preset cannot learn from a teacher ({model_name(teacher)}); conv256 can"
+        )
     return preset.start(start), None if teacher is None else read_targets(teacher)
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from hashsearch.errors import TrainingError
-from hashsearch.models.card import read_card
+from hashsearch.models.card import model_name, read_card
 from hashsearch.progress import progress_report
 from training.augment import Views, random_views
 from training.device import autocast, exact, generator
@@ -121,7 +121,7 @@ def read_targets(folder: Path) -> Targets:
     """
     card = read_card(folder)
     if card.kind != Teacher.kind:
-        raise TrainingError(f"{folder} is a {card.kind} model, not a teacher")
+        raise TrainingError(f"{model_name(folder)} is a {card.kind} model, not a teacher")
     path = folder / FILE
     try:
         with safe_open(path, framework="numpy") as file:

@@ -117,7 +117,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         if gallery is None:  # the pixels of a gallery are by its own model's image rules
             for model in models:
                 remedy = "train it again, or name a gallery that it made"
-                require_todays_rules(model.card, model.folder, remedy)
+                require_todays_rules(model.card, model_name(model.folder), remedy)
         asked = _asked(options, models)  # so that a wrong name is refused before images are read
         task = _task(options, gallery, folders)
     methods, left_out = asked or _measurable(options, models, task)

@@ -18,7 +18,7 @@ from hashsearch.errors import TrainingError
 from hashsearch.images import PREPROCESSING
 from hashsearch.metrics import psnr_db
 from hashsearch.models.autoencoder import Autoencoder, StoredModel
-from hashsearch.models.card import Card, of_other_rules
+from hashsearch.models.card import Card, model_name, of_other_rules
 from hashsearch.models.storage import read_model
 from training.budget import Stateful
 from training.data import Batches
@@ -194,8 +194,8 @@ class AutoencoderPreset(Preset[A]):
         same = {**theirs, **{name: ours[name] for name in free if name in ours}}
         if (trained.kind, same) != (wanted.kind, ours):
             raise TrainingError(
-                f"{folder} is a {trained.kind} model of {theirs}, from which this preset cannot "
-                f"start; the preset trains a {wanted.kind} model of {ours}"
+                f"{model_name(folder)} is a {trained.kind} model of {theirs}, from which this "
+                f"preset cannot start; the preset trains a {wanted.kind} model of {ours}"
             )
         if card.preprocessing != PREPROCESSING:
             _log.warning(

@@ -10,6 +10,7 @@ from torch import nn
 
 from hashsearch.errors import TrainingError
 from hashsearch.images import TINY_BYTES
+from hashsearch.models.card import model_name
 from hashsearch.models.dense import DenseAutoencoder
 from training.components import principal_components, standardized_chunks
 from training.families.base import AutoencoderPreset, Start, Work
@@ -28,7 +29,8 @@ class LinearPreset(AutoencoderPreset[DenseAutoencoder]):
     def start(self, folder: Path | None) -> Start | None:
         if folder is not None:
             raise TrainingError(
-                f"{folder} is a model from which this preset cannot start: it has no steps"
+                f"{model_name(folder)} is a model from which this preset cannot start: it has no "
+                "steps"
             )
         return None
 

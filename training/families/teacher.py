@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hashsearch.errors import TrainingError
 from hashsearch.models.autoencoder import StoredModel
-from hashsearch.models.card import read_card
+from hashsearch.models.card import model_name, read_card
 from training.augment import Views, random_views
 from training.device import autocast, seed_of
 from training.families.base import Preset, Start, Work
@@ -79,8 +79,8 @@ class TeacherPreset(Preset[Pretext]):
         card = read_card(folder)
         if card.kind != Teacher.kind:
             raise TrainingError(
-                f"{folder} is a {card.kind} model, from which this preset cannot start; the "
-                f"preset trains a {Teacher.kind}"
+                f"{model_name(folder)} is a {card.kind} model, from which this preset cannot "
+                f"start; the preset trains a {Teacher.kind}"
             )
         tensors, _ = read_portable(folder / PORTABLE)
         with torch.device("meta"):
@@ -88,9 +88,10 @@ class TeacherPreset(Preset[Pretext]):
         if shapes_of(wanted) != shapes_of(tensors):
             settings = card.training.get("settings", {})
             raise TrainingError(
-                f"{folder} is a {card.kind} of width {card.architecture.get('width')} trained by "
-                f"{settings.get('pretext')}, from which this preset cannot start; the preset "
-                f"trains one of width {self.width} by {self.pretext}"
+                f"{model_name(folder)} is a {card.kind} of width "
+                f"{card.architecture.get('width')} trained by {settings.get('pretext')}, from "
+                f"which this preset cannot start; the preset trains one of width {self.width} by "
+                f"{self.pretext}"
             )
         return Start(tensors, card)
 
